@@ -1,0 +1,134 @@
+#pragma once
+
+#include <stdbool.h>
+
+#include "fw/drop.h"
+#include "fw/rule.h"
+#include "fw/trace.h"
+#include "lib/counter.h"
+
+struct rte_mbuf;
+struct rte_mempool;
+
+/*
+ * The packet path of one lcore: everything between receiving and sending, and nothing else.  It
+ * owns a session table and counters, and is handed packets, rules and the time; so the worker on a
+ * live port, the replay of a capture and the fuzzer all run the very same code.
+ *
+ * A wire joins an inside (the host's workloads) with an outside (the data centre).  What enters on
+ * one side leaves on the other, or is dropped with a reason, or is answered to where it came from.
+ *
+ *     parse -> guard -> session -> [miss: policy -> create] -> tcp | udp | icmp -> verdict
+ *
+ * Stages run over the whole burst, one after the other.
+ */
+#define FW_BURST     32
+#define FW_WIRES_MAX 64
+
+enum fw_side {
+	FW_INSIDE = 0,
+	FW_OUTSIDE,
+	FW_SIDE_COUNT,
+};
+
+/* Idle time after which a session is forgotten, by state; nanoseconds. */
+enum fw_timeout {
+	FW_TIMEOUT_TCP_SYN_SENT = 0, /* SYN seen, no answer */
+	FW_TIMEOUT_TCP_SYN_RECV,     /* SYN-ACK seen */
+	FW_TIMEOUT_TCP_ESTABLISHED,
+	FW_TIMEOUT_TCP_FIN_WAIT, /* one side has closed */
+	FW_TIMEOUT_TCP_TIME_WAIT, /* both have */
+	FW_TIMEOUT_TCP_CLOSED,   /* after an exact RST */
+	FW_TIMEOUT_UDP_NEW,      /* one direction seen */
+	FW_TIMEOUT_UDP,
+	FW_TIMEOUT_ICMP,
+	FW_TIMEOUT_OTHER, /* SCTP and protocols without ports */
+	FW_TIMEOUT_COUNT,
+};
+
+const char *fw_timeout_name(enum fw_timeout t);            /* "tcp-syn-sent" */
+uint64_t fw_timeout_default_ns(enum fw_timeout t);
+
+struct fw_path_conf {
+	uint32_t nb_sessions; /* capacity of the table */
+	uint64_t seed[2];     /* of the session hash: secret and random, but fixed in tests */
+	bool huge;            /* table in huge pages if there are any */
+	bool tcp_loose;       /* pick up TCP connections in mid-stream */
+	bool verify_checksums; /* drop packets with wrong L4 checksums (the NIC may have done so) */
+	uint64_t timeout_ns[FW_TIMEOUT_COUNT];
+	struct rte_mempool *pool; /* for packets the path makes; borrowed */
+	struct fw_trace *trace;   /* where records go; borrowed, NULL for nowhere */
+};
+
+void fw_path_conf_init(struct fw_path_conf *conf); /* defaults; seed and pool are the caller's */
+
+/* Counters of one lcore.  One writer; summed by whoever asks. */
+struct fw_path_stats {
+	pk_counter rx[FW_SIDE_COUNT], rx_bytes[FW_SIDE_COUNT];
+	pk_counter sent[FW_SIDE_COUNT], sent_bytes[FW_SIDE_COUNT]; /* by the side they leave on */
+	pk_counter made; /* RST, ICMP: these are in neither rx nor sent */
+	pk_counter drop[FW_DROP_COUNT];
+	pk_counter sessions_created, sessions_ended, sessions_expired;
+	pk_counter policy_lookups, reevaluated, revoked; /* revoked: cut by a change of policy */
+} PK_CACHE_ALIGNED;
+
+/* What one call hands back: packets to transmit, per side of the wire.  The caller owns them. */
+struct fw_burst {
+	uint16_t nb[FW_SIDE_COUNT];
+	struct rte_mbuf *pkt[FW_SIDE_COUNT][2 * FW_BURST]; /* a packet may be answered and passed on */
+};
+
+struct fw_path;
+
+/* Context: control thread.  Returns 0, -EINVAL or -ENOMEM; the caller owns *out. */
+int fw_path_create(struct fw_path **out, const struct fw_path_conf *conf);
+void fw_path_destroy(struct fw_path *p);
+
+/*
+ * Judge pkts[0 .. n - 1], n <= FW_BURST, received on the `from` side of `wire` at `now_ns`, by
+ * `rules` (NULL: no policy yet, everything but nothing is dropped).  Takes the packets: each is in
+ * *out, or freed and counted.
+ * Context: the owning lcore.
+ */
+void fw_path_burst(struct fw_path *p, const struct fw_rules *rules, uint16_t wire, enum fw_side from,
+    struct rte_mbuf **pkts, unsigned int n, uint64_t now_ns, struct fw_burst *out);
+
+/*
+ * Expire what is due at `now_ns`, at most `budget` sessions; call it every loop, idle or not.
+ * Returns how many were expired.  Context: the owning lcore.
+ */
+unsigned int fw_path_tick(struct fw_path *p, const struct fw_rules *rules, uint64_t now_ns,
+    unsigned int budget);
+
+/* The port took only some of a side's packets: count the others, which the caller has freed. */
+void fw_path_not_sent(struct fw_path *p, enum fw_side to, unsigned int n);
+
+/* Borrowed; counters run on.  Context: any. */
+const struct fw_path_stats *fw_path_stats(const struct fw_path *p);
+
+/* How often each rule slot decided about a new session or refused a packet.  FW_RULE_SLOTS of them. */
+const pk_counter *fw_path_rule_hits(const struct fw_path *p);
+
+uint32_t fw_path_nb_sessions(const struct fw_path *p);
+
+/* A session for people, consistent enough to read while the lcore writes (checked by version). */
+struct fw_session_info {
+	uint64_t id;
+	uint16_t wire;
+	uint8_t proto;
+	uint8_t direction; /* enum pk_direction of the side that opened it, seen from inside */
+	struct pk_addr src, dst; /* src opened it */
+	uint16_t sport, dport;   /* ICMP: identifier and type << 8 | code */
+	uint64_t packets[2], bytes[2]; /* forward, reverse */
+	uint64_t age_ns, idle_ns, expires_in_ns;
+	uint64_t rule_id;
+	uint64_t generation;
+	const char *state; /* "established" */
+};
+
+/*
+ * Walk the table from *cursor (0 at first), calling `each` for at most `n` sessions; false from
+ * `each` stops.  *cursor is 0 again after the last.  Context: any thread.
+ */
+void fw_path_walk(const struct fw_path *p, uint64_t now_ns, uint32_t *cursor, unsigned int n,
+    bool (*each)(void *arg, const struct fw_session_info *info), void *arg);
