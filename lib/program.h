@@ -1,0 +1,35 @@
+#pragma once
+
+#include <stdbool.h>
+
+#include "lib/conf.h"
+
+/*
+ * What all daemons have in common on the command line:
+ *
+ *   -c FILE         configuration, default PK_SYSCONFDIR/NAME.conf (which may be absent)
+ *   -o NAME=VALUE   one option, over the file; may be repeated
+ *   -n              check the configuration, print it in canonical form, and stop
+ *   -v              log more; twice for debugging
+ *   -h  -V          usage, version
+ *   --print-sample  the sample file; --print-man: the options section of the manual page
+ */
+struct pk_program {
+	const char *name;    /* "picketd" */
+	const char *summary; /* one line for -h */
+	const char *usage_args; /* shown after [OPTION]...; NULL */
+	const struct pk_conf_option *options;
+	size_t nb_options;
+	const char *config_path; /* what was read, or NULL; set by start */
+};
+
+/*
+ * Read the command line and configuration into *values and start the log.  Ends the process for -h,
+ * -V, -n, --print-* (0) and for errors (2, one sentence).  Returns the index of the first argument
+ * that is not an option.
+ * Context: first thing in main().
+ */
+int pk_program_start(struct pk_program *p, void *values, int argc, char **argv);
+
+/* Tell systemd (NOTIFY_SOCKET) and whoever waits on stdout that the program serves: "ready". */
+void pk_program_ready(void);
