@@ -17,9 +17,9 @@ enum ctl_status {
 };
 
 struct ctl_context {
-	bool json;           /* -j: JSON lines on stdout */
-	const char *server;  /* -s host:port of the policy server, or NULL for the default */
-	const char *run_dir; /* -r directory of the local daemons' sockets */
+	bool json;            /* -j: JSON lines on stdout */
+	const char *server;   /* -s host:port of the policy server, or NULL for the default */
+	const char *run_dir;  /* -r directory of the local daemons' sockets */
 	const char *identity; /* -i directory with the operator's certificate, key and CA */
 	const struct ctl_command *command; /* the row that matched */
 };
@@ -33,10 +33,10 @@ struct ctl_command {
 };
 
 /* Rows end with .words == NULL.  A new file adds its table here and to ctl_tables in picketctl.c. */
-extern const struct ctl_command ctl_policy_commands[];  /* ctl/policy_*.c: offline */
-extern const struct ctl_command ctl_replay_commands[];  /* ctl/replay.c */
-extern const struct ctl_command ctl_local_commands[];   /* ctl/local.c: daemons on this machine */
-extern const struct ctl_command ctl_server_commands[];  /* ctl/server.c: the policy server */
+extern const struct ctl_command ctl_policy_commands[]; /* ctl/policy_*.c: offline */
+extern const struct ctl_command ctl_replay_commands[]; /* ctl/replay.c */
+extern const struct ctl_command ctl_local_commands[];  /* ctl/local.c: daemons on this machine */
+extern const struct ctl_command ctl_server_commands[]; /* ctl/server.c: the policy server */
 
 /* "picketctl: ..." on stderr; returns CTL_USAGE or CTL_REFUSED for `return ctl_usage(...)`. */
 int ctl_usage(const struct ctl_context *ctx, const char *fmt, ...) PK_PRINTF(2, 3);
@@ -53,6 +53,7 @@ struct ctl_column {
 
 struct ctl_rows;
 
-struct ctl_rows *ctl_rows_begin(const struct ctl_context *ctx, const struct ctl_column *columns, size_t n);
+struct ctl_rows *ctl_rows_begin(
+    const struct ctl_context *ctx, const struct ctl_column *columns, size_t n);
 void ctl_rows_add(struct ctl_rows *r, json_t *row); /* takes the reference */
 void ctl_rows_end(struct ctl_rows *r);              /* prints and frees */

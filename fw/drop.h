@@ -10,12 +10,12 @@
  *
  * The order is not an interface, the names are.
  */
-#define FW_DROPS(X) \
-	X(NO_POLICY, "no-policy", "no policy has been accepted yet: nothing passes") \
+#define FW_DROPS(X)                                                                            \
+	X(NO_POLICY, "no-policy", "no policy has been accepted yet: nothing passes")           \
 	X(RULE_DENY, "rule-deny", "a rule, or the default at the end of the rules, says deny") \
-	X(RULE_REJECT, "rule-reject", "a rule says reject; the sender was told") \
-	X(NO_SUBJECT, "no-subject", "the inside address belongs to no workload with policy") \
-	X(NO_BUFFER, "no-buffer", "the packet buffers ran out") \
+	X(RULE_REJECT, "rule-reject", "a rule says reject; the sender was told")               \
+	X(NO_SUBJECT, "no-subject", "the inside address belongs to no workload with policy")   \
+	X(NO_BUFFER, "no-buffer", "the packet buffers ran out")                                \
 	X(TX_FULL, "tx-full", "the port did not take the packet")
 
 enum fw_drop {

@@ -36,24 +36,24 @@ enum fw_timeout {
 	FW_TIMEOUT_TCP_SYN_SENT = 0, /* SYN seen, no answer */
 	FW_TIMEOUT_TCP_SYN_RECV,     /* SYN-ACK seen */
 	FW_TIMEOUT_TCP_ESTABLISHED,
-	FW_TIMEOUT_TCP_FIN_WAIT, /* one side has closed */
+	FW_TIMEOUT_TCP_FIN_WAIT,  /* one side has closed */
 	FW_TIMEOUT_TCP_TIME_WAIT, /* both have */
-	FW_TIMEOUT_TCP_CLOSED,   /* after an exact RST */
-	FW_TIMEOUT_UDP_NEW,      /* one direction seen */
+	FW_TIMEOUT_TCP_CLOSED,    /* after an exact RST */
+	FW_TIMEOUT_UDP_NEW,       /* one direction seen */
 	FW_TIMEOUT_UDP,
 	FW_TIMEOUT_ICMP,
 	FW_TIMEOUT_OTHER, /* SCTP and protocols without ports */
 	FW_TIMEOUT_COUNT,
 };
 
-const char *fw_timeout_name(enum fw_timeout t);            /* "tcp-syn-sent" */
+const char *fw_timeout_name(enum fw_timeout t); /* "tcp-syn-sent" */
 uint64_t fw_timeout_default_ns(enum fw_timeout t);
 
 struct fw_path_conf {
-	uint32_t nb_sessions; /* capacity of the table */
-	uint64_t seed[2];     /* of the session hash: secret and random, but fixed in tests */
-	bool huge;            /* table in huge pages if there are any */
-	bool tcp_loose;       /* pick up TCP connections in mid-stream */
+	uint32_t nb_sessions;  /* capacity of the table */
+	uint64_t seed[2];      /* of the session hash: secret and random, but fixed in tests */
+	bool huge;             /* table in huge pages if there are any */
+	bool tcp_loose;        /* pick up TCP connections in mid-stream */
 	bool verify_checksums; /* drop packets with wrong L4 checksums (the NIC may have done so) */
 	uint64_t timeout_ns[FW_TIMEOUT_COUNT];
 	struct rte_mempool *pool; /* for packets the path makes; borrowed */
@@ -75,7 +75,8 @@ struct fw_path_stats {
 /* What one call hands back: packets to transmit, per side of the wire.  The caller owns them. */
 struct fw_burst {
 	uint16_t nb[FW_SIDE_COUNT];
-	struct rte_mbuf *pkt[FW_SIDE_COUNT][2 * FW_BURST]; /* a packet may be answered and passed on */
+	struct rte_mbuf
+	    *pkt[FW_SIDE_COUNT][2 * FW_BURST]; /* a packet may be answered and passed on */
 };
 
 struct fw_path;
@@ -90,15 +91,16 @@ void fw_path_destroy(struct fw_path *p);
  * *out, or freed and counted.
  * Context: the owning lcore.
  */
-void fw_path_burst(struct fw_path *p, const struct fw_rules *rules, uint16_t wire, enum fw_side from,
-    struct rte_mbuf **pkts, unsigned int n, uint64_t now_ns, struct fw_burst *out);
+void fw_path_burst(struct fw_path *p, const struct fw_rules *rules, uint16_t wire,
+    enum fw_side from, struct rte_mbuf **pkts, unsigned int n, uint64_t now_ns,
+    struct fw_burst *out);
 
 /*
  * Expire what is due at `now_ns`, at most `budget` sessions; call it every loop, idle or not.
  * Returns how many were expired.  Context: the owning lcore.
  */
-unsigned int fw_path_tick(struct fw_path *p, const struct fw_rules *rules, uint64_t now_ns,
-    unsigned int budget);
+unsigned int fw_path_tick(
+    struct fw_path *p, const struct fw_rules *rules, uint64_t now_ns, unsigned int budget);
 
 /* The port took only some of a side's packets: count the others, which the caller has freed. */
 void fw_path_not_sent(struct fw_path *p, enum fw_side to, unsigned int n);
@@ -117,8 +119,8 @@ struct fw_session_info {
 	uint16_t wire;
 	uint8_t proto;
 	uint8_t direction; /* enum pk_direction of the side that opened it, seen from inside */
-	struct pk_addr src, dst; /* src opened it */
-	uint16_t sport, dport;   /* ICMP: identifier and type << 8 | code */
+	struct pk_addr src, dst;       /* src opened it */
+	uint16_t sport, dport;         /* ICMP: identifier and type << 8 | code */
 	uint64_t packets[2], bytes[2]; /* forward, reverse */
 	uint64_t age_ns, idle_ns, expires_in_ns;
 	uint64_t rule_id;

@@ -27,7 +27,7 @@ struct fw_rules;
 
 /* What a class of addresses is, for the stages that ask more than the verdict. */
 struct fw_class {
-	uint32_t identity; /* PK_IDENTITY_NONE outside the inventory */
+	uint32_t identity;  /* PK_IDENTITY_NONE outside the inventory */
 	uint8_t is_subject; /* has programs here, so it may speak at all */
 };
 
@@ -46,8 +46,9 @@ struct fw_endpoint {
 #define FW_RULE_NONE UINT32_MAX /* no program, or no policy at all */
 
 struct fw_decision {
-	enum pk_verdict verdict;       /* allow, deny or reject; deny when there is no program */
-	enum pk_verdict audit_verdict; /* what it would be if audit rules counted; else as verdict */
+	enum pk_verdict verdict; /* allow, deny or reject; deny when there is no program */
+	enum pk_verdict
+	    audit_verdict; /* what it would be if audit rules counted; else as verdict */
 	enum pk_log_mode log;
 	uint8_t audited; /* an audit rule matched on the way */
 	uint32_t rule;   /* decided, or FW_RULE_NONE */
@@ -80,8 +81,8 @@ uint32_t fw_rules_class(const struct fw_rules *r, uint32_t vrf, const struct pk_
 const struct fw_class *fw_rules_class_get(const struct fw_rules *r, uint32_t class);
 
 /* The inventory entry of an address, or NULL.  Context: any, while the generation is held. */
-const struct fw_endpoint *fw_rules_endpoint(const struct fw_rules *r, uint32_t vrf,
-    const struct pk_addr *addr);
+const struct fw_endpoint *fw_rules_endpoint(
+    const struct fw_rules *r, uint32_t vrf, const struct pk_addr *addr);
 
 /* Warm the cache lines that fw_rules_endpoint() and fw_rules_class() will read. */
 void fw_rules_prefetch(const struct fw_rules *r, uint32_t vrf, const struct pk_addr *addr);
@@ -116,8 +117,8 @@ void fw_rules_state_destroy(struct fw_rules_state *s);
  * generation held, -ENOENT for references to what does not exist, -ENOSPC beyond the rule slots,
  * -ENOMEM.
  */
-int fw_rules_state_apply(struct fw_rules_state *s, const struct pk_msg *m, struct fw_rules **out,
-    struct pk_diag *diag);
+int fw_rules_state_apply(
+    struct fw_rules_state *s, const struct pk_msg *m, struct fw_rules **out, struct pk_diag *diag);
 
 /* Forget an unfinished transaction, as when the connection is gone. */
 void fw_rules_state_abort(struct fw_rules_state *s);

@@ -20,11 +20,11 @@ enum fw_trace_level {
 
 enum fw_trace_kind {
 	FW_TRACE_NONE = 0,
-	FW_TRACE_PACKET,  /* a packet was judged */
-	FW_TRACE_MADE,    /* the path made a packet: RST, ICMP unreachable */
-	FW_TRACE_OPENED,  /* a session began */
-	FW_TRACE_CLOSED,  /* a session ended: both closed, RST, idle, or revoked */
-	FW_TRACE_AUDIT,   /* an audit rule would have decided otherwise */
+	FW_TRACE_PACKET, /* a packet was judged */
+	FW_TRACE_MADE,   /* the path made a packet: RST, ICMP unreachable */
+	FW_TRACE_OPENED, /* a session began */
+	FW_TRACE_CLOSED, /* a session ended: both closed, RST, idle, or revoked */
+	FW_TRACE_AUDIT,  /* an audit rule would have decided otherwise */
 };
 
 struct fw_trace_record {
@@ -33,10 +33,10 @@ struct fw_trace_record {
 	uint64_t session; /* 0 for none */
 	uint64_t rule_id; /* 0 for none */
 	uint64_t audit_rule_id;
-	uint64_t packet;  /* running number of the packet on this lcore, from 1 */
+	uint64_t packet;         /* running number of the packet on this lcore, from 1 */
 	struct pk_addr src, dst; /* of the packet */
 	uint16_t sport, dport;
-	uint16_t len;  /* bytes of the frame */
+	uint16_t len; /* bytes of the frame */
 	uint16_t wire;
 	uint16_t drop; /* enum fw_drop; 0: it passed */
 	uint8_t kind;  /* enum fw_trace_kind */
@@ -44,10 +44,10 @@ struct fw_trace_record {
 	uint8_t proto;
 	uint8_t tcp_flags;
 	uint8_t state_before, state; /* of the session: fw_session_state_name() */
-	uint8_t direction;     /* enum pk_direction, for policy decisions */
-	uint8_t verdict;       /* enum pk_verdict of the deciding rule */
+	uint8_t direction;           /* enum pk_direction, for policy decisions */
+	uint8_t verdict;             /* enum pk_verdict of the deciding rule */
 	uint8_t audit_verdict;
-	uint8_t changed; /* the packet was altered on its way */
+	uint8_t changed;         /* the packet was altered on its way */
 	uint64_t packets, bytes; /* of the session, both directions; with CLOSED */
 };
 

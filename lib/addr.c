@@ -51,7 +51,8 @@ pk_prefix_parse(struct pk_prefix *out, const char *text, struct pk_diag *diag)
 	memcpy(addr, text, n);
 	addr[n] = '\0';
 	if (pk_addr_parse(&out->addr, addr, NULL) < 0) {
-		pk_diag_set(diag, "\"%.64s\" is not an IPv4 or IPv6 prefix such as 192.0.2.0/24", text);
+		pk_diag_set(
+		    diag, "\"%.64s\" is not an IPv4 or IPv6 prefix such as 192.0.2.0/24", text);
 		return -EINVAL;
 	}
 	if (slash == NULL) {
@@ -70,8 +71,8 @@ pk_prefix_parse(struct pk_prefix *out, const char *text, struct pk_diag *diag)
 	mask(&masked, out->len);
 	if (memcmp(&masked, &out->addr, sizeof(masked)) != 0) {
 		out->addr = masked;
-		pk_diag_set(diag, "\"%.64s\" has bits set beyond its length; did you mean %s?", text,
-		    pk_prefix_text(out, canonical));
+		pk_diag_set(diag, "\"%.64s\" has bits set beyond its length; did you mean %s?",
+		    text, pk_prefix_text(out, canonical));
 		memset(out, 0, sizeof(*out));
 		return -EINVAL;
 	}
@@ -83,7 +84,8 @@ pk_addr_text(const struct pk_addr *a, char buf[PK_ADDR_TEXT])
 {
 	if (a->family != 4 && a->family != 6)
 		snprintf(buf, PK_ADDR_TEXT, "none");
-	else if (inet_ntop(a->family == 4 ? AF_INET : AF_INET6, a->bytes, buf, PK_ADDR_TEXT) == NULL)
+	else if (inet_ntop(a->family == 4 ? AF_INET : AF_INET6, a->bytes, buf, PK_ADDR_TEXT) ==
+	    NULL)
 		buf[0] = '\0';
 	return buf;
 }

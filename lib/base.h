@@ -11,13 +11,13 @@
 #define PK_CACHE_LINE        64
 #define PK_CACHE_ALIGNED     __attribute__((aligned(PK_CACHE_LINE)))
 
-#define PK_COUNT(array)      (sizeof(array) / sizeof((array)[0]))
-#define PK_MIN(a, b)         ((a) < (b) ? (a) : (b))
-#define PK_MAX(a, b)         ((a) > (b) ? (a) : (b))
+#define PK_COUNT(array) (sizeof(array) / sizeof((array)[0]))
+#define PK_MIN(a, b)    ((a) < (b) ? (a) : (b))
+#define PK_MAX(a, b)    ((a) > (b) ? (a) : (b))
 
-#define PK_NS_PER_S          UINT64_C(1000000000)
-#define PK_NS_PER_MS         UINT64_C(1000000)
-#define PK_NS_PER_US         UINT64_C(1000)
+#define PK_NS_PER_S  UINT64_C(1000000000)
+#define PK_NS_PER_MS UINT64_C(1000000)
+#define PK_NS_PER_US UINT64_C(1000)
 
 /* Only a bug gets here: say where, and end the process with a core.  Input never can. */
 PK_NORETURN void pk_bug(const char *file, int line, const char *what);

@@ -32,9 +32,9 @@ struct pk_conf_list {
 struct pk_conf_option {
 	const char *name; /* "tcp-established" */
 	enum pk_conf_type type;
-	const char *unit;  /* for people: "sessions"; NULL */
-	const char *value; /* default as text; NULL for none (an empty string or list) */
-	uint64_t min, max; /* of numbers, sizes, durations; max 0: no bound */
+	const char *unit;         /* for people: "sessions"; NULL */
+	const char *value;        /* default as text; NULL for none (an empty string or list) */
+	uint64_t min, max;        /* of numbers, sizes, durations; max 0: no bound */
 	const char *const *words; /* of PK_CONF_WORD, NULL-terminated */
 	bool reloadable;
 	const char *help; /* sentences, wrapped by whoever prints them */
@@ -58,11 +58,12 @@ int pk_conf_set(const struct pk_conf_option *options, size_t n, void *values, co
 
 /* The value as text that pk_conf_set() reads back, element i of a list (0 otherwise).  Returns buf, or
  * NULL when there is no such element or no value. */
-const char *pk_conf_text(const struct pk_conf_option *option, const void *values, size_t i, char *buf,
-    size_t size);
+const char *pk_conf_text(
+    const struct pk_conf_option *option, const void *values, size_t i, char *buf, size_t size);
 
 void pk_conf_print(const struct pk_conf_option *options, size_t n, const void *values, FILE *f);
-void pk_conf_print_sample(const struct pk_conf_option *options, size_t n, const char *program, FILE *f);
+void pk_conf_print_sample(
+    const struct pk_conf_option *options, size_t n, const char *program, FILE *f);
 void pk_conf_print_man(const struct pk_conf_option *options, size_t n, FILE *f); /* mdoc items */
 
 /* Read "30s", "250ms", "2h" or "16m" bytes.  For command lines.  Return 0 or -EINVAL. */

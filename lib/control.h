@@ -49,8 +49,9 @@ void pk_control_refuse(struct pk_control_request *r, const char *fmt, ...) PK_PR
  * the next few rows, until it ends the request.  `gone` is called once, when the request is over for
  * whatever reason, also after done; free `state` there.  Either may be NULL.
  */
-void pk_control_stream(struct pk_control_request *r, void (*more)(struct pk_control_request *r, void *state),
-    void (*gone)(void *state), void *state);
+void pk_control_stream(struct pk_control_request *r,
+    void (*more)(struct pk_control_request *r, void *state), void (*gone)(void *state),
+    void *state);
 
 /* Bytes accepted but not yet taken by the client: a monitor drops rows beyond some bound. */
 size_t pk_control_backlog(const struct pk_control_request *r);
@@ -64,5 +65,5 @@ const char *pk_json_string(const char *s, char *buf, size_t size);
  * Returns 0 when done; -EREMOTEIO when the daemon refused, with its sentence in *diag; else negative
  * errno with *diag.
  */
-int pk_control_ask(const char *path, const char *line, int (*row)(void *arg, const char *json), void *arg,
-    struct pk_diag *diag);
+int pk_control_ask(const char *path, const char *line, int (*row)(void *arg, const char *json),
+    void *arg, struct pk_diag *diag);

@@ -15,7 +15,8 @@ typedef _Atomic uint64_t pk_counter;
 static inline void
 pk_counter_add(pk_counter *c, uint64_t n)
 {
-	atomic_store_explicit(c, atomic_load_explicit(c, memory_order_relaxed) + n, memory_order_relaxed);
+	atomic_store_explicit(
+	    c, atomic_load_explicit(c, memory_order_relaxed) + n, memory_order_relaxed);
 }
 
 /* Context: any. */

@@ -49,9 +49,10 @@ pk_log(enum pk_log_level level, const char *fmt, ...)
 
 		clock_gettime(CLOCK_REALTIME, &ts);
 		gmtime_r(&ts.tv_sec, &tm);
-		n = snprintf(line, sizeof(line), "%04d-%02d-%02dT%02d:%02d:%02d.%03ldZ %s: ",
-		    tm.tm_year + 1900, tm.tm_mon + 1, tm.tm_mday, tm.tm_hour, tm.tm_min, tm.tm_sec,
-		    ts.tv_nsec / 1000000, log_program);
+		n = snprintf(line, sizeof(line),
+		    "%04d-%02d-%02dT%02d:%02d:%02d.%03ldZ %s: ", tm.tm_year + 1900, tm.tm_mon + 1,
+		    tm.tm_mday, tm.tm_hour, tm.tm_min, tm.tm_sec, ts.tv_nsec / 1000000,
+		    log_program);
 	}
 	va_start(ap, fmt);
 	m = vsnprintf(line + n, sizeof(line) - (size_t)n - 1, fmt, ap);
@@ -65,7 +66,8 @@ pk_log(enum pk_log_level level, const char *fmt, ...)
 			line[i] = '?';
 	line[n++] = '\n';
 	/* One write per line, so that lines of several threads do not mix. */
-	(void)!write(STDERR_FILENO, line, (size_t)n); /* on failure there is nowhere to complain to */
+	(void)!write(
+	    STDERR_FILENO, line, (size_t)n); /* on failure there is nowhere to complain to */
 	errno = saved_errno;
 }
 

@@ -39,8 +39,10 @@ struct pk_log_limit {
 	uint64_t full_at_ns;
 };
 
-#define PK_LOG_LIMIT(per_second, depth) \
-	{ .interval_ns = PK_NS_PER_S / (per_second), .burst = (depth) }
+#define PK_LOG_LIMIT(per_second, depth)                                     \
+	{                                                                   \
+		.interval_ns = PK_NS_PER_S / (per_second), .burst = (depth) \
+	}
 
 /* True when a line may go out at `now_ns`.  *suppressed says how many were left out before it. */
 int pk_log_limit(struct pk_log_limit *limit, uint64_t now_ns, uint32_t *suppressed);

@@ -117,16 +117,16 @@ struct pk_msg_header {
 /* Who is speaking, and what it enforces. */
 struct pk_msg_hello {
 	char program[32];
-	char instance[64];  /* name of the DPU */
-	uint64_t in_force;  /* generation the plane enforces, 0 for none; agentd: 0 */
-	uint64_t epoch;     /* random per process start: a new one means that all state is gone */
+	char instance[64]; /* name of the DPU */
+	uint64_t in_force; /* generation the plane enforces, 0 for none; agentd: 0 */
+	uint64_t epoch;    /* random per process start: a new one means that all state is gone */
 	uint32_t pid;
 	uint32_t nb_sessions_max;
 };
 
 struct pk_msg_policy_begin {
-	uint64_t base;    /* generation the changes apply to; 0 with `full` */
-	uint8_t full;     /* 1: forget everything first */
+	uint64_t base; /* generation the changes apply to; 0 with `full` */
+	uint8_t full;  /* 1: forget everything first */
 	uint8_t zero[7];
 };
 
@@ -162,9 +162,9 @@ struct pk_msg_identity {
 /* An address is that identity.  At most one per (vrf, address). */
 struct pk_msg_endpoint {
 	uint8_t op;
-	uint8_t local;    /* 1: behind this DPU, on the inside of `wire` */
+	uint8_t local; /* 1: behind this DPU, on the inside of `wire` */
 	uint16_t wire;
-	uint32_t vrf;     /* address space; 0 is the untagged one */
+	uint32_t vrf; /* address space; 0 is the untagged one */
 	uint32_t identity;
 	struct pk_addr addr;
 	uint8_t has_mac;
@@ -223,16 +223,16 @@ struct pk_msg_rule_match {
 
 struct pk_msg_rule {
 	uint64_t program;
-	uint64_t id;      /* the same rule has the same number in every generation */
-	uint32_t index;   /* 0 .. nb_rules - 1, first match decides */
-	uint32_t line;    /* where it is written; 0 for a default */
-	uint8_t tier;     /* never falls from one rule to the next; PASS leads to the next tier */
-	uint8_t verdict;  /* enum pk_verdict */
-	uint8_t log;      /* enum pk_log_mode */
-	uint8_t flags;    /* enum pk_rule_flags */
-	char policy[64];  /* cut if longer */
+	uint64_t id;     /* the same rule has the same number in every generation */
+	uint32_t index;  /* 0 .. nb_rules - 1, first match decides */
+	uint32_t line;   /* where it is written; 0 for a default */
+	uint8_t tier;    /* never falls from one rule to the next; PASS leads to the next tier */
+	uint8_t verdict; /* enum pk_verdict */
+	uint8_t log;     /* enum pk_log_mode */
+	uint8_t flags;   /* enum pk_rule_flags */
+	char policy[64]; /* cut if longer */
 	char name[48];
-	char file[112];   /* its end, if longer */
+	char file[112]; /* its end, if longer */
 	struct pk_msg_rule_match match;
 };
 

@@ -9,11 +9,11 @@
  * Giving up privileges, before the first byte from a network is read.  Each program keeps one.
  */
 struct pk_priv {
-	const char *user;      /* run as this user; NULL or "" keeps the one there is */
-	const int *keep;       /* capabilities to keep, from <linux/capability.h> */
+	const char *user; /* run as this user; NULL or "" keeps the one there is */
+	const int *keep;  /* capabilities to keep, from <linux/capability.h> */
 	size_t nb_keep;
-	bool no_exec;          /* execve and the like end the process */
-	bool no_inet;          /* no new IPv4/IPv6 sockets */
+	bool no_exec; /* execve and the like end the process */
+	bool no_inet; /* no new IPv4/IPv6 sockets */
 };
 
 /*

@@ -15,8 +15,8 @@
  *   --print-sample  the sample file; --print-man: the options section of the manual page
  */
 struct pk_program {
-	const char *name;    /* "picketd" */
-	const char *summary; /* one line for -h */
+	const char *name;       /* "picketd" */
+	const char *summary;    /* one line for -h */
 	const char *usage_args; /* shown after [OPTION]...; NULL */
 	const struct pk_conf_option *options;
 	size_t nb_options;

@@ -75,7 +75,8 @@ pk_wire_be32(struct pk_wire *w)
 {
 	const uint8_t *p = pk_wire_bytes(w, 4);
 
-	return p != NULL ? (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3] : 0;
+	return p != NULL ? (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3]
+	                 : 0;
 }
 
 static inline uint64_t

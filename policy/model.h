@@ -13,14 +13,17 @@
  */
 
 /* Findings in order of file, line, column.  Errors refuse; warnings do not. */
-enum policy_severity { POLICY_ERROR = 0, POLICY_WARNING };
+enum policy_severity {
+	POLICY_ERROR = 0,
+	POLICY_WARNING
+};
 
 struct policy_finding {
 	enum policy_severity severity;
 	const char *file;
 	unsigned int line, column; /* from 1; 0 unknown */
-	const char *code;          /* "unknown-key", "shadowed", ...; fixed words for -j and tests */
-	const char *text;          /* what is wrong, and what would have been right; no position */
+	const char *code; /* "unknown-key", "shadowed", ...; fixed words for -j and tests */
+	const char *text; /* what is wrong, and what would have been right; no position */
 };
 
 struct policy_findings;

@@ -18,7 +18,8 @@
  * come from a policy_ids that outlives the table.
  */
 struct policy_rule {
-	uint64_t id; /* hash of tenant, policy, direction and rule name: survives edits of the rule */
+	uint64_t
+	    id; /* hash of tenant, policy, direction and rule name: survives edits of the rule */
 	enum pk_verdict verdict;
 	enum pk_log_mode log;
 	uint8_t flags; /* enum pk_rule_flags */
@@ -48,8 +49,9 @@ struct policy_set {
 	uint32_t nb_members;
 	const char *name; /* for people */
 	union {
-		const uint32_t *identities;       /* ascending */
-		const struct pk_prefix *prefixes; /* ascending, disjoint: `except` is already cut out */
+		const uint32_t *identities; /* ascending */
+		const struct pk_prefix
+		    *prefixes; /* ascending, disjoint: `except` is already cut out */
 	};
 };
 
@@ -82,8 +84,8 @@ struct policy_table {
 
 /* Binary search.  NULL if there is none. */
 const struct policy_identity *policy_table_identity(const struct policy_table *t, uint32_t id);
-const struct policy_endpoint *policy_table_endpoint(const struct policy_table *t, uint32_t vrf,
-    const struct pk_addr *addr);
+const struct policy_endpoint *policy_table_endpoint(
+    const struct policy_table *t, uint32_t vrf, const struct pk_addr *addr);
 const struct policy_set *policy_table_set(const struct policy_table *t, uint64_t id);
 const struct policy_program *policy_table_program(const struct policy_table *t, uint64_t id);
 
@@ -100,8 +102,8 @@ typedef int policy_sink(void *arg, const struct pk_msg *m);
  * Context: any.  Each returns 0 or what the sink returned.
  */
 int policy_emit_identity(const struct policy_identity *o, policy_sink *sink, void *arg);
-int policy_emit_endpoint(const struct policy_endpoint *o, const char *dpu, policy_sink *sink,
-    void *arg);
+int policy_emit_endpoint(
+    const struct policy_endpoint *o, const char *dpu, policy_sink *sink, void *arg);
 int policy_emit_set(const struct policy_set *o, policy_sink *sink, void *arg);
 int policy_emit_program(const struct policy_program *o, policy_sink *sink, void *arg);
 
