@@ -1,10 +1,9 @@
-#include "lib/diag.h"
-
+#include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <string.h>
 
-#include <cmocka.h>
+#include "lib/diag.h"
 
 static void
 test_suggest(void **state)
