@@ -2,16 +2,14 @@
  * The classifier against the plainest possible reading of the same messages: a list of rules, each
  * peer set searched member by member.
  */
-#include <cmocka.h>
 #include <errno.h>
-#include <setjmp.h>
-#include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "fw/rule.h"
+#include "tests/unit/test.h"
 
 #define NB_IDENTITIES 40
 #define NB_SETS       30

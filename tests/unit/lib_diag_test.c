@@ -1,9 +1,7 @@
-#include <cmocka.h>
-#include <setjmp.h>
-#include <stdarg.h>
 #include <string.h>
 
 #include "lib/diag.h"
+#include "tests/unit/test.h"
 
 static void
 test_suggest(void **state)
