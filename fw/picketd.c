@@ -18,6 +18,7 @@
 #include <rte_mbuf.h>
 
 #include "fw/link.h"
+#include "fw/options.h"
 #include "fw/show.h"
 #include "fw/worker.h"
 #include "lib/log.h"
@@ -30,9 +31,9 @@
 struct options {
 	char *instance, *run_dir, *user, *lcores;
 	struct pk_conf_list wires, eal;
-	uint64_t sessions, buffers, memory, idle_sleep, trace_records;
-	bool huge, tcp_loose, verify_checksums;
-	uint64_t timeout[FW_TIMEOUT_COUNT];
+	uint64_t buffers, memory, idle_sleep, trace_records;
+	bool huge;
+	struct fw_path_options path;
 };
 
 #define AT(member) offsetof(struct options, member)
@@ -50,8 +51,6 @@ static const struct pk_conf_option options[] = {
 	    "tap:NAME, pci:ADDRESS, vdev:DEVARGS or name:PORT.", AT(wires) },
 	{ "lcores", PK_CONF_STRING, NULL, "0,1", 0, 0, NULL, false,
 	    "Cores in the words of DPDK's --lcores.  The first is for control, each other runs packets.", AT(lcores) },
-	{ "sessions", PK_CONF_NUMBER, "sessions", "1048576", 1024, 1u << 30, NULL, false,
-	    "Sessions at any one time, over all lcores.", AT(sessions) },
 	{ "buffers", PK_CONF_NUMBER, "packets", "32767", 1023, 1u << 24, NULL, false,
 	    "Packet buffers; the best numbers are a power of two less one.", AT(buffers) },
 	{ "huge", PK_CONF_BOOL, NULL, "yes", 0, 0, NULL, false,
@@ -65,31 +64,7 @@ static const struct pk_conf_option options[] = {
 	    "0 polls without end.", AT(idle_sleep) },
 	{ "trace-records", PK_CONF_NUMBER, "records", "16384", 64, 1u << 24, NULL, false,
 	    "Records of verdicts each lcore keeps for logs and monitor.", AT(trace_records) },
-	{ "tcp-loose", PK_CONF_BOOL, NULL, "no", 0, 0, NULL, false,
-	    "Pick up TCP connections in mid-stream.", AT(tcp_loose) },
-	{ "verify-checksums", PK_CONF_BOOL, NULL, "no", 0, 0, NULL, false,
-	    "Drop packets whose TCP, UDP or ICMP checksum is wrong, instead of leaving that to the receiver.",
-	    AT(verify_checksums) },
-	{ "timeout-tcp-syn-sent", PK_CONF_DURATION, NULL, "30s", PK_NS_PER_S, 0, NULL, false,
-	    "TCP: a SYN without an answer.", AT(timeout[FW_TIMEOUT_TCP_SYN_SENT]) },
-	{ "timeout-tcp-syn-recv", PK_CONF_DURATION, NULL, "30s", PK_NS_PER_S, 0, NULL, false,
-	    "TCP: a SYN-ACK without an answer.", AT(timeout[FW_TIMEOUT_TCP_SYN_RECV]) },
-	{ "timeout-tcp-established", PK_CONF_DURATION, NULL, "2h", PK_NS_PER_S, 0, NULL, false,
-	    "TCP: established and silent.", AT(timeout[FW_TIMEOUT_TCP_ESTABLISHED]) },
-	{ "timeout-tcp-fin-wait", PK_CONF_DURATION, NULL, "2m", PK_NS_PER_S, 0, NULL, false,
-	    "TCP: one side has closed.", AT(timeout[FW_TIMEOUT_TCP_FIN_WAIT]) },
-	{ "timeout-tcp-time-wait", PK_CONF_DURATION, NULL, "30s", PK_NS_PER_S, 0, NULL, false,
-	    "TCP: both sides have closed.", AT(timeout[FW_TIMEOUT_TCP_TIME_WAIT]) },
-	{ "timeout-tcp-closed", PK_CONF_DURATION, NULL, "5s", PK_NS_PER_S, 0, NULL, false,
-	    "TCP: after a reset.", AT(timeout[FW_TIMEOUT_TCP_CLOSED]) },
-	{ "timeout-udp-new", PK_CONF_DURATION, NULL, "30s", PK_NS_PER_S, 0, NULL, false,
-	    "UDP: one direction seen.", AT(timeout[FW_TIMEOUT_UDP_NEW]) },
-	{ "timeout-udp", PK_CONF_DURATION, NULL, "2m", PK_NS_PER_S, 0, NULL, false,
-	    "UDP: both directions seen.", AT(timeout[FW_TIMEOUT_UDP]) },
-	{ "timeout-icmp", PK_CONF_DURATION, NULL, "15s", PK_NS_PER_S, 0, NULL, false,
-	    "ICMP echo.", AT(timeout[FW_TIMEOUT_ICMP]) },
-	{ "timeout-other", PK_CONF_DURATION, NULL, "5m", PK_NS_PER_S, 0, NULL, false,
-	    "SCTP and protocols without ports.", AT(timeout[FW_TIMEOUT_OTHER]) },
+	FW_PATH_OPTION_ROWS(struct options, path),
 };
 /* clang-format on */
 
@@ -221,12 +196,9 @@ start(struct picketd *d, struct pk_diag *diag)
 		return rc;
 	fw_path_conf_init(&workers.path);
 	workers.nb_wires = d->nb_wires;
-	workers.path.nb_sessions = (uint32_t)o->sessions;
+	fw_path_options_apply(&o->path, &workers.path);
 	workers.path.huge = o->huge;
-	workers.path.tcp_loose = o->tcp_loose;
-	workers.path.verify_checksums = o->verify_checksums;
 	workers.path.pool = d->pool;
-	memcpy(workers.path.timeout_ns, o->timeout, sizeof(workers.path.timeout_ns));
 	if (getrandom(workers.path.seed, sizeof(workers.path.seed), 0) !=
 	    (ssize_t)sizeof(workers.path.seed)) {
 		pk_diag_set(diag, "no random numbers for the session table");
@@ -237,7 +209,7 @@ start(struct picketd *d, struct pk_diag *diag)
 		return rc;
 	snprintf(path, sizeof(path), "%s/picketd.sock", o->run_dir);
 	rc = fw_link_create(
-	    &d->link, d->base, path, o->instance, d->workers, (uint32_t)o->sessions, diag);
+	    &d->link, d->base, path, o->instance, d->workers, (uint32_t)o->path.sessions, diag);
 	if (rc < 0)
 		return rc;
 	snprintf(path, sizeof(path), "%s/picketd.ctl", o->run_dir);
