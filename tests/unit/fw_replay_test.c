@@ -1,0 +1,1001 @@
+/*
+ * Timed packets through the whole packet path under a virtual clock: tests/replay/ *.seq, whose
+ * language tests/replay/README.md explains.  Each sequence is a test of its own, on a path of its
+ * own.
+ *
+ * What is checked besides what the lines say:
+ *  - each packet has exactly one record, and is on exactly one side of the account;
+ *  - what passes is the packet that came, byte for byte, on the other side of its wire;
+ *  - what the path makes has right checksums and goes back to the sender of what it answers;
+ *  - the account balances, no buffer is lost, and when all time has run out no session is left.
+ */
+#include <dirent.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <rte_eal.h>
+#include <rte_mbuf.h>
+
+#include "fw/path.h"
+#include "fw/rule.h"
+#include "fw/session.h"
+#include "tests/unit/packet.h"
+#include "tests/unit/test.h"
+
+#define NB_BUFFERS   255
+#define BUFFER_ROOM  (PACKET_MAX + RTE_PKTMBUF_HEADROOM)
+#define WORDS_MAX    96
+#define RECORDS      256
+#define MADE_MAX     4
+#define RULES_MAX    16
+#define START_NS     (1000 * PK_NS_PER_S) /* of the virtual clock */
+#define FOREVER_NS   (400000 * PK_NS_PER_S)
+#define COMPLAINTS   3500
+#define ID_WORKLOAD  1
+#define ID_KNOWN     2
+#define ID_IDLE      3
+#define PROGRAM_BASE 1 /* + enum pk_direction */
+
+struct line {
+	unsigned int number;
+	char *text;
+};
+
+struct sequence {
+	char file[256];
+	char name[320];
+	unsigned int families; /* bit 0: IPv4, bit 1: IPv6 */
+	unsigned int line, nb_lines;
+	struct line *lines;
+};
+
+/* One test: a sequence in one family. */
+struct replay {
+	const struct sequence *seq;
+	struct packet_stage stage;
+	char name[340];
+
+	unsigned int line; /* being read */
+	uint64_t now_ns;
+	struct fw_path_conf conf;
+	struct fw_path *path;
+	struct fw_trace *trace;
+	struct fw_rules_state *state;
+	struct fw_rules *rules;
+	uint64_t generation;
+	uint32_t said;
+	uint64_t nb_made;
+	bool with_workload_mac;
+
+	char complaints[COMPLAINTS];
+	unsigned int nb_complaints;
+};
+
+struct expect_made {
+	enum packet_side side;
+	bool rst, has_seq, has_ack;
+	uint32_t seq, ack;
+	uint8_t type, code;
+};
+
+struct expect {
+	bool pass, changed, opened, closed;
+	const char *reason; /* of a drop */
+	const char *state;  /* NULL: any */
+	unsigned int nb_made;
+	struct expect_made made[MADE_MAX];
+};
+
+static struct rte_mempool *pool;
+
+/* ---- complaints ---- */
+
+static void PK_PRINTF(2, 3) complain(struct replay *r, const char *fmt, ...)
+{
+	size_t used = strlen(r->complaints);
+	va_list ap;
+
+	r->nb_complaints++;
+	if (sizeof(r->complaints) - used < 300)
+		return;
+	used += (size_t)snprintf(
+	    r->complaints + used, sizeof(r->complaints) - used, "\n%s:%u: ", r->seq->file, r->line);
+	va_start(ap, fmt);
+	vsnprintf(r->complaints + used, sizeof(r->complaints) - used, fmt, ap);
+	va_end(ap);
+}
+
+/* ---- policy ---- */
+
+static void
+say(struct replay *r, const struct pk_msg *m)
+{
+	struct pk_diag diag = { 0 };
+	struct fw_rules *out = NULL;
+	int rc = pk_msg_check(m, sizeof(*m), &diag);
+
+	if (rc == 0)
+		rc = fw_rules_state_apply(r->state, m, &out, &diag);
+	if (rc < 0)
+		complain(r, "policy: %s", diag.text);
+	if (m->h.type != PK_MSG_POLICY_BEGIN)
+		r->said++;
+	if (out != NULL) {
+		/* Once a newer generation is handed in, the path may not look at an older one. */
+		fw_rules_destroy(r->rules);
+		r->rules = out;
+	}
+}
+
+static void
+say_identity(struct replay *r, uint32_t identity, const char *labels, bool subject)
+{
+	struct pk_msg m;
+
+	pk_msg_init(&m, PK_MSG_IDENTITY, r->generation);
+	m.identity.op = PK_OP_PUT;
+	m.identity.identity = identity;
+	if (subject)
+		for (unsigned int d = 0; d < PK_DIRECTION_COUNT; d++)
+			m.identity.program[d] = PROGRAM_BASE + d;
+	snprintf(m.identity.tenant_name, sizeof(m.identity.tenant_name), "acme");
+	snprintf(m.identity.labels, sizeof(m.identity.labels), "%s", labels);
+	say(r, &m);
+}
+
+static void
+say_endpoint(struct replay *r, const char *who, uint32_t identity, bool local, uint16_t wire,
+    const uint8_t *mac)
+{
+	for (unsigned int family = 4; family <= 6; family += 2) {
+		struct pk_msg m;
+
+		pk_msg_init(&m, PK_MSG_ENDPOINT, r->generation);
+		m.endpoint.op = PK_OP_PUT;
+		m.endpoint.local = local;
+		m.endpoint.wire = wire;
+		m.endpoint.identity = identity;
+		(void)packet_addr(&m.endpoint.addr, family, who);
+		if (mac != NULL) {
+			m.endpoint.has_mac = 1;
+			memcpy(m.endpoint.mac, mac, 6);
+		}
+		snprintf(m.endpoint.name, sizeof(m.endpoint.name), "acme/%s", who);
+		say(r, &m);
+	}
+}
+
+struct policy_rule {
+	enum pk_direction direction;
+	enum pk_verdict verdict;
+	bool has_peer, has_service;
+	struct pk_prefix peer;
+	struct pk_service service;
+};
+
+static bool
+one_of(const char *word, const char *const *list, unsigned int n, unsigned int *which)
+{
+	for (unsigned int i = 0; i < n; i++) {
+		if (strcmp(word, list[i]) == 0) {
+			*which = i;
+			return true;
+		}
+	}
+	return false;
+}
+
+/* [egress|ingress] allow|deny|reject|pass [peer WHO] [tcp|udp|icmp|sctp [LOW[-HIGH]]] */
+static int
+parse_rule(struct replay *r, char **words, unsigned int n, struct policy_rule *rule, bool *both)
+{
+	static const char *const directions[] = { "egress", "ingress" };
+	static const char *const verdicts[] = { "deny", "reject", "allow", "pass" };
+	static const char *const protos[] = { "tcp", "udp", "icmp", "sctp", "gre" };
+	static const uint8_t numbers[] = { 6, 17, 1, 132, 47 };
+	unsigned int i = 0, which;
+
+	memset(rule, 0, sizeof(*rule));
+	*both = !(i < n && one_of(words[i], directions, 2, &which));
+	if (!*both) {
+		rule->direction = (enum pk_direction)which;
+		i++;
+	}
+	if (i >= n || !one_of(words[i], verdicts, 4, &which))
+		return -EINVAL;
+	rule->verdict = (enum pk_verdict)which;
+	i++;
+	if (i + 1 < n && strcmp(words[i], "peer") == 0) {
+		if (packet_addr(&rule->peer.addr, r->stage.family, words[i + 1]) < 0)
+			return -EINVAL;
+		rule->peer.len = (uint8_t)pk_addr_bits(&rule->peer.addr);
+		rule->has_peer = true;
+		i += 2;
+	}
+	if (i < n && one_of(words[i], protos, PK_COUNT(protos), &which)) {
+		rule->has_service = true;
+		rule->service.proto = numbers[which];
+		if (which == 2 && r->stage.family == 6)
+			rule->service.proto = 58;
+		rule->service.high = UINT16_MAX;
+		i++;
+		if (i < n) {
+			unsigned int low, high;
+			int got = sscanf(words[i], "%u-%u", &low, &high);
+
+			if (got < 1)
+				return -EINVAL;
+			rule->service.low = (uint16_t)low;
+			rule->service.high = (uint16_t)(got == 2 ? high : low);
+			i++;
+		}
+	}
+	return i == n ? 0 : -EINVAL;
+}
+
+static void
+say_program(struct replay *r, enum pk_direction d, const struct policy_rule *rules, unsigned int n)
+{
+	struct pk_msg m;
+	unsigned int nb = 0;
+
+	pk_msg_init(&m, PK_MSG_PROGRAM, r->generation);
+	m.program.op = PK_OP_PUT;
+	m.program.direction = (uint8_t)d;
+	m.program.program = PROGRAM_BASE + d;
+	for (unsigned int i = 0; i < n; i++)
+		nb += rules[i].direction == d;
+	m.program.nb_rules = nb;
+	say(r, &m);
+	nb = 0;
+	for (unsigned int i = 0; i < n; i++) {
+		if (rules[i].direction != d)
+			continue;
+		pk_msg_init(&m, PK_MSG_RULE, r->generation);
+		m.rule.program = PROGRAM_BASE + d;
+		m.rule.id = 100 * (d + 1) + nb;
+		m.rule.index = nb++;
+		m.rule.line = r->line;
+		m.rule.verdict = (uint8_t)rules[i].verdict;
+		snprintf(m.rule.policy, sizeof(m.rule.policy), "replay");
+		snprintf(m.rule.name, sizeof(m.rule.name), "%s-%u", pk_direction_name(d), nb);
+		m.rule.match.any_peer = !rules[i].has_peer;
+		m.rule.match.any_service = !rules[i].has_service;
+		if (rules[i].has_peer) {
+			m.rule.match.nb_peers = 1;
+			m.rule.match.peer[0] = i + 1;
+		}
+		if (rules[i].has_service) {
+			m.rule.match.nb_services = 1;
+			m.rule.match.service[0] = rules[i].service;
+		}
+		say(r, &m);
+	}
+}
+
+/* `policy RULE; RULE; ...`: a whole new generation, or `policy none`: as if none had ever come. */
+static void
+set_policy(struct replay *r, char **words, unsigned int n)
+{
+	struct policy_rule rules[RULES_MAX + 1];
+	unsigned int nb = 0, start = 0;
+	struct pk_msg m;
+
+	if (n == 1 && strcmp(words[0], "none") == 0) {
+		fw_rules_destroy(r->rules);
+		r->rules = NULL;
+		return;
+	}
+	for (unsigned int i = 0; i <= n; i++) {
+		bool both;
+
+		if (i < n && strcmp(words[i], ";") != 0)
+			continue;
+		if (nb + 1 >= RULES_MAX ||
+		    parse_rule(r, words + start, i - start, &rules[nb], &both) < 0) {
+			complain(r, "cannot read rule %u of this policy", nb + 1);
+			return;
+		}
+		if (both) {
+			rules[nb].direction = PK_EGRESS;
+			rules[nb + 1] = rules[nb];
+			rules[++nb].direction = PK_INGRESS;
+		}
+		nb++;
+		start = i + 1;
+	}
+	r->generation++;
+	r->said = 0;
+	pk_msg_init(&m, PK_MSG_POLICY_BEGIN, r->generation);
+	m.begin.full = 1;
+	say(r, &m);
+	say_identity(r, ID_WORKLOAD, "app=web", true);
+	say_identity(r, ID_KNOWN, "app=db", false);
+	say_identity(r, ID_IDLE, "app=idle", false);
+	say_endpoint(
+	    r, "workload", ID_WORKLOAD, true, 0, r->with_workload_mac ? packet_workload_mac : NULL);
+	say_endpoint(r, "neighbour", ID_WORKLOAD, true, 0, NULL);
+	say_endpoint(r, "idle", ID_IDLE, true, 0, NULL);
+	say_endpoint(r, "elsewhere", ID_WORKLOAD, true, 1, NULL);
+	say_endpoint(r, "known", ID_KNOWN, false, 0, NULL);
+	for (unsigned int i = 0; i < nb; i++) {
+		if (!rules[i].has_peer)
+			continue;
+		pk_msg_init(&m, PK_MSG_SET, r->generation);
+		m.set.op = PK_OP_PUT;
+		m.set.kind = PK_SET_PREFIX;
+		m.set.set = i + 1;
+		say(r, &m);
+		pk_msg_init(&m, PK_MSG_SET_MEMBERS, r->generation);
+		m.members.op = PK_OP_PUT;
+		m.members.kind = PK_SET_PREFIX;
+		m.members.set = i + 1;
+		m.members.count = 1;
+		m.members.prefix[0] = rules[i].peer;
+		say(r, &m);
+	}
+	for (unsigned int d = 0; d < PK_DIRECTION_COUNT; d++)
+		say_program(r, (enum pk_direction)d, rules, nb);
+	pk_msg_init(&m, PK_MSG_POLICY_COMMIT, r->generation);
+	m.commit.nb_messages = r->said;
+	say(r, &m);
+}
+
+/* ---- expectations ---- */
+
+static int
+parse_made(struct replay *r, char **words, unsigned int n, struct expect_made *e)
+{
+	unsigned int i = 2;
+
+	if (n < 2)
+		return -EINVAL;
+	e->rst = strcmp(words[0], "rst") == 0;
+	e->side = strcmp(words[1], "in") == 0 ? PACKET_IN : PACKET_OUT;
+	if (e->side == PACKET_OUT && strcmp(words[1], "out") != 0)
+		return -EINVAL;
+	if (!e->rst)
+		return n == 3 && strcmp(words[0], "icmp") == 0
+		    ? packet_icmp(r->stage.family, words[2], &e->type, &e->code)
+		    : -EINVAL;
+	for (; i + 1 < n; i += 2) {
+		bool ack = strcmp(words[i], "ack") == 0;
+
+		if ((!ack && strcmp(words[i], "seq") != 0) ||
+		    packet_number(ack ? &e->ack : &e->seq, words[i + 1]) < 0)
+			return -EINVAL;
+		*(ack ? &e->has_ack : &e->has_seq) = true;
+	}
+	return i == n ? 0 : -EINVAL;
+}
+
+/* pass|drop REASON [STATE] [changed] [opened] [closed] [; rst SIDE seq N [ack N]] [; icmp SIDE NAME] */
+static int
+parse_expect(struct replay *r, char **words, unsigned int n, struct expect *e)
+{
+	unsigned int i = 1;
+
+	memset(e, 0, sizeof(*e));
+	if (n == 0)
+		return -EINVAL;
+	e->pass = strcmp(words[0], "pass") == 0;
+	if (!e->pass) {
+		bool known = false;
+
+		if (strcmp(words[0], "drop") != 0 || n < 2)
+			return -EINVAL;
+		e->reason = words[1];
+		for (unsigned int d = 1; d < FW_DROP_COUNT; d++)
+			known |= strcmp(fw_drop_name(d), e->reason) == 0;
+		if (!known)
+			return -EINVAL;
+		i = 2;
+	}
+	for (; i < n && strcmp(words[i], ";") != 0; i++) {
+		if (strcmp(words[i], "changed") == 0)
+			e->changed = true;
+		else if (strcmp(words[i], "opened") == 0)
+			e->opened = true;
+		else if (strcmp(words[i], "closed") == 0 && e->state != NULL)
+			e->closed = true;
+		else if (e->state == NULL)
+			e->state = words[i];
+		else
+			return -EINVAL;
+	}
+	while (i < n) {
+		unsigned int start = ++i;
+
+		while (i < n && strcmp(words[i], ";") != 0)
+			i++;
+		if (e->nb_made == MADE_MAX ||
+		    parse_made(r, words + start, i - start, &e->made[e->nb_made++]) < 0)
+			return -EINVAL;
+	}
+	return 0;
+}
+
+/* ---- packets ---- */
+
+static struct rte_mbuf *
+mbuf_from(const struct packet *p)
+{
+	struct rte_mbuf *m = rte_pktmbuf_alloc(pool);
+	char *to;
+
+	if (m == NULL)
+		return NULL;
+	to = rte_pktmbuf_append(m, (uint16_t)p->len);
+	if (to == NULL) {
+		rte_pktmbuf_free(m);
+		return NULL;
+	}
+	memcpy(to, p->bytes, p->len);
+	return m;
+}
+
+static uint64_t
+sum_sides(const pk_counter *c)
+{
+	return pk_counter_read(&c[FW_INSIDE]) + pk_counter_read(&c[FW_OUTSIDE]);
+}
+
+static uint64_t
+sum_drops(const struct fw_path_stats *s)
+{
+	uint64_t sum = 0;
+
+	for (unsigned int d = 1; d < FW_DROP_COUNT; d++)
+		sum += pk_counter_read(&s->drop[d]);
+	return sum;
+}
+
+/* Whether a packet the path made is the answer `e` to what came as `p`. */
+static void
+check_made(
+    struct replay *r, const struct packet *p, struct rte_mbuf *m, const struct expect_made *e)
+{
+	struct packet_view v, to;
+	char text[256];
+	uint8_t flat[PACKET_MAX];
+	const uint8_t *bytes = rte_pktmbuf_read(m, 0, m->pkt_len, flat);
+	size_t most = r->stage.family == 4 ? 576 : 1280;
+
+	if (bytes == NULL) {
+		complain(r, "made a packet that cannot be read");
+		return;
+	}
+	packet_read(&v, bytes, m->pkt_len);
+	packet_read(&to, p->bytes, p->len);
+	packet_text(bytes, m->pkt_len, text, sizeof(text));
+	if (v.family == 0 || !v.checksums_ok)
+		complain(r, "made a packet with wrong checksums or lengths: %s", text);
+	if (v.family == 0)
+		return;
+	if (memcmp(bytes, p->bytes + 6, 6) != 0 || v.hops == 0 ||
+	    memcmp(bytes + 12, p->bytes + 12, (size_t)(v.ip - bytes) - 12) != 0)
+		complain(r,
+		    "made a packet that does not go back by MAC address, VLAN and hop limit: %s",
+		    text);
+	if (e->rst) {
+		bool has_ack = (v.tcp_flags & 0x10) != 0;
+
+		if (v.proto != 6 || (v.tcp_flags & ~0x10) != 0x04 || v.payload_len != 0 ||
+		    pk_addr_compare(&v.src, e->side == p->side ? &to.dst : &to.src) != 0 ||
+		    pk_addr_compare(&v.dst, e->side == p->side ? &to.src : &to.dst) != 0 ||
+		    v.sport != (e->side == p->side ? to.dport : to.sport) ||
+		    v.dport != (e->side == p->side ? to.sport : to.dport) ||
+		    (e->has_seq && v.seq != e->seq) || e->has_ack != has_ack ||
+		    (has_ack && v.ack != e->ack))
+			complain(r, "expected RST seq %" PRIu32 " %s %" PRIu32 ", made %s", e->seq,
+			    e->has_ack ? "ack" : "without ack,", e->ack, text);
+	} else {
+		if (v.proto != (r->stage.family == 4 ? 1 : 58) || v.icmp_type != e->type ||
+		    v.icmp_code != e->code || pk_addr_compare(&v.dst, &to.src) != 0)
+			complain(r, "expected ICMP type %u code %u to the sender, made %s", e->type,
+			    e->code, text);
+		else if (v.ip_len > most || v.payload_len < PK_MIN(to.ip_len, (size_t)28) ||
+		    v.payload_len > to.ip_len || memcmp(v.payload, to.ip, v.payload_len) != 0)
+			complain(r,
+			    "the ICMP error must hold the start of the packet, and at most %zu bytes: %s",
+			    most, text);
+	}
+}
+
+/* Passed packets, unaltered; the rest are made, in the order and on the sides expected. */
+static void
+check_out(struct replay *r, const struct packet *p, const struct expect *e,
+    const struct fw_trace_record *judged, struct fw_burst *out)
+{
+	unsigned int other = p->side == PACKET_IN ? FW_OUTSIDE : FW_INSIDE;
+	bool passed = judged->drop == FW_DROP_NONE;
+	unsigned int nb_made = 0, found = 0;
+	bool used[MADE_MAX] = { false };
+	char text[256];
+
+	for (unsigned int side = 0; side < FW_SIDE_COUNT; side++) {
+		for (unsigned int i = 0; i < out->nb[side]; i++) {
+			struct rte_mbuf *m = out->pkt[side][i];
+			uint8_t flat[PACKET_MAX];
+			const uint8_t *bytes = rte_pktmbuf_read(m, 0, m->pkt_len, flat);
+			unsigned int k;
+
+			if (passed && side == other && found == 0) {
+				found = 1;
+				if (!judged->changed &&
+				    (m->pkt_len != p->len || bytes == NULL ||
+				        memcmp(bytes, p->bytes, p->len) != 0))
+					complain(r, "passed, but altered without saying so");
+				continue;
+			}
+			nb_made++;
+			for (k = 0; k < e->nb_made; k++) /* first of this side, in order */
+				if (!used[k] && (unsigned int)e->made[k].side == side)
+					break;
+			if (k == e->nb_made) {
+				complain(r, "made a packet nobody expected, %s: %s",
+				    side == FW_INSIDE ? "in" : "out",
+				    packet_text(bytes, m->pkt_len, text, sizeof(text)));
+				continue;
+			}
+			used[k] = true;
+			check_made(r, p, m, &e->made[k]);
+		}
+	}
+	if (passed && !found)
+		complain(r, "passed by the record, but did not come out");
+	for (unsigned int k = 0; k < e->nb_made; k++)
+		if (!used[k])
+			complain(r, "expected a made %s %s, none came",
+			    e->made[k].rst ? "RST" : "ICMP",
+			    e->made[k].side == PACKET_IN ? "in" : "out");
+	r->nb_made += nb_made;
+}
+
+static const char *
+state_of(const struct fw_trace_record *t)
+{
+	return t->session != 0 ? fw_session_state_name(t->state) : "-";
+}
+
+static void
+check_record(struct replay *r, const struct packet *p, const struct expect *e,
+    const struct fw_trace_record *t)
+{
+	bool passed = t->drop == FW_DROP_NONE;
+	const char *state = state_of(t);
+
+	if (passed == e->pass && (e->pass || strcmp(e->reason, fw_drop_name(t->drop)) == 0) &&
+	    (e->state == NULL || strcmp(e->state, state) == 0) && e->changed == (t->changed != 0)) {
+		if (t->from != (uint8_t)p->side || t->wire != p->wire || t->len != p->len)
+			complain(r, "the record has wrong side, wire or length");
+		return;
+	}
+	complain(r, "expected %s%s%s %s%s, came %s%s%s %s%s", e->pass ? "pass" : "drop ",
+	    e->pass ? "" : e->reason, "", e->state != NULL ? e->state : "(any)",
+	    e->changed ? " changed" : "", passed ? "pass" : "drop ",
+	    passed ? "" : fw_drop_name(t->drop), "", state, t->changed ? " changed" : "");
+}
+
+static void
+feed(struct replay *r, const struct packet *p, const struct expect *e)
+{
+	const struct fw_path_stats *s = fw_path_stats(r->path);
+	struct rte_mbuf *m = mbuf_from(p);
+	struct fw_trace_record t[RECORDS];
+	static struct fw_burst out;
+	unsigned int n, judged = 0, nb_judged = 0, nb_made = 0;
+	uint64_t rx = sum_sides(s->rx), sent = sum_sides(s->sent), drops = sum_drops(s);
+	uint64_t made = pk_counter_read(&s->made), reason;
+	bool opened = false, closed = false;
+
+	if (m == NULL) {
+		complain(r, "no buffer: the path has kept them");
+		return;
+	}
+	(void)fw_trace_take(r->trace, t, RECORDS); /* of ticks in between */
+	out.nb[FW_INSIDE] = out.nb[FW_OUTSIDE] = 0;
+	fw_path_burst(r->path, r->rules, p->wire, p->side == PACKET_IN ? FW_INSIDE : FW_OUTSIDE, &m,
+	    1, r->now_ns, &out);
+	n = fw_trace_take(r->trace, t, RECORDS);
+	for (unsigned int i = 0; i < n; i++) {
+		if (t[i].kind == FW_TRACE_PACKET) {
+			judged = i;
+			nb_judged++;
+		}
+		nb_made += t[i].kind == FW_TRACE_MADE;
+		opened |= t[i].kind == FW_TRACE_OPENED;
+		closed |= t[i].kind == FW_TRACE_CLOSED;
+	}
+	if (nb_judged != 1) {
+		complain(r, "%u records for one packet", nb_judged);
+	} else {
+		check_record(r, p, e, &t[judged]);
+		made += nb_made;
+		check_out(r, p, e, &t[judged], &out);
+		reason = t[judged].drop;
+		if (sum_sides(s->rx) != rx + 1 ||
+		    sum_sides(s->sent) + sum_drops(s) != sent + drops + 1 ||
+		    (reason != 0) != (sum_drops(s) != drops) ||
+		    (reason < FW_DROP_COUNT && reason != 0 &&
+		        pk_counter_read(&s->drop[reason]) == 0))
+			complain(r, "the packet is not counted once, under its reason");
+		if (pk_counter_read(&s->made) != made)
+			complain(r,
+			    "%u records of made packets, but the counter says %" PRIu64 " more",
+			    nb_made, pk_counter_read(&s->made) + nb_made - made);
+	}
+	if ((e->opened && !opened) || (e->closed && !closed))
+		complain(r, "no record that the session %s", e->opened ? "opened" : "closed");
+	for (unsigned int side = 0; side < FW_SIDE_COUNT; side++)
+		for (unsigned int i = 0; i < out.nb[side]; i++)
+			rte_pktmbuf_free(out.pkt[side][i]);
+}
+
+/* ---- the lines of a sequence ---- */
+
+/* A live path is called all the time, so time goes on in steps. */
+static void
+run_to(struct replay *r, uint64_t ns)
+{
+	uint64_t step = PK_MAX((ns - r->now_ns) / 4096, PK_NS_PER_S / 2);
+	struct fw_trace_record t[64];
+
+	for (;;) {
+		r->now_ns = PK_MIN(r->now_ns + step, ns);
+		while (fw_path_tick(r->path, r->rules, r->now_ns, 64) > 0)
+			;
+		while (fw_trace_take(r->trace, t, PK_COUNT(t)) > 0)
+			;
+		if (r->now_ns == ns)
+			return;
+	}
+}
+
+static unsigned int
+split(char *text, char **words)
+{
+	unsigned int n = 0;
+	char *save = NULL, *hash = strchr(text, '#');
+
+	if (hash != NULL)
+		*hash = '\0';
+	for (char *p = strtok_r(text, " \t\n", &save); p != NULL && n < WORDS_MAX;
+	     p = strtok_r(NULL, " \t\n", &save))
+		words[n++] = p;
+	return n;
+}
+
+static int
+parse_time(const char *word, uint64_t now, uint64_t *ns)
+{
+	bool relative = *word == '+';
+	char *end;
+	double s = strtod(word, &end);
+
+	if (end == word || *end != '\0' || s < 0)
+		return -EINVAL;
+	*ns = (relative ? now : START_NS) + (uint64_t)(s * 1e9 + 0.5);
+	return *ns >= now ? 0 : -EINVAL;
+}
+
+static bool
+set_option(struct replay *r, char **words, unsigned int n)
+{
+	if (n == 3 && strcmp(words[0], "set") == 0) {
+		bool yes = strcmp(words[2], "yes") == 0;
+
+		if (strcmp(words[1], "tcp-loose") == 0)
+			r->conf.tcp_loose = yes;
+		else if (strcmp(words[1], "verify-checksums") == 0)
+			r->conf.verify_checksums = yes;
+		else if (strcmp(words[1], "workload-mac") == 0)
+			r->with_workload_mac = yes;
+		else if (strcmp(words[1], "sessions") == 0)
+			r->conf.nb_sessions = (uint32_t)atoi(words[2]);
+		else
+			return false;
+		return true;
+	}
+	if (n == 3 && strcmp(words[0], "timeout") == 0) {
+		for (unsigned int t = 0; t < FW_TIMEOUT_COUNT; t++) {
+			if (strcmp(fw_timeout_name((enum fw_timeout)t), words[1]) == 0) {
+				r->conf.timeout_ns[t] = (uint64_t)atoi(words[2]) * PK_NS_PER_S;
+				return true;
+			}
+		}
+		return false;
+	}
+	if (n == 2 && strcmp(words[0], "client") == 0) {
+		r->stage.client_outside = strcmp(words[1], "out") == 0;
+		return r->stage.client_outside || strcmp(words[1], "in") == 0;
+	}
+	if (n == 3 && strcmp(words[0], "ports") == 0) {
+		r->stage.client_port = (uint16_t)atoi(words[1]);
+		r->stage.server_port = (uint16_t)atoi(words[2]);
+		return true;
+	}
+	return false;
+}
+
+static bool
+ready(struct replay *r)
+{
+	if (r->path != NULL)
+		return true;
+	if (fw_path_create(&r->path, &r->conf) < 0) {
+		complain(r, "fw_path_create refused the options");
+		return false;
+	}
+	return true;
+}
+
+/* Returns false when there is no point in going on. */
+static bool
+run_line(struct replay *r, char *text)
+{
+	char *words[WORDS_MAX], err[256];
+	unsigned int n = split(text, words), arrow = 0;
+	static struct packet packet;
+	struct expect expect;
+	uint64_t at;
+
+	if (n == 0 || strcmp(words[0], "family") == 0)
+		return true;
+	if (strcmp(words[0], "policy") == 0) {
+		set_policy(r, words + 1, n - 1);
+		return true;
+	}
+	if (set_option(r, words, n)) {
+		if (r->path != NULL && strcmp(words[0], "client") != 0 &&
+		    strcmp(words[0], "ports") != 0)
+			complain(r, "options come before the first packet");
+		return true;
+	}
+	if (parse_time(words[0], r->now_ns, &at) < 0) {
+		complain(r, "neither an option nor a time that goes on: \"%s\"", words[0]);
+		return false;
+	}
+	if (!ready(r))
+		return false;
+	run_to(r, at);
+	if (n == 3 && strcmp(words[1], "sessions") == 0) {
+		uint32_t want = (uint32_t)atoi(words[2]), have = fw_path_nb_sessions(r->path);
+
+		if (have != want)
+			complain(r, "expected %u sessions, there are %u", want, have);
+		return true;
+	}
+	while (arrow < n && strcmp(words[arrow], "->") != 0)
+		arrow++;
+	if (arrow == n || parse_expect(r, words + arrow + 1, n - arrow - 1, &expect) < 0) {
+		complain(r, "cannot read what is expected");
+		return false;
+	}
+	if (packet_build(&packet, &r->stage, words + 1, arrow - 1, err, sizeof(err)) < 0) {
+		complain(r, "%s", err);
+		return false;
+	}
+	feed(r, &packet, &expect);
+	return true;
+}
+
+static void
+check_end(struct replay *r)
+{
+	const struct fw_path_stats *s = fw_path_stats(r->path);
+	uint64_t rx = sum_sides(s->rx), sent = sum_sides(s->sent), drops = sum_drops(s);
+
+	if (rx != sent + drops)
+		complain(r, "received %" PRIu64 " is not sent %" PRIu64 " + dropped %" PRIu64, rx,
+		    sent, drops);
+	if (pk_counter_read(&s->made) != r->nb_made)
+		complain(r, "made %" PRIu64 " packets, counted %" PRIu64, r->nb_made,
+		    pk_counter_read(&s->made));
+	run_to(r, r->now_ns + FOREVER_NS);
+	if (fw_path_nb_sessions(r->path) != 0)
+		complain(r, "%u sessions outlive all timeouts", fw_path_nb_sessions(r->path));
+	if (fw_trace_lost(r->trace) != 0)
+		complain(r, "trace records were lost");
+}
+
+static void
+test_sequence(void **state)
+{
+	struct replay *r = *state;
+	char default_policy[] = "policy allow";
+
+	fw_path_conf_init(&r->conf);
+	r->conf.nb_sessions = 1024;
+	r->conf.seed[0] = 0x0123456789abcdef;
+	r->conf.seed[1] = 0xfedcba9876543210;
+	r->conf.huge = false;
+	r->conf.pool = pool;
+	r->now_ns = START_NS;
+	r->line = r->seq->line;
+	assert_int_equal(fw_trace_create(&r->trace, RECORDS), 0);
+	fw_trace_set_level(r->trace, FW_TRACE_ALL);
+	r->conf.trace = r->trace;
+	assert_int_equal(fw_rules_state_create(&r->state), 0);
+	(void)run_line(r, default_policy);
+
+	for (unsigned int i = 0; i < r->seq->nb_lines; i++) {
+		char *text = strdup(r->seq->lines[i].text);
+		bool go_on;
+
+		assert_non_null(text);
+		r->line = r->seq->lines[i].number;
+		go_on = run_line(r, text);
+		free(text);
+		if (!go_on)
+			break;
+	}
+	if (r->path != NULL)
+		check_end(r);
+	fw_path_destroy(r->path);
+	fw_rules_destroy(r->rules);
+	fw_rules_state_destroy(r->state);
+	fw_trace_destroy(r->trace);
+	if (rte_mempool_avail_count(pool) != NB_BUFFERS)
+		complain(r, "%u buffers did not come back", rte_mempool_in_use_count(pool));
+	if (r->nb_complaints > 0)
+		fail_msg("%s", r->complaints);
+}
+
+/* ---- reading the files ---- */
+
+static struct sequence *sequences;
+static unsigned int nb_sequences;
+
+static void PK_NORETURN PK_PRINTF(1, 2) die(const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	printf("Bail out! ");
+	vprintf(fmt, ap);
+	putchar('\n');
+	va_end(ap);
+	exit(1);
+}
+
+static void *
+grown(void *array, unsigned int n, size_t size)
+{
+	/* Doubling at powers of two. */
+	if ((n & (n - 1)) == 0)
+		array = realloc(array, (n == 0 ? 1 : 2 * (size_t)n) * size);
+	if (array == NULL)
+		die("no memory");
+	return array;
+}
+
+static void
+read_file(const char *dir, const char *file)
+{
+	char path[1200], line[2048];
+	unsigned int number = 0;
+	struct sequence *s = NULL;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "%s/%s", dir, file);
+	f = fopen(path, "r");
+	if (f == NULL)
+		die("%s: %s", path, strerror(errno));
+	while (fgets(line, sizeof(line), f) != NULL) {
+		char first[64] = "", second[64] = "";
+
+		number++;
+		if (sscanf(line, "%63s %63s", first, second) < 1 || first[0] == '#')
+			continue;
+		if (strcmp(first, "sequence") == 0) {
+			sequences = grown(sequences, nb_sequences, sizeof(*sequences));
+			s = &sequences[nb_sequences++];
+			memset(s, 0, sizeof(*s));
+			snprintf(s->file, sizeof(s->file), "%s", file);
+			snprintf(s->name, sizeof(s->name), "%.*s/%s", (int)strcspn(file, "."), file,
+			    second);
+			s->families = 1;
+			s->line = number;
+			continue;
+		}
+		if (s == NULL)
+			die("%s:%u: a file starts with `sequence NAME`", file, number);
+		if (strcmp(first, "family") == 0)
+			s->families = strcmp(second, "both") == 0 ? 3
+			    : strcmp(second, "6") == 0            ? 2
+			                                          : 1;
+		s->lines = grown(s->lines, s->nb_lines, sizeof(*s->lines));
+		s->lines[s->nb_lines].number = number;
+		s->lines[s->nb_lines++].text = strdup(line);
+	}
+	fclose(f);
+}
+
+static int
+is_seq(const struct dirent *d)
+{
+	size_t n = strlen(d->d_name);
+
+	return n > 4 && strcmp(d->d_name + n - 4, ".seq") == 0;
+}
+
+/* One test for each family of each sequence whose name contains `only`. */
+static unsigned int
+make_tests(struct CMUnitTest **out, struct replay **replays, const char *only)
+{
+	struct CMUnitTest *tests = calloc(2 * (size_t)nb_sequences + 1, sizeof(*tests));
+	unsigned int n = 0;
+
+	*replays = calloc(2 * (size_t)nb_sequences + 1, sizeof(**replays));
+	if (tests == NULL || *replays == NULL)
+		die("no memory");
+	for (unsigned int i = 0; i < nb_sequences; i++) {
+		for (unsigned int family = 4; family <= 6; family += 2) {
+			struct replay *r = &(*replays)[n];
+
+			if ((sequences[i].families & (family == 4 ? 1 : 2)) == 0 ||
+			    (only != NULL && strstr(sequences[i].name, only) == NULL))
+				continue;
+			r->seq = &sequences[i];
+			r->stage.family = family;
+			r->stage.client_port = 40000;
+			r->stage.server_port = 443;
+			snprintf(r->name, sizeof(r->name), "%s IPv%u", sequences[i].name, family);
+			tests[n].name = r->name;
+			tests[n].test_func = test_sequence;
+			tests[n].initial_state = r;
+			n++;
+		}
+	}
+	*out = tests;
+	return n;
+}
+
+int
+main(int argc, char **argv)
+{
+	static char a0[] = "fw_replay_test", a1[] = "--no-huge", a2[] = "--no-pci", a3[] = "-m",
+	            a4[] = "128", a5[] = "--no-telemetry", a6[] = "--no-shconf",
+	            a7[] = "--iova-mode=va", a8[] = "--log-level=lib.*:error", a9[] = "-l",
+	            a10[] = "0";
+	char *eal[] = { a0, a1, a2, a3, a4, a5, a6, a7, a8, a9, a10 };
+	const char *srcdir = getenv("SRCDIR");
+	char dir[900];
+	struct dirent **files;
+	struct CMUnitTest *tests;
+	struct replay *replays;
+	unsigned int n;
+	int nb_files, failed;
+
+	snprintf(dir, sizeof(dir), "%s/tests/replay", srcdir != NULL ? srcdir : "..");
+	nb_files = scandir(dir, &files, is_seq, alphasort);
+	if (nb_files <= 0)
+		die("no sequences in %s", dir);
+	for (int i = 0; i < nb_files; i++) {
+		read_file(dir, files[i]->d_name);
+		free(files[i]);
+	}
+	free(files);
+	if (rte_eal_init((int)PK_COUNT(eal), eal) < 0)
+		die("rte_eal_init failed");
+	pool =
+	    rte_pktmbuf_pool_create("replay", NB_BUFFERS, 0, 0, BUFFER_ROOM, (int)rte_socket_id());
+	if (pool == NULL)
+		die("no packet buffers");
+	n = make_tests(&tests, &replays, argc > 1 ? argv[1] : NULL);
+	failed = _cmocka_run_group_tests("fw/replay", tests, n, NULL, NULL);
+	for (unsigned int i = 0; i < nb_sequences; i++) {
+		for (unsigned int k = 0; k < sequences[i].nb_lines; k++)
+			free(sequences[i].lines[k].text);
+		free(sequences[i].lines);
+	}
+	free(sequences);
+	free(tests);
+	free(replays);
+	rte_eal_cleanup();
+	return failed != 0;
+}
