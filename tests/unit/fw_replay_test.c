@@ -147,8 +147,8 @@ say_identity(struct replay *r, uint32_t identity, const char *labels, bool subje
 }
 
 static void
-say_endpoint(struct replay *r, const char *who, uint32_t identity, bool local, uint16_t wire,
-    const uint8_t *mac)
+say_endpoint(struct replay *r, const char *who, uint32_t vrf, uint32_t identity, bool local,
+    uint16_t wire, const uint8_t *mac)
 {
 	for (unsigned int family = 4; family <= 6; family += 2) {
 		struct pk_msg m;
@@ -157,6 +157,7 @@ say_endpoint(struct replay *r, const char *who, uint32_t identity, bool local, u
 		m.endpoint.op = PK_OP_PUT;
 		m.endpoint.local = local;
 		m.endpoint.wire = wire;
+		m.endpoint.vrf = vrf;
 		m.endpoint.identity = identity;
 		(void)packet_addr(&m.endpoint.addr, family, who);
 		if (mac != NULL) {
@@ -280,6 +281,7 @@ say_program(struct replay *r, enum pk_direction d, const struct policy_rule *rul
 static void
 set_policy(struct replay *r, char **words, unsigned int n)
 {
+	static const uint32_t vrfs[] = { 0, 10, 20, 10 << 12 | 20 };
 	struct policy_rule rules[RULES_MAX + 1];
 	unsigned int nb = 0, start = 0;
 	struct pk_msg m;
@@ -315,12 +317,14 @@ set_policy(struct replay *r, char **words, unsigned int n)
 	say_identity(r, ID_WORKLOAD, "app=web", true);
 	say_identity(r, ID_KNOWN, "app=db", false);
 	say_identity(r, ID_IDLE, "app=idle", false);
-	say_endpoint(
-	    r, "workload", ID_WORKLOAD, true, 0, r->with_workload_mac ? packet_workload_mac : NULL);
-	say_endpoint(r, "neighbour", ID_WORKLOAD, true, 0, NULL);
-	say_endpoint(r, "idle", ID_IDLE, true, 0, NULL);
-	say_endpoint(r, "elsewhere", ID_WORKLOAD, true, 1, NULL);
-	say_endpoint(r, "known", ID_KNOWN, false, 0, NULL);
+	/* The workload also speaks on VLAN 10, on VLAN 20, and on VLAN 20 inside VLAN 10. */
+	for (unsigned int i = 0; i < PK_COUNT(vrfs); i++)
+		say_endpoint(r, "workload", vrfs[i], ID_WORKLOAD, true, 0,
+		    r->with_workload_mac ? packet_workload_mac : NULL);
+	say_endpoint(r, "neighbour", 0, ID_WORKLOAD, true, 0, NULL);
+	say_endpoint(r, "idle", 0, ID_IDLE, true, 0, NULL);
+	say_endpoint(r, "elsewhere", 0, ID_WORKLOAD, true, 1, NULL);
+	say_endpoint(r, "known", 0, ID_KNOWN, false, 0, NULL);
 	for (unsigned int i = 0; i < nb; i++) {
 		if (!rules[i].has_peer)
 			continue;
@@ -475,11 +479,9 @@ check_made(
 		complain(r, "made a packet with wrong checksums or lengths: %s", text);
 	if (v.family == 0)
 		return;
-	if (memcmp(bytes, p->bytes + 6, 6) != 0 || v.hops == 0 ||
+	if (memcmp(bytes, p->bytes + (e->side == p->side ? 6 : 0), 6) != 0 || v.hops == 0 ||
 	    memcmp(bytes + 12, p->bytes + 12, (size_t)(v.ip - bytes) - 12) != 0)
-		complain(r,
-		    "made a packet that does not go back by MAC address, VLAN and hop limit: %s",
-		    text);
+		complain(r, "made a packet with wrong MAC address, VLAN or hop limit: %s", text);
 	if (e->rst) {
 		bool has_ack = (v.tcp_flags & 0x10) != 0;
 
@@ -733,6 +735,49 @@ ready(struct replay *r)
 	return true;
 }
 
+static bool run_line(struct replay *r, char *text);
+
+/* `open [isn C S] [win C S] [ws C S]`: the three packets that nearly every connection begins with. */
+static bool
+run_open(struct replay *r, char **words, unsigned int n)
+{
+	const char *client = r->stage.client_outside ? "out" : "in";
+	const char *server = r->stage.client_outside ? "in" : "out";
+	uint32_t isn[2] = { 1000, 5000 }, win[2] = { 65535, 65535 }, ws[2] = { 0 };
+	char scale[2][32] = { "", "" }, text[256];
+	double now = (double)(r->now_ns - START_NS) / 1e9;
+
+	for (unsigned int i = 0; i < n; i += 3) {
+		uint32_t *to = strcmp(words[i], "isn") == 0 ? isn
+		    : strcmp(words[i], "win") == 0          ? win
+		    : strcmp(words[i], "ws") == 0           ? ws
+		                                            : NULL;
+
+		if (to == NULL || i + 2 >= n || packet_number(&to[0], words[i + 1]) < 0 ||
+		    packet_number(&to[1], words[i + 2]) < 0) {
+			complain(r, "open wants isn, win or ws, of client and server");
+			return false;
+		}
+		if (to == ws)
+			for (unsigned int side = 0; side < 2; side++)
+				snprintf(scale[side], sizeof(scale[side]), "ws %u", ws[side]);
+	}
+	snprintf(text, sizeof(text), "%.9f %s tcp S seq %u win %u mss 1460 %s -> pass syn-sent",
+	    now, client, isn[0], win[0], scale[0]);
+	if (!run_line(r, text))
+		return false;
+	snprintf(text, sizeof(text),
+	    "%.9f %s tcp SA seq %u ack %u win %u mss 1460 %s -> pass syn-recv", now, server, isn[1],
+	    isn[0] + 1, win[1], scale[1]);
+	if (!run_line(r, text))
+		return false;
+	/* The same window, as far as scaling can say it. */
+	win[0] = (win[0] + (1u << ws[0]) - 1) >> ws[0];
+	snprintf(text, sizeof(text), "%.9f %s tcp A seq %u ack %u win %u -> pass established", now,
+	    client, isn[0] + 1, isn[1] + 1, win[0]);
+	return run_line(r, text);
+}
+
 /* Returns false when there is no point in going on. */
 static bool
 run_line(struct replay *r, char *text)
@@ -769,6 +814,8 @@ run_line(struct replay *r, char *text)
 			complain(r, "expected %u sessions, there are %u", want, have);
 		return true;
 	}
+	if (n >= 2 && strcmp(words[1], "open") == 0)
+		return run_open(r, words + 2, n - 2);
 	while (arrow < n && strcmp(words[arrow], "->") != 0)
 		arrow++;
 	if (arrow == n || parse_expect(r, words + arrow + 1, n - arrow - 1, &expect) < 0) {

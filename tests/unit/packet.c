@@ -325,11 +325,14 @@ usual(struct spec *s, const struct packet_stage *stage, bool is_inner)
 		src = "router";
 	if (s->kind == KIND_ND) {
 		src = in ? "workload-ll" : "router-ll";
-		dst = s->nd_type == 133 ? "all-routers" : "all-nodes";
+		dst = s->nd_type == 133 ? "all-routers"
+		    : s->nd_type == 136 ? (in ? "router-ll" : "workload-ll")
+		                        : "all-nodes";
 	}
 	(void)packet_addr(&s->src, s->family, src);
 	(void)packet_addr(&s->dst, s->family, dst);
-	(void)packet_addr(&s->target, s->family, in ? "peer" : "workload");
+	(void)packet_addr(
+	    &s->target, s->family, in == (s->nd_type == 136) ? "workload" : "router-ll");
 	if (s->kind == KIND_TCP || s->kind == KIND_UDP || s->kind == KIND_SCTP) {
 		s->sport = from_client ? stage->client_port : stage->server_port;
 		s->dport = from_client ? stage->server_port : stage->client_port;
@@ -911,9 +914,18 @@ build_arp(const struct spec *s, uint8_t *b)
 	return 28;
 }
 
+/* Where the line leaves the destination open: groups, and their MAC addresses. */
 static void
-usual_dmac(struct spec *s)
+usual_group(struct spec *s)
 {
+	static const uint8_t all_nodes[16] = { 0xff, 2, [15] = 1 };
+
+	/* A solicitation goes to the solicited-node group (RFC 4291, section 2.7.1). */
+	if (s->kind == KIND_ND && s->nd_type == 135 && memcmp(s->dst.bytes, all_nodes, 16) == 0)
+		memcpy(s->dst.bytes,
+		    (uint8_t[]){ 0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff, s->target.bytes[13],
+		        s->target.bytes[14], s->target.bytes[15] },
+		    16);
 	if (s->kind == KIND_ARP && s->op == 1)
 		memset(s->dmac, 0xff, 6);
 	else if (s->family == 6 && s->dst.bytes[0] == 0xff)
@@ -953,7 +965,7 @@ packet_build(struct packet *out, const struct packet_stage *stage, char *const *
 	rc = parse_spec(&w, s, stage, false);
 	if (rc < 0)
 		goto done;
-	usual_dmac(s);
+	usual_group(s);
 	out->side = s->side;
 	out->wire = (uint16_t)or_else(s->wire, 0);
 	if (s->kind == KIND_RAW) {
