@@ -2,8 +2,7 @@
 
 static const struct {
 	const char *name, *help;
-} drops[] = {
-	[FW_DROP_NONE] = { "none", "not dropped" },
+} drops[] = { [FW_DROP_NONE] = { "none", "not dropped" },
 #define ROW(name, text, help) [FW_DROP_##name] = { text, help },
 	FW_DROPS(ROW)
 #undef ROW
