@@ -223,7 +223,7 @@ policy_read_word(struct policy_reader *r, const struct policy_node *n, void *out
 	}
 	for (size_t i = 0; i < words->nb; i++) {
 		if (strcmp(words->at[i], n->text) == 0) {
-			*(uint8_t *)out = (uint8_t)i;
+			*(uint8_t *)out = words->values != NULL ? words->values[i] : (uint8_t)i;
 			return;
 		}
 	}

@@ -52,13 +52,14 @@ void policy_schema_read(
 policy_decode policy_read_schema; /* arg: struct policy_schema; out: the struct itself */
 policy_decode policy_read_text;   /* out: const char *; any scalar but null */
 policy_decode policy_read_name;   /* out: const char *; see policy_name_ok() */
-policy_decode policy_read_word;   /* arg: struct policy_words; out: uint8_t index */
+policy_decode policy_read_word;   /* arg: struct policy_words; out: uint8_t */
 policy_decode policy_read_uint;   /* arg: struct policy_range; out: uint32_t */
 policy_decode policy_read_ignore; /* a map of texts for people: checked, not kept */
 
 struct policy_words {
 	const char *const *at;
 	size_t nb;
+	const uint8_t *values; /* what each word stands for; NULL: its index */
 };
 
 struct policy_range {

@@ -15,7 +15,7 @@ struct anchor {
 
 struct parse {
 	yaml_parser_t parser;
-	struct policy_arena *arena;
+	struct policy_arena *texts, *nodes;
 	struct policy_findings *findings;
 	const char *file;
 	struct anchor anchors[POLICY_ANCHORS_MAX];
@@ -61,7 +61,7 @@ next_event(struct parse *p, yaml_event_t *e)
 static struct policy_node *
 new_node(struct parse *p, enum policy_node_kind kind, const yaml_event_t *e)
 {
-	struct policy_node *n = policy_arena_alloc(p->arena, sizeof(*n));
+	struct policy_node *n = policy_arena_alloc(p->nodes, sizeof(*n));
 
 	if (n == NULL)
 		return NULL;
@@ -84,7 +84,7 @@ add_anchor(struct parse *p, const yaml_event_t *e, const yaml_char_t *name, stru
 		return refuse(p, e->start_mark, "alias", "more than %d anchors in one document",
 		    POLICY_ANCHORS_MAX);
 	a = &p->anchors[p->nb_anchors];
-	a->name = policy_arena_text(p->arena, (const char *)name);
+	a->name = policy_arena_text(p->nodes, (const char *)name);
 	if (a->name == NULL)
 		return -ENOMEM;
 	a->node = n;
@@ -144,7 +144,7 @@ parse_scalar(struct parse *p, const yaml_event_t *e, struct policy_node **out)
 		return rc;
 	if (memchr(e->data.scalar.value, '\0', e->data.scalar.length) != NULL)
 		return refuse(p, e->start_mark, "yaml", "a text must not hold a NUL character");
-	text = policy_arena_copy(p->arena, e->data.scalar.value, e->data.scalar.length + 1);
+	text = policy_arena_copy(p->texts, e->data.scalar.value, e->data.scalar.length + 1);
 	if (text == NULL)
 		return -ENOMEM;
 	n->text = text;
@@ -221,7 +221,7 @@ parse_collection(struct parse *p, const yaml_event_t *start, enum policy_node_ki
 	p->depth--;
 	/* Pairs are two pointers side by side, so a map's are laid out as the events came. */
 	n->nb = (uint32_t)(kind == POLICY_MAP ? v.nb / 2 : v.nb);
-	n->items = policy_arena_copy(p->arena, v.at, v.nb * sizeof(v.at[0]));
+	n->items = policy_arena_copy(p->nodes, v.at, v.nb * sizeof(v.at[0]));
 	if (n->items == NULL) {
 		rc = -ENOMEM;
 		goto out;
@@ -257,8 +257,8 @@ parse_node(struct parse *p, const yaml_event_t *e, struct policy_node **out)
 }
 
 int
-policy_yaml_parse(struct policy_arena *arena, const char *name, const char *text, size_t len,
-    struct policy_findings *f, struct policy_docs *out)
+policy_yaml_parse(struct policy_arena *texts, struct policy_arena *nodes, const char *name,
+    const char *text, size_t len, struct policy_findings *f, struct policy_docs *out)
 {
 	POLICY_VECTOR(struct policy_node *) docs = { 0 };
 	struct policy_node *root, **slot;
@@ -280,7 +280,8 @@ policy_yaml_parse(struct policy_arena *arena, const char *name, const char *text
 		free(p);
 		return -ENOMEM;
 	}
-	p->arena = arena;
+	p->texts = texts;
+	p->nodes = nodes;
 	p->findings = f;
 	p->file = name;
 	yaml_parser_set_encoding(&p->parser, YAML_UTF8_ENCODING);
@@ -312,7 +313,7 @@ policy_yaml_parse(struct policy_arena *arena, const char *name, const char *text
 			goto out;
 	}
 	out->nb = docs.nb;
-	out->at = policy_arena_copy(arena, docs.at, docs.nb * sizeof(docs.at[0]));
+	out->at = policy_arena_copy(nodes, docs.at, docs.nb * sizeof(docs.at[0]));
 	if (out->at == NULL)
 		rc = -ENOMEM;
 	else if (p->wrong)

@@ -47,11 +47,11 @@ struct policy_docs {
 };
 
 /*
- * Read text[0 .. len - 1], which `name` is the file of.  Everything found is in the arena; texts
- * are copied.  Returns 0, -EINVAL with findings, or -ENOMEM.
+ * Read text[0 .. len - 1], which `name` is the file of.  Words go to one arena and the tree over
+ * them to another, since words are kept when the tree is done with.  Returns 0, -EINVAL with findings, or -ENOMEM.
  */
-int policy_yaml_parse(struct policy_arena *arena, const char *name, const char *text, size_t len,
-    struct policy_findings *f, struct policy_docs *out);
+int policy_yaml_parse(struct policy_arena *texts, struct policy_arena *nodes, const char *name,
+    const char *text, size_t len, struct policy_findings *f, struct policy_docs *out);
 
 /* A plain scalar that says nothing: "", ~, null. */
 int policy_node_is_null(const struct policy_node *n);
