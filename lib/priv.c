@@ -4,11 +4,12 @@
 #include <errno.h>
 #include <grp.h>
 #include <pwd.h>
-#include <seccomp.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
+
+#include <seccomp.h>
 
 /* What no daemon of ours has use for once it serves. */
 static const int never[] = {
