@@ -514,7 +514,7 @@ read_addresses(struct policy_reader *r, const struct policy_node *n, void *out, 
 	addresses->at = policy_reader_alloc(r, n->nb, sizeof(addresses->at[0]));
 	for (uint32_t i = 0; addresses->at != NULL && i < n->nb; i++) {
 		const struct policy_node *item = n->items[i];
-		struct pk_addr *a = &addresses->at[addresses->nb];
+		struct pk_addr *a = &addresses->at[addresses->nb].addr;
 		struct pk_diag diag;
 
 		if (item->kind != POLICY_SCALAR || policy_node_is_null(item))
@@ -524,8 +524,10 @@ read_addresses(struct policy_reader *r, const struct policy_node *n, void *out, 
 		else if (address_problem(a) != NULL)
 			policy_reader_error(
 			    r, item, "bad-address", "\"%.64s\" %s", item->text, address_problem(a));
-		else
-			addresses->nb++;
+		else {
+			addresses->at[addresses->nb].line = item->line;
+			addresses->at[addresses->nb++].column = item->column;
+		}
 	}
 }
 

@@ -118,9 +118,14 @@ struct policy_tenant_def {
 	uint8_t verdict; /* enum pk_verdict: DENY or ALLOW */
 };
 
+struct policy_address {
+	struct pk_addr addr;
+	uint32_t line, column;
+};
+
 struct policy_addresses {
 	uint32_t nb;
-	struct pk_addr *at;
+	struct policy_address *at;
 };
 
 struct policy_workload_def {

@@ -147,6 +147,25 @@ add_family(struct policy_ranges *to, const struct pk_prefix *in, size_t nb_in,
 	return rc;
 }
 
+static int
+join(struct policy_ranges *to, const struct policy_ranges *from)
+{
+	if (policy_grow(&to->at, &to->cap, to->nb + from->nb, sizeof(to->at[0])) < 0)
+		return -ENOMEM;
+	for (size_t i = 0; i < from->nb; i++)
+		to->at[to->nb++] = from->at[i];
+	to->nb = normalise(to->at, to->nb);
+	return 0;
+}
+
+int
+policy_networks_join(struct policy_networks *n, const struct policy_networks *other)
+{
+	int rc = join(&n->v4, &other->v4);
+
+	return rc == 0 ? join(&n->v6, &other->v6) : rc;
+}
+
 int
 policy_networks_add(struct policy_networks *n, const struct pk_prefix *in, size_t nb_in,
     const struct pk_prefix *except, size_t nb_except)

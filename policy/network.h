@@ -27,6 +27,9 @@ void policy_networks_fini(struct policy_networks *n);
 int policy_networks_add(struct policy_networks *n, const struct pk_prefix *in, size_t nb_in,
     const struct pk_prefix *except, size_t nb_except);
 
+/* Add all of another set.  Returns 0 or -ENOMEM. */
+int policy_networks_join(struct policy_networks *n, const struct policy_networks *other);
+
 /*
  * The set as prefixes, ascending and disjoint, allocated in `a`.
  * Returns 0, -ENOMEM, or -E2BIG beyond POLICY_PREFIXES_MAX.
