@@ -221,6 +221,13 @@ tenant_use_peers(struct compile *c, const char *file, const struct policy_peers 
 }
 
 static void
+tenant_use_end(struct compile *c, const char *file, const struct policy_test_end *e)
+{
+	if (e->tenant != NULL)
+		tenant_use(c, e->tenant, file, e->line, e->column);
+}
+
+static void
 find_tenants(struct compile *c)
 {
 #define USE(v)                                                         \
@@ -249,6 +256,10 @@ find_tenants(struct compile *c)
 		for (int dir = 0; dir < PK_DIRECTION_COUNT; dir++)
 			for (uint32_t r = 0; r < d->rules[dir].nb; r++)
 				tenant_use_peers(c, d->meta.file, &d->rules[dir].at[r].peers);
+		for (uint32_t t = 0; t < d->tests.nb; t++) {
+			tenant_use_end(c, d->meta.file, &d->tests.at[t].from);
+			tenant_use_end(c, d->meta.file, &d->tests.at[t].to);
+		}
 	}
 	for (size_t i = 0; i < c->all.groups.nb; i++)
 		tenant_use_peers(c, c->all.groups.at[i]->meta.file, &c->all.groups.at[i]->members);
@@ -624,6 +635,12 @@ resolve(struct compile *c)
 		const struct policy_meta *m = &p->def->meta;
 
 		resolve_subject(c, p);
+		for (uint32_t t = 0; t < p->def->tests.nb && !c->nomem; t++) {
+			struct policy_service_ref *ref = &p->def->tests.at[t].service;
+			struct policy_services one = { .nb = 1, .at = ref };
+
+			check_services(c, m->file, m->tenant, &one, 0);
+		}
 		for (int d = 0; d < PK_DIRECTION_COUNT; d++) {
 			for (uint32_t r = 0; r < p->def->rules[d].nb && !c->nomem; r++) {
 				resolve_peers(c, m, &p->def->rules[d].at[r].peers);
