@@ -59,6 +59,24 @@ fw_rules_info(const struct fw_rules *r, uint32_t rule, struct fw_rule_info *out)
 	};
 }
 
+uint32_t
+fw_rules_find(const struct fw_rules *r, uint64_t id)
+{
+	uint32_t low = 0, high = r->nb_rules;
+
+	while (low < high) {
+		uint32_t mid = low + (high - low) / 2;
+
+		if (r->ids[mid].id == id)
+			return r->ids[mid].rule;
+		if (r->ids[mid].id < id)
+			low = mid + 1;
+		else
+			high = mid;
+	}
+	return FW_RULE_NONE;
+}
+
 /* ---- address to class ---- */
 
 static uint32_t

@@ -1045,6 +1045,30 @@ programs_begin(struct build *b)
 	return 0;
 }
 
+static int
+rule_id_compare(const void *a, const void *b)
+{
+	const struct fw_rule_id *x = a, *y = b;
+
+	return x->id < y->id ? -1 : x->id > y->id;
+}
+
+static int
+ids_build(struct fw_rules *r)
+{
+	r->ids = calloc(r->nb_rules + 1, sizeof(*r->ids));
+	if (r->ids == NULL)
+		return -ENOMEM;
+	for (uint32_t i = 0; i < r->nb_programs; i++)
+		for (uint32_t k = 0; k < r->programs[i].nb_rules; k++)
+			r->ids[r->programs[i].first_rule + k] = (struct fw_rule_id){
+				.id = r->programs[i].source->rules[k].id,
+				.rule = r->programs[i].first_rule + k,
+			};
+	qsort(r->ids, r->nb_rules, sizeof(*r->ids), rule_id_compare);
+	return 0;
+}
+
 int
 fw_rules_build(struct fw_rules **out, const struct fw_rules_input *in, struct pk_diag *diag)
 {
@@ -1063,7 +1087,7 @@ fw_rules_build(struct fw_rules **out, const struct fw_rules_input *in, struct pk
 	    (rc = intervals_build(&v6, 6, in, &b.lists)) < 0 ||
 	    (rc = tree4_build(&b.r->tree4, &v4)) < 0 || (rc = tree6_build(&b.r->tree6, &v6)) < 0 ||
 	    (rc = programs_begin(&b)) < 0 || (rc = identities_build(&b)) < 0 ||
-	    (rc = classes_build(&b)) < 0 || (rc = sets_build(&b)) < 0)
+	    (rc = classes_build(&b)) < 0 || (rc = sets_build(&b)) < 0 || (rc = ids_build(b.r)) < 0)
 		goto out;
 	for (uint32_t i = 0; rc == 0 && i < b.r->nb_programs; i++) {
 		struct fw_program *p = &b.r->programs[i];
@@ -1111,6 +1135,7 @@ fw_rules_destroy(struct fw_rules *r)
 		fw_endpoint_source_put(r->endpoint_sources[i]);
 	for (uint32_t i = 0; i < r->nb_identities; i++)
 		fw_identity_source_put(r->identities[i]);
+	free(r->ids);
 	free(r->programs);
 	free(r->program_sources);
 	free(r->endpoints);

@@ -153,6 +153,10 @@ struct fw_rules {
 	uint32_t nb_identities;
 	struct fw_identity_source **identities;     /* references held, ascending */
 	struct fw_program_source **program_sources; /* references held */
+	struct fw_rule_id {
+		uint64_t id;
+		uint32_t rule;
+	} *ids; /* nb_rules, ascending */
 };
 
 /* Returns 0, -EINVAL or -ENOENT with *diag, or -ENOMEM. */
