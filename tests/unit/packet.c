@@ -1056,6 +1056,16 @@ packet_read(struct packet_view *v, const uint8_t *bytes, size_t len)
 		read_addr(&v->dst, 6, v->ip + 24);
 		v->l4 = v->ip + 40;
 		v->l4_len = total - 40;
+		/* Hop-by-hop and destination options only: nothing else is answered. */
+		while ((v->proto == 0 || v->proto == 60) && v->l4_len >= 8) {
+			size_t ext = ((size_t)v->l4[1] + 1) * 8;
+
+			if (ext > v->l4_len)
+				return;
+			v->proto = v->l4[0];
+			v->l4 += ext;
+			v->l4_len -= ext;
+		}
 	} else {
 		return;
 	}
