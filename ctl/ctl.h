@@ -1,7 +1,8 @@
 #pragma once
 
-#include <jansson.h>
 #include <stdbool.h>
+
+#include <jansson.h>
 
 #include "lib/base.h"
 #include "lib/diag.h"

@@ -47,7 +47,6 @@ enum fw_timeout {
 };
 
 const char *fw_timeout_name(enum fw_timeout t); /* "tcp-syn-sent" */
-uint64_t fw_timeout_default_ns(enum fw_timeout t);
 
 struct fw_path_conf {
 	uint32_t nb_sessions;  /* capacity of the table */

@@ -73,6 +73,9 @@ uint32_t fw_rules_count(const struct fw_rules *r);
 /* Borrowed strings, valid as long as `r`.  `rule` must be < fw_rules_count(). */
 void fw_rules_info(const struct fw_rules *r, uint32_t rule, struct fw_rule_info *out);
 
+/* A rule with that id, or FW_RULE_NONE.  The same id may stand in several programs; any will do. */
+uint32_t fw_rules_find(const struct fw_rules *r, uint64_t id);
+
 /* Class of an address; FW_CLASS_NONE when nothing in policy or inventory distinguishes it.
  * Context: any, while the generation is held. */
 uint32_t fw_rules_class(const struct fw_rules *r, uint32_t vrf, const struct pk_addr *addr);

@@ -173,7 +173,10 @@ struct pk_msg_endpoint {
 	char name[PK_NAME_MAX]; /* "tenant/workload" */
 };
 
-/* A set exists from its SET message on; deleting it is refused while a rule names it. */
+/*
+ * A set exists from its SET message on, empty; a SET for one that exists keeps its members, so to
+ * replace them all say DELETE, PUT, SET_MEMBERS.  A commit that leaves a rule naming no set is refused.
+ */
 struct pk_msg_set {
 	uint8_t op;
 	uint8_t kind; /* enum pk_set_kind */

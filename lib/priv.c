@@ -4,11 +4,12 @@
 #include <errno.h>
 #include <grp.h>
 #include <pwd.h>
-#include <seccomp.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
+
+#include <seccomp.h>
 
 /* What no daemon of ours has use for once it serves. */
 static const int never[] = {
@@ -59,8 +60,9 @@ filter(const struct pk_priv *p, struct pk_diag *diag)
 	for (size_t i = 0; rc == 0 && p->no_exec && i < PK_COUNT(exec); i++)
 		rc = seccomp_rule_add(ctx, SCMP_ACT_KILL_PROCESS, exec[i], 0);
 	for (size_t i = 0; rc == 0 && p->no_inet && i < PK_COUNT(inet); i++)
-		rc = seccomp_rule_add(ctx, SCMP_ACT_ERRNO(EACCES), SCMP_SYS(socket), 1,
-		    SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)inet[i]));
+		rc = seccomp_rule_add_array(ctx, SCMP_ACT_ERRNO(EACCES), SCMP_SYS(socket), 1,
+		    &(struct scmp_arg_cmp){
+		        .arg = 0, .op = SCMP_CMP_EQ, .datum_a = (scmp_datum_t)inet[i] });
 	/* Threads that libraries have started already come along. */
 	if (rc == 0)
 		rc = seccomp_attr_set(ctx, SCMP_FLTATR_CTL_TSYNC, 1);

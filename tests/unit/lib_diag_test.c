@@ -1,10 +1,7 @@
-#include "lib/diag.h"
-
-#include <setjmp.h>
-#include <stdarg.h>
 #include <string.h>
 
-#include <cmocka.h>
+#include "lib/diag.h"
+#include "tests/unit/test.h"
 
 static void
 test_suggest(void **state)

@@ -1,0 +1,199 @@
+# A small data centre out of network namespaces: sourced by conf/demo/run and by tests/net/*.sh.
+#
+#   web     192.0.2.10 --- in0 [dpu1] out0 --.                 .-- out0 [dpu2] in0 --- 192.0.2.30  db
+#           2001:db8::10                      >-- fabric (br) -<                        2001:db8::30
+#   client  192.0.2.20 --- in1 [dpu1] out1 --'                 '-- out1 [dpu2] in1 --- 192.0.2.66  intruder
+#
+#   policy  198.51.100.1 -- mgmt (br) -- 198.51.100.11 dpu1, 198.51.100.12 dpu2
+#
+# Set before sourcing: SRCDIR, BUILDDIR.  LAB names the namespaces, so that two labs can stand side by
+# side; LAB_DIR holds state, sockets, logs and pids, and goes with the lab.
+
+LAB=${LAB:-pk}
+LAB_DIR=${LAB_DIR:-/run/picket-$LAB}
+BIN=$BUILDDIR/bin
+LAB_NS="fabric policy dpu1 dpu2 web client db intruder"
+LAB_SERVER=198.51.100.1:7443
+
+in_ns() { # NAME COMMAND...: run in a namespace of the lab
+	ns=$1
+	shift
+	ip netns exec "$LAB-$ns" "$@"
+}
+
+lab_can() { # says why not, and fails, when this machine cannot hold a lab
+	if [ "$(id -u)" != 0 ]; then
+		echo 'needs root for network namespaces'
+	elif ! command -v ip >/dev/null || ! command -v ethtool >/dev/null; then
+		echo 'needs iproute2 and ethtool'
+	elif ! ip netns add "$LAB-probe" 2>/dev/null; then
+		echo 'network namespaces are not to be had here'
+	else
+		ip netns del "$LAB-probe"
+		return 0
+	fi
+	return 1
+}
+
+# veth NS1 IF1 NS2 IF2
+veth() {
+	ip link add "$2" netns "$LAB-$1" type veth peer name "$4" netns "$LAB-$3"
+	ip -n "$LAB-$1" link set dev "$2" up
+	ip -n "$LAB-$3" link set dev "$4" up
+}
+
+# workload NAME LAST-BYTE DPU WIRE: a host with one interface behind wire WIRE of DPU
+workload() {
+	veth "$1" eth0 "$3" "in$4"
+	ip -n "$LAB-$1" link set dev eth0 address "02:00:00:00:00:$2"
+	ip -n "$LAB-$1" addr add "192.0.2.$2/24" dev eth0
+	ip -n "$LAB-$1" addr add "2001:db8::$2/64" dev eth0 nodad
+	# A real NIC segments and sums; between namespaces nobody would.
+	ip netns exec "$LAB-$1" ethtool -K eth0 tx off >/dev/null
+	veth "$3" "out$4" fabric "$3-$4"
+	ip -n "$LAB-fabric" link set dev "$3-$4" master fabric
+}
+
+lab_up() {
+	mkdir -p "$LAB_DIR"
+	chmod 755 "$LAB_DIR"
+	: >"$LAB_DIR/pids"
+	for ns in $LAB_NS; do
+		ip netns add "$LAB-$ns"
+		ip -n "$LAB-$ns" link set dev lo up
+	done
+	# Kernel interfaces of a DPU carry frames, not packets of its own.
+	for ns in fabric dpu1 dpu2; do
+		in_ns $ns sysctl -qw net.ipv6.conf.all.disable_ipv6=1 net.ipv6.conf.default.disable_ipv6=1
+	done
+	for ns in web client db intruder; do
+		in_ns $ns sysctl -qw net.ipv6.conf.default.accept_ra=0 net.ipv6.conf.default.router_solicitations=0
+	done
+	ip -n "$LAB-fabric" link add fabric type bridge
+	ip -n "$LAB-fabric" link set dev fabric type bridge mcast_snooping 0 2>/dev/null || true
+	ip -n "$LAB-fabric" link set dev fabric up
+	workload web 10 dpu1 0
+	workload client 20 dpu1 1
+	workload db 30 dpu2 0
+	workload intruder 66 dpu2 1
+	ip -n "$LAB-policy" link add mgmt type bridge
+	ip -n "$LAB-policy" addr add 198.51.100.1/24 dev mgmt
+	ip -n "$LAB-policy" link set dev mgmt up
+	for n in 1 2; do
+		veth dpu$n mgmt policy "dpu$n"
+		ip -n "$LAB-policy" link set dev "dpu$n" master mgmt
+		ip -n "$LAB-dpu$n" addr add "198.51.100.1$n/24" dev mgmt
+	done
+}
+
+# spawn NAME NS COMMAND...: in the background, its pid and log kept under NAME
+spawn() {
+	name=$1
+	ns=$2
+	shift 2
+	ip netns exec "$LAB-$ns" "$@" >>"$LAB_DIR/$name.log" 2>&1 </dev/null &
+	echo $! >"$LAB_DIR/$name.pid"
+	echo "$! $name" >>"$LAB_DIR/pids"
+}
+
+pid_of() {
+	cat "$LAB_DIR/$1.pid"
+}
+
+# wait_for SECONDS COMMAND...: until it succeeds
+wait_for() {
+	tries=$(($1 * 20))
+	shift
+	while ! "$@" >/dev/null 2>&1; do
+		tries=$((tries - 1))
+		[ $tries -gt 0 ] || return 1
+		sleep 0.05
+	done
+}
+
+lab_init() { # certificates for the server, both DPUs and an operator
+	"$BIN/picket-policyd" -o state-dir="$LAB_DIR/policyd" init --domain demo.example --server 198.51.100.1 >>"$LAB_DIR/init.log" 2>&1
+	for n in 1 2; do
+		"$BIN/picket-policyd" -o state-dir="$LAB_DIR/policyd" issue dpu dpu$n "$LAB_DIR/dpu$n.id" >>"$LAB_DIR/init.log" 2>&1
+	done
+	"$BIN/picket-policyd" -o state-dir="$LAB_DIR/policyd" issue operator admin "$LAB_DIR/operator" >>"$LAB_DIR/init.log" 2>&1
+}
+
+start_policyd() {
+	mkdir -p "$LAB_DIR/run-policy"
+	spawn policyd policy "$BIN/picket-policyd" -c /dev/null -o state-dir="$LAB_DIR/policyd" \
+		-o listen=$LAB_SERVER -o run-dir="$LAB_DIR/run-policy"
+}
+
+start_agentd() { # N
+	mkdir -p "$LAB_DIR/run-dpu$1"
+	spawn agentd$1 dpu$1 "$BIN/picket-agentd" -c /dev/null -o instance=dpu$1 -o server=$LAB_SERVER \
+		-o identity="$LAB_DIR/dpu$1.id" -o state-dir="$LAB_DIR/agentd$1" -o run-dir="$LAB_DIR/run-dpu$1"
+}
+
+start_picketd() { # N [OPTION...]
+	n=$1
+	shift
+	mkdir -p "$LAB_DIR/run-dpu$n"
+	spawn picketd$n dpu$n "$BIN/picketd" -c /dev/null -o instance=dpu$n -o run-dir="$LAB_DIR/run-dpu$n" \
+		-o huge=no -o memory=128m -o buffers=16383 -o sessions=65536 -o lcores='0@0-1,1@0-1' \
+		-o wire='af_packet:in0 af_packet:out0' -o wire='af_packet:in1 af_packet:out1' "$@"
+}
+
+lab_start() { # all programs; returns when both DPUs are connected
+	start_policyd
+	for n in 1 2; do
+		start_picketd $n
+		start_agentd $n
+	done
+	wait_for 30 dpus_connected 2
+}
+
+pkctl() { # as the operator
+	in_ns policy "$BIN/picketctl" -s $LAB_SERVER -i "$LAB_DIR/operator" "$@"
+}
+
+dpuctl() { # N COMMAND...: on that DPU
+	n=$1
+	shift
+	"$BIN/picketctl" -r "$LAB_DIR/run-dpu$n" "$@"
+}
+
+dpus_connected() { # N: at least so many
+	[ "$(pkctl -j status | grep -c '"connected":true')" -ge "$1" ]
+}
+
+# end NAME [SIGNAL]: stop one program and wait for its end
+end() {
+	pid=$(pid_of "$1")
+	kill "-${2:-TERM}" "$pid" 2>/dev/null
+	tries=100
+	while kill -0 "$pid" 2>/dev/null && [ $tries -gt 0 ]; do
+		sleep 0.05
+		tries=$((tries - 1))
+	done
+	wait "$pid" 2>/dev/null
+	sed -i "/^$pid /d" "$LAB_DIR/pids"
+}
+
+lab_down() {
+	if [ -f "$LAB_DIR/pids" ]; then
+		# Only what this lab started, by pid.
+		while read -r pid name; do
+			kill "$pid" 2>/dev/null
+		done <"$LAB_DIR/pids"
+		tries=60
+		while read -r pid name; do
+			while kill -0 "$pid" 2>/dev/null && [ $tries -gt 0 ]; do
+				sleep 0.05
+				tries=$((tries - 1))
+			done
+			kill -9 "$pid" 2>/dev/null
+		done <"$LAB_DIR/pids"
+	fi
+	for ns in $LAB_NS; do
+		ip netns del "$LAB-$ns" 2>/dev/null
+	done
+	rm -rf "$LAB_DIR"
+	return 0
+}

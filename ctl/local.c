@@ -1,0 +1,220 @@
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "ctl/ctl.h"
+#include "lib/control.h"
+
+/*
+ * Commands for the daemons on this machine.  What is typed goes over the control socket nearly as it
+ * stands, and the answers come back as rows; only the choice of columns is made here.
+ */
+struct view {
+	const char *daemon;
+	const struct ctl_column *columns;
+	size_t nb_columns;
+};
+
+#define VIEW(name, columns)                      \
+	{                                        \
+		name, columns, PK_COUNT(columns) \
+	}
+
+static const struct ctl_column session_columns[] = { { "proto", "PROTO" }, { "src", "SOURCE" },
+	{ "sport", "PORT" }, { "dst", "DESTINATION" }, { "dport", "PORT" }, { "state", "STATE" },
+	{ "packets_text", "PACKETS" }, { "bytes_text", "BYTES" }, { "idle_s", "IDLE" },
+	{ "rule_text", "RULE" } };
+static const struct ctl_column drop_columns[] = { { "reason", "REASON" }, { "packets", "PACKETS" },
+	{ "help", "MEANING" } };
+static const struct ctl_column counter_columns[] = { { "name", "COUNTER" }, { "value", "VALUE" } };
+static const struct ctl_column rule_columns[] = { { "direction", "DIRECTION" },
+	{ "verdict", "VERDICT" }, { "mode", "MODE" }, { "hits", "HITS" }, { "policy", "POLICY" },
+	{ "name", "RULE" }, { "place", "WRITTEN IN" } };
+static const struct ctl_column lcore_columns[] = { { "lcore", "LCORE" }, { "sessions", "SESSIONS" },
+	{ "packets", "PACKETS" }, { "cycles_per_packet", "CYCLES/PACKET" }, { "loops", "LOOPS" },
+	{ "idle", "IDLE" }, { "sleeps", "SLEEPS" } };
+static const struct ctl_column wire_columns[] = { { "wire", "WIRE" }, { "inside", "INSIDE" },
+	{ "outside", "OUTSIDE" }, { "queues", "QUEUES" } };
+static const struct ctl_column config_columns[] = { { "option", "OPTION" }, { "value", "VALUE" } };
+static const struct ctl_column plane_columns[] = { { "instance", "DPU" }, { "plane", "PLANE" },
+	{ "generation", "GENERATION" }, { "agent", "AGENT" }, { "commits", "COMMITS" },
+	{ "rejected", "REJECTED" }, { "last_commit_us", "LAST COMMIT us" } };
+
+/* "policy/rule (file:line)" of a nested rule, for text. */
+static void
+flatten(json_t *row)
+{
+	const json_t *rule = json_object_get(row, "rule"), *pair;
+	const char *file = json_string_value(json_object_get(row, "file"));
+	char text[512];
+
+	if (json_is_object(rule)) {
+		snprintf(text, sizeof(text), "%s/%s (%s:%d)",
+		    json_string_value(json_object_get(rule, "policy")),
+		    json_string_value(json_object_get(rule, "name")),
+		    json_string_value(json_object_get(rule, "file")),
+		    (int)json_integer_value(json_object_get(rule, "line")));
+		json_object_set_new(row, "rule_text", json_string(text));
+	}
+	if (file != NULL) {
+		if (json_integer_value(json_object_get(row, "line")) > 0)
+			snprintf(text, sizeof(text), "%s:%d", file,
+			    (int)json_integer_value(json_object_get(row, "line")));
+		else
+			snprintf(text, sizeof(text), "(default)");
+		json_object_set_new(row, "place", json_string(text));
+	}
+	for (unsigned int i = 0; i < 2; i++) {
+		pair = json_object_get(row, i == 0 ? "packets" : "bytes");
+		if (!json_is_array(pair))
+			continue;
+		snprintf(text, sizeof(text), "%lld/%lld",
+		    (long long)json_integer_value(json_array_get(pair, 0)),
+		    (long long)json_integer_value(json_array_get(pair, 1)));
+		json_object_set_new(row, i == 0 ? "packets_text" : "bytes_text", json_string(text));
+	}
+}
+
+static int
+take_row(void *arg, const char *json)
+{
+	json_t *row = json_loads(json, 0, NULL);
+
+	if (row != NULL) {
+		flatten(row);
+		ctl_rows_add(arg, row);
+	}
+	return 0;
+}
+
+/* Send `words` and what the user typed behind them to a daemon. */
+static int
+ask(struct ctl_context *ctx, const char *daemon, const char *words, int argc, char **argv,
+    int (*row)(void *arg, const char *json), void *arg)
+{
+	char path[512], line[PK_CONTROL_LINE_MAX];
+	struct pk_diag diag;
+	int at, rc;
+
+	snprintf(path, sizeof(path), "%s/%s.ctl", ctx->run_dir, daemon);
+	at = snprintf(line, sizeof(line), "%s", words);
+	for (int i = 0; i < argc && (size_t)at < sizeof(line); i++)
+		at += snprintf(line + at, sizeof(line) - (size_t)at, " %s", argv[i]);
+	if ((size_t)at >= sizeof(line))
+		return ctl_usage(ctx, "more than %d bytes of words", PK_CONTROL_LINE_MAX);
+	rc = pk_control_ask(path, line, row, arg, &diag);
+	if (rc < 0)
+		return ctl_refused(ctx, "%s", diag.text);
+	return CTL_DONE;
+}
+
+static int
+show(struct ctl_context *ctx, const struct view *view, const char *words, int argc, char **argv)
+{
+	struct ctl_rows *rows = ctl_rows_begin(ctx, view->columns, view->nb_columns);
+	int status = ask(ctx, view->daemon, words, argc, argv, take_row, rows);
+
+	ctl_rows_end(rows);
+	return status;
+}
+
+static int
+show_picketd(struct ctl_context *ctx, int argc, char **argv)
+{
+	static const struct {
+		const char *words;
+		struct view view;
+	} views[] = {
+		{ "show sessions", VIEW("picketd", session_columns) },
+		{ "show drops", VIEW("picketd", drop_columns) },
+		{ "show counters", VIEW("picketd", counter_columns) },
+		{ "show rules", VIEW("picketd", rule_columns) },
+		{ "show lcores", VIEW("picketd", lcore_columns) },
+		{ "show wires", VIEW("picketd", wire_columns) },
+		{ "show plane", VIEW("picketd", plane_columns) },
+	};
+
+	for (size_t i = 0; i < PK_COUNT(views); i++) {
+		if (strcmp(views[i].words, ctx->command->words) != 0)
+			continue;
+		return show(ctx, &views[i].view,
+		    i == PK_COUNT(views) - 1 ? "show status" : views[i].words, argc, argv);
+	}
+	pk_bug(__FILE__, __LINE__, "every show command has a view");
+}
+
+static int
+show_config(struct ctl_context *ctx, int argc, char **argv)
+{
+	static const char *const daemons[] = { "picketd", "picket-agentd", "picket-policyd" };
+	struct view view = { argc > 0 ? argv[0] : "picketd", config_columns,
+		PK_COUNT(config_columns) };
+
+	for (size_t i = 0; i < PK_COUNT(daemons); i++)
+		if (strcmp(view.daemon, daemons[i]) == 0 && argc <= 1)
+			return show(ctx, &view, "show config", 0, NULL);
+	return ctl_usage(ctx, "want one of picketd, picket-agentd, picket-policyd");
+}
+
+static const char *
+text_of(const json_t *row, const char *key)
+{
+	const char *s = json_string_value(json_object_get(row, key));
+
+	return s != NULL ? s : "";
+}
+
+/* One line per record as it comes: there is no end to wait for, and so no table. */
+static int
+monitor_row(void *arg, const char *json)
+{
+	const struct ctl_context *ctx = arg;
+	const char *reason;
+	json_t *row;
+
+	if (ctx->json) {
+		puts(json);
+		fflush(stdout);
+		return 0;
+	}
+	row = json_loads(json, 0, NULL);
+	if (row == NULL)
+		return 0;
+	flatten(row);
+	reason = text_of(row, "reason");
+	printf("%-6s %-4s %-12s %-7s %-4s %s:%lld -> %s:%lld %lld bytes%s%s %s\n",
+	    text_of(row, "kind"), text_of(row, "verdict"),
+	    strcmp(reason, "none") != 0 ? reason : "", text_of(row, "from"), text_of(row, "proto"),
+	    text_of(row, "src"), (long long)json_integer_value(json_object_get(row, "sport")),
+	    text_of(row, "dst"), (long long)json_integer_value(json_object_get(row, "dport")),
+	    (long long)json_integer_value(json_object_get(row, "len")),
+	    text_of(row, "state")[0] != '\0' ? " " : "", text_of(row, "state"),
+	    text_of(row, "rule_text"));
+	fflush(stdout);
+	json_decref(row);
+	return 0;
+}
+
+static int
+monitor(struct ctl_context *ctx, int argc, char **argv)
+{
+	return ask(ctx, "picketd", "monitor", argc, argv, monitor_row, ctx);
+}
+
+#define FILTER "[src PREFIX] [dst PREFIX] [host PREFIX] [proto P] [sport N] [dport N] [wire N]"
+
+const struct ctl_command ctl_local_commands[] = {
+	{ "show sessions", FILTER " [state S]", "live sessions of the DPU on this machine",
+	    show_picketd },
+	{ "show drops", "[all]", "dropped packets by reason", show_picketd },
+	{ "show counters", "", "packets, bytes, sessions, and whether the account balances",
+	    show_picketd },
+	{ "show rules", "", "rules in force, with hits and the line they are written in",
+	    show_picketd },
+	{ "show lcores", "", "load of each lcore", show_picketd },
+	{ "show wires", "", "wires and their ports", show_picketd },
+	{ "show plane", "", "what the data plane enforces, and since when", show_picketd },
+	{ "show config", "[DAEMON]", "configuration a daemon runs with", show_config },
+	{ "monitor", "[drops] " FILTER, "verdicts as they fall, until interrupted", monitor },
+	{ NULL, NULL, NULL, NULL },
+};

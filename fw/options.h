@@ -1,0 +1,61 @@
+#pragma once
+
+#include "fw/path.h"
+#include "lib/conf.h"
+
+/*
+ * The options that shape a packet path, in one place for all programs that run one: picketd on live
+ * ports and `picketctl replay` on a capture.
+ */
+struct fw_path_options {
+	uint64_t sessions;
+	bool tcp_loose, verify_checksums;
+	uint64_t timeout[FW_TIMEOUT_COUNT];
+};
+
+/* Rows of an option table for a struct `s` that has a struct fw_path_options as its member `m`. */
+/* clang-format off */
+#define FW_PATH_OPTION_ROWS(s, m)                                                                  \
+	{ "sessions", PK_CONF_NUMBER, "sessions", "1048576", 1024, 1u << 30, NULL, false,          \
+	    "Sessions at any one time, over all lcores.", offsetof(s, m.sessions) },               \
+	{ "tcp-loose", PK_CONF_BOOL, NULL, "no", 0, 0, NULL, false,                                \
+	    "Pick up TCP connections in mid-stream.", offsetof(s, m.tcp_loose) },                  \
+	{ "verify-checksums", PK_CONF_BOOL, NULL, "no", 0, 0, NULL, false,                         \
+	    "Drop packets whose TCP, UDP or ICMP checksum is wrong, instead of leaving that to "   \
+	    "the receiver.", offsetof(s, m.verify_checksums) },                                    \
+	FW_PATH_TIMEOUT_ROW(s, m, "timeout-tcp-syn-sent", "30s", TCP_SYN_SENT,                     \
+	    "TCP: a SYN without an answer."),                                                      \
+	FW_PATH_TIMEOUT_ROW(s, m, "timeout-tcp-syn-recv", "30s", TCP_SYN_RECV,                     \
+	    "TCP: a SYN-ACK without an answer."),                                                  \
+	FW_PATH_TIMEOUT_ROW(s, m, "timeout-tcp-established", "2h", TCP_ESTABLISHED,                \
+	    "TCP: established and silent."),                                                       \
+	FW_PATH_TIMEOUT_ROW(s, m, "timeout-tcp-fin-wait", "2m", TCP_FIN_WAIT,                      \
+	    "TCP: one side has closed."),                                                          \
+	FW_PATH_TIMEOUT_ROW(s, m, "timeout-tcp-time-wait", "30s", TCP_TIME_WAIT,                   \
+	    "TCP: both sides have closed."),                                                       \
+	FW_PATH_TIMEOUT_ROW(s, m, "timeout-tcp-closed", "5s", TCP_CLOSED,                          \
+	    "TCP: after a reset."),                                                                \
+	FW_PATH_TIMEOUT_ROW(s, m, "timeout-udp-new", "30s", UDP_NEW,                               \
+	    "UDP: one direction seen."),                                                           \
+	FW_PATH_TIMEOUT_ROW(s, m, "timeout-udp", "2m", UDP,                                        \
+	    "UDP: both directions seen."),                                                         \
+	FW_PATH_TIMEOUT_ROW(s, m, "timeout-icmp", "15s", ICMP,                                     \
+	    "ICMP echo."),                                                                         \
+	FW_PATH_TIMEOUT_ROW(s, m, "timeout-other", "5m", OTHER,                                    \
+	    "SCTP and protocols without ports.")
+
+#define FW_PATH_TIMEOUT_ROW(s, m, name, value, which, help)                                        \
+	{ name, PK_CONF_DURATION, NULL, value, PK_NS_PER_S, 0, NULL, false, help,                  \
+	    offsetof(s, m.timeout[FW_TIMEOUT_##which]) }
+/* clang-format on */
+
+/* Put the options into a path's configuration. */
+static inline void
+fw_path_options_apply(const struct fw_path_options *o, struct fw_path_conf *conf)
+{
+	conf->nb_sessions = (uint32_t)o->sessions;
+	conf->tcp_loose = o->tcp_loose;
+	conf->verify_checksums = o->verify_checksums;
+	for (unsigned int i = 0; i < FW_TIMEOUT_COUNT; i++)
+		conf->timeout_ns[i] = o->timeout[i];
+}

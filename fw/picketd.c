@@ -1,0 +1,279 @@
+#include <errno.h>
+#include <linux/capability.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <event2/event.h>
+#include <rte_eal.h>
+#include <rte_errno.h>
+#include <rte_ethdev.h>
+#include <rte_lcore.h>
+#include <rte_log.h>
+#include <rte_mbuf.h>
+
+#include "fw/link.h"
+#include "fw/options.h"
+#include "fw/show.h"
+#include "fw/worker.h"
+#include "lib/log.h"
+#include "lib/priv.h"
+#include "lib/program.h"
+
+#define EAL_ARGS_MAX 64
+#define MBUF_CACHE   256
+
+struct options {
+	char *instance, *run_dir, *user, *lcores;
+	struct pk_conf_list wires, eal;
+	uint64_t buffers, memory, idle_sleep, trace_records;
+	bool huge;
+	struct fw_path_options path;
+};
+
+#define AT(member) offsetof(struct options, member)
+
+/* clang-format off */
+static const struct pk_conf_option options[] = {
+	{ "instance", PK_CONF_STRING, NULL, "dpu", 0, 0, NULL, false,
+	    "Name of this DPU.", AT(instance) },
+	{ "run-dir", PK_CONF_STRING, NULL, "/run/picket", 0, 0, NULL, false,
+	    "Directory of the local sockets.", AT(run_dir) },
+	{ "user", PK_CONF_STRING, NULL, NULL, 0, 0, NULL, false,
+	    "User to become once ports are open.  Without it the user stays, but loses its privileges.", AT(user) },
+	{ "wire", PK_CONF_LIST, NULL, NULL, 0, 0, NULL, false,
+	    "A wire: the inside port, a space, the outside port.  Ports are af_packet:IFACE, af_xdp:IFACE, "
+	    "tap:NAME, pci:ADDRESS, vdev:DEVARGS or name:PORT.", AT(wires) },
+	{ "lcores", PK_CONF_STRING, NULL, "0,1", 0, 0, NULL, false,
+	    "Cores in the words of DPDK's --lcores.  The first is for control, each other runs packets.", AT(lcores) },
+	{ "buffers", PK_CONF_NUMBER, "packets", "32767", 1023, 1u << 24, NULL, false,
+	    "Packet buffers; the best numbers are a power of two less one.", AT(buffers) },
+	{ "huge", PK_CONF_BOOL, NULL, "yes", 0, 0, NULL, false,
+	    "Use huge pages.  Without them everything works, and large session tables are half as fast.", AT(huge) },
+	{ "memory", PK_CONF_SIZE, "bytes", "256m", 64u << 20, UINT64_C(1) << 40, NULL, false,
+	    "Memory for packet buffers and ports.", AT(memory) },
+	{ "eal", PK_CONF_LIST, NULL, NULL, 0, 0, NULL, false,
+	    "A further argument for DPDK's environment.", AT(eal) },
+	{ "idle-sleep", PK_CONF_DURATION, NULL, "200us", 0, PK_NS_PER_S, NULL, false,
+	    "Longest sleep of an lcore that finds no packets; it is the price of the first packet after a pause.  "
+	    "0 polls without end.", AT(idle_sleep) },
+	{ "trace-records", PK_CONF_NUMBER, "records", "16384", 64, 1u << 24, NULL, false,
+	    "Records of verdicts each lcore keeps for logs and monitor.", AT(trace_records) },
+	FW_PATH_OPTION_ROWS(struct options, path),
+};
+/* clang-format on */
+
+struct picketd {
+	struct options options;
+	struct event_base *base;
+	struct rte_mempool *pool;
+	struct fw_wire wires[FW_WIRES_MAX];
+	uint16_t nb_wires;
+	struct fw_workers *workers;
+	struct fw_link *link;
+	struct fw_show *show;
+};
+
+static void
+on_signal(evutil_socket_t number, short what, void *arg)
+{
+	(void)what;
+	pk_notice("stopping: signal %d", (int)number);
+	event_base_loopbreak(arg);
+}
+
+static int
+start_eal(const struct options *o, struct pk_diag *diag)
+{
+	char lcores[256], memory[32], prefix[64];
+	char *argv[EAL_ARGS_MAX] = {
+		(char *)"picketd",
+		(char *)"--no-telemetry",
+		(char *)"--log-level=lib.*:warning",
+		(char *)"--log-level=pmd.*:warning",
+		(char *)"--iova-mode=va",
+	};
+	int argc = 5;
+
+	/* With neither a hugetlbfs mount nor files left behind; and no PCI scan unless a wire asks. */
+	snprintf(lcores, sizeof(lcores), "--lcores=%s", o->lcores);
+	snprintf(memory, sizeof(memory), "%u", (unsigned int)(o->memory >> 20));
+	snprintf(prefix, sizeof(prefix), "--file-prefix=picket%d", (int)getpid());
+	argv[argc++] = lcores;
+	argv[argc++] = prefix;
+	argv[argc++] = (char *)(o->huge ? "--in-memory" : "--no-huge");
+	argv[argc++] = (char *)"-m";
+	argv[argc++] = memory;
+	for (size_t i = 0; i < o->eal.nb && argc < EAL_ARGS_MAX - 2; i++)
+		argv[argc++] = o->eal.item[i];
+	for (size_t i = 0; i < o->wires.nb; i++) {
+		if (strstr(o->wires.item[i], "pci:") != NULL)
+			break;
+		if (i + 1 == o->wires.nb)
+			argv[argc++] = (char *)"--no-pci";
+	}
+	if (rte_eal_init(argc, argv) < 0) {
+		pk_diag_set(diag,
+		    "DPDK does not start: %s (huge pages are reserved with sysctl vm.nr_hugepages=N, or try huge = no)",
+		    rte_strerror(rte_errno));
+		return -EIO;
+	}
+	return 0;
+}
+
+static int
+open_wires(struct picketd *d, struct pk_diag *diag)
+{
+	const struct options *o = &d->options;
+	uint16_t nb_lcores = (uint16_t)(rte_lcore_count() - 1);
+
+	if (o->wires.nb == 0 || o->wires.nb > FW_WIRES_MAX) {
+		pk_diag_set(diag,
+		    "%zu wires are configured; want 1 to %d lines such as wire = af_packet:eth0 af_packet:eth1",
+		    o->wires.nb, FW_WIRES_MAX);
+		return -EINVAL;
+	}
+	for (size_t i = 0; i < o->wires.nb; i++) {
+		struct fw_wire *w = &d->wires[i];
+		char inside[256], outside[256];
+		int rc;
+
+		if (sscanf(o->wires.item[i], "%255s %255s", inside, outside) != 2) {
+			pk_diag_set(diag, "wire = %s: want an inside port and an outside port",
+			    o->wires.item[i]);
+			return -EINVAL;
+		}
+		rc = fw_port_open(&w->port[FW_INSIDE], inside, nb_lcores, d->pool, diag);
+		if (rc == 0)
+			rc = fw_port_open(&w->port[FW_OUTSIDE], outside, nb_lcores, d->pool, diag);
+		if (rc < 0)
+			return rc;
+		d->nb_wires++;
+	}
+	return 0;
+}
+
+static int
+start(struct picketd *d, struct pk_diag *diag)
+{
+	const struct options *o = &d->options;
+	struct fw_workers_conf workers = {
+		.wires = d->wires,
+		.idle_sleep_max_ns = o->idle_sleep,
+		.trace_records = (uint32_t)o->trace_records,
+	};
+	struct fw_show_conf show = {
+		.wires = d->wires,
+		.instance = o->instance,
+		.options = options,
+		.nb_options = PK_COUNT(options),
+		.values = o,
+	};
+	char path[512];
+	int rc;
+
+	if (mkdir(o->run_dir, 0755) < 0 && errno != EEXIST) {
+		pk_diag_set(diag, "%s: cannot be made: %s", o->run_dir, strerror(errno));
+		return -errno;
+	}
+	rc = start_eal(o, diag);
+	if (rc < 0)
+		return rc;
+	d->pool = rte_pktmbuf_pool_create("packets", (unsigned int)o->buffers, MBUF_CACHE, 0,
+	    RTE_MBUF_DEFAULT_BUF_SIZE, SOCKET_ID_ANY);
+	if (d->pool == NULL) {
+		pk_diag_set(diag, "no room for %u packet buffers in %u MB; want more `memory`",
+		    (unsigned int)o->buffers, (unsigned int)(o->memory >> 20));
+		return -ENOMEM;
+	}
+	rc = open_wires(d, diag);
+	if (rc < 0)
+		return rc;
+	fw_path_conf_init(&workers.path);
+	workers.nb_wires = d->nb_wires;
+	fw_path_options_apply(&o->path, &workers.path);
+	workers.path.huge = o->huge;
+	workers.path.pool = d->pool;
+	if (getrandom(workers.path.seed, sizeof(workers.path.seed), 0) !=
+	    (ssize_t)sizeof(workers.path.seed)) {
+		pk_diag_set(diag, "no random numbers for the session table");
+		return -EIO;
+	}
+	rc = fw_workers_start(&d->workers, &workers, diag);
+	if (rc < 0)
+		return rc;
+	snprintf(path, sizeof(path), "%s/picketd.sock", o->run_dir);
+	rc = fw_link_create(
+	    &d->link, d->base, path, o->instance, d->workers, (uint32_t)o->path.sessions, diag);
+	if (rc < 0)
+		return rc;
+	snprintf(path, sizeof(path), "%s/picketd.ctl", o->run_dir);
+	show.base = d->base;
+	show.workers = d->workers;
+	show.link = d->link;
+	show.nb_wires = d->nb_wires;
+	show.path = path;
+	return fw_show_create(&d->show, &show, diag);
+}
+
+static void
+stop(struct picketd *d)
+{
+	fw_show_destroy(d->show);
+	fw_link_destroy(d->link);
+	fw_workers_stop(d->workers);
+	for (uint16_t i = 0; i < d->nb_wires; i++)
+		for (unsigned int side = 0; side < FW_SIDE_COUNT; side++)
+			fw_port_close(&d->wires[i].port[side]);
+	rte_eal_cleanup();
+}
+
+int
+main(int argc, char **argv)
+{
+	struct pk_program program = {
+		.name = "picketd",
+		.summary = "the data plane: decides about every packet between inside and outside",
+		.options = options,
+		.nb_options = PK_COUNT(options),
+	};
+	struct pk_priv priv = { .no_exec = true };
+	struct event *term, *intr;
+	struct picketd d = { 0 };
+	struct pk_diag diag;
+	int rc;
+
+	if (pk_program_start(&program, &d.options, argc, argv) != argc) {
+		fprintf(stderr, "picketd: takes options only; -h lists them\n");
+		return 2;
+	}
+	d.base = event_base_new();
+	PK_ASSERT(d.base != NULL);
+	term = evsignal_new(d.base, SIGTERM, on_signal, d.base);
+	intr = evsignal_new(d.base, SIGINT, on_signal, d.base);
+	PK_ASSERT(term != NULL && intr != NULL && event_add(term, NULL) == 0 &&
+	    event_add(intr, NULL) == 0);
+	rc = start(&d, &diag);
+	if (rc == 0) {
+		/* Ports are open; no packet has been read that could pass, since there is no policy yet. */
+		priv.user = d.options.user;
+		rc = pk_priv_drop(&priv, &diag);
+	}
+	if (rc == 0) {
+		pk_program_ready();
+		event_base_dispatch(d.base);
+	} else {
+		pk_error("%s", diag.text);
+	}
+	stop(&d);
+	event_free(term);
+	event_free(intr);
+	event_base_free(d.base);
+	pk_conf_fini(options, PK_COUNT(options), &d.options);
+	return rc == 0 ? 0 : 1;
+}

@@ -1,0 +1,243 @@
+#include "fw/port.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <rte_bus_vdev.h>
+#include <rte_dev.h>
+#include <rte_ethdev.h>
+#include <rte_ip.h>
+#include <rte_mbuf.h>
+
+#include "lib/log.h"
+
+#define NB_DESC 1024
+
+/*
+ * The Toeplitz key that hashes both directions of a flow alike: its period is 16 bits, so swapping
+ * addresses and ports swaps equal terms (Woo and Park, 2012).  Inside and outside ports use the same
+ * one, so that a session's packets meet on one lcore.
+ */
+static uint8_t symmetric_key[52];
+
+/* "af_packet" and so on to devargs.  Returns a static kind, or NULL. */
+static const struct kind {
+	const char *prefix;
+	const char *devargs; /* printf format: running number, rest of the spec; NULL: see below */
+	bool kernel;
+} kinds[] = {
+	/* Ring sizes as measured: smaller ones drop bursts, larger ones cost locked memory. */
+	{ "af_packet:", "net_af_packet%u,iface=%s,framecnt=4096,blocksz=65536", true },
+	{ "af_xdp:", "net_af_xdp%u,iface=%s", true },
+	{ "tap:", "net_tap%u,iface=%s", false },
+	{ "pci:", NULL, false },
+	{ "vdev:", NULL, false },
+	{ "name:", NULL, false },
+};
+
+static int
+attach(struct fw_port *port, struct pk_diag *diag)
+{
+	static unsigned int number;
+	const struct kind *kind = NULL;
+	struct rte_dev_iterator it;
+	char devargs[384];
+	const char *rest = NULL;
+	uint16_t id = RTE_MAX_ETHPORTS, found;
+
+	for (size_t i = 0; i < PK_COUNT(kinds) && kind == NULL; i++) {
+		size_t len = strlen(kinds[i].prefix);
+
+		if (strncmp(port->spec, kinds[i].prefix, len) == 0 && port->spec[len] != '\0') {
+			kind = &kinds[i];
+			rest = port->spec + len;
+		}
+	}
+	if (kind == NULL) {
+		pk_diag_set(diag,
+		    "port \"%s\": want af_packet:IFACE, af_xdp:IFACE, tap:NAME, pci:ADDRESS, vdev:DEVARGS or name:PORT",
+		    port->spec);
+		return -EINVAL;
+	}
+	port->kernel = kind->kernel;
+	if (strcmp(kind->prefix, "name:") == 0) {
+		if (rte_eth_dev_get_port_by_name(rest, &port->id) < 0) {
+			pk_diag_set(
+			    diag, "port \"%s\": DPDK knows no port of that name", port->spec);
+			return -ENODEV;
+		}
+		return 0;
+	}
+	if (kind->devargs != NULL)
+		snprintf(devargs, sizeof(devargs), kind->devargs, number++, rest);
+	else
+		snprintf(devargs, sizeof(devargs), "%s", rest);
+	if (rte_dev_probe(devargs) < 0) {
+		pk_diag_set(diag,
+		    "port \"%s\": the driver refused \"%s\" (does the interface exist, and may we open it?)",
+		    port->spec, devargs);
+		return -ENODEV;
+	}
+	RTE_ETH_FOREACH_MATCHING_DEV(found, devargs, &it)
+	id = found;
+	if (id == RTE_MAX_ETHPORTS) {
+		pk_diag_set(
+		    diag, "port \"%s\": \"%s\" started but offers no port", port->spec, devargs);
+		return -ENODEV;
+	}
+	port->id = id;
+	return 0;
+}
+
+static int
+refuse(struct pk_diag *diag, const struct fw_port *port, const char *what, int rc)
+{
+	pk_diag_set(diag, "port \"%s\": %s: %s", port->spec, what, strerror(-rc));
+	return rc;
+}
+
+int
+fw_port_open(struct fw_port *port, const char *spec, uint16_t nb_queues, struct rte_mempool *pool,
+    struct pk_diag *diag)
+{
+	const uint64_t hash_fields = RTE_ETH_RSS_IP | RTE_ETH_RSS_TCP | RTE_ETH_RSS_UDP |
+	    RTE_ETH_RSS_SCTP;
+	struct rte_eth_conf conf = { 0 };
+	struct rte_eth_dev_info info;
+	uint16_t nb_rx = NB_DESC, nb_tx = NB_DESC;
+	int rc;
+
+	*port = (struct fw_port){ 0 };
+	if (strlen(spec) >= sizeof(port->spec)) {
+		pk_diag_set(diag, "port \"%.32s...\": want at most %zu bytes", spec,
+		    sizeof(port->spec) - 1);
+		return -EINVAL;
+	}
+	strcpy(port->spec, spec);
+	rc = attach(port, diag);
+	if (rc < 0)
+		return rc;
+	rc = rte_eth_dev_info_get(port->id, &info);
+	if (rc < 0)
+		return refuse(diag, port, "no information about it", rc);
+	port->nb_queues = 1;
+	if (nb_queues > 1 && (info.flow_type_rss_offloads & hash_fields) == hash_fields &&
+	    info.max_rx_queues >= nb_queues && info.max_tx_queues >= nb_queues &&
+	    info.hash_key_size <= sizeof(symmetric_key)) {
+		for (size_t i = 0; i < sizeof(symmetric_key); i++)
+			symmetric_key[i] = i % 2 == 0 ? 0x6d : 0x5a;
+		port->nb_queues = nb_queues;
+		conf.rxmode.mq_mode = RTE_ETH_MQ_RX_RSS;
+		conf.rx_adv_conf.rss_conf.rss_key = symmetric_key;
+		conf.rx_adv_conf.rss_conf.rss_key_len = info.hash_key_size;
+		conf.rx_adv_conf.rss_conf.rss_hf = hash_fields;
+	}
+	conf.txmode.offloads = info.tx_offload_capa &
+	    (RTE_ETH_TX_OFFLOAD_TCP_CKSUM | RTE_ETH_TX_OFFLOAD_UDP_CKSUM |
+	        RTE_ETH_TX_OFFLOAD_IPV4_CKSUM);
+	rc = rte_eth_dev_configure(port->id, port->nb_queues, port->nb_queues, &conf);
+	if (rc < 0)
+		return refuse(diag, port, "cannot be configured", rc);
+	rc = rte_eth_dev_adjust_nb_rx_tx_desc(port->id, &nb_rx, &nb_tx);
+	if (rc < 0)
+		return refuse(diag, port, "cannot agree on queue sizes", rc);
+	for (uint16_t q = 0; q < port->nb_queues; q++) {
+		rc = rte_eth_rx_queue_setup(port->id, q, nb_rx, SOCKET_ID_ANY, NULL, pool);
+		if (rc == 0)
+			rc = rte_eth_tx_queue_setup(port->id, q, nb_tx, SOCKET_ID_ANY, NULL);
+		if (rc < 0)
+			return refuse(diag, port, "queues cannot be set up", rc);
+	}
+	rc = rte_eth_dev_start(port->id);
+	if (rc < 0)
+		return refuse(diag, port, "cannot be started", rc);
+	/* A bump in the wire must hear frames that are addressed to others. */
+	rc = rte_eth_promiscuous_enable(port->id);
+	if (rc < 0 && rc != -ENOTSUP) {
+		rte_eth_dev_stop(port->id);
+		return refuse(diag, port, "cannot be made promiscuous", rc);
+	}
+	return 0;
+}
+
+void
+fw_port_close(struct fw_port *port)
+{
+	(void)rte_eth_dev_stop(port->id);
+	(void)rte_eth_dev_close(port->id);
+}
+
+/*
+ * A kernel that leaves the checksum to the device writes the sum of the pseudo header into the field,
+ * uncomplemented (CHECKSUM_PARTIAL).  A finished checksum has that value once in 65,536 packets, and
+ * then completing it anew changes nothing, unless it was wrong before.
+ */
+static void
+complete_checksum(struct rte_mbuf *m)
+{
+	const struct rte_ether_hdr *eth = rte_pktmbuf_mtod(m, const struct rte_ether_hdr *);
+	uint16_t type = eth->ether_type, partial, *field;
+	size_t off = sizeof(*eth), l4, field_off;
+	uint8_t proto;
+	void *ip;
+
+	if (type == RTE_BE16(RTE_ETHER_TYPE_VLAN) && m->data_len >= off + 4) {
+		type = *rte_pktmbuf_mtod_offset(m, const uint16_t *, off + 2);
+		off += 4;
+	}
+	ip = rte_pktmbuf_mtod_offset(m, void *, off);
+	if (type == RTE_BE16(RTE_ETHER_TYPE_IPV4)) {
+		const struct rte_ipv4_hdr *v4 = ip;
+
+		if (m->data_len < off + sizeof(*v4) ||
+		    (v4->fragment_offset & RTE_BE16(0x3fff)) != 0)
+			return;
+		proto = v4->next_proto_id;
+		l4 = off + rte_ipv4_hdr_len(v4);
+		if (rte_ipv4_hdr_len(v4) < sizeof(*v4) ||
+		    rte_be_to_cpu_16(v4->total_length) < rte_ipv4_hdr_len(v4) ||
+		    off + rte_be_to_cpu_16(v4->total_length) > m->data_len)
+			return;
+		partial = rte_ipv4_phdr_cksum(v4, 0);
+	} else if (type == RTE_BE16(RTE_ETHER_TYPE_IPV6)) {
+		const struct rte_ipv6_hdr *v6 = ip;
+
+		if (m->data_len < off + sizeof(*v6) ||
+		    off + sizeof(*v6) + rte_be_to_cpu_16(v6->payload_len) > m->data_len)
+			return;
+		proto = v6->proto;
+		l4 = off + sizeof(*v6);
+		partial = rte_ipv6_phdr_cksum(v6, 0);
+	} else {
+		return;
+	}
+	if (proto == IPPROTO_TCP)
+		field_off = l4 + 16;
+	else if (proto == IPPROTO_UDP)
+		field_off = l4 + 6;
+	else
+		return;
+	if (m->data_len < field_off + 2)
+		return;
+	field = rte_pktmbuf_mtod_offset(m, uint16_t *, field_off);
+	if (*field != partial)
+		return;
+	*field = 0;
+	*field = type == RTE_BE16(RTE_ETHER_TYPE_IPV4)
+	    ? rte_ipv4_udptcp_cksum(ip, rte_pktmbuf_mtod_offset(m, void *, l4))
+	    : rte_ipv6_udptcp_cksum(ip, rte_pktmbuf_mtod_offset(m, void *, l4));
+}
+
+unsigned int
+fw_port_rx(const struct fw_port *port, uint16_t queue, struct rte_mbuf **pkts, unsigned int n)
+{
+	unsigned int got = rte_eth_rx_burst(port->id, queue, pkts, (uint16_t)n);
+
+	if (unlikely(port->kernel))
+		for (unsigned int i = 0; i < got; i++)
+			if (pkts[i]->nb_segs == 1 &&
+			    pkts[i]->data_len >= sizeof(struct rte_ether_hdr))
+				complete_checksum(pkts[i]);
+	return got;
+}

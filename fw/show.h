@@ -1,0 +1,31 @@
+#pragma once
+
+#include "fw/link.h"
+#include "fw/worker.h"
+#include "lib/conf.h"
+
+struct event_base;
+struct pk_control;
+
+/*
+ * What picketd answers on its control socket: `show ...` and `monitor`.  Reads what lcores publish and
+ * never makes them wait.
+ */
+struct fw_show;
+
+struct fw_show_conf {
+	struct event_base *base;
+	struct fw_workers *workers;
+	const struct fw_link *link;
+	const struct fw_wire *wires;
+	uint16_t nb_wires;
+	const char *instance;
+	const struct pk_conf_option *options;
+	size_t nb_options;
+	const void *values;
+	const char *path; /* of the socket */
+};
+
+/* All pointers are borrowed.  Context: control thread.  Returns 0 or negative errno with *diag. */
+int fw_show_create(struct fw_show **out, const struct fw_show_conf *conf, struct pk_diag *diag);
+void fw_show_destroy(struct fw_show *s);

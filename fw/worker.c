@@ -1,0 +1,306 @@
+#include "fw/worker.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <time.h>
+
+#include <rte_cycles.h>
+#include <rte_ethdev.h>
+#include <rte_lcore.h>
+#include <rte_malloc.h>
+#include <rte_mbuf.h>
+#include <rte_rcu_qsbr.h>
+
+#include "lib/log.h"
+
+#define QUEUES_MAX (2 * FW_WIRES_MAX)
+#define TICK_BUDGET \
+	256 /* sessions expired per loop at most: a burst of packets costs about as much */
+#define IDLE_SPINS 64 /* empty polls before the first sleep */
+#define TX_RETRIES 8
+
+/* One direction of one wire on one queue. */
+struct poll {
+	const struct fw_port *rx;
+	uint16_t tx_port[FW_SIDE_COUNT];
+	uint16_t queue;
+	uint16_t wire;
+	uint8_t from;
+};
+
+struct worker {
+	struct fw_workers *all;
+	struct fw_path *path;
+	struct fw_trace *trace;
+	unsigned int lcore, index;
+	unsigned int nb_polls;
+	struct poll polls[QUEUES_MAX];
+	pk_counter loops PK_CACHE_ALIGNED;
+	pk_counter idle_loops, sleeps, busy_cycles, packets;
+};
+
+struct fw_workers {
+	_Atomic(struct fw_rules *) rules;
+	_Atomic int quit;
+	struct rte_rcu_qsbr *qsbr;
+	uint64_t idle_sleep_max_ns;
+	unsigned int nb;
+	struct worker *worker[RTE_MAX_LCORE];
+};
+
+/* TSC to nanoseconds without a division: a 64.64 fixed-point factor, exact to a part in 2^32. */
+static inline uint64_t
+now_ns(void)
+{
+	static uint64_t factor;
+
+	if (unlikely(factor == 0))
+		factor = (uint64_t)(((unsigned __int128)PK_NS_PER_S << 32) / rte_get_tsc_hz());
+	return (uint64_t)(((unsigned __int128)rte_rdtsc() * factor) >> 32);
+}
+
+uint64_t
+fw_workers_now_ns(void)
+{
+	return now_ns();
+}
+
+static void
+transmit(struct worker *w, const struct poll *p, struct fw_burst *out)
+{
+	for (unsigned int side = 0; side < FW_SIDE_COUNT; side++) {
+		uint16_t sent = 0;
+
+		/* Virtual ports take what fits into their ring at this moment; a few tries let the
+		 * other end catch up, more would stall every other flow of this lcore. */
+		for (unsigned int tries = 0; sent < out->nb[side] && tries < TX_RETRIES; tries++)
+			sent = (uint16_t)(sent +
+			    rte_eth_tx_burst(p->tx_port[side], p->queue, out->pkt[side] + sent,
+			        (uint16_t)(out->nb[side] - sent)));
+		if (unlikely(sent < out->nb[side])) {
+			rte_pktmbuf_free_bulk(out->pkt[side] + sent, out->nb[side] - sent);
+			fw_path_not_sent(w->path, (enum fw_side)side, out->nb[side] - sent);
+		}
+	}
+}
+
+static void
+sleep_ns(uint64_t ns)
+{
+	struct timespec ts = { .tv_sec = (time_t)(ns / PK_NS_PER_S),
+		.tv_nsec = (long)(ns % PK_NS_PER_S) };
+
+	nanosleep(&ts, NULL);
+}
+
+static int
+run(void *arg)
+{
+	struct worker *w = arg;
+	struct fw_workers *all = w->all;
+	struct rte_mbuf *pkts[FW_BURST];
+	struct fw_burst out;
+	unsigned int idle = 0;
+
+	/* Without this a sleep of 20 us takes 70. */
+	prctl(PR_SET_TIMERSLACK, 1, 0, 0, 0);
+	rte_rcu_qsbr_thread_register(all->qsbr, w->index);
+	rte_rcu_qsbr_thread_online(all->qsbr, w->index);
+	while (!atomic_load_explicit(&all->quit, memory_order_relaxed)) {
+		/* One generation from the start of the loop to its end. */
+		const struct fw_rules *rules =
+		    atomic_load_explicit(&all->rules, memory_order_acquire);
+		uint64_t start = rte_rdtsc();
+		unsigned int got = 0;
+
+		for (unsigned int i = 0; i < w->nb_polls; i++) {
+			const struct poll *p = &w->polls[i];
+			unsigned int n = fw_port_rx(p->rx, p->queue, pkts, FW_BURST);
+
+			if (n == 0)
+				continue;
+			got += n;
+			fw_path_burst(w->path, rules, p->wire, (enum fw_side)p->from, pkts, n,
+			    now_ns(), &out);
+			transmit(w, p, &out);
+		}
+		got += fw_path_tick(w->path, rules, now_ns(), TICK_BUDGET) == TICK_BUDGET;
+		rte_rcu_qsbr_quiescent(all->qsbr, w->index);
+		pk_counter_add(&w->loops, 1);
+		if (likely(got > 0)) {
+			pk_counter_add(&w->busy_cycles, rte_rdtsc() - start);
+			pk_counter_add(&w->packets, got);
+			idle = 0;
+			continue;
+		}
+		pk_counter_add(&w->idle_loops, 1);
+		if (++idle <= IDLE_SPINS || all->idle_sleep_max_ns == 0) {
+			rte_pause();
+			continue;
+		}
+		/* The longer it has been quiet, the longer the sleep, from 10 us up to the limit. */
+		pk_counter_add(&w->sleeps, 1);
+		sleep_ns(PK_MIN(
+		    all->idle_sleep_max_ns, (uint64_t)(idle - IDLE_SPINS) * 10 * PK_NS_PER_US));
+	}
+	rte_rcu_qsbr_thread_offline(all->qsbr, w->index);
+	rte_rcu_qsbr_thread_unregister(all->qsbr, w->index);
+	return 0;
+}
+
+static void
+add_polls(struct worker *w, const struct fw_wire *wire, uint16_t number, uint16_t queue)
+{
+	for (unsigned int side = 0; side < FW_SIDE_COUNT; side++) {
+		PK_ASSERT(w->nb_polls < QUEUES_MAX);
+		w->polls[w->nb_polls++] = (struct poll){
+			.rx = &wire->port[side],
+			.tx_port = { wire->port[FW_INSIDE].id, wire->port[FW_OUTSIDE].id },
+			.queue = queue,
+			.wire = number,
+			.from = (uint8_t)side,
+		};
+	}
+}
+
+static int
+worker_create(struct fw_workers *all, const struct fw_workers_conf *conf, unsigned int lcore)
+{
+	int socket = (int)rte_lcore_to_socket_id(lcore);
+	struct worker *w = rte_zmalloc_socket("fw_worker", sizeof(*w), PK_CACHE_LINE, socket);
+	struct fw_path_conf path = conf->path;
+	int rc;
+
+	if (w == NULL)
+		return -ENOMEM;
+	w->all = all;
+	w->lcore = lcore;
+	w->index = all->nb;
+	all->worker[all->nb++] = w;
+	rc = fw_trace_create(&w->trace, conf->trace_records);
+	if (rc < 0)
+		return rc;
+	path.trace = w->trace;
+	path.nb_sessions = PK_MAX(conf->path.nb_sessions / (rte_lcore_count() - 1), 1024u);
+	return fw_path_create(&w->path, &path);
+}
+
+int
+fw_workers_start(struct fw_workers **out, const struct fw_workers_conf *conf, struct pk_diag *diag)
+{
+	unsigned int nb_lcores = rte_lcore_count() - 1, lcore, next = 0;
+	struct fw_workers *all = calloc(1, sizeof(*all));
+	int rc = -ENOMEM;
+
+	if (all == NULL)
+		return -ENOMEM;
+	if (nb_lcores == 0) {
+		pk_diag_set(diag,
+		    "no lcore is left for packets: want one for control and one or more for them");
+		free(all);
+		return -EINVAL;
+	}
+	pk_diag_set(diag, "no memory for %u sessions; want a smaller `sessions` or more huge pages",
+	    conf->path.nb_sessions);
+	all->idle_sleep_max_ns = conf->idle_sleep_max_ns;
+	all->qsbr = rte_zmalloc("fw_qsbr", rte_rcu_qsbr_get_memsize(nb_lcores), PK_CACHE_LINE);
+	if (all->qsbr == NULL || rte_rcu_qsbr_init(all->qsbr, nb_lcores) != 0)
+		goto fail;
+	RTE_LCORE_FOREACH_WORKER(lcore) {
+		rc = worker_create(all, conf, lcore);
+		if (rc < 0)
+			goto fail;
+	}
+	for (uint16_t i = 0; i < conf->nb_wires; i++) {
+		const struct fw_wire *wire = &conf->wires[i];
+
+		if (wire->port[FW_INSIDE].nb_queues == nb_lcores &&
+		    wire->port[FW_OUTSIDE].nb_queues == nb_lcores) {
+			for (uint16_t q = 0; q < nb_lcores; q++)
+				add_polls(all->worker[q], wire, i, q);
+		} else {
+			add_polls(all->worker[next++ % nb_lcores], wire, i, 0);
+		}
+	}
+	now_ns(); /* fixes the factor before several threads ask */
+	for (unsigned int i = 0; i < all->nb; i++)
+		rte_eal_remote_launch(run, all->worker[i], all->worker[i]->lcore);
+	*out = all;
+	return 0;
+fail:
+	fw_workers_stop(all);
+	return rc;
+}
+
+void
+fw_workers_stop(struct fw_workers *all)
+{
+	if (all == NULL)
+		return;
+	atomic_store(&all->quit, 1);
+	for (unsigned int i = 0; i < all->nb; i++)
+		rte_eal_wait_lcore(all->worker[i]->lcore);
+	for (unsigned int i = 0; i < all->nb; i++) {
+		fw_path_destroy(all->worker[i]->path);
+		fw_trace_destroy(all->worker[i]->trace);
+		rte_free(all->worker[i]);
+	}
+	fw_rules_destroy(atomic_load(&all->rules));
+	rte_free(all->qsbr);
+	free(all);
+}
+
+void
+fw_workers_publish(struct fw_workers *w, struct fw_rules *rules)
+{
+	struct fw_rules *old = atomic_exchange_explicit(&w->rules, rules, memory_order_acq_rel);
+	uint64_t token = rte_rcu_qsbr_start(w->qsbr);
+
+	/* At most one burst or one idle sleep long; the control thread has nothing better to do than to
+	 * tell the agent the moment it is over. */
+	while (rte_rcu_qsbr_check(w->qsbr, token, false) == 0)
+		sleep_ns(5 * PK_NS_PER_US);
+	fw_rules_destroy(old);
+}
+
+const struct fw_rules *
+fw_workers_rules(const struct fw_workers *w)
+{
+	return atomic_load_explicit(
+	    &((struct fw_workers *)(uintptr_t)w)->rules, memory_order_acquire);
+}
+
+unsigned int
+fw_workers_count(const struct fw_workers *w)
+{
+	return w->nb;
+}
+
+const struct fw_path *
+fw_workers_path(const struct fw_workers *w, unsigned int i)
+{
+	return w->worker[i]->path;
+}
+
+struct fw_trace *
+fw_workers_trace(const struct fw_workers *w, unsigned int i)
+{
+	return w->worker[i]->trace;
+}
+
+void
+fw_workers_stats(const struct fw_workers *all, unsigned int i, struct fw_worker_stats *out)
+{
+	const struct worker *w = all->worker[i];
+
+	*out = (struct fw_worker_stats){
+		.lcore = w->lcore,
+		.loops = pk_counter_read(&w->loops),
+		.idle_loops = pk_counter_read(&w->idle_loops),
+		.sleeps = pk_counter_read(&w->sleeps),
+		.busy_cycles = pk_counter_read(&w->busy_cycles),
+		.packets = pk_counter_read(&w->packets),
+	};
+}

@@ -1,0 +1,60 @@
+#pragma once
+
+#include "fw/path.h"
+#include "fw/port.h"
+
+/*
+ * The lcores: each polls its share of the queues and runs one packet path over what comes in.
+ *
+ * Rules are published, never locked: fw_workers_publish() swaps one pointer and waits until every
+ * lcore has passed the end of a loop, at which it holds nothing.  From then on no packet is judged
+ * by the older generation, and the older one may be freed.
+ */
+struct fw_wire {
+	struct fw_port port[FW_SIDE_COUNT];
+};
+
+struct fw_workers_conf {
+	const struct fw_wire *wires; /* borrowed while the workers run */
+	uint16_t nb_wires;
+	struct fw_path_conf path;   /* nb_sessions is for all lcores together; trace is ignored */
+	uint64_t idle_sleep_max_ns; /* longest sleep of an idle lcore; 0: it never sleeps */
+	uint32_t trace_records;     /* per lcore */
+};
+
+struct fw_workers;
+
+/*
+ * One path per worker lcore of the DPDK environment, started.  Wires whose ports have a queue for
+ * every lcore are served by all of them; the others are dealt out one by one.
+ * Context: control thread.  Returns 0 or negative errno with *diag.
+ */
+int fw_workers_start(
+    struct fw_workers **out, const struct fw_workers_conf *conf, struct pk_diag *diag);
+void fw_workers_stop(struct fw_workers *w); /* waits for the lcores; NULL is allowed */
+
+/*
+ * Make `rules` (taken) the generation in force, and free the one before.  Returns when no lcore
+ * judges by the older one any more: within one burst, or one idle sleep.
+ * Context: control thread.
+ */
+void fw_workers_publish(struct fw_workers *w, struct fw_rules *rules);
+
+/* The generation in force, or NULL.  Context: control thread. */
+const struct fw_rules *fw_workers_rules(const struct fw_workers *w);
+
+unsigned int fw_workers_count(const struct fw_workers *w);
+const struct fw_path *fw_workers_path(const struct fw_workers *w, unsigned int i);
+struct fw_trace *fw_workers_trace(const struct fw_workers *w, unsigned int i);
+
+struct fw_worker_stats {
+	unsigned int lcore;
+	uint64_t loops, idle_loops, sleeps;
+	uint64_t busy_cycles; /* spent in loops that found packets */
+	uint64_t packets;
+};
+
+void fw_workers_stats(const struct fw_workers *w, unsigned int i, struct fw_worker_stats *out);
+
+/* Clock of the lcores: what they call now_ns.  Context: any. */
+uint64_t fw_workers_now_ns(void);
