@@ -134,6 +134,7 @@ struct agentd {
 	uint64_t accepted_generation;
 	uint64_t saved_generation; /* on disk */
 	bool saving;
+	bool stopping;
 	uint64_t realised_generation;
 	bool plane_up;
 	/* what is being received */
@@ -322,7 +323,7 @@ save_accepted(struct agentd *a)
 	struct agent_plane_status plane;
 	struct save_job *s;
 
-	if (a->saving)
+	if (a->saving || a->stopping)
 		return;
 	s = calloc(1, sizeof(*s));
 	if (s == NULL || (s->what.state = policy_state_clone(a->accepted)) == NULL) {
@@ -876,6 +877,7 @@ agentd_destroy(struct agentd *a)
 	if (a == NULL)
 		return;
 	/* What is being saved is saved; after that nothing new begins. */
+	a->stopping = true;
 	pk_helper_destroy(a->helper);
 	if (a->stream != NULL)
 		pk_rpc_stream_close(a->stream, PK_RPC_CANCELLED, "the agent is stopping");
