@@ -1,0 +1,47 @@
+#pragma once
+
+#include "lib/base.h"
+
+/*
+ * Memory that is given back all at once.  A source, a compilation and a table each own one: what
+ * they hold lives and dies together, and a refused source is gone in one call.
+ * Context: one thread at a time.
+ */
+struct policy_arena {
+	struct policy_chunk *chunks;
+	char *at;
+	size_t left; /* bytes */
+};
+
+/* A zeroed arena is an empty one. */
+void policy_arena_fini(struct policy_arena *a);
+
+/* `size` zeroed bytes, aligned for anything; NULL when there is no memory. */
+void *policy_arena_alloc(struct policy_arena *a, size_t size);
+
+/* nb zeroed elements; NULL when there is no memory.  nb may be 0. */
+void *policy_arena_array(struct policy_arena *a, size_t nb, size_t size);
+
+void *policy_arena_copy(struct policy_arena *a, const void *bytes, size_t len);
+char *policy_arena_text(struct policy_arena *a, const char *text);
+char *policy_arena_printf(struct policy_arena *a, const char *fmt, ...) PK_PRINTF(2, 3);
+
+/*
+ * Room for `need` elements of `size` bytes in the heap array at *array, of which *cap fit now.
+ * Returns 0 or -ENOMEM, and then nothing has changed.  The caller frees *array.
+ */
+int policy_grow(void *array, size_t *cap, size_t need, size_t size);
+
+/* A growing array on the heap; zeroed is empty, and the owner frees `at`. */
+#define POLICY_VECTOR_BODY(type) \
+	{                        \
+		type *at;        \
+		size_t nb, cap;  \
+	}
+#define POLICY_VECTOR(type) struct POLICY_VECTOR_BODY(type)
+
+/* Pointer to a new last element of vector `v`, not initialised; NULL when there is no memory. */
+#define POLICY_PUSH(v)                                                         \
+	(policy_grow(&(v)->at, &(v)->cap, (v)->nb + 1, sizeof((v)->at[0])) < 0 \
+	        ? NULL                                                         \
+	        : &(v)->at[(v)->nb++])

@@ -1,0 +1,210 @@
+#pragma once
+
+#include "policy/hash.h"
+#include "policy/map.h"
+#include "policy/model_priv.h"
+#include "policy/network.h"
+
+/*
+ * One compilation, from first look to finished table.
+ *
+ *     gather   all sources' objects together; names, tiers, tenants, priorities     compile.c
+ *     intern   selectors to csel, which says what labels matter                     intern.c
+ *     intern   label sets to identities, selectors to their members                 intern.c
+ *     lay out  peers to sets, rules to templates, tiers to programs                 layout.c
+ *
+ * The second step decides how many identities there are: only labels that some selector names, and
+ * ports that some rule names, tell two workloads apart.  Everything after it speaks of identities by
+ * index, in order of their keys, which does not depend on the order of files.
+ *
+ * Each step is a function of the one before and of nothing else, so that a later version can keep
+ * the results and redo only what a change reaches: a new workload of a known identity ends after the
+ * second step; a new identity is asked of every selector once; a changed policy concerns its own
+ * templates and the programs that hold them.
+ */
+#define POLICY_RULES_MAX (16 * 1024 * 1024) /* in all programs together */
+#define NONE             UINT32_MAX
+
+typedef POLICY_VECTOR(uint32_t) numbers;
+
+struct compile_tenant {
+	const char *name;
+	uint32_t number;    /* 0 as long as nobody lives there */
+	uint32_t first, nb; /* its identities */
+	enum pk_verdict verdict;
+	int declared;
+};
+
+struct compile_tier {
+	const char *name;
+	uint8_t order;
+	enum pk_verdict end; /* DENY, or PASS to go on */
+};
+
+struct compile_requirement {
+	uint32_t key; /* symbols */
+	enum policy_op op;
+	uint32_t nb;
+	const uint32_t *values;
+};
+
+/* A selector in a tenant; equal ones are one. */
+struct compile_selector {
+	const char *text; /* "acme{app=db}" */
+	uint32_t tenant;  /* index, or NONE for all */
+	const struct policy_selector *source;
+	struct compile_requirement *requirements;
+	numbers members; /* identity indexes, ascending */
+	uint32_t set;    /* index of its set, or NONE as long as nobody asked */
+};
+
+struct compile_group {
+	const struct policy_group_def *def;
+	enum {
+		GROUP_NEW = 0,
+		GROUP_OPEN,
+		GROUP_DONE
+	} state;
+	numbers selectors;
+	struct policy_networks networks;
+	int has_networks;
+	uint32_t joined; /* the last group this became a part of, so that it does so once */
+	uint32_t identity_set, prefix_set; /* or NONE */
+};
+
+struct compile_port {
+	uint32_t name; /* symbol */
+	uint8_t proto;
+	uint16_t port;
+};
+
+struct compile_identity {
+	const char *key; /* "acme{app=db,env=prod;http=tcp/8080}" */
+	const char *labels;
+	uint32_t id;
+	uint32_t tenant;
+	uint32_t nb_labels, nb_ports;
+	const uint32_t *labels_at; /* pairs of symbols */
+	const struct compile_port *ports;
+	numbers policies; /* those it is a subject of, in order */
+	uint64_t program[PK_DIRECTION_COUNT];
+};
+
+/* A rule as programs hold it, once, with a hash that names its content. */
+struct compile_template {
+	struct policy_rule rule;
+	uint64_t hash;
+};
+
+struct compile_named_port {
+	uint32_t name; /* symbol */
+	uint8_t proto; /* or PK_PROTO_ANY */
+};
+
+struct compile_rule {
+	const struct policy_rule_def *def;
+	struct policy_rule rule; /* without services of named ports */
+	numbers sets;            /* of its peers */
+	POLICY_VECTOR(struct pk_service) services;
+	POLICY_VECTOR(struct compile_named_port) ports;
+	numbers templates; /* of an egress rule, or of an ingress rule without named ports */
+};
+
+struct compile_policy {
+	const struct policy_def *def;
+	const struct compile_tier *tier;
+	uint32_t selector, group; /* of the subject; NONE */
+	uint32_t nb_rules[PK_DIRECTION_COUNT];
+	struct compile_rule *rules[PK_DIRECTION_COUNT];
+};
+
+/* An address and whose it is. */
+struct compile_place {
+	const struct policy_workload_def *workload;
+	const struct policy_address *address;
+	uint32_t index; /* of the workload in all.workloads */
+};
+
+struct compile_set {
+	struct policy_set set;
+	numbers members; /* identity indexes, as long as we compile */
+};
+
+struct compile_program {
+	uint64_t id;
+	enum pk_direction direction;
+	numbers templates;
+};
+
+/* The table as its owner sees it; callers see the first member. */
+struct policy_table_own {
+	struct policy_table t;
+	struct policy_arena arena;
+};
+
+struct compile {
+	const struct policy_model *model;
+	struct policy_ids *ids;
+	struct policy_findings *findings;
+	struct policy_arena arena; /* gone when we are done */
+	struct policy_hash hash;
+	struct policy_table_own *table;
+	unsigned int errors;
+	int nomem;
+	unsigned int group_depth;
+
+	struct policy_objects all; /* of all sources; sorted by name */
+	size_t nb_real_workloads;  /* without those a test imagines */
+	int strict_tenants;        /* one is declared, so all must be */
+
+	POLICY_VECTOR(struct compile_tenant) tenants;
+	struct policy_map tenant_index;
+	POLICY_VECTOR(struct compile_tier) tiers;
+	POLICY_VECTOR(struct compile_group) groups;
+	struct policy_map group_index;                 /* "tenant/name" */
+	struct policy_map service_index;               /* "tenant/name" -> index in all.services */
+	POLICY_VECTOR(struct compile_policy) policies; /* in order of tier, priority */
+
+	struct policy_map symbol_index;
+	POLICY_VECTOR(const char *) symbols;
+	POLICY_VECTOR(uint8_t) matters; /* by symbol: a key or port that somebody names */
+
+	POLICY_VECTOR(struct compile_selector) selectors;
+	struct policy_map selector_index; /* by text */
+	POLICY_VECTOR(struct compile_identity) identities;
+	struct compile_place *places; /* by vrf, then address */
+	size_t nb_places;
+	uint32_t *workload_identity; /* by index in all.workloads */
+
+	POLICY_VECTOR(struct compile_set) sets;
+	struct policy_map set_index; /* by id */
+	POLICY_VECTOR(struct compile_template) templates;
+	struct policy_map template_index; /* by hash; ingress variants */
+	POLICY_VECTOR(struct compile_program) programs;
+	struct policy_map program_index; /* by id */
+	struct policy_map text_index;    /* names that rules share, in the table's arena */
+	POLICY_VECTOR(const char *) texts;
+	uint64_t nb_rules;
+};
+
+/* compile.c: for all steps.  -1 and c->nomem when there is no memory. */
+void compile_error(struct compile *c, const char *file, uint32_t line, uint32_t column,
+    const char *code, const char *fmt, ...) PK_PRINTF(6, 7);
+void compile_warn(struct compile *c, const char *file, uint32_t line, uint32_t column,
+    const char *code, const char *fmt, ...) PK_PRINTF(6, 7);
+int compile_push(struct compile *c, numbers *v, uint32_t value);
+uint32_t compile_group_find(const struct compile *c, const char *tenant, const char *name);
+const struct policy_service_def *compile_service(
+    struct compile *c, const char *tenant, const char *name);
+
+/* intern.c */
+uint32_t compile_symbol(struct compile *c, const char *text);
+uint32_t compile_symbol_find(const struct compile *c, const char *text);
+/* Say that workloads differ when they differ in this label or port. */
+void compile_matters(struct compile *c, uint32_t symbol);
+uint32_t compile_selector(struct compile *c, const char *tenant, const struct policy_selector *s);
+void compile_identities(struct compile *c);
+void compile_members(struct compile *c);
+
+/* layout.c */
+void compile_layout(struct compile *c);

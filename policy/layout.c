@@ -1,0 +1,1012 @@
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "policy/compile_priv.h"
+
+/*
+ * Peers to sets, rules to templates, tiers to programs.
+ *
+ * A named port is resolved per destination.  For an ingress rule that is the subject, so the rule
+ * becomes a variant of itself for each kind of subject; for an egress rule it is the peer, so the
+ * rule is split into parts, each with those of its peers that agree on the number.  Variants and
+ * parts keep the rule's id, and so share its hit counter.
+ */
+
+/* ---- texts in the table -------------------------------------------------------------------------- */
+
+/* One copy of `text` in the table's arena, for all rules that mention it. */
+static const char *
+table_text(struct compile *c, const char *text)
+{
+	uint32_t i = policy_map_get_text(&c->text_index, text);
+	const char **slot;
+
+	if (i != NONE)
+		return c->texts.at[i];
+	i = (uint32_t)c->texts.nb;
+	slot = POLICY_PUSH(&c->texts);
+	if (slot == NULL || (*slot = policy_arena_text(&c->table->arena, text)) == NULL ||
+	    policy_map_put_text(&c->text_index, *slot, i) < 0) {
+		c->nomem = 1;
+		return "";
+	}
+	return *slot;
+}
+
+/* ---- sets ---------------------------------------------------------------------------------------- */
+
+static uint32_t
+add_set(struct compile *c, uint64_t id, enum pk_set_kind kind, const char *name)
+{
+	const uint64_t *key = policy_arena_copy(&c->arena, &id, sizeof(id));
+	uint32_t i = policy_map_get(&c->set_index, &id, sizeof(id));
+	struct compile_set *s;
+
+	if (i != NONE) {
+		/* Equal sets were found before they came here, so these are two with one number. */
+		compile_error(c, "policy", 0, 0, "collision",
+		    "\"%s\" and \"%s\" have the same hash", c->sets.at[i].set.name, name);
+		return i;
+	}
+	i = (uint32_t)c->sets.nb;
+	s = POLICY_PUSH(&c->sets);
+	if (key == NULL || s == NULL || policy_map_put(&c->set_index, key, sizeof(*key), i) < 0) {
+		c->nomem = 1;
+		return 0;
+	}
+	*s = (struct compile_set){ .set = { .id = id, .kind = kind, .name = table_text(c, name) } };
+	return i;
+}
+
+static void
+copy_members(struct compile *c, uint32_t set, const numbers *from)
+{
+	for (size_t i = 0; i < from->nb && !c->nomem; i++)
+		compile_push(c, &c->sets.at[set].members, from->at[i]);
+}
+
+static uint64_t
+name_hash(struct compile *c, const char *kind, const char *name)
+{
+	policy_hash_begin(&c->hash);
+	policy_hash_add_text(&c->hash, kind);
+	policy_hash_add_text(&c->hash, name);
+	return policy_hash_end(&c->hash);
+}
+
+static uint32_t
+set_of_selector(struct compile *c, uint32_t selector)
+{
+	struct compile_selector *s = &c->selectors.at[selector];
+
+	if (s->set == NONE) {
+		s->set = add_set(c, name_hash(c, "workloads", s->text), PK_SET_IDENTITY, s->text);
+		if (!c->nomem)
+			copy_members(c, s->set, &s->members);
+	}
+	return s->set;
+}
+
+static int
+by_number(const void *va, const void *vb)
+{
+	uint32_t a = *(const uint32_t *)va, b = *(const uint32_t *)vb;
+
+	return (a > b) - (a < b);
+}
+
+static void
+unique(numbers *v)
+{
+	size_t kept = 0;
+
+	if (v->nb < 2)
+		return;
+	qsort(v->at, v->nb, sizeof(v->at[0]), by_number);
+	for (size_t i = 0; i < v->nb; i++)
+		if (kept == 0 || v->at[kept - 1] != v->at[i])
+			v->at[kept++] = v->at[i];
+	v->nb = kept;
+}
+
+/* A group's sets are named after the group, so that its members may change under the rules. */
+static void
+make_group_sets(struct compile *c, struct compile_group *g)
+{
+	const char *key = policy_meta_key(&c->arena, &g->def->meta);
+	struct policy_set *s;
+	int rc;
+
+	if (key == NULL) {
+		c->nomem = 1;
+		return;
+	}
+	if (g->selectors.nb > 0 && g->identity_set == NONE) {
+		unique(&g->selectors);
+		g->identity_set = add_set(c, name_hash(c, "group", key), PK_SET_IDENTITY, key);
+		for (size_t i = 0; i < g->selectors.nb && !c->nomem; i++)
+			copy_members(
+			    c, g->identity_set, &c->selectors.at[g->selectors.at[i]].members);
+		if (!c->nomem)
+			unique(&c->sets.at[g->identity_set].members);
+	}
+	if (g->has_networks && g->prefix_set == NONE && !c->nomem) {
+		g->prefix_set = add_set(c, name_hash(c, "group-networks", key), PK_SET_PREFIX, key);
+		if (c->nomem)
+			return;
+		s = &c->sets.at[g->prefix_set].set;
+		rc = policy_networks_prefixes(
+		    &g->networks, &c->table->arena, &s->prefixes, &s->nb_members);
+		if (rc == -E2BIG)
+			compile_error(c, g->def->meta.file, g->def->meta.line, g->def->meta.column,
+			    "too-large",
+			    "the networks of group \"%s\" come to more than %d prefixes",
+			    g->def->meta.name, POLICY_PREFIXES_MAX);
+		else if (rc < 0)
+			c->nomem = 1;
+	}
+}
+
+static uint32_t
+set_of_networks(struct compile *c, const char *file, const struct policy_peer *p)
+{
+	struct policy_networks n = { 0 };
+	const struct pk_prefix *prefixes = NULL;
+	char text[PK_PREFIX_TEXT], name[PK_NAME_MAX];
+	uint32_t nb = 0, set = NONE;
+	uint64_t id;
+	int rc =
+	    policy_networks_add(&n, p->networks.at, p->networks.nb, p->except.at, p->except.nb);
+
+	if (rc == 0)
+		rc = policy_networks_prefixes(&n, &c->table->arena, &prefixes, &nb);
+	policy_networks_fini(&n);
+	if (rc == -E2BIG) {
+		compile_error(c, file, p->line, p->column, "too-large",
+		    "these networks come to more than %d prefixes", POLICY_PREFIXES_MAX);
+		return NONE;
+	}
+	if (rc < 0) {
+		c->nomem = 1;
+		return NONE;
+	}
+	policy_hash_begin(&c->hash);
+	policy_hash_add_text(&c->hash, "networks");
+	for (uint32_t i = 0; i < nb; i++)
+		policy_hash_add_text(&c->hash, pk_prefix_text(&prefixes[i], text));
+	id = policy_hash_end(&c->hash);
+	set = policy_map_get(&c->set_index, &id, sizeof(id));
+	if (set != NONE) {
+		const struct policy_set *s = &c->sets.at[set].set;
+
+		if (s->kind == PK_SET_PREFIX && s->nb_members == nb &&
+		    memcmp(s->prefixes, prefixes, nb * sizeof(prefixes[0])) == 0)
+			return set;
+	}
+	snprintf(name, sizeof(name), "%s%s%s", pk_prefix_text(&p->networks.at[0], text),
+	    p->networks.nb > 1 ? " and others" : "", p->except.nb > 0 ? " with exceptions" : "");
+	set = add_set(c, id, PK_SET_PREFIX, name);
+	if (!c->nomem) {
+		c->sets.at[set].set.prefixes = prefixes;
+		c->sets.at[set].set.nb_members = nb;
+	}
+	return set;
+}
+
+/* ---- warnings ------------------------------------------------------------------------------------ */
+
+/* The word that was probably meant in a requirement nobody meets, or NULL. */
+static const char *
+suggest_value(struct compile *c, const struct policy_selector *s, const char **key)
+{
+	const char *known[256];
+
+	for (uint32_t q = 0; q < s->nb; q++) {
+		size_t nb = 0;
+		int met = 0;
+
+		if (s->at[q].op != POLICY_IN || s->at[q].nb != 1)
+			continue;
+		for (size_t i = 0; i < c->all.workloads.nb && !met && nb < PK_COUNT(known); i++) {
+			const struct policy_labels *l = &c->all.workloads.at[i]->meta.labels;
+
+			for (uint32_t k = 0; k < l->nb; k++) {
+				if (strcmp(l->at[k].key, s->at[q].key) != 0)
+					continue;
+				met |= strcmp(l->at[k].value, s->at[q].values[0]) == 0;
+				if (nb < PK_COUNT(known) &&
+				    (nb == 0 || strcmp(known[nb - 1], l->at[k].value) != 0))
+					known[nb++] = l->at[k].value;
+			}
+		}
+		*key = s->at[q].key;
+		if (!met && nb > 0)
+			return pk_suggest(s->at[q].values[0], known, nb);
+	}
+	return NULL;
+}
+
+static void
+warn_nobody(struct compile *c, const char *file, uint32_t line, uint32_t column, const char *what,
+    const struct compile_selector *s)
+{
+	const char *key = NULL, *near;
+
+	/* A policy looked at without an inventory matches nobody, and nobody is surprised. */
+	if (c->findings == NULL || c->nb_real_workloads == 0 || s->members.nb > 0)
+		return;
+	near = suggest_value(c, s->source, &key);
+	if (near != NULL)
+		compile_warn(c, file, line, column, "matches-nothing",
+		    "%s: no workload matches %s; did you mean %s=%s?", what, s->text, key, near);
+	else
+		compile_warn(c, file, line, column, "matches-nothing", "%s: no workload matches %s",
+		    what, s->text);
+}
+
+static int
+peers_cover(const struct compile_rule *outer, const struct compile_rule *inner)
+{
+	if (outer->rule.any_peer)
+		return 1;
+	if (inner->rule.any_peer)
+		return 0;
+	for (size_t i = 0; i < inner->sets.nb; i++) {
+		size_t o = 0;
+
+		while (o < outer->sets.nb && outer->sets.at[o] != inner->sets.at[i])
+			o++;
+		if (o == outer->sets.nb)
+			return 0;
+	}
+	return 1;
+}
+
+static int
+ports_cover(const struct compile_rule *outer, const struct compile_rule *inner)
+{
+	for (size_t i = 0; i < inner->ports.nb; i++) {
+		size_t o = 0;
+
+		while (o < outer->ports.nb &&
+		    (outer->ports.at[o].name != inner->ports.at[i].name ||
+		        outer->ports.at[o].proto != inner->ports.at[i].proto))
+			o++;
+		if (o == outer->ports.nb)
+			return 0;
+	}
+	return 1;
+}
+
+static int
+services_cover(const struct compile_rule *outer, const struct compile_rule *inner)
+{
+	if (outer->rule.any_service)
+		return 1;
+	return !inner->rule.any_service &&
+	    policy_services_cover(outer->services.at, (uint32_t)outer->services.nb,
+	        inner->services.at, (uint32_t)inner->services.nb) &&
+	    ports_cover(outer, inner);
+}
+
+#define SHADOW_MAX 64 /* rules before it that each is compared with */
+
+/* The cheap cases: a rule that a single earlier one of its policy leaves nothing to. */
+static void
+warn_shadowed(struct compile *c, const struct compile_policy *p, int dir)
+{
+	for (uint32_t i = 1; i < p->nb_rules[dir]; i++) {
+		const struct compile_rule *inner = &p->rules[dir][i];
+
+		for (uint32_t k = i > SHADOW_MAX ? i - SHADOW_MAX : 0; k < i; k++) {
+			const struct compile_rule *outer = &p->rules[dir][k];
+
+			if (!peers_cover(outer, inner) || !services_cover(outer, inner))
+				continue;
+			compile_warn(c, p->def->meta.file, inner->def->line, inner->def->column,
+			    "shadowed",
+			    "rule \"%s\" never decides: rule \"%s\" in line %u matches all that it matches",
+			    inner->def->name, outer->def->name, outer->def->line);
+			break;
+		}
+	}
+}
+
+/* ---- rules --------------------------------------------------------------------------------------- */
+
+static void
+rule_peers(struct compile *c, const struct policy_meta *m, struct compile_rule *r)
+{
+	const struct policy_peers *peers = &r->def->peers;
+
+	if (peers->any) {
+		r->rule.any_peer = 1;
+		return;
+	}
+	for (uint32_t i = 0; i < peers->nb && !c->nomem; i++) {
+		const struct policy_peer *p = &peers->at[i];
+		uint32_t set = NONE, k;
+
+		switch (p->kind) {
+		case POLICY_PEER_WORKLOADS:
+			k = compile_selector(
+			    c, p->tenant != NULL ? p->tenant : m->tenant, &p->selector);
+			if (c->nomem)
+				return;
+			warn_nobody(
+			    c, m->file, p->line, p->column, r->def->name, &c->selectors.at[k]);
+			set = set_of_selector(c, k);
+			break;
+		case POLICY_PEER_NETWORKS:
+			set = set_of_networks(c, m->file, p);
+			break;
+		case POLICY_PEER_GROUP:
+			k = compile_group_find(c, m->tenant, p->group);
+			PK_ASSERT(k != NONE);
+			make_group_sets(c, &c->groups.at[k]);
+			set = c->groups.at[k].identity_set;
+			if (c->groups.at[k].prefix_set != NONE && !c->nomem)
+				compile_push(c, &r->sets, c->groups.at[k].prefix_set);
+			break;
+		case POLICY_PEER_ANY:
+			break;
+		}
+		if (set != NONE && !c->nomem)
+			compile_push(c, &r->sets, set);
+	}
+	unique(&r->sets);
+}
+
+static void
+add_services(struct compile *c, const char *tenant, const struct policy_services *from,
+    struct compile_rule *r)
+{
+	r->rule.any_service |= from->any != 0;
+	for (uint32_t i = 0; i < from->nb && !c->nomem; i++) {
+		const struct policy_service_ref *ref = &from->at[i];
+		struct compile_named_port *port;
+
+		switch (ref->kind) {
+		case POLICY_SERVICE_LITERAL:
+			for (unsigned int k = 0; k < ref->nb; k++) {
+				struct pk_service *slot = POLICY_PUSH(&r->services);
+
+				if (slot == NULL)
+					c->nomem = 1;
+				else
+					*slot = ref->at[k];
+			}
+			break;
+		case POLICY_SERVICE_NAME:
+			/* A Service holds no names, so this goes no deeper. */
+			add_services(
+			    c, tenant, &compile_service(c, tenant, ref->name)->services, r);
+			break;
+		case POLICY_SERVICE_PORT:
+			port = POLICY_PUSH(&r->ports);
+			if (port == NULL)
+				c->nomem = 1;
+			else
+				*port = (struct compile_named_port){ compile_symbol(c, ref->name),
+					ref->proto };
+			break;
+		}
+	}
+}
+
+static uint64_t
+rule_id(struct compile *c, const struct policy_meta *m, int dir, const char *name)
+{
+	policy_hash_begin(&c->hash);
+	policy_hash_add_text(&c->hash, "rule");
+	policy_hash_add_text(&c->hash, m->tenant);
+	policy_hash_add_text(&c->hash, m->name);
+	policy_hash_add_u64(&c->hash, (uint64_t)dir);
+	policy_hash_add_text(&c->hash, name);
+	return policy_hash_end(&c->hash);
+}
+
+static int
+by_id(const void *va, const void *vb)
+{
+	uint64_t a = *(const uint64_t *)va, b = *(const uint64_t *)vb;
+
+	return (a > b) - (a < b);
+}
+
+/* File a rule with these peers and services; returns its index, the same for equal content. */
+static uint32_t
+add_template(struct compile *c, const struct policy_rule *base, const numbers *sets,
+    const struct pk_service *services, uint32_t nb_services)
+{
+	struct compile_template t = { .rule = *base }, *slot;
+	uint64_t *peers = policy_arena_array(&c->table->arena, sets->nb, sizeof(peers[0]));
+	uint64_t *key;
+	uint32_t i;
+
+	if (peers == NULL) {
+		c->nomem = 1;
+		return 0;
+	}
+	for (size_t s = 0; s < sets->nb; s++)
+		peers[s] = c->sets.at[sets->at[s]].set.id;
+	if (sets->nb > 1)
+		qsort(peers, sets->nb, sizeof(peers[0]), by_id);
+	t.rule.peers = peers;
+	t.rule.nb_peers = (uint32_t)sets->nb;
+	t.rule.nb_services = nb_services;
+	policy_hash_begin(&c->hash);
+	policy_hash_add_u64(&c->hash, t.rule.id);
+	policy_hash_add_u64(&c->hash,
+	    (uint64_t)t.rule.verdict << 40 | (uint64_t)t.rule.log << 32 |
+	        (uint64_t)t.rule.flags << 24 | (uint64_t)t.rule.tier << 16 |
+	        (uint64_t)t.rule.any_peer << 8 | t.rule.any_service);
+	policy_hash_add_u64(&c->hash, (uint64_t)t.rule.nb_peers << 32 | nb_services);
+	for (uint32_t p = 0; p < t.rule.nb_peers; p++)
+		policy_hash_add_u64(&c->hash, peers[p]);
+	for (uint32_t s = 0; s < nb_services; s++)
+		policy_hash_add_u64(&c->hash,
+		    (uint64_t)services[s].proto << 32 | (uint64_t)services[s].low << 16 |
+		        services[s].high);
+	policy_hash_add_text(&c->hash, t.rule.policy);
+	policy_hash_add_text(&c->hash, t.rule.name);
+	policy_hash_add_text(&c->hash, t.rule.file);
+	policy_hash_add_u64(&c->hash, t.rule.line);
+	t.hash = policy_hash_end(&c->hash);
+	i = policy_map_get(&c->template_index, &t.hash, sizeof(t.hash));
+	if (i != NONE)
+		return i;
+	i = (uint32_t)c->templates.nb;
+	t.rule.services =
+	    policy_arena_copy(&c->table->arena, services, nb_services * sizeof(services[0]));
+	key = policy_arena_copy(&c->arena, &t.hash, sizeof(t.hash));
+	slot = POLICY_PUSH(&c->templates);
+	if (t.rule.services == NULL || key == NULL || slot == NULL ||
+	    policy_map_put(&c->template_index, key, sizeof(*key), i) < 0) {
+		c->nomem = 1;
+		return 0;
+	}
+	*slot = t;
+	return i;
+}
+
+/* ---- named ports --------------------------------------------------------------------------------- */
+
+static int
+port_matches(const struct compile_named_port *want, const struct compile_port *have)
+{
+	return want->name == have->name &&
+	    (want->proto == PK_PROTO_ANY || want->proto == have->proto);
+}
+
+/* Distinct numbers that a name stands for among all identities, with those who mean it. */
+struct resolution {
+	struct pk_service service;
+	numbers identities;
+};
+
+typedef POLICY_VECTOR(struct resolution) resolutions;
+
+static void
+resolve_port(struct compile *c, const struct compile_named_port *want, resolutions *out)
+{
+	for (size_t i = 0; i < c->identities.nb && !c->nomem; i++) {
+		const struct compile_identity *id = &c->identities.at[i];
+
+		for (uint32_t p = 0; p < id->nb_ports; p++) {
+			const struct compile_port *have = &id->ports[p];
+			struct resolution *r;
+			size_t k = 0;
+
+			if (!port_matches(want, have))
+				continue;
+			while (k < out->nb &&
+			    (out->at[k].service.proto != have->proto ||
+			        out->at[k].service.low != have->port))
+				k++;
+			if (k == out->nb) {
+				r = POLICY_PUSH(out);
+				if (r == NULL) {
+					c->nomem = 1;
+					return;
+				}
+				*r = (struct resolution){ .service = { .proto = have->proto,
+					                      .low = have->port,
+					                      .high = have->port } };
+			}
+			compile_push(c, &out->at[k].identities, (uint32_t)i);
+		}
+	}
+}
+
+static int
+has_number(const numbers *v, uint32_t value)
+{
+	return v->nb > 0 && bsearch(&value, v->at, v->nb, sizeof(value), by_number) != NULL;
+}
+
+/*
+ * Addresses of a prefix set whose owners mean this number, as a set of host prefixes.  This is the
+ * one place where a rule comes to depend on addresses: a set cannot say "both of two sets".
+ */
+static void
+narrow_prefixes(struct compile *c, const struct policy_set *from, const struct resolution *r,
+    struct policy_networks *out)
+{
+	for (size_t i = 0; i < c->nb_places; i++) {
+		struct pk_prefix host = { .addr = c->places[i].address->addr };
+		uint32_t p = 0;
+
+		if (!has_number(&r->identities, c->workload_identity[c->places[i].index]))
+			continue;
+		host.len = (uint8_t)pk_addr_bits(&host.addr);
+		while (p < from->nb_members && !pk_prefix_contains(&from->prefixes[p], &host.addr))
+			p++;
+		if (p < from->nb_members && policy_networks_add(out, &host, 1, NULL, 0) < 0)
+			c->nomem = 1;
+	}
+}
+
+/* Those of a set (NONE: of all workloads) who mean this number by the name. */
+static uint32_t
+narrow_set(struct compile *c, uint32_t from, const char *port, const struct resolution *r)
+{
+	const struct policy_set *base = from != NONE ? &c->sets.at[from].set : NULL;
+	enum pk_set_kind kind = base != NULL ? base->kind : PK_SET_IDENTITY;
+	struct policy_networks n = { 0 };
+	char service[32], name[2 * PK_NAME_MAX];
+	uint64_t id;
+	uint32_t set;
+
+	policy_service_text(service, sizeof(service), &r->service);
+	snprintf(name, sizeof(name), "%.128s with %.63s=%s", base != NULL ? base->name : "any",
+	    port, service);
+	policy_hash_begin(&c->hash);
+	policy_hash_add_text(&c->hash, "port");
+	policy_hash_add_u64(&c->hash, base != NULL ? base->id : 0);
+	policy_hash_add_text(&c->hash, port);
+	policy_hash_add_text(&c->hash, service);
+	id = policy_hash_end(&c->hash);
+	set = policy_map_get(&c->set_index, &id, sizeof(id));
+	if (set != NONE)
+		return set;
+	set = add_set(c, id, kind, name);
+	if (c->nomem)
+		return NONE;
+	if (kind == PK_SET_PREFIX) {
+		narrow_prefixes(c, &c->sets.at[from].set, r, &n);
+		if (policy_networks_prefixes(&n, &c->table->arena, &c->sets.at[set].set.prefixes,
+		        &c->sets.at[set].set.nb_members) < 0)
+			c->nomem = 1;
+		policy_networks_fini(&n);
+		return set;
+	}
+	for (size_t i = 0; i < r->identities.nb && !c->nomem; i++)
+		if (from == NONE || has_number(&c->sets.at[from].members, r->identities.at[i]))
+			compile_push(c, &c->sets.at[set].members, r->identities.at[i]);
+	return set;
+}
+
+static void
+split_egress(struct compile *c, struct compile_rule *r)
+{
+	for (size_t p = 0; p < r->ports.nb && !c->nomem; p++) {
+		const char *port = c->symbols.at[r->ports.at[p].name];
+		resolutions v = { 0 };
+
+		resolve_port(c, &r->ports.at[p], &v);
+		for (size_t i = 0; i < v.nb && !c->nomem; i++) {
+			struct policy_rule part = r->rule;
+			numbers sets = { 0 };
+
+			if (r->rule.any_peer)
+				compile_push(c, &sets, narrow_set(c, NONE, port, &v.at[i]));
+			for (size_t s = 0; s < r->sets.nb && !c->nomem; s++)
+				compile_push(
+				    c, &sets, narrow_set(c, r->sets.at[s], port, &v.at[i]));
+			part.any_peer = 0;
+			if (!c->nomem)
+				compile_push(c, &r->templates,
+				    add_template(c, &part, &sets, &v.at[i].service, 1));
+			free(sets.at);
+		}
+		for (size_t i = 0; i < v.nb; i++)
+			free(v.at[i].identities.at);
+		free(v.at);
+	}
+}
+
+/* The variant of an ingress rule with named ports for this subject; NONE if nothing is left. */
+static uint32_t
+ingress_variant(struct compile *c, const struct compile_rule *r, const struct compile_identity *id)
+{
+	struct pk_service *services;
+	uint32_t nb = 0, variant = NONE;
+
+	services = calloc(r->services.nb + r->ports.nb * id->nb_ports + 1, sizeof(services[0]));
+	if (services == NULL) {
+		c->nomem = 1;
+		return NONE;
+	}
+	for (size_t i = 0; i < r->services.nb; i++)
+		services[nb++] = r->services.at[i];
+	for (size_t i = 0; i < r->ports.nb; i++)
+		for (uint32_t p = 0; p < id->nb_ports; p++)
+			if (port_matches(&r->ports.at[i], &id->ports[p]))
+				services[nb++] = (struct pk_service){ .proto = id->ports[p].proto,
+					.low = id->ports[p].port,
+					.high = id->ports[p].port };
+	nb = policy_services_normalise(services, nb);
+	if (nb > 0)
+		variant = add_template(c, &r->rule, &r->sets, services, nb);
+	free(services);
+	return variant;
+}
+
+static void
+warn_ports(struct compile *c, const struct policy_meta *m, const struct compile_rule *r)
+{
+	for (size_t i = 0; i < r->ports.nb && c->nb_real_workloads > 0; i++) {
+		const char *name = c->symbols.at[r->ports.at[i].name];
+		int found = 0;
+
+		for (size_t k = 0; k < c->identities.nb && !found; k++)
+			for (uint32_t p = 0; p < c->identities.at[k].nb_ports; p++)
+				found |=
+				    port_matches(&r->ports.at[i], &c->identities.at[k].ports[p]);
+		if (!found)
+			compile_warn(c, m->file, r->def->line, r->def->column, "matches-nothing",
+			    "%s: no workload has a port of name \"%s\"", r->def->name, name);
+	}
+}
+
+static void
+make_rule(struct compile *c, const struct compile_policy *p, int dir, struct compile_rule *r)
+{
+	const struct policy_meta *m = &p->def->meta;
+
+	r->rule = (struct policy_rule){ .verdict = (enum pk_verdict)r->def->action,
+		.log = (enum pk_log_mode)r->def->log,
+		.flags = p->def->mode == POLICY_AUDIT ? PK_RULE_AUDIT : 0,
+		.tier = p->tier->order,
+		.policy = table_text(c, m->name),
+		.name = table_text(c, r->def->name),
+		.file = table_text(c, m->file),
+		.line = r->def->line };
+	r->rule.id = rule_id(c, m, dir, r->def->name);
+	rule_peers(c, m, r);
+	add_services(c, m->tenant, &r->def->services, r);
+	if (c->nomem)
+		return;
+	r->services.nb = policy_services_normalise(r->services.at, (uint32_t)r->services.nb);
+	if (r->rule.any_service)
+		r->services.nb = r->ports.nb = 0;
+	warn_ports(c, m, r);
+	if (r->ports.nb > 0 && dir == PK_INGRESS)
+		return; /* a variant for each subject */
+	if (r->rule.any_service || r->services.nb > 0)
+		compile_push(c, &r->templates,
+		    add_template(c, &r->rule, &r->sets, r->services.at, (uint32_t)r->services.nb));
+	split_egress(c, r);
+}
+
+/* ---- subjects ------------------------------------------------------------------------------------ */
+
+static void
+add_subjects(
+    struct compile *c, const struct compile_policy *p, uint32_t policy, const numbers *members)
+{
+	const char *tenant = p->def->meta.tenant;
+	int all = strcmp(tenant, POLICY_ALL_TENANTS) == 0;
+	uint32_t t = policy_map_get_text(&c->tenant_index, tenant);
+
+	for (size_t i = 0; i < members->nb && !c->nomem; i++) {
+		struct compile_identity *id = &c->identities.at[members->at[i]];
+
+		/* A group may reach into other tenants; a policy never does. */
+		if (!all && id->tenant != t)
+			continue;
+		if (id->policies.nb == 0 || id->policies.at[id->policies.nb - 1] != policy)
+			compile_push(c, &id->policies, policy);
+	}
+}
+
+static void
+make_policy(struct compile *c, uint32_t i)
+{
+	struct compile_policy *p = &c->policies.at[i];
+	const struct policy_meta *m = &p->def->meta;
+
+	for (int d = 0; d < PK_DIRECTION_COUNT && !c->nomem; d++) {
+		const struct policy_rules_def *rules = &p->def->rules[d];
+
+		p->rules[d] = policy_arena_array(&c->arena, rules->nb, sizeof(p->rules[d][0]));
+		if (p->rules[d] == NULL) {
+			c->nomem = 1;
+			return;
+		}
+		for (uint32_t r = 0; r < rules->nb && !c->nomem; r++) {
+			p->rules[d][r].def = &rules->at[r];
+			p->nb_rules[d] = r + 1;
+			make_rule(c, p, d, &p->rules[d][r]);
+		}
+		if (!c->nomem)
+			warn_shadowed(c, p, d);
+	}
+	if (c->nomem)
+		return;
+	if (p->group != NONE) {
+		const struct compile_group *g = &c->groups.at[p->group];
+
+		for (size_t s = 0; s < g->selectors.nb; s++)
+			add_subjects(c, p, i, &c->selectors.at[g->selectors.at[s]].members);
+	} else {
+		warn_nobody(c, m->file, p->def->subject.line != 0 ? p->def->subject.line : m->line,
+		    p->def->subject.line != 0 ? p->def->subject.column : m->column, "appliesTo",
+		    &c->selectors.at[p->selector]);
+		add_subjects(c, p, i, &c->selectors.at[p->selector].members);
+	}
+}
+
+/* ---- programs ------------------------------------------------------------------------------------ */
+
+/* A rule nobody wrote: everything from everybody. */
+static uint32_t
+default_template(
+    struct compile *c, const char *what, uint8_t tier, enum pk_verdict verdict, uint8_t flags)
+{
+	static const numbers nobody;
+	struct policy_rule r = { .verdict = verdict,
+		.tier = tier,
+		.any_peer = 1,
+		.any_service = 1,
+		.flags = PK_RULE_DEFAULT | flags };
+	char name[POLICY_NAME_MAX + sizeof("tenant ")];
+
+	snprintf(name, sizeof(name), "%s %s", tier == UINT8_MAX ? "tenant" : "tier", what);
+	r.policy = table_text(c, "default");
+	r.name = table_text(c, name);
+	r.file = table_text(c, "");
+	r.id = name_hash(c, flags & PK_RULE_AUDIT ? "default-audit" : "default", name);
+	return c->nomem ? 0 : add_template(c, &r, &nobody, NULL, 0);
+}
+
+static void
+push_rule(struct compile *c, numbers *out, const struct compile_rule *r, int dir,
+    const struct compile_identity *id)
+{
+	uint32_t variant;
+
+	if (dir == PK_INGRESS && r->ports.nb > 0) {
+		variant = ingress_variant(c, r, id);
+		if (variant != NONE && !c->nomem)
+			compile_push(c, out, variant);
+		return;
+	}
+	for (size_t i = 0; i < r->templates.nb && !c->nomem; i++)
+		compile_push(c, out, r->templates.at[i]);
+}
+
+/*
+ * Lay out what judges an identity: tier by tier the rules of its policies in order, and at the end
+ * of a tier that refuses, the refusal, if a policy there spoke for this direction.  A policy in
+ * audit mode isolates in audit only.
+ */
+static void
+lay_out_program(struct compile *c, const struct compile_identity *id, int dir, numbers *out)
+{
+	const struct compile_tenant *t = &c->tenants.at[id->tenant];
+	size_t i = 0;
+
+	while (i < id->policies.nb && !c->nomem) {
+		const struct compile_tier *tier = c->policies.at[id->policies.at[i]].tier;
+		int enforced = 0, audited = 0;
+
+		for (; i < id->policies.nb; i++) {
+			const struct compile_policy *p = &c->policies.at[id->policies.at[i]];
+
+			if (p->tier != tier)
+				break;
+			if (p->def->rules[dir].given && p->def->mode == POLICY_AUDIT)
+				audited = 1;
+			else if (p->def->rules[dir].given)
+				enforced = 1;
+			for (uint32_t r = 0; r < p->nb_rules[dir] && !c->nomem; r++)
+				push_rule(c, out, &p->rules[dir][r], dir, id);
+		}
+		if (tier->end == PK_VERDICT_DENY && !c->nomem && (enforced || audited))
+			compile_push(c, out,
+			    default_template(c, tier->name, tier->order, PK_VERDICT_DENY,
+			        enforced ? 0 : PK_RULE_AUDIT));
+	}
+	if (!c->nomem)
+		compile_push(c, out, default_template(c, t->name, UINT8_MAX, t->verdict, 0));
+}
+
+static uint64_t
+file_program(struct compile *c, int dir, const numbers *templates)
+{
+	struct compile_program *p;
+	uint64_t id, *key;
+	uint32_t i;
+
+	policy_hash_begin(&c->hash);
+	policy_hash_add_text(&c->hash, "program");
+	policy_hash_add_u64(&c->hash, (uint64_t)dir);
+	for (size_t k = 0; k < templates->nb; k++)
+		policy_hash_add_u64(&c->hash, c->templates.at[templates->at[k]].hash);
+	id = policy_hash_end(&c->hash);
+	i = policy_map_get(&c->program_index, &id, sizeof(id));
+	if (i != NONE) {
+		p = &c->programs.at[i];
+		if (p->direction != (enum pk_direction)dir || p->templates.nb != templates->nb ||
+		    memcmp(p->templates.at, templates->at, templates->nb * sizeof(uint32_t)) != 0)
+			compile_error(
+			    c, "policy", 0, 0, "collision", "two programs have the same hash");
+		return id;
+	}
+	i = (uint32_t)c->programs.nb;
+	key = policy_arena_copy(&c->arena, &id, sizeof(id));
+	p = POLICY_PUSH(&c->programs);
+	if (key == NULL || p == NULL ||
+	    policy_map_put(&c->program_index, key, sizeof(*key), i) < 0) {
+		c->nomem = 1;
+		return 0;
+	}
+	*p = (struct compile_program){ .id = id, .direction = (enum pk_direction)dir };
+	for (size_t k = 0; k < templates->nb && !c->nomem; k++)
+		compile_push(c, &p->templates, templates->at[k]);
+	c->nb_rules += templates->nb;
+	return id;
+}
+
+static void
+make_programs(struct compile *c)
+{
+	numbers scratch = { 0 };
+
+	for (size_t i = 0; i < c->identities.nb && !c->nomem; i++) {
+		struct compile_identity *id = &c->identities.at[i];
+
+		for (int d = 0; d < PK_DIRECTION_COUNT && !c->nomem; d++) {
+			scratch.nb = 0;
+			lay_out_program(c, id, d, &scratch);
+			if (!c->nomem)
+				id->program[d] = file_program(c, d, &scratch);
+			if (c->nb_rules > POLICY_RULES_MAX) {
+				compile_error(c, "policy", 0, 0, "too-large",
+				    "the programs come to more than %d rules", POLICY_RULES_MAX);
+				i = c->identities.nb;
+				break;
+			}
+		}
+	}
+	free(scratch.at);
+}
+
+/* ---- the table ----------------------------------------------------------------------------------- */
+
+static int
+by_program(const void *va, const void *vb)
+{
+	return by_id(
+	    &((const struct policy_program *)va)->id, &((const struct policy_program *)vb)->id);
+}
+
+static int
+by_set(const void *va, const void *vb)
+{
+	return by_id(&((const struct policy_set *)va)->id, &((const struct policy_set *)vb)->id);
+}
+
+static int
+by_identity(const void *va, const void *vb)
+{
+	return by_number(
+	    &((const struct policy_identity *)va)->id, &((const struct policy_identity *)vb)->id);
+}
+
+static int
+fill_programs(struct compile *c, struct policy_table *t)
+{
+	struct policy_arena *arena = &c->table->arena;
+	struct policy_program *out = policy_arena_array(arena, c->programs.nb, sizeof(out[0]));
+
+	if (out == NULL)
+		return -ENOMEM;
+	for (size_t i = 0; i < c->programs.nb; i++) {
+		const struct compile_program *p = &c->programs.at[i];
+		struct policy_rule *rules =
+		    policy_arena_array(arena, p->templates.nb, sizeof(rules[0]));
+
+		if (rules == NULL)
+			return -ENOMEM;
+		for (size_t k = 0; k < p->templates.nb; k++)
+			rules[k] = c->templates.at[p->templates.at[k]].rule;
+		out[i] = (struct policy_program){ .id = p->id,
+			.direction = p->direction,
+			.nb_rules = (uint32_t)p->templates.nb,
+			.rules = rules };
+	}
+	if (c->programs.nb > 1)
+		qsort(out, c->programs.nb, sizeof(out[0]), by_program);
+	t->programs = out;
+	t->nb_programs = (uint32_t)c->programs.nb;
+	return 0;
+}
+
+static int
+fill_sets(struct compile *c, struct policy_table *t)
+{
+	struct policy_arena *arena = &c->table->arena;
+	struct policy_set *out = policy_arena_array(arena, c->sets.nb, sizeof(out[0]));
+
+	if (out == NULL)
+		return -ENOMEM;
+	for (size_t i = 0; i < c->sets.nb; i++) {
+		const struct compile_set *s = &c->sets.at[i];
+		uint32_t *ids;
+
+		out[i] = s->set;
+		if (s->set.kind != PK_SET_IDENTITY)
+			continue;
+		ids = policy_arena_array(arena, s->members.nb, sizeof(ids[0]));
+		if (ids == NULL)
+			return -ENOMEM;
+		for (size_t k = 0; k < s->members.nb; k++)
+			ids[k] = c->identities.at[s->members.at[k]].id;
+		if (s->members.nb > 1)
+			qsort(ids, s->members.nb, sizeof(ids[0]), by_number);
+		out[i].identities = ids;
+		out[i].nb_members = (uint32_t)s->members.nb;
+	}
+	if (c->sets.nb > 1)
+		qsort(out, c->sets.nb, sizeof(out[0]), by_set);
+	t->sets = out;
+	t->nb_sets = (uint32_t)c->sets.nb;
+	return 0;
+}
+
+static int
+fill_identities(struct compile *c, struct policy_table *t)
+{
+	struct policy_arena *arena = &c->table->arena;
+	struct policy_identity *out = policy_arena_array(arena, c->identities.nb, sizeof(out[0]));
+
+	if (out == NULL)
+		return -ENOMEM;
+	for (size_t i = 0; i < c->identities.nb; i++) {
+		const struct compile_identity *id = &c->identities.at[i];
+		const struct compile_tenant *tenant = &c->tenants.at[id->tenant];
+
+		out[i] = (struct policy_identity){ .id = id->id,
+			.tenant = tenant->number,
+			.tenant_name = table_text(c, tenant->name),
+			.labels = policy_arena_text(arena, id->labels) };
+		memcpy(out[i].program, id->program, sizeof(out[i].program));
+		if (out[i].labels == NULL || c->nomem)
+			return -ENOMEM;
+	}
+	if (c->identities.nb > 1)
+		qsort(out, c->identities.nb, sizeof(out[0]), by_identity);
+	t->identities = out;
+	t->nb_identities = (uint32_t)c->identities.nb;
+	return 0;
+}
+
+void
+compile_layout(struct compile *c)
+{
+	struct policy_table *t = &c->table->t;
+
+	for (uint32_t i = 0; i < c->policies.nb && !c->nomem; i++)
+		make_policy(c, i);
+	if (c->nomem || c->errors > 0)
+		return;
+	make_programs(c);
+	if (!c->nomem &&
+	    (fill_programs(c, t) < 0 || fill_sets(c, t) < 0 || fill_identities(c, t) < 0))
+		c->nomem = 1;
+}

@@ -1,0 +1,175 @@
+#pragma once
+
+#include "policy/findings.h"
+#include "policy/selector.h"
+#include "policy/service.h"
+
+/*
+ * What the sources say, as read: nothing looked up, nothing merged.  Texts and arrays belong to the
+ * arena of their source.  `line` and `column` are for findings about the whole.
+ */
+#define POLICY_ALL_TENANTS "*"       /* of a policy, group or service that holds for every tenant */
+#define POLICY_TENANT      "default" /* when metadata does not say */
+
+struct policy_meta {
+	const char *file;
+	const char *name;
+	const char *tenant; /* never NULL once read; POLICY_TENANT for kinds without one */
+	struct policy_labels labels;
+	uint32_t line, column; /* of the document */
+};
+
+enum policy_peer_kind {
+	POLICY_PEER_WORKLOADS = 0,
+	POLICY_PEER_GROUP,
+	POLICY_PEER_NETWORKS,
+	POLICY_PEER_ANY,
+};
+
+struct policy_prefixes {
+	uint32_t nb;
+	struct pk_prefix *at;
+};
+
+struct policy_peer {
+	enum policy_peer_kind kind;
+	uint32_t line, column;
+	const char *tenant; /* of the workloads; NULL: the document's */
+	struct policy_selector selector;
+	const char *group;
+	struct policy_prefixes networks, except;
+};
+
+struct policy_peers {
+	int any; /* no list was given, or `any` is in it */
+	uint32_t nb;
+	struct policy_peer *at;
+};
+
+struct policy_rule_def {
+	const char *name; /* "#3" when none was given */
+	uint32_t line, column;
+	uint8_t action; /* enum pk_verdict */
+	uint8_t log;    /* enum pk_log_mode */
+	struct policy_peers peers;
+	struct policy_services services;
+};
+
+struct policy_rules_def {
+	int given; /* the key is there, so the direction is isolated even without a rule */
+	uint32_t nb;
+	struct policy_rule_def *at;
+};
+
+/* One end of an inline test: labels of an imagined workload, or a name or address. */
+struct policy_test_end {
+	const char *text;   /* "tenant/name" or an address; NULL: by labels */
+	const char *tenant; /* NULL: the document's */
+	struct policy_labels labels;
+	uint32_t line, column;
+};
+
+struct policy_test {
+	uint32_t line, column;
+	struct policy_test_end from, to;
+	struct policy_service_ref service;
+	uint8_t expect; /* enum pk_verdict */
+};
+
+struct policy_tests {
+	uint32_t nb;
+	struct policy_test *at;
+};
+
+enum policy_mode {
+	POLICY_ENFORCE = 0,
+	POLICY_AUDIT
+};
+
+struct policy_def {
+	struct policy_meta meta;
+	const char *tier;
+	uint32_t tier_line, tier_column;
+	uint32_t priority, priority_line, priority_column;
+	uint8_t mode;               /* enum policy_mode */
+	struct policy_peer subject; /* WORKLOADS, GROUP, or ANY: all workloads of the tenant */
+	struct policy_rules_def rules[PK_DIRECTION_COUNT];
+	struct policy_tests tests;
+};
+
+struct policy_group_def {
+	struct policy_meta meta;
+	struct policy_peers members;
+};
+
+struct policy_service_def {
+	struct policy_meta meta;
+	struct policy_services services;
+};
+
+struct policy_tier_def {
+	struct policy_meta meta;
+	uint32_t order; /* 1 .. 254, rising; what a rule's `tier` becomes */
+	uint8_t end;    /* enum pk_verdict: DENY or PASS */
+};
+
+struct policy_tenant_def {
+	struct policy_meta meta;
+	uint8_t verdict; /* enum pk_verdict: DENY or ALLOW */
+};
+
+struct policy_address {
+	struct pk_addr addr;
+	uint32_t line, column;
+};
+
+struct policy_addresses {
+	uint32_t nb;
+	struct policy_address *at;
+};
+
+struct policy_workload_def {
+	struct policy_meta meta;
+	struct policy_addresses addresses;
+	struct policy_ports ports;
+	const char *dpu; /* never NULL */
+	uint32_t wire, vrf;
+	uint8_t has_mac;
+	uint8_t mac[6];
+};
+
+/* One vector per kind, of pointers into a source's arena. */
+struct policy_objects {
+	POLICY_VECTOR(struct policy_def *) policies;
+	POLICY_VECTOR(struct policy_group_def *) groups;
+	POLICY_VECTOR(struct policy_service_def *) services;
+	POLICY_VECTOR(struct policy_tier_def *) tiers;
+	POLICY_VECTOR(struct policy_tenant_def *) tenants;
+	POLICY_VECTOR(struct policy_workload_def *) workloads;
+};
+
+void policy_objects_fini(struct policy_objects *o);
+
+struct policy_source {
+	struct policy_arena arena;
+	struct policy_objects objects;
+	const char *name;
+};
+
+struct policy_model {
+	POLICY_VECTOR(struct policy_source *) sources;
+};
+
+/* Read one document into `o`.  Errors are counted in r->errors. */
+void policy_document_read(
+    struct policy_reader *r, const struct policy_node *doc, struct policy_objects *o);
+
+/*
+ * policy_compile() with workloads that are not in the model, as inline tests imagine them.  They
+ * take part in everything but findings.
+ */
+int policy_compile_with(const struct policy_model *m, struct policy_workload_def *const *extra,
+    size_t nb_extra, struct policy_ids *ids, struct policy_table **out, struct policy_findings *f);
+
+/* "tenant/name" of what metadata names. */
+const char *policy_meta_key(struct policy_arena *a, const struct policy_meta *m);

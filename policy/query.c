@@ -1,0 +1,477 @@
+#include "policy/query.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "fw/rule.h"
+#include "policy/map.h"
+#include "policy/query_priv.h"
+
+#define NOBODY UINT32_MAX
+
+struct policy_query {
+	const struct policy_table *table;
+	struct policy_arena arena;
+	struct fw_rules_state *state;
+	struct fw_rules *rules;
+	POLICY_VECTOR(const struct policy_workload_def *) workloads;
+	POLICY_VECTOR(const struct policy_service_def *) services;
+	POLICY_VECTOR(const struct policy_rule *) known; /* one of each id */
+	struct policy_map workload_index;                /* "tenant/name" */
+	struct policy_map address_index;                 /* struct pk_addr: in the lowest VRF */
+	struct policy_map service_index;                 /* "tenant/name" */
+	struct policy_map rule_index;                    /* id -> index in known */
+};
+
+void
+policy_query_destroy(struct policy_query *q)
+{
+	if (q == NULL)
+		return;
+	fw_rules_destroy(q->rules);
+	fw_rules_state_destroy(q->state);
+	policy_map_fini(&q->workload_index);
+	policy_map_fini(&q->address_index);
+	policy_map_fini(&q->service_index);
+	policy_map_fini(&q->rule_index);
+	free(q->workloads.at);
+	free(q->services.at);
+	free(q->known.at);
+	policy_arena_fini(&q->arena);
+	free(q);
+}
+
+struct feed {
+	struct policy_query *q;
+	struct pk_diag *diag;
+};
+
+static int
+feed(void *arg, const struct pk_msg *m)
+{
+	struct feed *f = arg;
+	struct fw_rules *rules = NULL;
+	int rc = pk_msg_check(m, sizeof(*m), f->diag);
+
+	if (rc == 0)
+		rc = fw_rules_state_apply(f->q->state, m, &rules, f->diag);
+	if (rules != NULL)
+		f->q->rules = rules;
+	return rc;
+}
+
+static int
+index_rules(struct policy_query *q)
+{
+	for (uint32_t p = 0; p < q->table->nb_programs; p++) {
+		const struct policy_program *program = &q->table->programs[p];
+
+		for (uint32_t r = 0; r < program->nb_rules; r++) {
+			const struct policy_rule *rule = &program->rules[r], **slot;
+
+			if (policy_map_get(&q->rule_index, &rule->id, sizeof(rule->id)) != NOBODY)
+				continue;
+			if (policy_map_put(&q->rule_index, &rule->id, sizeof(rule->id),
+			        (uint32_t)q->known.nb) < 0 ||
+			    (slot = POLICY_PUSH(&q->known)) == NULL)
+				return -ENOMEM;
+			*slot = rule;
+		}
+	}
+	return 0;
+}
+
+static int
+index_workload(struct policy_query *q, const struct policy_workload_def *w)
+{
+	const struct policy_workload_def **slot = POLICY_PUSH(&q->workloads);
+	const char *key = policy_meta_key(&q->arena, &w->meta);
+	uint32_t i = (uint32_t)q->workloads.nb - 1;
+
+	if (slot == NULL || key == NULL)
+		return -ENOMEM;
+	*slot = w;
+	if (policy_map_get_text(&q->workload_index, key) == NOBODY &&
+	    policy_map_put_text(&q->workload_index, key, i) < 0)
+		return -ENOMEM;
+	return 0;
+}
+
+static int
+index_addresses(struct policy_query *q)
+{
+	/* Endpoints are in order of VRF, so the first that has an address is the one to keep. */
+	for (uint32_t i = 0; i < q->table->nb_endpoints; i++) {
+		const struct policy_endpoint *e = &q->table->endpoints[i];
+		uint32_t w = policy_map_get_text(&q->workload_index, e->name);
+
+		if (w == NOBODY ||
+		    policy_map_get(&q->address_index, &e->addr, sizeof(e->addr)) != NOBODY)
+			continue;
+		if (policy_map_put(&q->address_index, &e->addr, sizeof(e->addr), w) < 0)
+			return -ENOMEM;
+	}
+	return 0;
+}
+
+static int
+index_service(struct policy_query *q, const struct policy_service_def *s)
+{
+	const struct policy_service_def **slot = POLICY_PUSH(&q->services);
+	const char *key = policy_meta_key(&q->arena, &s->meta);
+
+	if (slot == NULL || key == NULL)
+		return -ENOMEM;
+	*slot = s;
+	return policy_map_get_text(&q->service_index, key) != NOBODY
+	    ? 0
+	    : policy_map_put_text(&q->service_index, key, (uint32_t)q->services.nb - 1);
+}
+
+static int
+index_model(struct policy_query *q, const struct policy_model *m,
+    struct policy_workload_def *const *extra, size_t nb_extra)
+{
+	int rc = 0;
+
+	for (size_t s = 0; s < m->sources.nb; s++) {
+		const struct policy_objects *o = &m->sources.at[s]->objects;
+
+		for (size_t i = 0; i < o->workloads.nb && rc == 0; i++)
+			rc = index_workload(q, o->workloads.at[i]);
+		for (size_t i = 0; i < o->services.nb && rc == 0; i++)
+			rc = index_service(q, o->services.at[i]);
+	}
+	for (size_t i = 0; i < nb_extra && rc == 0; i++)
+		rc = index_workload(q, extra[i]);
+	return rc;
+}
+
+int
+policy_query_create_with(struct policy_query **out, const struct policy_model *m,
+    struct policy_workload_def *const *extra, size_t nb_extra, const struct policy_table *t,
+    struct pk_diag *diag)
+{
+	struct policy_query *q = calloc(1, sizeof(*q));
+	struct feed f = { .q = q, .diag = diag };
+	int rc;
+
+	*out = NULL;
+	if (q == NULL) {
+		pk_diag_set(diag, "out of memory");
+		return -ENOMEM;
+	}
+	q->table = t;
+	rc = fw_rules_state_create(&q->state);
+	if (rc == 0)
+		rc = index_model(q, m, extra, nb_extra);
+	if (rc == 0)
+		rc = index_addresses(q);
+	if (rc == 0)
+		rc = index_rules(q);
+	if (rc < 0) {
+		pk_diag_set(diag, "out of memory");
+	} else {
+		rc = policy_table_emit(t, 1, NULL, feed, &f);
+		PK_ASSERT(rc < 0 || q->rules != NULL);
+	}
+	if (rc < 0) {
+		policy_query_destroy(q);
+		return rc;
+	}
+	*out = q;
+	return 0;
+}
+
+int
+policy_query_create(struct policy_query **out, const struct policy_model *m,
+    const struct policy_table *t, struct pk_diag *diag)
+{
+	return policy_query_create_with(out, m, NULL, 0, t, diag);
+}
+
+/* ---- ends ---------------------------------------------------------------------------------------- */
+
+struct policy_end
+policy_query_end_of(const struct policy_query *q, const struct policy_workload_def *w)
+{
+	char key[2 * (POLICY_NAME_MAX + 2)];
+
+	snprintf(key, sizeof(key), "%s/%s", w->meta.tenant, w->meta.name);
+	return (struct policy_end){ .workload = policy_map_get_text(&q->workload_index, key) };
+}
+
+int
+policy_query_end(
+    const struct policy_query *q, const char *text, struct policy_end *out, struct pk_diag *diag)
+{
+	char key[2 * (POLICY_NAME_MAX + 2)];
+	const char *known[512], *near;
+	size_t nb = 0;
+
+	*out = (struct policy_end){ .workload = NOBODY };
+	if (pk_addr_parse(&out->addr, text, NULL) == 0) {
+		out->workload = policy_map_get(&q->address_index, &out->addr, sizeof(out->addr));
+		return 0;
+	}
+	if (strchr(text, '/') != NULL)
+		snprintf(key, sizeof(key), "%s", text);
+	else
+		snprintf(key, sizeof(key), "%s/%s", POLICY_TENANT, text);
+	out->workload = policy_map_get_text(&q->workload_index, key);
+	if (out->workload != NOBODY)
+		return 0;
+	for (size_t i = 0; i < q->workloads.nb && nb < PK_COUNT(known); i++) {
+		/* The longer half of a name, so that the tenant does not drown it. */
+		known[nb++] = q->workloads.at[i]->meta.name;
+	}
+	near = pk_suggest(strchr(key, '/') + 1, known, nb);
+	if (near != NULL)
+		pk_diag_set(diag, "no workload \"%.128s\" in the inventory; did you mean \"%s\"?",
+		    key, near);
+	else
+		pk_diag_set(diag,
+		    "no workload \"%.128s\" in the inventory; want tenant/name, or an address",
+		    key);
+	return -ENOENT;
+}
+
+const char *
+policy_query_end_text(
+    const struct policy_query *q, const struct policy_end *e, char *buf, size_t size)
+{
+	char addr[PK_ADDR_TEXT];
+	const struct policy_meta *m;
+
+	if (e->workload == NOBODY) {
+		snprintf(buf, size, "%s", pk_addr_text(&e->addr, addr));
+	} else {
+		m = &q->workloads.at[e->workload]->meta;
+		snprintf(buf, size, "%s/%s", m->tenant, m->name);
+	}
+	return buf;
+}
+
+/* The addresses a flow may use: one when it was named, else all of the workload. */
+static uint32_t
+addresses(const struct policy_query *q, const struct policy_end *e, uint32_t i, struct pk_addr *out)
+{
+	const struct policy_workload_def *w;
+
+	if (e->addr.family != 0) {
+		*out = e->addr;
+		return 1;
+	}
+	w = q->workloads.at[e->workload];
+	if (i < w->addresses.nb)
+		*out = w->addresses.at[i].addr;
+	return w->addresses.nb;
+}
+
+/* The first pair of one family. */
+static int
+choose_addresses(const struct policy_query *q, const struct policy_end *src,
+    const struct policy_end *dst, struct pk_addr *a, struct pk_addr *b, struct pk_diag *diag)
+{
+	char from[2 * PK_NAME_MAX], to[2 * PK_NAME_MAX];
+	uint32_t na = addresses(q, src, 0, a), nb = addresses(q, dst, 0, b);
+
+	for (uint32_t i = 0; i < na; i++) {
+		for (uint32_t k = 0; k < nb; k++) {
+			addresses(q, src, i, a);
+			addresses(q, dst, k, b);
+			if (a->family == b->family)
+				return 0;
+		}
+	}
+	pk_diag_set(diag, "%s and %s have no addresses of one family",
+	    policy_query_end_text(q, src, from, sizeof(from)),
+	    policy_query_end_text(q, dst, to, sizeof(to)));
+	return -EINVAL;
+}
+
+/* ---- services ------------------------------------------------------------------------------------ */
+
+static int
+add_point(struct policy_point out[POLICY_POINTS_MAX], int n, uint8_t proto, uint16_t selector)
+{
+	if (n < POLICY_POINTS_MAX)
+		out[n++] = (struct policy_point){ proto, selector };
+	return n;
+}
+
+static int
+add_service(struct policy_point out[POLICY_POINTS_MAX], int n, const struct pk_service *s,
+    unsigned int family)
+{
+	if (s->proto == (family == 4 ? IPPROTO_ICMPV6 : IPPROTO_ICMP))
+		return n;
+	n = add_point(out, n, s->proto, s->low);
+	/* The codes of an ICMP type and the whole of a protocol are spoken for by their first. */
+	if ((s->proto == IPPROTO_TCP || s->proto == IPPROTO_UDP || s->proto == IPPROTO_SCTP) &&
+	    s->high != s->low)
+		n = add_point(out, n, s->proto, s->high);
+	return n;
+}
+
+static const struct policy_service_def *
+find_service(const struct policy_query *q, const char *tenant, const char *name)
+{
+	char key[2 * (POLICY_NAME_MAX + 2)];
+	uint32_t i;
+
+	snprintf(key, sizeof(key), "%s/%s", tenant, name);
+	i = policy_map_get_text(&q->service_index, key);
+	if (i == NOBODY) {
+		snprintf(key, sizeof(key), "%s/%s", POLICY_ALL_TENANTS, name);
+		i = policy_map_get_text(&q->service_index, key);
+	}
+	return i != NOBODY ? q->services.at[i] : NULL;
+}
+
+static int
+add_ref(const struct policy_query *q, const struct policy_end *dst,
+    const struct policy_service_ref *ref, const char *tenant, unsigned int family,
+    struct policy_point out[POLICY_POINTS_MAX], int n)
+{
+	const struct policy_service_def *s;
+	const struct policy_ports *ports;
+
+	switch (ref->kind) {
+	case POLICY_SERVICE_LITERAL:
+		for (unsigned int i = 0; i < ref->nb; i++)
+			n = add_service(out, n, &ref->at[i], family);
+		break;
+	case POLICY_SERVICE_NAME:
+		s = find_service(q, tenant, ref->name);
+		for (uint32_t i = 0; s != NULL && i < s->services.nb; i++)
+			n = add_ref(q, dst, &s->services.at[i], tenant, family, out, n);
+		break;
+	case POLICY_SERVICE_PORT:
+		if (dst->workload == NOBODY)
+			break;
+		ports = &q->workloads.at[dst->workload]->ports;
+		for (uint32_t i = 0; i < ports->nb; i++)
+			if (strcmp(ports->at[i].name, ref->name) == 0 &&
+			    (ref->proto == PK_PROTO_ANY || ref->proto == ports->at[i].proto))
+				n = add_point(out, n, ports->at[i].proto, ports->at[i].port);
+		break;
+	}
+	return n;
+}
+
+int
+policy_query_points(const struct policy_query *q, const struct policy_end *src,
+    const struct policy_end *dst, const struct policy_service_ref *ref, const char *tenant,
+    struct policy_point out[POLICY_POINTS_MAX], struct pk_diag *diag)
+{
+	char to[2 * PK_NAME_MAX];
+	struct pk_addr a, b;
+	int n = choose_addresses(q, src, dst, &a, &b, diag);
+
+	if (n < 0)
+		return n;
+	n = add_ref(q, dst, ref, tenant, a.family, out, 0);
+	if (n > 0)
+		return n;
+	if (ref->kind == POLICY_SERVICE_NAME)
+		pk_diag_set(diag, "unknown service \"%.64s\"", ref->name);
+	else if (ref->kind == POLICY_SERVICE_PORT)
+		pk_diag_set(diag, "%s has no port of name \"%.64s\"",
+		    policy_query_end_text(q, dst, to, sizeof(to)), ref->name);
+	else
+		pk_diag_set(diag, "there is no such message between IPv%u addresses", a.family);
+	return -ENOENT;
+}
+
+int
+policy_query_service(const struct policy_query *q, const struct policy_end *src,
+    const struct policy_end *dst, const char *service, struct policy_point out[POLICY_POINTS_MAX],
+    struct pk_diag *diag)
+{
+	struct policy_service_ref ref;
+	const char *tenant = POLICY_TENANT;
+	int rc = policy_service_parse(&ref, service, diag);
+
+	if (rc < 0)
+		return rc;
+	/* A Service is looked up where its port would be: at the destination. */
+	if (dst->workload != NOBODY)
+		tenant = q->workloads.at[dst->workload]->meta.tenant;
+	else if (src->workload != NOBODY)
+		tenant = q->workloads.at[src->workload]->meta.tenant;
+	return policy_query_points(q, src, dst, &ref, tenant, out, diag);
+}
+
+/* ---- flows --------------------------------------------------------------------------------------- */
+
+static const struct policy_rule *
+rule_of(const struct policy_query *q, uint32_t rule)
+{
+	struct fw_rule_info info;
+	uint32_t i;
+
+	if (rule == FW_RULE_NONE)
+		return NULL;
+	fw_rules_info(q->rules, rule, &info);
+	i = policy_map_get(&q->rule_index, &info.id, sizeof(info.id));
+	return i != NOBODY ? q->known.at[i] : NULL;
+}
+
+static void
+judge(const struct policy_query *q, enum pk_direction direction, uint32_t subject, uint32_t peer,
+    struct policy_point point, struct policy_side *out)
+{
+	struct fw_decision d;
+
+	fw_rules_decide(q->rules, direction, subject, peer, point.proto, point.selector, &d);
+	out->judged = 1;
+	out->verdict = d.verdict;
+	out->audit_verdict = d.audit_verdict;
+	out->rule = rule_of(q, d.rule);
+	out->audit_rule = d.audited ? rule_of(q, d.audit_rule) : NULL;
+}
+
+int
+policy_query_flow(const struct policy_query *q, const struct policy_end *src,
+    const struct policy_end *dst, struct policy_point point, struct policy_answer *out,
+    struct pk_diag *diag)
+{
+	const struct policy_workload_def *ws =
+	    src->workload != NOBODY ? q->workloads.at[src->workload] : NULL;
+	const struct policy_workload_def *wd =
+	    dst->workload != NOBODY ? q->workloads.at[dst->workload] : NULL;
+	struct policy_side *egress = &out->side[PK_EGRESS], *ingress = &out->side[PK_INGRESS];
+	uint32_t src_vrf, dst_vrf, src_class, dst_class;
+	struct pk_addr a, b;
+	int rc;
+
+	memset(out, 0, sizeof(*out));
+	rc = choose_addresses(q, src, dst, &a, &b, diag);
+	if (rc < 0)
+		return rc;
+	if (ws == NULL && wd == NULL)
+		return 0; /* zero is deny */
+	egress->verdict = egress->audit_verdict = PK_VERDICT_ALLOW;
+	ingress->verdict = ingress->audit_verdict = PK_VERDICT_ALLOW;
+	out->verdict = out->audit_verdict = PK_VERDICT_ALLOW;
+	if (ws == wd)
+		return 0;
+	/* An address of nobody is met in the address space of whoever meets it. */
+	src_vrf = ws != NULL ? ws->vrf : wd->vrf;
+	dst_vrf = wd != NULL ? wd->vrf : ws->vrf;
+	src_class = fw_rules_class(q->rules, src_vrf, &a);
+	dst_class = fw_rules_class(q->rules, dst_vrf, &b);
+	if (ws != NULL)
+		judge(q, PK_EGRESS, src_class, dst_class, point, egress);
+	if (wd != NULL)
+		judge(q, PK_INGRESS, dst_class, src_class, point, ingress);
+	out->verdict = egress->verdict != PK_VERDICT_ALLOW ? egress->verdict : ingress->verdict;
+	out->audit_verdict = egress->audit_verdict != PK_VERDICT_ALLOW ? egress->audit_verdict
+	                                                               : ingress->audit_verdict;
+	out->rule = egress->verdict != PK_VERDICT_ALLOW || !ingress->judged ? egress->rule
+	                                                                    : ingress->rule;
+	return 0;
+}

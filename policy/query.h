@@ -1,0 +1,79 @@
+#pragma once
+
+#include "policy/model.h"
+
+/*
+ * May A talk to B?
+ *
+ * The answer is that of the packet path: the table is said in messages to the same fw_rules that
+ * lcores read, and asked there.  A flow must be allowed twice, on its way out by the policy of the
+ * source and on its way in by the policy of the destination.
+ *
+ *   - An end outside the inventory has no policy, so only the other side judges.
+ *   - If neither end is in the inventory nobody vouches for the flow: deny, without a rule.
+ *   - A workload talking to itself never leaves its host, and no policy sees it: allow.
+ *
+ * Context: one thread at a time.
+ */
+struct policy_query;
+
+/* Borrows both.  The model is needed for names of ports and services.
+ * Returns 0, -ENOMEM, or another negative errno with *diag. */
+int policy_query_create(struct policy_query **out, const struct policy_model *m,
+    const struct policy_table *t, struct pk_diag *diag);
+void policy_query_destroy(struct policy_query *q);
+
+/* One end of a flow: a workload, or an address that may be anybody's. */
+struct policy_end {
+	uint32_t workload;   /* index, for policy_query; UINT32_MAX for an address of nobody */
+	struct pk_addr addr; /* when `workload` is none, or one of its addresses was asked for */
+};
+
+/*
+ * Find "tenant/name", "name" (in tenant "default") or an address.  An address belongs to the
+ * workload that has it, in VRF 0 if there are several.
+ * Returns 0, or -ENOENT with *diag.
+ */
+int policy_query_end(
+    const struct policy_query *q, const char *text, struct policy_end *out, struct pk_diag *diag);
+
+/* A packet's protocol and selector, as in struct pk_service. */
+struct policy_point {
+	uint8_t proto;
+	uint16_t selector;
+};
+
+#define POLICY_POINTS_MAX 8
+
+/*
+ * What a service means between these ends: its ports, of a range the first and the last; of ICMP the
+ * one of the family they speak.  A named port is looked up at `dst`.
+ * Returns how many points, or -EINVAL or -ENOENT with *diag.
+ */
+int policy_query_service(const struct policy_query *q, const struct policy_end *src,
+    const struct policy_end *dst, const char *service, struct policy_point out[POLICY_POINTS_MAX],
+    struct pk_diag *diag);
+
+struct policy_side {
+	int judged;                     /* 0: this end is outside, or a flow to oneself */
+	enum pk_verdict verdict;        /* allow when not judged, but see above */
+	enum pk_verdict audit_verdict;  /* if policies in audit mode were enforced */
+	const struct policy_rule *rule; /* borrowed from the table; NULL when not judged */
+	const struct policy_rule *audit_rule;
+};
+
+struct policy_answer {
+	struct policy_side side[PK_DIRECTION_COUNT];
+	enum pk_verdict verdict; /* of the flow: the first side that does not allow */
+	enum pk_verdict audit_verdict;
+	const struct policy_rule *rule; /* that decided; NULL when nobody judged */
+};
+
+/* Returns 0, or -EINVAL with *diag when the ends have no family of addresses in common. */
+int policy_query_flow(const struct policy_query *q, const struct policy_end *src,
+    const struct policy_end *dst, struct policy_point point, struct policy_answer *out,
+    struct pk_diag *diag);
+
+/* "tenant/name (address)" or the address, for people. */
+const char *policy_query_end_text(
+    const struct policy_query *q, const struct policy_end *e, char *buf, size_t size);

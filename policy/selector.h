@@ -1,0 +1,49 @@
+#pragma once
+
+#include "policy/schema.h"
+
+/*
+ * Labels, and selectors of workloads by their labels.
+ *
+ * A selector is a list of requirements, all of which must hold.  Written short it is a map,
+ *
+ *     {app: web, env: [prod, stage], owner: , "!legacy": , "!zone": [a, b]}
+ *
+ * where a word or list is In, nothing is Exists, "!key" is DoesNotExist and, with a word or list,
+ * NotIn.  The long form has matchLabels and matchExpressions, as in Kubernetes.  NotIn and
+ * DoesNotExist hold for a workload without the label.  No requirement at all selects everybody.
+ */
+enum policy_op {
+	POLICY_IN = 0,
+	POLICY_NOT_IN,
+	POLICY_EXISTS,
+	POLICY_DOES_NOT_EXIST,
+};
+
+struct policy_requirement {
+	const char *key;
+	enum policy_op op;
+	uint32_t nb;
+	const char **values; /* ascending, each once */
+};
+
+struct policy_selector {
+	uint32_t line, column;
+	uint32_t nb;
+	struct policy_requirement *at; /* by key, operator, values */
+};
+
+struct policy_label {
+	const char *key, *value;
+};
+
+struct policy_labels {
+	uint32_t nb;
+	struct policy_label *at; /* by key */
+};
+
+policy_decode policy_read_selector; /* out: struct policy_selector */
+policy_decode policy_read_labels;   /* out: struct policy_labels */
+
+/* "app=web,env in (prod,stage),!legacy", "" for everybody.  NULL when there is no memory. */
+const char *policy_selector_text(struct policy_arena *a, const struct policy_selector *s);
