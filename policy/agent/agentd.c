@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <sys/stat.h>
 
 #include <event2/event.h>
 
@@ -28,13 +29,11 @@
 const struct pk_conf_option agent_options[] = {
 	{ "server", PK_CONF_STRING, NULL, "localhost:7443", 0, 0, NULL, false,
 	  "The policy server, host:port, as it is named in its certificate.", O(server) },
-	{ "certificate", PK_CONF_STRING, NULL, PK_SYSCONFDIR "/dpu/identity.crt", 0, 0, NULL, false,
-	  "This DPU's certificate, PEM; its SPIFFE id says which DPU this is.  A renewed file is taken up "
-	  "without a restart.", O(cert) },
-	{ "key", PK_CONF_STRING, NULL, PK_SYSCONFDIR "/dpu/identity.key", 0, 0, NULL, false,
-	  "Its private key, PEM.", O(key) },
-	{ "ca", PK_CONF_STRING, NULL, PK_SYSCONFDIR "/dpu/ca.crt", 0, 0, NULL, false,
-	  "The authority that the server's certificate must come from, PEM.", O(ca) },
+	{ "identity", PK_CONF_STRING, NULL, PK_SYSCONFDIR "/dpu", 0, 0, NULL, false,
+	  "Directory of this DPU's identity: identity.crt, identity.key and ca.crt, as picket-policyd issue "
+	  "makes them.  Renewed files are taken up without a restart.", O(identity) },
+	{ "instance", PK_CONF_STRING, NULL, "", 0, 0, NULL, false,
+	  "Name of this DPU.  Empty: as in the certificate, which must agree in any case.", O(instance) },
 	{ "state-dir", PK_CONF_STRING, NULL, PK_LOCALSTATEDIR "/agentd", 0, 0, NULL, false,
 	  "Directory of the last accepted generation.", O(state) },
 	{ "run-dir", PK_CONF_STRING, NULL, PK_RUNDIR, 0, 0, NULL, false,
@@ -111,6 +110,7 @@ struct agentd {
 	struct event_base *base;
 	const struct agent_conf *conf;
 	char path[4096]; /* of the state on disk */
+	char cert[4096], key[4096], ca[4096];
 	char plane_path[4096];
 	char dpu[PK_SPIFFE_NAME_MAX];
 	struct pk_rpc *rpc;
@@ -724,9 +724,7 @@ static void
 on_reconnect(evutil_socket_t fd, short what, void *arg)
 {
 	struct agentd *a = arg;
-	const struct pk_rpc_tls tls = {
-		.cert = a->conf->cert, .key = a->conf->key, .ca = a->conf->ca
-	};
+	const struct pk_rpc_tls tls = { .cert = a->cert, .key = a->key, .ca = a->ca };
 	const struct pk_rpc_limits limits = { .keepalive_ns = a->conf->keepalive_ns,
 		.keepalive_timeout_ns = a->conf->keepalive_ns };
 	struct pk_diag diag = { "no memory" };
@@ -765,7 +763,7 @@ load(struct agentd *a, struct pk_diag *diag)
 	struct pk_spiffe self;
 	int err, named;
 
-	named = pk_spiffe_check_files(a->conf->cert, a->conf->key, a->conf->ca, &self, diag);
+	named = pk_spiffe_check_files(a->cert, a->key, a->ca, &self, diag);
 	err = agent_state_load(a->path, &saved, named == 0 ? diag : &(struct pk_diag){ "" });
 	if (err == 0 && named != 0) {
 		/* An expired certificate cuts the channel, not the enforcement. */
@@ -778,7 +776,15 @@ load(struct agentd *a, struct pk_diag *diag)
 		snprintf(a->dpu, sizeof(a->dpu), "%s", self.name);
 		if (strcmp(self.kind, "dpu") != 0) {
 			pk_diag_set(diag, "%s: is the certificate of %s \"%s\": want that of a dpu",
-			    a->conf->cert, self.kind, self.name);
+			    a->cert, self.kind, self.name);
+			err = -EINVAL;
+			goto out;
+		}
+		if (a->conf->instance != NULL && a->conf->instance[0] != '\0' &&
+		    strcmp(a->conf->instance, self.name) != 0) {
+			pk_diag_set(diag,
+			    "%s: is the certificate of DPU \"%s\", and instance is \"%s\"", a->cert,
+			    self.name, a->conf->instance);
 			err = -EINVAL;
 			goto out;
 		}
@@ -835,10 +841,15 @@ agentd_create(struct agentd **out, struct event_base *base, const struct agent_c
 	a->wait_ns = conf->reconnect_min_ns;
 	a->since_unix_ns = pk_clock_wall_ns();
 	snprintf(a->path, sizeof(a->path), "%s/policy.state", conf->state);
+	snprintf(a->cert, sizeof(a->cert), "%s/identity.crt", conf->identity);
+	snprintf(a->key, sizeof(a->key), "%s/identity.key", conf->identity);
+	snprintf(a->ca, sizeof(a->ca), "%s/ca.crt", conf->identity);
 	if (conf->plane != NULL && conf->plane[0] != '\0')
 		snprintf(a->plane_path, sizeof(a->plane_path), "%s", conf->plane);
 	else
 		snprintf(a->plane_path, sizeof(a->plane_path), "%s/picketd.sock", conf->run_dir);
+	if (mkdir(conf->state, 0700) != 0 && errno != EEXIST)
+		pk_warn("%s: %s", conf->state, strerror(errno)); /* reading and saving say more */
 	err = pk_helper_create(&a->helper, base, "helper", diag);
 	if (err == 0)
 		err = load(a, diag);

@@ -20,9 +20,8 @@ struct pk_control_request;
 
 struct agent_conf {
 	char *server;
-	char *cert;
-	char *key;
-	char *ca;
+	char *identity; /* directory */
+	char *instance;
 	char *state; /* directory */
 	char *run_dir;
 	char *plane; /* socket; empty: RUN_DIR/picketd.sock */

@@ -53,7 +53,7 @@ show_config(struct pk_control_request *r, int argc, char **argv, void *arg)
 
 		if (pk_conf_text(o, &conf, 0, value, sizeof(value)) == NULL)
 			value[0] = '\0';
-		pk_control_rowf(r, "{\"name\":%s,\"value\":%s}",
+		pk_control_rowf(r, "{\"option\":%s,\"value\":%s}",
 		    pk_json_string(o->name, name, sizeof(name)),
 		    pk_json_string(value, text, sizeof(text)));
 	}

@@ -1,8 +1,9 @@
 #include <errno.h>
-#include <event2/event.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include <event2/event.h>
 
 #include "lib/clock.h"
 #include "lib/log.h"
@@ -786,6 +787,92 @@ out:
 	free(l.item);
 }
 
+/* ---- explain: the packet path's own evaluator, on the policy in force ---- */
+
+static void
+fill_side(Picket__V1__ExplainDirection *m, const struct policy_side *s, const char *subject)
+{
+	picket__v1__explain_direction__init(m);
+	m->judged = s->judged != 0;
+	m->verdict = borrow(pk_verdict_name(s->verdict));
+	m->subject = borrow(subject);
+	if (s->rule == NULL)
+		return;
+	m->policy = borrow(s->rule->policy != NULL ? s->rule->policy : "");
+	m->rule = borrow(s->rule->name != NULL ? s->rule->name : "");
+	m->file = borrow(s->rule->file != NULL ? s->rule->file : "");
+	m->line = s->rule->line;
+	m->audit = s->audit_verdict != s->verdict;
+}
+
+/* One answer for the service: of its points, the first that is not allowed, else the first. */
+static int
+explain(const struct policy_query *q, const Picket__V1__ExplainRequest *m, struct policy_end *src,
+    struct policy_end *dst, struct policy_answer *out, struct pk_diag *diag)
+{
+	struct policy_point point[POLICY_POINTS_MAX];
+	int n, err;
+
+	if ((err = policy_query_end(q, m->src, src, diag)) != 0 ||
+	    (err = policy_query_end(q, m->dst, dst, diag)) != 0)
+		return err;
+	n = policy_query_service(q, src, dst, m->service, point, diag);
+	if (n <= 0)
+		return n < 0 ? n : -EINVAL;
+	for (int i = 0; i < n; i++) {
+		struct policy_answer one;
+
+		err = policy_query_flow(q, src, dst, point[i], &one, diag);
+		if (err != 0)
+			return err;
+		if (i == 0 || (out->verdict == PK_VERDICT_ALLOW && one.verdict != PK_VERDICT_ALLOW))
+			*out = one;
+	}
+	return 0;
+}
+
+static void
+on_explain(struct pk_rpc_call *c, const char *peer, const uint8_t *bytes, size_t len, void *arg)
+{
+	struct policyd *p = arg;
+	Picket__V1__ExplainReply m = PICKET__V1__EXPLAIN_REPLY__INIT;
+	Picket__V1__ExplainDirection egress, ingress;
+	Picket__V1__ExplainRequest *request;
+	struct policy_end src, dst;
+	struct policy_answer answer;
+	char src_text[256], dst_text[256];
+	struct pk_spiffe who;
+	struct pk_diag diag = { "no such flow" };
+	int err;
+
+	if (!authorise_call(p, c, peer, &who) ||
+	    (request = unpack(&picket__v1__explain_request__descriptor, c, bytes, len)) == NULL)
+		return;
+	if (p->catalogue == NULL) {
+		pk_rpc_refuse(c, PK_RPC_FAILED_PRECONDITION, "there is no policy in force");
+		goto out;
+	}
+	err = explain(server_catalogue_query(p->catalogue), request, &src, &dst, &answer, &diag);
+	if (err != 0) {
+		pk_rpc_refuse(c, err == -ENOENT ? PK_RPC_NOT_FOUND : PK_RPC_INVALID_ARGUMENT, "%s",
+		    diag.text);
+		goto out;
+	}
+	policy_query_end_text(
+	    server_catalogue_query(p->catalogue), &src, src_text, sizeof(src_text));
+	policy_query_end_text(
+	    server_catalogue_query(p->catalogue), &dst, dst_text, sizeof(dst_text));
+	fill_side(&egress, &answer.side[PK_EGRESS], src_text);
+	fill_side(&ingress, &answer.side[PK_INGRESS], dst_text);
+	m.verdict = borrow(pk_verdict_name(answer.verdict));
+	m.egress = &egress;
+	m.ingress = &ingress;
+	m.generation = p->generation;
+	reply(c, &m.base);
+out:
+	picket__v1__explain_request__free_unpacked(request, NULL);
+}
+
 /* ---- discovery ---- */
 
 static unsigned int
@@ -824,6 +911,7 @@ const struct pk_rpc_method policyd_methods[] = {
 	{ .path = ADMIN "Rollback", .call = on_rollback },
 	{ .path = ADMIN "Show", .call = on_show },
 	{ .path = ADMIN "History", .call = on_history },
+	{ .path = ADMIN "Explain", .call = on_explain },
 	{ .path = ADMIN "Status", .call = on_status },
 	{ .path = ADMIN "UpdateWorkloads", .call = on_update_workloads },
 	{ .path = ADMIN "ListWorkloads", .call = on_list_workloads },

@@ -1,11 +1,12 @@
 #include <errno.h>
-#include <event2/event.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+#include <event2/event.h>
 
 #include "config.h"
 #include "lib/control.h"
@@ -147,6 +148,22 @@ command_issue(int argc, char **argv)
 	return 0;
 }
 
+/* Fill in a path that was left empty: `file` in `dir`. */
+static void
+derive(char **path, const char *dir, const char *file)
+{
+	size_t size = strlen(dir) + strlen(file) + 2;
+	char *made;
+
+	if (*path != NULL && (*path)[0] != '\0')
+		return;
+	made = malloc(size);
+	PK_ASSERT(made != NULL); /* nothing has been started yet */
+	snprintf(made, size, "%s/%s", dir, file);
+	free(*path);
+	*path = made;
+}
+
 static void
 on_signal(evutil_socket_t fd, short what, void *arg)
 {
@@ -168,7 +185,7 @@ show_config(struct pk_control_request *r, int argc, char **argv, void *arg)
 
 		if (pk_conf_text(o, &conf, 0, value, sizeof(value)) == NULL)
 			value[0] = '\0';
-		pk_control_rowf(r, "{\"name\":%s,\"value\":%s}",
+		pk_control_rowf(r, "{\"option\":%s,\"value\":%s}",
 		    pk_json_string(o->name, name, sizeof(name)),
 		    pk_json_string(value, text, sizeof(text)));
 	}
@@ -234,6 +251,10 @@ main(int argc, char **argv)
 	program.options = server_options;
 	program.nb_options = server_nb_options;
 	first = pk_program_start(&program, &conf, argc, argv);
+	derive(&conf.ca_dir, conf.state, "ca");
+	derive(&conf.cert, conf.ca_dir, "server.crt");
+	derive(&conf.key, conf.ca_dir, "server.key");
+	derive(&conf.ca, conf.ca_dir, "ca.crt");
 	argc -= first;
 	argv += first;
 	if (argc == 0)

@@ -10,7 +10,9 @@
 
 struct server_catalogue {
 	_Atomic unsigned int refs;
+	struct policy_model *model;
 	struct policy_table *table;
+	struct policy_query *query;
 	struct policy_resource **identity, **subject, **endpoint, **set,
 	    **program;                          /* as in table */
 	struct policy_state *shared, *subjects; /* the same, by key: for the next catalogue */
@@ -86,16 +88,19 @@ make_resources(struct server_catalogue *c, const struct server_catalogue *before
 }
 
 int
-server_catalogue_create(struct server_catalogue **out, struct policy_table *table,
-    const struct server_catalogue *before)
+server_catalogue_create(struct server_catalogue **out, struct policy_model *model,
+    struct policy_table *table, const struct server_catalogue *before, struct pk_diag *diag)
 {
 	struct server_catalogue *c = calloc(1, sizeof(*c));
+	int err;
 
 	if (c == NULL) {
 		policy_table_destroy(table);
+		policy_model_destroy(model);
 		return -ENOMEM;
 	}
 	atomic_init(&c->refs, 1);
+	c->model = model;
 	c->table = table;
 	c->identity = calloc(table->nb_identities + 1U, sizeof(c->identity[0]));
 	c->subject = calloc(table->nb_identities + 1U, sizeof(c->subject[0]));
@@ -108,9 +113,17 @@ server_catalogue_create(struct server_catalogue **out, struct policy_table *tabl
 	c->subjects = policy_state_create();
 	if (c->identity == NULL || c->subject == NULL || c->endpoint == NULL || c->set == NULL ||
 	    c->program == NULL || c->by_dpu == NULL || c->by_identity == NULL ||
-	    c->shared == NULL || c->subjects == NULL || make_resources(c, before) != 0) {
+	    c->shared == NULL || c->subjects == NULL) {
+		pk_diag_set(diag, "no memory for what DPUs are to be sent");
+		err = -ENOMEM;
+	} else {
+		err = make_resources(c, before);
+	}
+	if (err == 0 && model != NULL)
+		err = policy_query_create(&c->query, model, table, diag);
+	if (err != 0) {
 		server_catalogue_put(c);
-		return -ENOMEM;
+		return err;
 	}
 	for (uint32_t i = 0; i < table->nb_endpoints; i++)
 		c->by_dpu[i] = c->by_identity[i] = i;
@@ -143,8 +156,16 @@ server_catalogue_put(struct server_catalogue *c)
 	free(c->program);
 	free(c->by_dpu);
 	free(c->by_identity);
+	policy_query_destroy(c->query);
 	policy_table_destroy(c->table);
+	policy_model_destroy(c->model);
 	free(c);
+}
+
+const struct policy_query *
+server_catalogue_query(const struct server_catalogue *c)
+{
+	return c->query;
 }
 
 const struct policy_table *

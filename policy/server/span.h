@@ -2,6 +2,7 @@
 
 #include <stdbool.h>
 
+#include "policy/query.h"
 #include "policy/resource.h"
 
 /*
@@ -17,12 +18,15 @@
  */
 struct server_catalogue;
 
-/* Takes `table`, also on failure.  `before` may be NULL.  Context: helper.  Returns 0 or -ENOMEM. */
-int server_catalogue_create(struct server_catalogue **out, struct policy_table *table,
-    const struct server_catalogue *before);
+/* Takes `model` and the `table` compiled of it, also on failure.  `model` may be NULL, and then there is
+ * no query.  `before` may be NULL.  Context: helper.  Returns 0 or negative errno with *diag. */
+int server_catalogue_create(struct server_catalogue **out, struct policy_model *model,
+    struct policy_table *table, const struct server_catalogue *before, struct pk_diag *diag);
 struct server_catalogue *server_catalogue_get(struct server_catalogue *c);
 void server_catalogue_put(struct server_catalogue *c); /* NULL is allowed */
 const struct policy_table *server_catalogue_table(const struct server_catalogue *c);
+/* For explanations.  Context: control thread. */
+const struct policy_query *server_catalogue_query(const struct server_catalogue *c);
 
 /* The span of `dpu`; a name nobody lives behind has an empty one.  The caller owns *out.
  * *nb_local, if given, is the number of endpoints behind it.  Context: any.  Returns 0 or -ENOMEM. */

@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <sqlite3.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,6 +9,7 @@
 #include <unistd.h>
 
 #include <openssl/sha.h>
+#include <sqlite3.h>
 
 #define SCHEMA_VERSION 1
 #define APPLICATION_ID 0x50696b31 /* "Pik1": a file of another program is not ours to write to */
