@@ -264,6 +264,7 @@ say_held(struct agentd *a)
 		body.resources = list;
 		body.n_resources = take;
 		body.last = n == 0;
+		body.generation = a->wanted_generation;
 		m.body_case = PICKET__V1__AGENT_MESSAGE__BODY_HELD;
 		m.held = &body;
 		say(a, &m);

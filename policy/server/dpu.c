@@ -10,10 +10,11 @@
 #include "lib/rpc.h"
 #include "policy/proto/picket.pb-c.h"
 
-#define PROTOCOL  1
-#define CHUNK_MAX (512 << 10) /* bytes of one message; its parts stay far below 1 MiB */
-#define AHEAD_MAX (2 << 20)   /* bytes queued on one stream before we wait for it */
-#define HELD_MAX  (4U << 20)  /* resources one DPU may claim */
+#define PROTOCOL    1
+#define CHUNK_MAX   (512 << 10) /* bytes of one message; its parts stay far below 1 MiB */
+#define AHEAD_MAX   (2 << 20)   /* bytes queued on one stream before we wait for it */
+#define RESYNCS_MAX 3
+#define HELD_MAX    (4U << 20) /* resources one DPU may claim */
 
 /*
  * A session, from the first message to the end of the stream:
@@ -110,6 +111,7 @@ struct dpu {
 	char *software;
 	struct policy_state *held; /* what it has */
 	uint64_t held_generation;
+	unsigned int nb_resyncs; /* since something was received */
 	struct plan plan;
 	bool plane;
 	uint64_t nonce;
@@ -601,6 +603,8 @@ on_held(struct dpu *d, const Picket__V1__Held *m)
 			return;
 		}
 	}
+	/* Not what it said at first: it may have fallen back since. */
+	d->held_generation = m->generation;
 	move(d, m->last ? E_HELD_LAST : E_HELD);
 }
 
@@ -617,12 +621,19 @@ on_status(struct dpu *d, const Picket__V1__Status *m)
 	}
 	if (m->stage != PICKET__V1__STAGE__STAGE_REJECTED) {
 		note(d, m->generation, (enum server_stage)m->stage, "");
-		if (ours && m->stage == PICKET__V1__STAGE__STAGE_RECEIVED)
+		if (ours && m->stage == PICKET__V1__STAGE__STAGE_RECEIVED) {
+			d->nb_resyncs = 0;
 			move(d, E_RECEIVED);
+		}
 		return;
 	}
 	if (m->resync) {
-		if (ours || held)
+		if (!ours && !held)
+			return;
+		/* Two who cannot agree must not keep each other busy: it comes back later. */
+		if (++d->nb_resyncs > RESYNCS_MAX)
+			end(d, PK_RPC_ABORTED, "no agreement about what it holds");
+		else
 			move(d, E_RESYNC);
 		return;
 	}
@@ -869,6 +880,7 @@ server_dpus_open(struct server_dpus *all, const char *name, struct pk_rpc_stream
 	d->state = S_HELLO;
 	d->nonce = 0;
 	d->bytes_sent = 0;
+	d->nb_resyncs = 0;
 	d->held_generation = 0;
 	d->since_unix_ns = pk_clock_wall_ns();
 	*state = d;
