@@ -107,16 +107,22 @@ policy_reader_unknown(struct policy_reader *r, const struct policy_node *n, cons
 		policy_reader_error(r, n, code, "unknown %s \"%.64s\"", what, n->text);
 }
 
-static void
+/* Returns a bit for the key that was probably meant: it is misspelt, and so not missing too. */
+static uint64_t
 unknown_key(struct policy_reader *r, const struct policy_node *key, const struct policy_schema *s)
 {
-	const char *known[64];
+	const char *known[64], *near;
 	size_t nb = 0;
 
 	for (size_t i = 0; i < s->nb && nb < PK_COUNT(known); i++)
 		if (s->fields[i].decode != NULL)
 			known[nb++] = s->fields[i].key;
 	policy_reader_unknown(r, key, "unknown-key", "key", known, nb);
+	near = pk_suggest(key->text, known, nb);
+	for (size_t i = 0; near != NULL && i < s->nb; i++)
+		if (s->fields[i].key == near)
+			return UINT64_C(1) << i;
+	return 0;
 }
 
 void
@@ -143,7 +149,7 @@ policy_schema_read(
 			}
 		}
 		if (field == NULL) {
-			unknown_key(r, pair->key, s);
+			seen |= unknown_key(r, pair->key, s);
 			continue;
 		}
 		if (field->decode == NULL) {
@@ -156,7 +162,7 @@ policy_schema_read(
 	}
 	for (size_t j = 0; j < s->nb; j++)
 		if (s->fields[j].required && (seen & UINT64_C(1) << j) == 0)
-			policy_reader_error(r, n, "missing-key", "%s lacks \"%s\", %s", s->what,
+			policy_reader_error(r, n, "missing-key", "%s lacks \"%s\": %s", s->what,
 			    s->fields[j].key, s->fields[j].want);
 	r->key = key;
 	r->want = want;
