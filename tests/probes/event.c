@@ -1,7 +1,7 @@
 /*
  * probe: event
  * for: the event loops of the control threads
- * pkg: libevent_core
+ * pkg: libevent_core libevent_pthreads
  * libs: 
  * debian: libevent-dev
  * required: yes

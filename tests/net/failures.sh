@@ -1,0 +1,60 @@
+#!/bin/sh
+# kill -9 of the policy server, of an agent, of both, of the data plane: enforcement goes on, and what
+# comes back catches up.
+LAB=pkf
+. "$SRCDIR/tests/net/lib.sh"
+need_lab
+generation() { # DPU: what its data plane enforces
+	dpuctl "$1" -j show plane | sed -n 's/.*"generation":\([0-9]*\).*/\1/p'
+}
+enforced() { # DPU GENERATION
+	[ "$(generation "$1")" = "$2" ]
+}
+
+lab_up && lab_init && lab_start || { ok 'the lab stands' false; exit; }
+spawn server web "$BUILDDIR/tests/tools/conns" serve 192.0.2.10 80
+ok 'the first policy is accepted' pkctl policy apply "$SRCDIR"/conf/demo/policy/*.yaml >/dev/null
+open() { in_ns client "$BUILDDIR/tests/tools/conns" connect 192.0.2.10 80 1 0 >/dev/null 2>&1 && echo allow || echo deny; }
+closed() { in_ns intruder "$BUILDDIR/tests/tools/conns" connect 192.0.2.10 80 1 0 >/dev/null 2>&1 && echo allow || echo deny; }
+verdicts() { # WHEN
+	is "$1: client -> web" allow "$(open)"
+	is "$1: intruder -> web" deny "$(closed)"
+}
+verdicts 'at first'
+
+end policyd KILL
+verdicts 'without the server'
+start_policyd
+ok 'both DPUs are connected again' wait_for 30 dpus_connected 2
+
+end agentd1 KILL
+verdicts 'without an agent'
+# What is decided meanwhile reaches the DPU when its agent is back.
+pkctl policy apply "$SRCDIR/conf/demo/change/quarantine.yaml" --timeout 1s >/dev/null 2>&1
+is 'apply says that a DPU has not realised it' 1 $?
+verdicts 'the absent agent does not know'
+start_agentd 1
+ok 'dpu1 catches up' wait_for 30 enforced 1 2
+is 'and enforces it: client -> web' deny "$(open)"
+
+end policyd KILL
+end agentd1 KILL
+end agentd2 KILL
+is 'without server and agents: client -> web' deny "$(open)"
+start_agentd 1
+start_agentd 2
+sleep 1
+is 'agents alone, with their last policy: client -> web' deny "$(open)"
+start_policyd
+ok 'all are connected again' wait_for 30 dpus_connected 2
+ok 'rollback is accepted' pkctl policy rollback 1 >/dev/null
+verdicts 'after rollback'
+
+end picketd1 KILL
+is 'without its data plane nothing passes' deny "$(open)"
+start_picketd 1
+ok 'the agent gives a new data plane its policy' wait_for 30 enforced 1 3
+verdicts 'with a new data plane'
+for n in 1 2; do
+	is "dpu$n: packets unaccounted for" 0 "$(unaccounted $n)"
+done
