@@ -18,7 +18,7 @@
 
 static const char before[] = "apiVersion: picket.io/v1\n"
                              "kind: Workload\n"
-                             "metadata: {name: before, tenant: before, labels: {app: before}}\n"
+                             "metadata: {name: before, labels: {app: before}}\n"
                              "spec: {addresses: [203.0.113.1]}\n";
 
 static void
