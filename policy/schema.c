@@ -130,7 +130,7 @@ policy_schema_read(
     struct policy_reader *r, const struct policy_node *n, const struct policy_schema *s, void *out)
 {
 	const char *key = r->key, *want = r->want;
-	uint64_t seen = 0;
+	uint64_t seen = 0, misspelt = 0;
 
 	PK_ASSERT(s->nb <= 64);
 	if (n->kind != POLICY_MAP) {
@@ -140,18 +140,22 @@ policy_schema_read(
 	for (uint32_t i = 0; i < n->nb && r->errors < POLICY_ERRORS_MAX && !r->nomem; i++) {
 		const struct policy_pair *pair = &n->pairs[i];
 		const struct policy_field *field = NULL;
+		uint64_t bit = 0;
 
-		for (size_t j = 0; j < s->nb; j++) {
+		for (size_t j = 0; j < s->nb && field == NULL; j++) {
 			if (strcmp(s->fields[j].key, pair->key->text) == 0) {
 				field = &s->fields[j];
-				seen |= UINT64_C(1) << j;
-				break;
+				bit = UINT64_C(1) << j;
 			}
 		}
 		if (field == NULL) {
-			seen |= unknown_key(r, pair->key, s);
+			misspelt |= unknown_key(r, pair->key, s);
 			continue;
 		}
+		/* A key that stands twice has been reported; reading it again would find *out in use. */
+		if ((seen & bit) != 0)
+			continue;
+		seen |= bit;
 		if (field->decode == NULL) {
 			policy_reader_unsupported(r, pair->key, field->key);
 			continue;
@@ -161,7 +165,7 @@ policy_schema_read(
 		field->decode(r, pair->value, (char *)out + field->offset, field->arg);
 	}
 	for (size_t j = 0; j < s->nb; j++)
-		if (s->fields[j].required && (seen & UINT64_C(1) << j) == 0)
+		if (s->fields[j].required && ((seen | misspelt) & UINT64_C(1) << j) == 0)
 			policy_reader_error(r, n, "missing-key", "%s lacks \"%s\": %s", s->what,
 			    s->fields[j].key, s->fields[j].want);
 	r->key = key;
