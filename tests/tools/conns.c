@@ -25,7 +25,7 @@
 #define EVERY_NS  (20 * PK_NS_PER_MS)
 #define OPEN_S    5 /* all connections must carry data within this time */
 
-static int
+PK_NORETURN static void
 die(const char *what)
 {
 	perror(what);
