@@ -10,12 +10,58 @@
  *
  * The order is not an interface, the names are.
  */
-#define FW_DROPS(X)                                                                            \
-	X(NO_POLICY, "no-policy", "no policy has been accepted yet: nothing passes")           \
-	X(RULE_DENY, "rule-deny", "a rule, or the default at the end of the rules, says deny") \
-	X(RULE_REJECT, "rule-reject", "a rule says reject; the sender was told")               \
-	X(NO_SUBJECT, "no-subject", "the inside address belongs to no workload with policy")   \
-	X(NO_BUFFER, "no-buffer", "the packet buffers ran out")                                \
+#define FW_DROPS(X)                                                                                \
+	X(NO_POLICY, "no-policy", "no policy has been accepted yet: nothing passes")               \
+	/* parse: what the frame itself shows */                                                   \
+	X(TRUNCATED, "truncated", "the frame ends before its headers do")                          \
+	X(MAC_SOURCE, "mac-source", "the source MAC address is a group address")                   \
+	X(ETHERTYPE, "ethertype", "neither IPv4, IPv6 nor ARP")                                    \
+	X(VLAN_DEPTH, "vlan-depth", "more than two VLAN tags")                                     \
+	X(ARP, "arp", "an ARP message that is not well-formed IPv4 over Ethernet")                 \
+	X(IP_VERSION, "ip-version", "the IP version disagrees with the EtherType")                 \
+	X(IP_HEADER, "ip-header", "the IP header length is impossible")                            \
+	X(IP_LENGTH, "ip-length", "the IP packet claims to be longer than its frame")              \
+	X(IP_CHECKSUM, "ip-checksum", "the IPv4 header checksum is wrong")                         \
+	X(IP_OPTION, "ip-option", "malformed IPv4 options, or source routing")                     \
+	X(IP_EXTENSION, "ip-extension", "IPv6 extension headers: too many, malformed or steering") \
+	X(IP_SOURCE, "ip-source", "the source address cannot be a sender")                         \
+	X(IP_DESTINATION, "ip-destination", "the destination address cannot be a receiver")        \
+	X(LAND, "land", "source and destination address are the same")                             \
+	X(FRAGMENT, "fragment", "a fragment; these are not reassembled here")                      \
+	X(L4_HEADER, "l4-header",                                                                  \
+	    "the transport header is cut short or contradicts the IP length")                      \
+	X(L4_CHECKSUM, "l4-checksum", "the transport checksum is wrong")                           \
+	X(PORT_ZERO, "port-zero", "port 0")                                                        \
+	X(TCP_FLAGS, "tcp-flags", "TCP flags that no connection can contain")                      \
+	X(TCP_OPTIONS, "tcp-options", "TCP options that run over the end of the header")           \
+	X(OVERSIZED, "oversized",                                                                  \
+	    "a coalesced segment, and the port it leaves by cannot split it")                      \
+	/* guard: whether the sender may be who it says */                                         \
+	X(SPOOF, "spoof", "from inside: the source address is no workload of this wire")           \
+	X(SPOOF_MAC, "spoof-mac", "from inside: the source MAC is not that of the workload")       \
+	X(SPOOF_OUTSIDE, "spoof-outside", "from outside: claims the address of a workload inside") \
+	X(LINK_LOCAL, "link-local", "link-local addresses carry neighbour discovery only")         \
+	X(ND, "nd", "a neighbour discovery message that breaks RFC 4861")                          \
+	X(RA_INSIDE, "ra-inside", "a workload poses as a router")                                  \
+	/* session */                                                                              \
+	X(WRONG_SIDE, "wrong-side", "belongs to a session, but came in on the wrong side")         \
+	X(SESSIONS_FULL, "sessions-full", "the session table is full")                             \
+	X(TCP_NO_SESSION, "tcp-no-session", "in the middle of a TCP connection nobody has opened") \
+	X(TCP_STATE, "tcp-state", "TCP: not possible in this state")                               \
+	X(TCP_WINDOW, "tcp-window", "TCP: sequence number outside the window")                     \
+	X(TCP_ACK, "tcp-ack", "TCP: acknowledges what was not sent, or what is long past")         \
+	X(TCP_RST, "tcp-rst", "TCP: reset outside the window")                                     \
+	X(ICMP_TYPE, "icmp-type", "an ICMP type that nobody needs across a firewall")              \
+	X(ICMP_INNER, "icmp-inner", "an ICMP error whose embedded packet is unusable")             \
+	X(ICMP_NO_SESSION, "icmp-no-session", "an ICMP error or reply to nothing that was sent")   \
+	X(ICMP_WINDOW, "icmp-window", "an ICMP error about TCP data that is not in flight")        \
+	/* policy */                                                                               \
+	X(NO_SUBJECT, "no-subject", "the inside address belongs to no workload with policy")       \
+	X(RULE_DENY, "rule-deny", "a rule, or the default at the end of the rules, says deny")     \
+	X(RULE_REJECT, "rule-reject", "a rule says reject; the sender was told")                   \
+	X(REVOKED, "revoked", "its session was allowed once, and is no longer")                    \
+	/* resources */                                                                            \
+	X(NO_BUFFER, "no-buffer", "the packet buffers ran out")                                    \
 	X(TX_FULL, "tx-full", "the port did not take the packet")
 
 enum fw_drop {

@@ -46,14 +46,14 @@ enum fw_timeout {
 	FW_TIMEOUT_COUNT,
 };
 
-const char *fw_timeout_name(enum fw_timeout t); /* "tcp-syn-sent" */
-
 struct fw_path_conf {
 	uint32_t nb_sessions;  /* capacity of the table */
 	uint64_t seed[2];      /* of the session hash: secret and random, but fixed in tests */
 	bool huge;             /* table in huge pages if there are any */
 	bool tcp_loose;        /* pick up TCP connections in mid-stream */
 	bool verify_checksums; /* drop packets with wrong L4 checksums (the NIC may have done so) */
+	bool tx_checksum; /* all ports compute L4 checksums; otherwise missing ones are made here */
+	bool tx_tso; /* all ports split coalesced segments; otherwise those drop, `oversized` */
 	uint64_t timeout_ns[FW_TIMEOUT_COUNT];
 	struct rte_mempool *pool; /* for packets the path makes; borrowed */
 	struct fw_trace *trace;   /* where records go; borrowed, NULL for nowhere */
@@ -101,7 +101,8 @@ void fw_path_burst(struct fw_path *p, const struct fw_rules *rules, uint16_t wir
 unsigned int fw_path_tick(
     struct fw_path *p, const struct fw_rules *rules, uint64_t now_ns, unsigned int budget);
 
-/* The port took only some of a side's packets: count the others, which the caller has freed. */
+/* The port took only some of a side's packets: count the others, which the caller has freed.  They
+ * leave `sent` (not sent_bytes, which stays a little high) for the drop reason tx-full. */
 void fw_path_not_sent(struct fw_path *p, enum fw_side to, unsigned int n);
 
 /* Borrowed; counters run on.  Context: any. */

@@ -1,0 +1,245 @@
+#include "fw/guard.h"
+
+#include <netinet/in.h>
+#include <string.h>
+
+#include <rte_branch_prediction.h>
+
+#define ND_RS       133
+#define ND_RA       134
+#define ND_NS       135
+#define ND_NA       136
+#define ND_REDIRECT 137
+
+static const struct fw_guard_slot *
+look_up(struct fw_guard *g, const struct fw_rules *r, uint64_t generation, uint16_t wire,
+    uint32_t vrf, uint8_t family, const uint8_t *bytes)
+{
+	size_t len = family == 4 ? 4 : 16;
+	uint64_t a = 0, b = 0;
+	struct fw_guard_slot *s;
+	const struct fw_endpoint *e;
+	struct pk_addr addr = { .family = family };
+
+	if (likely(family == 4)) {
+		memcpy(&a, bytes, 4);
+	} else {
+		memcpy(&a, bytes, 8);
+		memcpy(&b, bytes + 8, 8);
+	}
+	a = (a ^ b ^ (uint64_t)wire << 48 ^ (uint64_t)vrf << 32) * UINT64_C(0x9e3779b97f4a7c15);
+	s = &g->slot[a >> 40 & (FW_GUARD_SLOTS - 1)];
+	if (likely(s->generation == generation && s->family == family && s->wire == wire &&
+	        s->vrf == vrf && memcmp(s->addr, bytes, len) == 0))
+		return s;
+
+	memcpy(addr.bytes, bytes, len);
+	e = fw_rules_endpoint(r, vrf, &addr);
+	memset(s, 0, sizeof(*s));
+	s->generation = generation;
+	memcpy(s->addr, bytes, len);
+	s->vrf = vrf;
+	s->wire = wire;
+	s->family = family;
+	if (e != NULL && e->local && e->wire == wire) {
+		s->known = 1;
+		s->has_mac = e->has_mac;
+		memcpy(s->mac, e->mac, sizeof(s->mac));
+	}
+	return s;
+}
+
+bool
+fw_guard_is_local(struct fw_guard *g, const struct fw_rules *r, uint64_t generation, uint16_t wire,
+    uint32_t vrf, const struct pk_addr *a)
+{
+	return look_up(g, r, generation, wire, vrf, a->family, a->bytes)->known;
+}
+
+static bool
+is_link_local(const uint8_t *a)
+{
+	return a[0] == 0xfe && (a[1] & 0xc0) == 0x80;
+}
+
+static bool
+is_zero(const uint8_t *a, size_t len)
+{
+	for (size_t i = 0; i < len; i++) {
+		if (a[i] != 0)
+			return false;
+	}
+	return true;
+}
+
+/* Whether the address at `bytes` may be used by who sent this frame from inside. */
+static enum fw_drop
+claim(struct fw_guard *g, const struct fw_rules *r, uint64_t generation, const struct fw_pkt *pk,
+    uint8_t family, const uint8_t *bytes)
+{
+	const struct fw_guard_slot *s =
+	    look_up(g, r, generation, pk->key.wire, pk->key.vrf, family, bytes);
+
+	if (unlikely(!s->known))
+		return FW_DROP_SPOOF;
+	if (s->has_mac && unlikely(memcmp(s->mac, pk->data + 6, 6) != 0))
+		return FW_DROP_SPOOF_MAC;
+	return FW_DROP_NONE;
+}
+
+static enum fw_drop
+arp_inside(
+    struct fw_guard *g, const struct fw_rules *r, uint64_t generation, const struct fw_pkt *pk)
+{
+	const uint8_t *a = pk->data + pk->l3;
+
+	if (memcmp(a + 8, pk->data + 6, 6) != 0)
+		return FW_DROP_SPOOF_MAC;
+	if (is_zero(a + 14, 4))
+		return FW_DROP_NONE;
+	return claim(g, r, generation, pk, 4, a + 14);
+}
+
+static enum fw_drop
+arp_outside(
+    struct fw_guard *g, const struct fw_rules *r, uint64_t generation, const struct fw_pkt *pk)
+{
+	const uint8_t *a = pk->data + pk->l3;
+
+	if (look_up(g, r, generation, pk->key.wire, pk->key.vrf, 4, a + 14)->known)
+		return FW_DROP_SPOOF_OUTSIDE;
+	return FW_DROP_NONE;
+}
+
+/* RFC 4861 sections 6.1, 7.1, 8.1: what holds for every valid message.  *target: what an NA claims. */
+static enum fw_drop
+nd_valid(const struct fw_pkt *pk, uint8_t type, const uint8_t **target)
+{
+	const uint8_t *ip = pk->data + pk->l3, *m = pk->data + pk->l4;
+	size_t len = 8u + pk->payload;
+
+	*target = NULL;
+	if (type >= ND_RS && type <= ND_REDIRECT) {
+		if (ip[7] != 255 || m[1] != 0)
+			return FW_DROP_ND;
+	} else if (ip[7] != 1 || !(is_link_local(ip + 8) || is_zero(ip + 8, 16))) {
+		return FW_DROP_ND; /* MLD: RFC 2710 section 3, RFC 9777 section 5 */
+	}
+	if (type == ND_NS || type == ND_NA) {
+		if (len < 24 || pk->l4 + 24u > pk->contiguous || m[8] == 0xff)
+			return FW_DROP_ND;
+		*target = m + 8;
+	}
+	if (type == ND_RA && (len < 16 || !is_link_local(ip + 8)))
+		return FW_DROP_ND;
+	/* Duplicate address detection goes to the solicited-node group (RFC 4861 section 7.1.1). */
+	if (type == ND_NS && is_zero(ip + 8, 16) && (ip[24] != 0xff || ip[25] != 0x02))
+		return FW_DROP_ND;
+	return FW_DROP_NONE;
+}
+
+static enum fw_drop
+nd_inside(
+    struct fw_guard *g, const struct fw_rules *r, uint64_t generation, const struct fw_pkt *pk)
+{
+	const uint8_t *ip = pk->data + pk->l3, *target;
+	uint8_t type = (uint8_t)(pk->selector >> 8);
+	enum fw_drop why;
+
+	if (type == ND_RA)
+		return FW_DROP_RA_INSIDE;
+	if (type == ND_REDIRECT)
+		return FW_DROP_ICMP_TYPE;
+	why = nd_valid(pk, type, &target);
+	if (why != FW_DROP_NONE)
+		return why;
+	if (!is_zero(ip + 8, 16) && !is_link_local(ip + 8)) {
+		why = claim(g, r, generation, pk, 6, ip + 8);
+		if (why != FW_DROP_NONE)
+			return why;
+	}
+	if (type == ND_NA && !is_link_local(target))
+		return claim(g, r, generation, pk, 6, target);
+	return FW_DROP_NONE;
+}
+
+static enum fw_drop
+nd_outside(
+    struct fw_guard *g, const struct fw_rules *r, uint64_t generation, const struct fw_pkt *pk)
+{
+	const uint8_t *ip = pk->data + pk->l3, *target;
+	uint8_t type = (uint8_t)(pk->selector >> 8);
+	enum fw_drop why;
+
+	if (type == ND_REDIRECT)
+		return FW_DROP_ICMP_TYPE;
+	why = nd_valid(pk, type, &target);
+	if (why != FW_DROP_NONE)
+		return why;
+	if (look_up(g, r, generation, pk->key.wire, pk->key.vrf, 6, ip + 8)->known ||
+	    (type == ND_NA &&
+	        look_up(g, r, generation, pk->key.wire, pk->key.vrf, 6, target)->known))
+		return FW_DROP_SPOOF_OUTSIDE;
+	return FW_DROP_NONE;
+}
+
+/* DHCP from a client that has no address yet (RFC 2131 section 4.1, RFC 8415 section 7). */
+static bool
+is_dhcp_client(const struct fw_pkt *pk)
+{
+	uint16_t sport, dport;
+
+	if (pk->l4_proto != IPPROTO_UDP)
+		return false;
+	fw_pkt_ports(pk, &sport, &dport);
+	return pk->key.family == 4 ? sport == 68 && dport == 67 : sport == 546 && dport == 547;
+}
+
+enum fw_drop
+fw_guard_inside(
+    struct fw_guard *g, const struct fw_rules *r, uint64_t generation, const struct fw_pkt *pk)
+{
+	const uint8_t *ip = pk->data + pk->l3;
+
+	if (unlikely(pk->kind == FW_KIND_ARP))
+		return arp_inside(g, r, generation, pk);
+	if (unlikely(pk->kind == FW_KIND_ND))
+		return nd_inside(g, r, generation, pk);
+	if (likely(pk->key.family == 4)) {
+		if (unlikely(is_zero(ip + 12, 4)))
+			return is_dhcp_client(pk) ? FW_DROP_NONE : FW_DROP_IP_SOURCE;
+		return claim(g, r, generation, pk, 4, ip + 12);
+	}
+	if (unlikely(is_zero(ip + 8, 16)))
+		return FW_DROP_IP_SOURCE;
+	if (unlikely(is_link_local(ip + 8)))
+		return is_dhcp_client(pk) ? FW_DROP_NONE : FW_DROP_LINK_LOCAL;
+	return claim(g, r, generation, pk, 6, ip + 8);
+}
+
+enum fw_drop
+fw_guard_outside(
+    struct fw_guard *g, const struct fw_rules *r, uint64_t generation, const struct fw_pkt *pk)
+{
+	const uint8_t *ip = pk->data + pk->l3;
+
+	if (unlikely(pk->kind == FW_KIND_ARP))
+		return arp_outside(g, r, generation, pk);
+	if (unlikely(pk->kind == FW_KIND_ND))
+		return nd_outside(g, r, generation, pk);
+	if (pk->key.family == 4) {
+		if (unlikely(is_zero(ip + 12, 4)))
+			return FW_DROP_IP_SOURCE;
+		if (look_up(g, r, generation, pk->key.wire, pk->key.vrf, 4, ip + 12)->known)
+			return FW_DROP_SPOOF_OUTSIDE;
+		return FW_DROP_NONE;
+	}
+	if (unlikely(is_zero(ip + 8, 16)))
+		return FW_DROP_IP_SOURCE;
+	if (unlikely(is_link_local(ip + 8)))
+		return pk->l4_proto == IPPROTO_UDP ? FW_DROP_NONE
+		                                   : FW_DROP_LINK_LOCAL; /* DHCPv6 servers */
+	if (look_up(g, r, generation, pk->key.wire, pk->key.vrf, 6, ip + 8)->known)
+		return FW_DROP_SPOOF_OUTSIDE;
+	return FW_DROP_NONE;
+}

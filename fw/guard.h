@@ -1,0 +1,65 @@
+#pragma once
+
+#include "fw/parse.h"
+#include "fw/path.h"
+#include "fw/rule.h"
+
+/*
+ * Is the sender who it says?  The guard stands before sessions and policy, which both believe
+ * addresses.
+ *
+ * From inside, a source address has to be a workload behind this wire, and to come from that
+ * workload's MAC address if the inventory names one.  From outside, nobody may use the address of a
+ * workload inside.
+ *
+ * What passes without policy and without a session, and why:
+ *
+ *   ARP             Nobody can talk without it, it cannot leave the link, and it carries nothing but
+ *                   a claim; the claim is checked (sender address and MAC, in Ethernet and in ARP).  A
+ *                   sender of 0.0.0.0 is a probe for a duplicate (RFC 5227) and claims nothing.
+ *   ND, NS and NA   Likewise for IPv6 (RFC 4861).  Hop limit 255 proves the sender to be on the link.
+ *                   A source of :: is duplicate address detection (RFC 4862) and claims nothing.
+ *   RS              From inside; it asks for a router.
+ *   RA              From outside only: a workload that poses as a router would own the segment.
+ *   MLD             Switches need it to deliver the groups that ND lives on (RFC 9777).
+ *
+ * Redirects pass in neither direction.  All else goes to policy, DHCP too: the guard lets a client that
+ * has no address yet speak from 0.0.0.0 or a link-local address, but only DHCP, and then policy
+ * decides.  Other link-local traffic is refused: its addresses are in nobody's inventory.
+ */
+#define FW_GUARD_SLOTS 512
+
+/* What the inventory said about an address, remembered for as long as the generation is in force:
+ * behind one DPU there are far fewer senders than packets. */
+struct fw_guard_slot {
+	uint64_t generation; /* 0: empty */
+	uint8_t addr[16];
+	uint32_t vrf;
+	uint16_t wire;
+	uint8_t family;
+	uint8_t known; /* local endpoint of that wire */
+	uint8_t has_mac;
+	uint8_t mac[6];
+};
+
+struct fw_guard {
+	struct fw_guard_slot slot[FW_GUARD_SLOTS];
+};
+
+/*
+ * Check a parsed packet from inside.  For packets of kind ARP and ND this is the whole judgement, from
+ * either side.  Context: the owning lcore.  Returns FW_DROP_NONE or why not.
+ */
+enum fw_drop fw_guard_inside(
+    struct fw_guard *g, const struct fw_rules *r, uint64_t generation, const struct fw_pkt *pk);
+
+/*
+ * Check a packet from outside.  A session has vouched for its addresses when it was created, under
+ * the same generation; so this is asked only of packets without one.
+ */
+enum fw_drop fw_guard_outside(
+    struct fw_guard *g, const struct fw_rules *r, uint64_t generation, const struct fw_pkt *pk);
+
+/* Whether `a` is a workload inside of this wire. */
+bool fw_guard_is_local(struct fw_guard *g, const struct fw_rules *r, uint64_t generation,
+    uint16_t wire, uint32_t vrf, const struct pk_addr *a);

@@ -1,0 +1,325 @@
+#include "fw/session.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#define HUGE_PAGE (UINT64_C(2) << 20)
+
+#if defined(__SANITIZE_ADDRESS__)
+#define PLAIN_MEMORY 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define PLAIN_MEMORY 1
+#endif
+#endif
+#ifndef PLAIN_MEMORY
+#define PLAIN_MEMORY 0
+#endif
+
+static const struct {
+	const char *name;
+	enum fw_timeout timeout;
+} states[FW_STATE_COUNT] = {
+	[FW_STATE_NONE] = { "none", FW_TIMEOUT_OTHER },
+	[FW_STATE_SYN_SENT] = { "syn-sent", FW_TIMEOUT_TCP_SYN_SENT },
+	[FW_STATE_SYN_BOTH] = { "syn-both", FW_TIMEOUT_TCP_SYN_SENT },
+	[FW_STATE_SYN_BOTH_F] = { "syn-both-f", FW_TIMEOUT_TCP_SYN_RECV },
+	[FW_STATE_SYN_BOTH_R] = { "syn-both-r", FW_TIMEOUT_TCP_SYN_RECV },
+	[FW_STATE_SYN_RECV] = { "syn-recv", FW_TIMEOUT_TCP_SYN_RECV },
+	[FW_STATE_ESTABLISHED] = { "established", FW_TIMEOUT_TCP_ESTABLISHED },
+	[FW_STATE_FIN_F] = { "fin-f", FW_TIMEOUT_TCP_FIN_WAIT },
+	[FW_STATE_FIN_R] = { "fin-r", FW_TIMEOUT_TCP_FIN_WAIT },
+	[FW_STATE_HALF_F] = { "half-f", FW_TIMEOUT_TCP_FIN_WAIT },
+	[FW_STATE_HALF_R] = { "half-r", FW_TIMEOUT_TCP_FIN_WAIT },
+	[FW_STATE_CLOSING] = { "closing", FW_TIMEOUT_TCP_TIME_WAIT },
+	[FW_STATE_LAST_F] = { "last-f", FW_TIMEOUT_TCP_TIME_WAIT },
+	[FW_STATE_LAST_R] = { "last-r", FW_TIMEOUT_TCP_TIME_WAIT },
+	[FW_STATE_TIME_WAIT] = { "time-wait", FW_TIMEOUT_TCP_TIME_WAIT },
+	[FW_STATE_CLOSED] = { "closed", FW_TIMEOUT_TCP_CLOSED },
+	[FW_STATE_UDP_NEW] = { "udp-new", FW_TIMEOUT_UDP_NEW },
+	[FW_STATE_UDP] = { "udp", FW_TIMEOUT_UDP },
+	[FW_STATE_ICMP] = { "icmp", FW_TIMEOUT_ICMP },
+	[FW_STATE_OTHER] = { "other", FW_TIMEOUT_OTHER },
+};
+
+const char *
+fw_session_state_name(unsigned int state)
+{
+	return state < FW_STATE_COUNT ? states[state].name : "unknown";
+}
+
+enum fw_timeout
+fw_session_timeout(unsigned int state)
+{
+	return state < FW_STATE_COUNT ? states[state].timeout : FW_TIMEOUT_OTHER;
+}
+
+/* One allocation for all arrays.  Sanitizers only watch memory of libc's. */
+static void *
+big_alloc(size_t *bytes, bool *huge)
+{
+	void *p;
+
+	*bytes = (*bytes + HUGE_PAGE - 1) & ~(HUGE_PAGE - 1);
+	if (PLAIN_MEMORY) {
+		*huge = false;
+		p = aligned_alloc(PK_CACHE_LINE, *bytes);
+		if (p != NULL)
+			memset(p, 0, *bytes);
+		return p;
+	}
+	if (*huge) {
+		p = mmap(NULL, *bytes, PROT_READ | PROT_WRITE,
+		    MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | MAP_POPULATE, -1, 0);
+		if (p != MAP_FAILED)
+			return p;
+		*huge = false;
+	}
+	p = mmap(NULL, *bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (p == MAP_FAILED)
+		return NULL;
+	/* Advice may be ignored; touching each page may not.  A table that the machine has no memory
+	 * for is found out now, and not by a packet. */
+	(void)madvise(p, *bytes, MADV_HUGEPAGE);
+#ifdef MADV_POPULATE_WRITE
+	if (madvise(p, *bytes, MADV_POPULATE_WRITE) == 0)
+		return p;
+#endif
+	for (size_t i = 0; i < *bytes; i += 4096)
+		((volatile char *)p)[i] = 0;
+	return p;
+}
+
+static uint64_t
+splitmix(uint64_t *s)
+{
+	uint64_t z = (*s += UINT64_C(0x9e3779b97f4a7c15));
+
+	z = (z ^ z >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
+	z = (z ^ z >> 27) * UINT64_C(0x94d049bb133111eb);
+	return z ^ z >> 31;
+}
+
+int
+fw_sessions_init(
+    struct fw_sessions *t, uint32_t capacity, const uint64_t seed[2], bool huge, uint64_t now_ns)
+{
+	uint64_t a = seed[0], b = seed[1];
+	uint32_t nb_buckets = 16, nb_chained;
+	size_t cold_at, version_at, bucket_at;
+	char *base;
+
+	memset(t, 0, sizeof(*t));
+	if (capacity == 0 || capacity > UINT32_C(1) << 30)
+		return -EINVAL;
+	/* At most 13 of 16 ways used: beyond that the chains grow, and they are what costs. */
+	while ((uint64_t)nb_buckets * FW_BUCKET_WAYS * 13 / 16 < capacity)
+		nb_buckets *= 2;
+	nb_chained = nb_buckets / 16 + 8;
+
+	cold_at = (size_t)capacity * sizeof(struct fw_session);
+	bucket_at = cold_at + (size_t)capacity * sizeof(struct fw_session_cold);
+	bucket_at = (bucket_at + PK_CACHE_LINE - 1) & ~(size_t)(PK_CACHE_LINE - 1);
+	version_at = bucket_at + (size_t)(nb_buckets + nb_chained) * sizeof(struct fw_bucket);
+	t->bytes = version_at + (size_t)capacity * sizeof(fw_version);
+	t->huge = huge;
+	base = big_alloc(&t->bytes, &t->huge);
+	if (base == NULL)
+		return -ENOMEM;
+	t->hot = (struct fw_session *)base;
+	t->cold = (struct fw_session_cold *)(base + cold_at);
+	t->bucket = (struct fw_bucket *)(base + bucket_at);
+	t->version = (fw_version *)(base + version_at);
+	t->mask = nb_buckets - 1;
+	t->capacity = capacity;
+	t->free = FW_SESSION_NONE;
+	t->chain_fresh = nb_buckets;
+	t->chain_end = nb_buckets + nb_chained;
+	for (unsigned int i = 0; i < PK_COUNT(t->key); i++)
+		t->key[i] = splitmix(&a) ^ splitmix(&b) * (2 * i + 1);
+	t->key[2] |= 1;
+	fw_timer_init(&t->timer, &t->cold[0].timer, sizeof(t->cold[0]), now_ns);
+	return 0;
+}
+
+void
+fw_sessions_fini(struct fw_sessions *t)
+{
+	if (t->hot == NULL)
+		return;
+	if (PLAIN_MEMORY)
+		free(t->hot);
+	else
+		munmap(t->hot, t->bytes);
+	memset(t, 0, sizeof(*t));
+}
+
+static uint32_t
+find_in_chain(const struct fw_sessions *t, uint32_t b, uint16_t tag, const struct fw_pkt *pk)
+{
+	do {
+		unsigned int m = fw_bucket_match(&t->bucket[b], tag);
+
+		for (; m != 0; m &= m - 1) {
+			uint32_t i = t->bucket[b].index[__builtin_ctz(m)];
+
+			if (fw_session_is(t, i, pk))
+				return i;
+		}
+		b = t->bucket[b].next;
+	} while (b != 0);
+	return FW_SESSION_NONE;
+}
+
+uint32_t
+fw_sessions_find(const struct fw_sessions *t, const struct fw_pkt *pk)
+{
+	uint16_t tag = fw_hash_tag(pk->hash);
+	uint32_t b = (uint32_t)pk->hash & t->mask;
+	uint32_t i = find_in_chain(t, b, tag, pk);
+
+	return i != FW_SESSION_NONE ? i : find_in_chain(t, fw_hash_other(t, b, tag), tag, pk);
+}
+
+static void
+put_in(struct fw_bucket *b, uint16_t tag, uint32_t i)
+{
+	unsigned int way = (unsigned int)__builtin_ctz(fw_bucket_match(b, 0));
+
+	b->tag[way] = tag;
+	b->index[way] = i;
+	b->nb++;
+}
+
+/* The emptier of the two buckets, or else a link of the first one's chain. */
+static int
+insert(struct fw_sessions *t, uint64_t hash, uint32_t i)
+{
+	uint16_t tag = fw_hash_tag(hash);
+	uint32_t first = (uint32_t)hash & t->mask, other = fw_hash_other(t, first, tag);
+	struct fw_bucket *b = &t->bucket[first];
+	uint32_t at;
+
+	/* The first is where a lookup begins, so it is left only when it has got full. */
+	if (b->nb >= FW_BUCKET_WAYS - 2 && t->bucket[other].nb < b->nb)
+		b = &t->bucket[other];
+	if (b->nb < FW_BUCKET_WAYS) {
+		put_in(b, tag, i);
+		return 0;
+	}
+	for (at = t->bucket[first].next; at != 0; at = t->bucket[at].next) {
+		if (t->bucket[at].nb < FW_BUCKET_WAYS) {
+			put_in(&t->bucket[at], tag, i);
+			return 0;
+		}
+	}
+	if (t->chain_free != 0) {
+		at = t->chain_free;
+		t->chain_free = t->bucket[at].next;
+	} else if (t->chain_fresh < t->chain_end) {
+		at = t->chain_fresh++;
+	} else {
+		return -ENOSPC;
+	}
+	t->bucket[at].next = t->bucket[first].next;
+	t->bucket[first].next = at;
+	put_in(&t->bucket[at], tag, i);
+	return 0;
+}
+
+/* Clear the way that holds session i below bucket `head`.  An empty link goes back to the reserve. */
+static bool
+take_out(struct fw_sessions *t, uint32_t head, uint16_t tag, uint32_t i)
+{
+	uint32_t at = head, before = head;
+
+	do {
+		struct fw_bucket *b = &t->bucket[at];
+
+		for (unsigned int m = fw_bucket_match(b, tag); m != 0; m &= m - 1) {
+			unsigned int way = (unsigned int)__builtin_ctz(m);
+
+			if (b->index[way] != i)
+				continue;
+			b->tag[way] = 0;
+			b->nb--;
+			if (b->nb == 0 && at != head) {
+				t->bucket[before].next = b->next;
+				b->next = t->chain_free;
+				t->chain_free = at;
+			}
+			return true;
+		}
+		before = at;
+		at = b->next;
+	} while (at != 0);
+	return false;
+}
+
+uint32_t
+fw_sessions_create(struct fw_sessions *t, const struct fw_pkt *pk)
+{
+	uint32_t i = t->free;
+	uint32_t fresh = atomic_load_explicit(&t->fresh, memory_order_relaxed);
+	struct fw_session_cold *c;
+
+	if (i == FW_SESSION_NONE && fresh == t->capacity)
+		return FW_SESSION_NONE;
+	if (i == FW_SESSION_NONE)
+		i = fresh;
+	if (insert(t, pk->hash, i) < 0)
+		return FW_SESSION_NONE;
+	c = &t->cold[i];
+	if (i == fresh)
+		atomic_store_explicit(&t->fresh, fresh + 1, memory_order_release);
+	else
+		t->free = c->timer.next;
+	memset(&t->hot[i], 0, sizeof(t->hot[i]));
+	memset(c, 0, sizeof(*c));
+	t->hot[i].key = pk->key;
+	if (pk->key.family == 6)
+		memcpy(c->addr, pk->addr, sizeof(c->addr));
+	c->timer.slot = FW_TIMER_UNFILED;
+	t->nb++;
+	return i;
+}
+
+void
+fw_sessions_publish(struct fw_sessions *t, uint32_t i)
+{
+	uint32_t v = atomic_load_explicit(&t->version[i], memory_order_relaxed);
+
+	atomic_store_explicit(&t->version[i], v + 1, memory_order_release);
+}
+
+void
+fw_sessions_remove(struct fw_sessions *t, uint32_t i)
+{
+	struct fw_session_cold *c = &t->cold[i];
+	struct fw_pkt pk;
+	uint16_t tag;
+	uint32_t b, v;
+
+	/* The hash is not kept: counting it anew costs less than the eight bytes would. */
+	pk.key = t->hot[i].key;
+	if (pk.key.family == 6)
+		memcpy(pk.addr, c->addr, sizeof(pk.addr));
+	fw_sessions_hash(t, &pk);
+	tag = fw_hash_tag(pk.hash);
+	b = (uint32_t)pk.hash & t->mask;
+	if (!take_out(t, b, tag, i))
+		PK_ASSERT(take_out(t, fw_hash_other(t, b, tag), tag, i));
+	fw_timer_remove(&t->timer, i);
+
+	v = atomic_load_explicit(&t->version[i], memory_order_relaxed);
+	if (v % 2 == 1) /* published */
+		atomic_store_explicit(&t->version[i], v + 1, memory_order_release);
+	atomic_thread_fence(
+	    memory_order_release); /* readers see the version go before what follows */
+	t->hot[i].state = FW_STATE_NONE;
+	c->timer.next = t->free;
+	t->free = i;
+	t->nb--;
+}

@@ -1,0 +1,317 @@
+#pragma once
+
+#include <emmintrin.h>
+#include <stdatomic.h>
+
+#include <rte_branch_prediction.h>
+#include <rte_common.h>
+#include <rte_prefetch.h>
+
+#include "fw/parse.h"
+#include "fw/path.h"
+#include "fw/timer.h"
+
+/*
+ * Sessions: what has been allowed, and how far it has got.
+ *
+ * Life.  The first packet of a flow that policy allows creates a session.  Every later packet, of
+ * either direction, finds it by one normalised key, moves its state on, and notes the time.  It ends
+ * when its connection has closed and rested (TIME_WAIT), when nothing was seen for the timeout of its
+ * state, when a new connection takes over its ports, or at once when a change of policy no longer
+ * allows it.  The record then returns to the free list under a new version.
+ *
+ * Records.  At 100 Gb/s a trip to memory is the whole budget of a packet, so a packet of an IPv4
+ * session touches two lines of the table: a bucket, and the session's hot line.
+ *
+ *      hash -> bucket  [ 8 tags of 16 bits | 8 indices | chain ]   one SIMD compare finds the tag
+ *                              |
+ *      index ------------------+-> hot[index]   64 bytes: key, state, windows, time, small counters
+ *                                  cold[index]  96 bytes: IPv6 addresses, counters, rule, timer
+ *
+ * A key may live in two buckets (the second is the first, moved by the tag), so buckets fill evenly;
+ * when both are full a chained bucket from a small reserve takes it.  An IPv6 key does not fit the
+ * hot line: there stands a keyed 64-bit digest of the two addresses, and the addresses themselves,
+ * always compared, in the first half line of the cold record.  All in all 160 bytes a session and
+ * 16 to 32 for its share of the buckets.
+ *
+ * The hash is keyed with a secret drawn at start, so nobody outside can aim flows at one bucket.  It is
+ * not a cryptographic hash; it does not have to be, since its output is never shown.
+ *
+ * Who may touch what.  The table belongs to one lcore, which alone writes.  Any thread may read
+ * hot[] and cold[] as fw_path_walk() does: read `version` (odd: alive), copy, read `version` again.
+ * Keys do not change under one version; counters and states may be a packet apart.
+ *
+ *      hot.key, cold.addr, cold.rule_id, opened_ns, selector   written once, before version turns odd
+ *      hot.generation, cold.rule_id                            again by a re-evaluation
+ *      hot.state, side, win, seen, packets, bytes              by every packet
+ *      cold.packets, cold.bytes                                when the small counters run over
+ *      cold.timer                                              by the timer wheel
+ *
+ * A session's id is its version and index, so a reference kept elsewhere is checked before use.
+ *
+ * Shortage.  Capacity is fixed.  fw_sessions_create() returns FW_SESSION_NONE when it is exhausted;
+ * eviction of half-open and closing sessions belongs in its first lines, as does the quota of a tenant.
+ */
+enum fw_state {
+	FW_STATE_NONE = 0,
+	/* TCP; F and R: the forward (opening) and reverse side.  The table is in fw/tcp.c. */
+	FW_STATE_SYN_SENT,   /* SYN from F */
+	FW_STATE_SYN_BOTH,   /* and SYN from R: simultaneous open */
+	FW_STATE_SYN_BOTH_F, /* simultaneous open, F's SYN is acknowledged */
+	FW_STATE_SYN_BOTH_R, /* simultaneous open, R's SYN is acknowledged */
+	FW_STATE_SYN_RECV,   /* SYN-ACK from R */
+	FW_STATE_ESTABLISHED,
+	FW_STATE_FIN_F, /* FIN from F */
+	FW_STATE_FIN_R,
+	FW_STATE_HALF_F, /* FIN from F, acknowledged: F has closed, R may go on */
+	FW_STATE_HALF_R,
+	FW_STATE_CLOSING, /* FIN from both, neither acknowledged */
+	FW_STATE_LAST_F,  /* FIN from both, F's is not yet acknowledged */
+	FW_STATE_LAST_R,
+	FW_STATE_TIME_WAIT,
+	FW_STATE_CLOSED, /* reset */
+	/* the others */
+	FW_STATE_UDP_NEW, /* one direction seen */
+	FW_STATE_UDP,
+	FW_STATE_ICMP,
+	FW_STATE_OTHER,
+	FW_STATE_COUNT,
+};
+#define FW_STATE_TCP_COUNT (FW_STATE_CLOSED + 1)
+
+/* "syn-sent", "established"; "none" for 0, "unknown" beyond the end.  Context: any. */
+const char *fw_session_state_name(unsigned int state);
+enum fw_timeout fw_session_timeout(unsigned int state);
+
+enum fw_session_flags {
+	FW_SESSION_HI = 1 << 0,           /* the opener has the greater address */
+	FW_SESSION_FROM_OUTSIDE = 1 << 1, /* the opener is outside: policy was asked for ingress */
+	FW_SESSION_WSCALE = 1 << 2,       /* the opener offered window scaling */
+	FW_SESSION_CHALLENGED = 1 << 3, /* SYN_SENT: R answered with an ACK of another connection */
+	FW_SESSION_LOOSE = 1 << 4,      /* picked up in mid-stream */
+	FW_SESSION_SYN_R = 1 << 5,      /* R's SYN has been seen, so side[1] counts */
+	FW_SESSION_LOG_END = 1 << 6,    /* its rule logs how sessions end */
+};
+
+struct fw_tcp_side {
+	uint32_t end; /* one past the highest sequence number sent, SYN and FIN counted */
+	uint32_t ack; /* highest acknowledgement sent: what the other side knows has arrived */
+};
+
+#define FW_SEEN_SHIFT \
+	20 /* hot times count in 2^20 ns, about a millisecond, and wrap after 52 days */
+
+/* The line that every packet touches. */
+struct fw_session {
+	struct fw_key key;
+	uint8_t state; /* enum fw_state */
+	uint8_t flags; /* enum fw_session_flags */
+	uint8_t scale; /* TCP window shifts: F in the low four bits, R in the high */
+	uint8_t zero;
+	uint32_t generation; /* of the policy that allowed it, low 32 bits */
+	uint32_t seen;       /* last packet that counted */
+	struct fw_tcp_side side[2];
+	uint16_t win[2]; /* greatest window each side has advertised, shifted down by its scale */
+	uint16_t packets[2]; /* small counters, carried over to the cold record before they wrap */
+	uint32_t bytes[2];
+} PK_CACHE_ALIGNED;
+_Static_assert(sizeof(struct fw_session) == PK_CACHE_LINE, "the hot line is one cache line");
+
+struct fw_session_cold {
+	uint8_t addr[2][16]; /* IPv6: lower, higher */
+	uint64_t packets[2], bytes[2];
+	uint64_t rule_id;
+	uint64_t opened_ns;
+	struct fw_timer_link timer; /* 12 bytes with its padding */
+	uint32_t slot_and_selector; /* rule slot << 16 | service selector of the opening packet */
+} __attribute__((aligned(32)));
+
+/* Kept apart from the cold records, so that the walker reads 16 versions in a line. */
+typedef _Atomic uint32_t fw_version;
+
+#define FW_SESSION_NONE UINT32_MAX
+#define FW_BUCKET_WAYS  8
+
+struct fw_bucket {
+	uint16_t tag[FW_BUCKET_WAYS]; /* 0: free */
+	uint32_t index[FW_BUCKET_WAYS];
+	uint32_t next; /* chained bucket, 0 for none */
+	uint32_t nb;   /* ways in use */
+	uint32_t zero[2];
+} PK_CACHE_ALIGNED;
+_Static_assert(sizeof(struct fw_bucket) == PK_CACHE_LINE, "a bucket is one cache line");
+
+struct fw_sessions {
+	struct fw_bucket *bucket; /* mask + 1 of them, then the reserve for chains */
+	struct fw_session *hot;
+	struct fw_session_cold *cold;
+	fw_version *version;
+	uint32_t mask;
+	uint32_t capacity;
+	uint64_t key[4];        /* of the hash */
+	uint32_t nb;            /* alive */
+	_Atomic uint32_t fresh; /* indices from here on have never been used */
+	uint32_t free;          /* list of used ones, linked by cold.timer.next */
+	uint32_t chain_free;    /* list of reserve buckets, linked by next; 0 for none */
+	uint32_t chain_fresh, chain_end;
+	size_t bytes; /* of memory behind all of it */
+	bool huge;
+	struct fw_timer timer;
+};
+
+/*
+ * Make room for `capacity` sessions.  With `huge` in huge pages if the kernel has any to give, and in
+ * transparent ones otherwise.  All memory is touched here, so no packet ever waits for a page.
+ * Context: control thread, on the NUMA node of the lcore.  Returns 0, -EINVAL or -ENOMEM.
+ */
+int fw_sessions_init(
+    struct fw_sessions *t, uint32_t capacity, const uint64_t seed[2], bool huge, uint64_t now_ns);
+void fw_sessions_fini(struct fw_sessions *t);
+
+/*
+ * Create a session for pk->key, which must not be in the table.  Its state is FW_STATE_NONE, its
+ * timer is not filed, and what the caller does not set is zero.
+ * Context: the owner.  Returns its index, or FW_SESSION_NONE when there is no room.
+ */
+uint32_t fw_sessions_create(struct fw_sessions *t, const struct fw_pkt *pk);
+
+/* Begin to show a created session to readers, once its fields are set.  Context: the owner. */
+void fw_sessions_publish(struct fw_sessions *t, uint32_t i);
+
+/* Take a session out and free its record.  Context: the owner. */
+void fw_sessions_remove(struct fw_sessions *t, uint32_t i);
+
+/* The way that needs no prefetch: find pk->key, hashed.  FW_SESSION_NONE if it is not there. */
+uint32_t fw_sessions_find(const struct fw_sessions *t, const struct fw_pkt *pk);
+
+static inline uint64_t
+fw_session_id(const struct fw_sessions *t, uint32_t i)
+{
+	return (uint64_t)atomic_load_explicit(&t->version[i], memory_order_relaxed) << 32 | i;
+}
+
+/* Multiply to 128 bits and fold: each output bit hangs on each input bit. */
+static __rte_always_inline uint64_t
+fw_hash_mix(uint64_t a, uint64_t b)
+{
+	unsigned __int128 m = (unsigned __int128)a * b;
+
+	return (uint64_t)m ^ (uint64_t)(m >> 64);
+}
+
+/* Complete pk->key and compute pk->hash. */
+static __rte_always_inline void
+fw_sessions_hash(const struct fw_sessions *t, struct fw_pkt *pk)
+{
+	uint64_t q[2], h;
+	uint32_t tail;
+
+	if (pk->key.family == 6) {
+		uint64_t a[4];
+
+		memcpy(a, pk->addr, sizeof(a));
+		h = fw_hash_mix(a[0] ^ t->key[2], a[1] ^ t->key[3]);
+		h = fw_hash_mix(a[2] ^ t->key[0] ^ h, a[3] ^ t->key[1] ^ (h << 32 | h >> 32));
+		memcpy(pk->key.digest, &h, sizeof(h));
+	}
+	memcpy(q, &pk->key, sizeof(q));
+	memcpy(&tail, (const char *)&pk->key + sizeof(q), sizeof(tail));
+	h = fw_hash_mix(q[0] ^ t->key[0], q[1] ^ t->key[1]);
+	pk->hash = fw_hash_mix(h ^ tail, t->key[2]);
+}
+
+static __rte_always_inline uint16_t
+fw_hash_tag(uint64_t h)
+{
+	uint16_t tag = (uint16_t)(h >> 48);
+
+	return tag != 0 ? tag : 1;
+}
+
+static __rte_always_inline uint32_t
+fw_hash_other(const struct fw_sessions *t, uint32_t bucket, uint16_t tag)
+{
+	return (bucket ^ tag * UINT32_C(0x5bd1e995)) & t->mask;
+}
+
+/* Bit i: way i of the bucket has this tag. */
+static __rte_always_inline unsigned int
+fw_bucket_match(const struct fw_bucket *b, uint16_t tag)
+{
+	__m128i tags = _mm_load_si128((const __m128i *)b->tag);
+	__m128i eq = _mm_cmpeq_epi16(tags, _mm_set1_epi16((short)tag));
+
+	return (unsigned int)_mm_movemask_epi8(_mm_packs_epi16(eq, _mm_setzero_si128()));
+}
+
+/* Whether session i is of this key; IPv6 addresses in full. */
+static __rte_always_inline bool
+fw_session_is(const struct fw_sessions *t, uint32_t i, const struct fw_pkt *pk)
+{
+	const struct fw_key *k = &t->hot[i].key;
+	__m128i x = _mm_xor_si128(
+	    _mm_load_si128((const __m128i *)k), _mm_loadu_si128((const __m128i *)&pk->key));
+	uint32_t a, b;
+
+	memcpy(&a, (const char *)k + 16, sizeof(a));
+	memcpy(&b, (const char *)&pk->key + 16, sizeof(b));
+	x = _mm_or_si128(x, _mm_cvtsi32_si128((int)(a ^ b)));
+	if (_mm_movemask_epi8(_mm_cmpeq_epi8(x, _mm_setzero_si128())) != 0xffff)
+		return false;
+	return likely(pk->key.family == 4) ||
+	    memcmp(t->cold[i].addr, pk->addr, sizeof(pk->addr)) == 0;
+}
+
+/*
+ * The stages of a burst lookup, each over all packets before the next begins: prefetch the buckets;
+ * guess an index by its tag and prefetch the session; compare.  fw_sessions_settle() is right in
+ * all cases, the guess only makes it quick.
+ */
+static __rte_always_inline void
+fw_sessions_prefetch(const struct fw_sessions *t, const struct fw_pkt *pk)
+{
+	rte_prefetch0(&t->bucket[(uint32_t)pk->hash & t->mask]);
+}
+
+static __rte_always_inline uint32_t
+fw_sessions_guess(const struct fw_sessions *t, const struct fw_pkt *pk)
+{
+	uint16_t tag = fw_hash_tag(pk->hash);
+	uint32_t b = (uint32_t)pk->hash & t->mask, i;
+	unsigned int m = fw_bucket_match(&t->bucket[b], tag);
+
+	if (unlikely(m == 0)) {
+		rte_prefetch0(&t->bucket[fw_hash_other(t, b, tag)]);
+		return FW_SESSION_NONE;
+	}
+	i = t->bucket[b].index[__builtin_ctz(m)];
+	__builtin_prefetch(&t->hot[i], 1); /* to be written */
+	if (pk->key.family == 6)
+		rte_prefetch0(&t->cold[i]);
+	return i;
+}
+
+static __rte_always_inline uint32_t
+fw_sessions_settle(const struct fw_sessions *t, const struct fw_pkt *pk, uint32_t guess)
+{
+	if (likely(guess != FW_SESSION_NONE && fw_session_is(t, guess, pk)))
+		return guess;
+	return fw_sessions_find(t, pk);
+}
+
+/* Count a packet of `bytes` in direction d (0 forward).  The walker adds both parts up. */
+static __rte_always_inline void
+fw_session_count(struct fw_sessions *t, uint32_t i, unsigned int d, uint32_t bytes)
+{
+	struct fw_session *s = &t->hot[i];
+
+	s->packets[d]++;
+	s->bytes[d] += bytes;
+	/* 2^15 packets of at most 2^16 bytes: both are carried before either can wrap. */
+	if (unlikely(s->packets[d] >= 1 << 15)) {
+		t->cold[i].packets[d] += s->packets[d];
+		t->cold[i].bytes[d] += s->bytes[d];
+		s->packets[d] = 0;
+		s->bytes[d] = 0;
+	}
+}
