@@ -4,8 +4,47 @@
 #include <string.h>
 
 #include "lib/base.h"
-#include "policy/model.h"
+#include "policy/query_priv.h"
 #include "tests/unit/test.h"
+
+/* Each question, asked of the whole table and of what the two ends need of it, has one answer. */
+static void
+compare_ways(const struct policy_model *m, const struct policy_table *t)
+{
+	static const char *const strangers[] = { "198.51.100.7", "203.0.113.7", "192.0.2.77",
+		"2001:db8:1::1" };
+	static const struct policy_point points[] = { { 6, 80 }, { 6, 443 }, { 6, 22 }, { 17, 53 },
+		{ 6, 9100 }, { 6, 9200 }, { 17, 5004 }, { 1, 8 << 8 }, { 58, 128 << 8 },
+		{ 47, 0 } };
+	struct policy_query *whole, *pairs;
+	struct policy_end ends[64];
+	char text[PK_ADDR_TEXT];
+	struct pk_diag d;
+	size_t nb = 0;
+
+	assert_int_equal(policy_query_create(&whole, m, t, &d), 0);
+	assert_int_equal(policy_query_create(&pairs, m, t, &d), 0);
+	policy_query_by_pairs(pairs);
+	for (uint32_t i = 0; i < t->nb_endpoints && nb < 32; i++)
+		assert_int_equal(policy_query_end(whole, pk_addr_text(&t->endpoints[i].addr, text),
+		                     &ends[nb++], &d),
+		    0);
+	for (size_t i = 0; i < PK_COUNT(strangers); i++)
+		assert_int_equal(policy_query_end(whole, strangers[i], &ends[nb++], &d), 0);
+	for (size_t i = 0; i < nb * nb * PK_COUNT(points); i++) {
+		const struct policy_end *src = &ends[i % nb], *dst = &ends[i / nb % nb];
+		struct policy_point point = points[i / nb / nb];
+		struct policy_answer a, b;
+		int rc = policy_query_flow(whole, src, dst, point, &a, &d);
+
+		assert_int_equal(policy_query_flow(pairs, src, dst, point, &b, &d), rc);
+		assert_int_equal(a.verdict, b.verdict);
+		assert_int_equal(a.audit_verdict, b.audit_verdict);
+		assert_ptr_equal(a.rule, b.rule);
+	}
+	policy_query_destroy(whole);
+	policy_query_destroy(pairs);
+}
 
 /* Each file in tests/data/policy/good is right, and its inline tests say what it means. */
 
@@ -34,6 +73,7 @@ check_file(const char *path)
 	}
 	assert_true(passed > 0);
 	assert_int_equal(policy_findings_total(f), 0);
+	compare_ways(m, t);
 	policy_table_destroy(t);
 	policy_ids_destroy(ids);
 	policy_model_destroy(m);
