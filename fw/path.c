@@ -9,6 +9,7 @@
 #include <rte_mbuf.h>
 
 #include "fw/guard.h"
+#include "fw/options.h"
 #include "fw/parse.h"
 #include "fw/reject.h"
 #include "fw/session.h"
@@ -44,39 +45,21 @@ struct burst {
 	bool created, removed; /* the table has changed since the burst looked its sessions up */
 };
 
-static const struct {
-	const char *name;
-	uint32_t seconds;
-} timeouts[FW_TIMEOUT_COUNT] = {
-	/* The same as in fw/options.h, which is where operators meet them.  RFC 5382 REQ-5 wants no less
-	 * than 2 h 4 min for established connections of a NAT, which has nobody to ask when it has
-	 * forgotten; here policy is asked anew. */
-	[FW_TIMEOUT_TCP_SYN_SENT] = { "tcp-syn-sent", 30 },
-	[FW_TIMEOUT_TCP_SYN_RECV] = { "tcp-syn-recv", 30 },
-	[FW_TIMEOUT_TCP_ESTABLISHED] = { "tcp-established", 7200 },
-	[FW_TIMEOUT_TCP_FIN_WAIT] = { "tcp-fin-wait", 120 },
-	[FW_TIMEOUT_TCP_TIME_WAIT] = { "tcp-time-wait", 30 },
-	[FW_TIMEOUT_TCP_CLOSED] = { "tcp-closed", 5 },
-	[FW_TIMEOUT_UDP_NEW] = { "udp-new", 30 },
-	[FW_TIMEOUT_UDP] = { "udp", 120 },
-	[FW_TIMEOUT_ICMP] = { "icmp", 15 },
-	[FW_TIMEOUT_OTHER] = { "other", 300 },
+/* The option table is where defaults are written, for programs and tests alike. */
+struct holder {
+	struct fw_path_options options;
 };
-
-const char *
-fw_timeout_name(enum fw_timeout t)
-{
-	return (unsigned int)t < FW_TIMEOUT_COUNT ? timeouts[t].name : "unknown";
-}
 
 void
 fw_path_conf_init(struct fw_path_conf *conf)
 {
+	static const struct pk_conf_option rows[] = { FW_PATH_OPTION_ROWS(struct holder, options) };
+	struct holder h;
+
 	memset(conf, 0, sizeof(*conf));
-	conf->nb_sessions = 1 << 20;
+	pk_conf_init(rows, PK_COUNT(rows), &h);
+	fw_path_options_apply(&h.options, conf);
 	conf->huge = true;
-	for (unsigned int t = 0; t < FW_TIMEOUT_COUNT; t++)
-		conf->timeout_ns[t] = timeouts[t].seconds * PK_NS_PER_S;
 }
 
 int

@@ -46,8 +46,6 @@ enum fw_timeout {
 	FW_TIMEOUT_COUNT,
 };
 
-const char *fw_timeout_name(enum fw_timeout t); /* "tcp-syn-sent" */
-
 struct fw_path_conf {
 	uint32_t nb_sessions;  /* capacity of the table */
 	uint64_t seed[2];      /* of the session hash: secret and random, but fixed in tests */

@@ -36,7 +36,8 @@ policy_arena_alloc(struct policy_arena *a, size_t size)
 
 	if (size > SIZE_MAX / 2)
 		return NULL;
-	size = (size + align - 1) & ~(align - 1);
+	/* NULL means no memory, so nothing at all takes up a little. */
+	size = (PK_MAX(size, (size_t)1) + align - 1) & ~(align - 1);
 	if (size > a->left) {
 		room = size > CHUNK / 4 ? size : CHUNK;
 		c = calloc(1, sizeof(*c) + room);

@@ -670,9 +670,9 @@ read_kind(struct policy_reader *r, const struct policy_node *doc)
 	const struct policy_node *kind = policy_node_get(doc, "kind");
 
 	if (api == NULL || kind == NULL) {
-		policy_reader_error(r, doc, "missing-key", "a document lacks \"%s\", %s",
+		policy_reader_error(r, doc, "missing-key", "a document lacks \"%s\": %s",
 		    api == NULL ? "apiVersion" : "kind",
-		    api == NULL ? "which is " API_VERSION : "such as Policy or Workload");
+		    api == NULL ? API_VERSION : "a kind such as Policy or Workload");
 		return -1;
 	}
 	if (api->kind != POLICY_SCALAR || strcmp(api->text, API_VERSION) != 0) {
@@ -736,14 +736,16 @@ file_object(struct policy_objects *o, enum kind kind, void *object)
 	return 1;
 }
 
-static void
+static int
 check_test_end(struct policy_reader *r, const struct policy_def *p, const struct policy_test_end *e)
 {
 	struct policy_node at = { .line = e->line, .column = e->column };
 
-	if (e->text == NULL && e->tenant == NULL && strcmp(p->meta.tenant, POLICY_ALL_TENANTS) == 0)
-		policy_reader_error(r, &at, "missing-key",
-		    "a test of a policy for all tenants says which: {tenant: NAME, workloads: {...}}");
+	if (e->text != NULL || e->tenant != NULL || strcmp(p->meta.tenant, POLICY_ALL_TENANTS) != 0)
+		return 1;
+	policy_reader_error(r, &at, "missing-key",
+	    "a test of a policy for all tenants says which: {tenant: NAME, workloads: {...}}");
+	return 0;
 }
 
 /* What no single key can see. */
@@ -758,11 +760,10 @@ check_object(
 	case KIND_POLICY:
 		if (!p->rules[PK_INGRESS].given && !p->rules[PK_EGRESS].given)
 			policy_reader_error(r, policy_node_get(doc, "spec"), "missing-key",
-			    "a policy's spec lacks \"ingress\" or \"egress\", a list of rules; an empty list lets nothing through");
-		for (uint32_t i = 0; i < p->tests.nb; i++) {
-			check_test_end(r, p, &p->tests.at[i].from);
-			check_test_end(r, p, &p->tests.at[i].to);
-		}
+			    "a policy's spec lacks \"ingress\" or \"egress\": a list of rules; an empty list lets nothing through");
+		for (uint32_t i = 0; i < p->tests.nb; i++)
+			if (check_test_end(r, p, &p->tests.at[i].from))
+				check_test_end(r, p, &p->tests.at[i].to);
 		break;
 	case KIND_SERVICE:
 		if (policy_service_builtin(p->meta.name))

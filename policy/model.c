@@ -102,9 +102,22 @@ unreadable(struct policy_findings *f, const char *path, int error)
 	return -EINVAL;
 }
 
+/* An inventory is often named beside the directory it lies in; it is one source all the same. */
 static int
-add_file(struct policy_model *m, const char *path, int fd, size_t size, struct policy_findings *f)
+is_known(const struct policy_model *m, const struct stat *st)
 {
+	for (size_t i = 0; i < m->sources.nb; i++)
+		if (m->sources.at[i]->inode == st->st_ino &&
+		    m->sources.at[i]->device == st->st_dev && st->st_ino != 0)
+			return 1;
+	return 0;
+}
+
+static int
+add_file(struct policy_model *m, const char *path, int fd, const struct stat *st,
+    struct policy_findings *f)
+{
+	size_t size = S_ISREG(st->st_mode) ? (size_t)st->st_size : 0;
 	char *text = NULL;
 	size_t len = 0;
 	ssize_t n;
@@ -122,6 +135,10 @@ add_file(struct policy_model *m, const char *path, int fd, size_t size, struct p
 	while ((n = read(fd, text + len, POLICY_SOURCE_MAX + 1 - len)) > 0)
 		len += (size_t)n;
 	rc = n < 0 ? unreadable(f, path, errno) : policy_model_add_text(m, path, text, len, f);
+	if (rc == 0 && S_ISREG(st->st_mode)) {
+		m->sources.at[m->sources.nb - 1]->device = st->st_dev;
+		m->sources.at[m->sources.nb - 1]->inode = st->st_ino;
+	}
 	free(text);
 	return rc;
 }
@@ -207,7 +224,7 @@ add_path(struct policy_model *m, const char *path, int depth, struct policy_find
 	else if (depth > 0 && !has_ending(path))
 		rc = 0; /* what stood behind a link was no policy file */
 	else
-		rc = add_file(m, path, fd, S_ISREG(st.st_mode) ? (size_t)st.st_size : 0, f);
+		rc = is_known(m, &st) ? 0 : add_file(m, path, fd, &st, f);
 	close(fd);
 	return rc;
 }

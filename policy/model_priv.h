@@ -154,6 +154,7 @@ struct policy_source {
 	struct policy_arena arena;
 	struct policy_objects objects;
 	const char *name;
+	uint64_t device, inode; /* of a file; 0 for a text */
 };
 
 struct policy_model {

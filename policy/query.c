@@ -11,11 +11,25 @@
 
 #define NOBODY UINT32_MAX
 
+/*
+ * A data plane holds the rules of one host, not of the world.  A table that one could hold is loaded
+ * once; of a larger one, what the two ends of a flow need is loaded for each question.
+ */
+#define WHOLE_RULES_MAX   50000   /* distinct ones, below FW_RULE_SLOTS */
+#define WHOLE_PROGRAM_MAX 1000000 /* rules in all programs */
+
+/* What answers. */
+struct plane {
+	struct fw_rules_state *state;
+	struct fw_rules *rules;
+	uint64_t generation;
+};
+
 struct policy_query {
 	const struct policy_table *table;
 	struct policy_arena arena;
-	struct fw_rules_state *state;
-	struct fw_rules *rules;
+	struct plane *plane;
+	int whole; /* all of the table is loaded */
 	POLICY_VECTOR(const struct policy_workload_def *) workloads;
 	POLICY_VECTOR(const struct policy_service_def *) services;
 	POLICY_VECTOR(const struct policy_rule *) known; /* one of each id */
@@ -30,8 +44,11 @@ policy_query_destroy(struct policy_query *q)
 {
 	if (q == NULL)
 		return;
-	fw_rules_destroy(q->rules);
-	fw_rules_state_destroy(q->state);
+	if (q->plane != NULL) {
+		fw_rules_destroy(q->plane->rules);
+		fw_rules_state_destroy(q->plane->state);
+		free(q->plane);
+	}
 	policy_map_fini(&q->workload_index);
 	policy_map_fini(&q->address_index);
 	policy_map_fini(&q->service_index);
@@ -44,7 +61,7 @@ policy_query_destroy(struct policy_query *q)
 }
 
 struct feed {
-	struct policy_query *q;
+	struct plane *plane;
 	struct pk_diag *diag;
 };
 
@@ -56,9 +73,23 @@ feed(void *arg, const struct pk_msg *m)
 	int rc = pk_msg_check(m, sizeof(*m), f->diag);
 
 	if (rc == 0)
-		rc = fw_rules_state_apply(f->q->state, m, &rules, f->diag);
-	if (rules != NULL)
-		f->q->rules = rules;
+		rc = fw_rules_state_apply(f->plane->state, m, &rules, f->diag);
+	if (rules != NULL) {
+		fw_rules_destroy(f->plane->rules);
+		f->plane->rules = rules;
+	}
+	return rc;
+}
+
+static int
+load(const struct policy_query *q, const struct policy_table *t, struct pk_diag *diag)
+{
+	struct feed f = { .plane = q->plane, .diag = diag };
+	int rc = policy_table_emit(t, ++q->plane->generation, NULL, feed, &f);
+
+	if (rc < 0)
+		fw_rules_state_abort(q->plane->state);
+	PK_ASSERT(rc < 0 || q->plane->rules != NULL);
 	return rc;
 }
 
@@ -155,7 +186,7 @@ policy_query_create_with(struct policy_query **out, const struct policy_model *m
     struct pk_diag *diag)
 {
 	struct policy_query *q = calloc(1, sizeof(*q));
-	struct feed f = { .q = q, .diag = diag };
+	uint64_t rules = 0;
 	int rc;
 
 	*out = NULL;
@@ -164,7 +195,8 @@ policy_query_create_with(struct policy_query **out, const struct policy_model *m
 		return -ENOMEM;
 	}
 	q->table = t;
-	rc = fw_rules_state_create(&q->state);
+	q->plane = calloc(1, sizeof(*q->plane));
+	rc = q->plane != NULL ? fw_rules_state_create(&q->plane->state) : -ENOMEM;
 	if (rc == 0)
 		rc = index_model(q, m, extra, nb_extra);
 	if (rc == 0)
@@ -174,8 +206,11 @@ policy_query_create_with(struct policy_query **out, const struct policy_model *m
 	if (rc < 0) {
 		pk_diag_set(diag, "out of memory");
 	} else {
-		rc = policy_table_emit(t, 1, NULL, feed, &f);
-		PK_ASSERT(rc < 0 || q->rules != NULL);
+		for (uint32_t i = 0; i < t->nb_programs; i++)
+			rules += t->programs[i].nb_rules;
+		q->whole = q->known.nb <= WHOLE_RULES_MAX && rules <= WHOLE_PROGRAM_MAX;
+		if (q->whole)
+			rc = load(q, t, diag);
 	}
 	if (rc < 0) {
 		policy_query_destroy(q);
@@ -190,6 +225,12 @@ policy_query_create(struct policy_query **out, const struct policy_model *m,
     const struct policy_table *t, struct pk_diag *diag)
 {
 	return policy_query_create_with(out, m, NULL, 0, t, diag);
+}
+
+void
+policy_query_by_pairs(struct policy_query *q)
+{
+	q->whole = 0;
 }
 
 /* ---- ends ---------------------------------------------------------------------------------------- */
@@ -407,6 +448,115 @@ policy_query_service(const struct policy_query *q, const struct policy_end *src,
 
 /* ---- flows --------------------------------------------------------------------------------------- */
 
+/* What one question needs of the table, as a table of its own. */
+struct excerpt {
+	struct policy_table t;
+	struct policy_identity identities[2];
+	struct policy_endpoint endpoints[2];
+	struct policy_program programs[2];
+	POLICY_VECTOR(struct policy_set) sets;
+	uint32_t members[2]; /* identities of the ends, ascending */
+	uint32_t nb_members;
+};
+
+static int
+is_member(const struct policy_set *s, uint32_t identity)
+{
+	uint32_t low = 0, high = s->nb_members;
+
+	while (low < high) {
+		uint32_t mid = low + (high - low) / 2;
+
+		if (s->identities[mid] < identity)
+			low = mid + 1;
+		else
+			high = mid;
+	}
+	return low < s->nb_members && s->identities[low] == identity;
+}
+
+/* Of an identity set only the two ends matter. */
+static int
+excerpt_set(struct excerpt *e, const struct policy_set *s)
+{
+	struct policy_set *slot;
+	uint32_t which = 0;
+
+	for (size_t i = 0; i < e->sets.nb; i++)
+		if (e->sets.at[i].id == s->id)
+			return 0;
+	if ((slot = POLICY_PUSH(&e->sets)) == NULL)
+		return -ENOMEM;
+	*slot = *s;
+	if (s->kind != PK_SET_IDENTITY)
+		return 0;
+	/* A bit for each: there are four possible lists, and all are part of the one in `members`. */
+	for (uint32_t i = 0; i < e->nb_members; i++)
+		if (is_member(s, e->members[i]))
+			which |= 1u << i;
+	slot->identities = which == 2 ? e->members + 1 : e->members;
+	slot->nb_members = which == 3 ? 2 : which != 0;
+	return 0;
+}
+
+static int
+excerpt_end(struct excerpt *e, const struct policy_table *t, const struct policy_endpoint *ep,
+    enum pk_direction direction)
+{
+	const struct policy_identity *id = policy_table_identity(t, ep->identity);
+	const struct policy_program *p = policy_table_program(t, id->program[direction]);
+	struct policy_identity *own = NULL;
+	int rc = 0;
+
+	for (uint32_t i = 0; i < e->t.nb_identities; i++)
+		if (e->identities[i].id == id->id)
+			own = &e->identities[i];
+	if (own == NULL) {
+		own = &e->identities[e->t.nb_identities++];
+		*own = *id;
+		memset(own->program, 0, sizeof(own->program));
+	}
+	own->program[direction] = p->id;
+	e->endpoints[e->t.nb_endpoints++] = *ep;
+	e->programs[e->t.nb_programs++] = *p;
+	for (uint32_t r = 0; r < p->nb_rules; r++)
+		for (uint32_t k = 0; k < p->rules[r].nb_peers && rc == 0; k++)
+			rc = excerpt_set(e, policy_table_set(t, p->rules[r].peers[k]));
+	return rc;
+}
+
+static int
+load_pair(const struct policy_query *q, const struct policy_endpoint *src,
+    const struct policy_endpoint *dst, struct pk_diag *diag)
+{
+	struct excerpt e = { 0 };
+	int rc = 0;
+
+	if (src != NULL)
+		e.members[e.nb_members++] = src->identity;
+	if (dst != NULL && (src == NULL || dst->identity != src->identity))
+		e.members[e.nb_members++] = dst->identity;
+	if (e.nb_members == 2 && e.members[0] > e.members[1]) {
+		e.members[0] = dst->identity;
+		e.members[1] = src->identity;
+	}
+	if (src != NULL)
+		rc = excerpt_end(&e, q->table, src, PK_EGRESS);
+	if (dst != NULL && rc == 0)
+		rc = excerpt_end(&e, q->table, dst, PK_INGRESS);
+	e.t.identities = e.identities;
+	e.t.endpoints = e.endpoints;
+	e.t.programs = e.programs;
+	e.t.sets = e.sets.at;
+	e.t.nb_sets = (uint32_t)e.sets.nb;
+	if (rc < 0)
+		pk_diag_set(diag, "out of memory");
+	else
+		rc = load(q, &e.t, diag);
+	free(e.sets.at);
+	return rc;
+}
+
 static const struct policy_rule *
 rule_of(const struct policy_query *q, uint32_t rule)
 {
@@ -415,7 +565,7 @@ rule_of(const struct policy_query *q, uint32_t rule)
 
 	if (rule == FW_RULE_NONE)
 		return NULL;
-	fw_rules_info(q->rules, rule, &info);
+	fw_rules_info(q->plane->rules, rule, &info);
 	i = policy_map_get(&q->rule_index, &info.id, sizeof(info.id));
 	return i != NOBODY ? q->known.at[i] : NULL;
 }
@@ -426,7 +576,7 @@ judge(const struct policy_query *q, enum pk_direction direction, uint32_t subjec
 {
 	struct fw_decision d;
 
-	fw_rules_decide(q->rules, direction, subject, peer, point.proto, point.selector, &d);
+	fw_rules_decide(q->plane->rules, direction, subject, peer, point.proto, point.selector, &d);
 	out->judged = 1;
 	out->verdict = d.verdict;
 	out->audit_verdict = d.audit_verdict;
@@ -462,8 +612,14 @@ policy_query_flow(const struct policy_query *q, const struct policy_end *src,
 	/* An address of nobody is met in the address space of whoever meets it. */
 	src_vrf = ws != NULL ? ws->vrf : wd->vrf;
 	dst_vrf = wd != NULL ? wd->vrf : ws->vrf;
-	src_class = fw_rules_class(q->rules, src_vrf, &a);
-	dst_class = fw_rules_class(q->rules, dst_vrf, &b);
+	if (!q->whole) {
+		rc = load_pair(q, ws != NULL ? policy_table_endpoint(q->table, src_vrf, &a) : NULL,
+		    wd != NULL ? policy_table_endpoint(q->table, dst_vrf, &b) : NULL, diag);
+		if (rc < 0)
+			return rc;
+	}
+	src_class = fw_rules_class(q->plane->rules, src_vrf, &a);
+	dst_class = fw_rules_class(q->plane->rules, dst_vrf, &b);
 	if (ws != NULL)
 		judge(q, PK_EGRESS, src_class, dst_class, point, egress);
 	if (wd != NULL)

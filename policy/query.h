@@ -69,7 +69,10 @@ struct policy_answer {
 	const struct policy_rule *rule; /* that decided; NULL when nobody judged */
 };
 
-/* Returns 0, or -EINVAL with *diag when the ends have no family of addresses in common. */
+/*
+ * Returns 0, -EINVAL with *diag when the ends have no family of addresses in common, or another
+ * negative errno with *diag when the evaluator could not be loaded.
+ */
 int policy_query_flow(const struct policy_query *q, const struct policy_end *src,
     const struct policy_end *dst, struct policy_point point, struct policy_answer *out,
     struct pk_diag *diag);

@@ -15,3 +15,6 @@ struct policy_end policy_query_end_of(
 int policy_query_points(const struct policy_query *q, const struct policy_end *src,
     const struct policy_end *dst, const struct policy_service_ref *ref, const char *tenant,
     struct policy_point out[POLICY_POINTS_MAX], struct pk_diag *diag);
+
+/* From now on load for each question what it needs, however small the table is. */
+void policy_query_by_pairs(struct policy_query *q);

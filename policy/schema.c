@@ -107,16 +107,22 @@ policy_reader_unknown(struct policy_reader *r, const struct policy_node *n, cons
 		policy_reader_error(r, n, code, "unknown %s \"%.64s\"", what, n->text);
 }
 
-static void
+/* Returns a bit for the key that was probably meant: it is misspelt, and so not missing too. */
+static uint64_t
 unknown_key(struct policy_reader *r, const struct policy_node *key, const struct policy_schema *s)
 {
-	const char *known[64];
+	const char *known[64], *near;
 	size_t nb = 0;
 
 	for (size_t i = 0; i < s->nb && nb < PK_COUNT(known); i++)
 		if (s->fields[i].decode != NULL)
 			known[nb++] = s->fields[i].key;
 	policy_reader_unknown(r, key, "unknown-key", "key", known, nb);
+	near = pk_suggest(key->text, known, nb);
+	for (size_t i = 0; near != NULL && i < s->nb; i++)
+		if (s->fields[i].key == near)
+			return UINT64_C(1) << i;
+	return 0;
 }
 
 void
@@ -124,7 +130,7 @@ policy_schema_read(
     struct policy_reader *r, const struct policy_node *n, const struct policy_schema *s, void *out)
 {
 	const char *key = r->key, *want = r->want;
-	uint64_t seen = 0;
+	uint64_t seen = 0, misspelt = 0;
 
 	PK_ASSERT(s->nb <= 64);
 	if (n->kind != POLICY_MAP) {
@@ -134,18 +140,22 @@ policy_schema_read(
 	for (uint32_t i = 0; i < n->nb && r->errors < POLICY_ERRORS_MAX && !r->nomem; i++) {
 		const struct policy_pair *pair = &n->pairs[i];
 		const struct policy_field *field = NULL;
+		uint64_t bit = 0;
 
-		for (size_t j = 0; j < s->nb; j++) {
+		for (size_t j = 0; j < s->nb && field == NULL; j++) {
 			if (strcmp(s->fields[j].key, pair->key->text) == 0) {
 				field = &s->fields[j];
-				seen |= UINT64_C(1) << j;
-				break;
+				bit = UINT64_C(1) << j;
 			}
 		}
 		if (field == NULL) {
-			unknown_key(r, pair->key, s);
+			misspelt |= unknown_key(r, pair->key, s);
 			continue;
 		}
+		/* A key that stands twice has been reported; reading it again would find *out in use. */
+		if ((seen & bit) != 0)
+			continue;
+		seen |= bit;
 		if (field->decode == NULL) {
 			policy_reader_unsupported(r, pair->key, field->key);
 			continue;
@@ -155,8 +165,8 @@ policy_schema_read(
 		field->decode(r, pair->value, (char *)out + field->offset, field->arg);
 	}
 	for (size_t j = 0; j < s->nb; j++)
-		if (s->fields[j].required && (seen & UINT64_C(1) << j) == 0)
-			policy_reader_error(r, n, "missing-key", "%s lacks \"%s\", %s", s->what,
+		if (s->fields[j].required && ((seen | misspelt) & UINT64_C(1) << j) == 0)
+			policy_reader_error(r, n, "missing-key", "%s lacks \"%s\": %s", s->what,
 			    s->fields[j].key, s->fields[j].want);
 	r->key = key;
 	r->want = want;

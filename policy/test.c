@@ -6,12 +6,14 @@
 #include "policy/query_priv.h"
 
 /*
- * Inline tests.  An end given by labels is a workload that has exactly these and no others, so a test
- * holds whatever the inventory is.  It gets an address out of 240.0.0.0/4, which nobody owns (RFC
- * 1112, section 4), in an address space of its own; 0.0.0.0/0 covers it and no narrower network
- * that a policy would name.
+ * Inline tests.  An end given by labels stands for all workloads of the inventory that carry them,
+ * one of each identity.  When there is none, as in a check without an inventory, it is an imagined
+ * workload that has exactly these labels.  That one gets an address out of 240.0.0.0/4, which
+ * nobody owns (RFC 1112, section 4), in an address space of its own; 0.0.0.0/0 covers it, and no
+ * narrower network that a policy would name.
  */
 #define IMAGINED_VRF UINT32_MAX
+#define CHOICES_MAX  256 /* identities that one end of a test may stand for */
 
 struct imagined {
 	struct policy_arena arena;
@@ -84,9 +86,123 @@ as_expected(enum pk_verdict got, enum pk_verdict expect)
 	return got == expect || (expect == PK_VERDICT_DENY && got == PK_VERDICT_REJECT);
 }
 
-/* Returns 1 if it passed, 0 with `why` if it did not. */
+/* What an end may be.  Of each identity there is a second workload, if possible, so that a workload
+ * can be asked about its like. */
+struct choices {
+	uint32_t nb;
+	uint32_t identity[CHOICES_MAX];
+	struct policy_end at[CHOICES_MAX][2];
+};
+
 static int
-run_one(const struct policy_query *q, const struct policy_test *t, const char *tenant,
+carries(const struct policy_workload_def *w, const char *tenant, const struct policy_labels *want)
+{
+	uint32_t k = 0;
+
+	if (strcmp(w->meta.tenant, tenant) != 0 || w->addresses.nb == 0)
+		return 0;
+	/* Both are sorted by key. */
+	for (uint32_t i = 0; i < want->nb; i++) {
+		while (
+		    k < w->meta.labels.nb && strcmp(w->meta.labels.at[k].key, want->at[i].key) < 0)
+			k++;
+		if (k == w->meta.labels.nb ||
+		    strcmp(w->meta.labels.at[k].key, want->at[i].key) != 0 ||
+		    strcmp(w->meta.labels.at[k].value, want->at[i].value) != 0)
+			return 0;
+	}
+	return 1;
+}
+
+#define EACH_WORKLOAD(m, w)                                                                   \
+	for (size_t ws_ = 0; ws_ < (m)->sources.nb; ws_++)                                    \
+		for (size_t wi_ = 0; wi_ < (m)->sources.at[ws_]->objects.workloads.nb; wi_++) \
+			if (((w) = (m)->sources.at[ws_]->objects.workloads.at[wi_]) != NULL)
+
+static int
+is_imagined(
+    const struct policy_model *m, const struct policy_meta *doc, const struct policy_test_end *e)
+{
+	const char *tenant = e->tenant != NULL ? e->tenant : doc->tenant;
+	const struct policy_workload_def *w;
+
+	if (e->text != NULL)
+		return 0;
+	EACH_WORKLOAD(m, w)
+	if (carries(w, tenant, &e->labels))
+		return 0;
+	return 1;
+}
+
+/* Returns 0 when there are more than we are ready to ask about. */
+static int
+add_choice(struct choices *c, uint32_t identity, struct policy_end end)
+{
+	uint32_t i = 0;
+
+	while (i < c->nb && c->identity[i] != identity)
+		i++;
+	if (i < c->nb) {
+		if (c->at[i][0].workload == c->at[i][1].workload)
+			c->at[i][1] = end;
+		return 1;
+	}
+	if (c->nb == CHOICES_MAX)
+		return 0;
+	c->identity[i] = identity;
+	c->at[i][0] = c->at[i][1] = end;
+	c->nb++;
+	return 1;
+}
+
+/* All that an end stands for; `imagined` is taken off the list when it is one. */
+struct run {
+	const struct policy_model *model;
+	const struct policy_table *table;
+	const struct policy_query *query;
+	struct policy_workload_def *const *imagined;
+};
+
+static int
+find_end(struct run *run, const struct policy_meta *doc, const struct policy_test_end *e,
+    struct choices *out, struct pk_diag *why)
+{
+	const char *tenant = e->tenant != NULL ? e->tenant : doc->tenant;
+	const struct policy_workload_def *w;
+	const struct policy_endpoint *ep;
+	struct pk_diag diag;
+
+	out->nb = 0;
+	if (e->text != NULL) {
+		out->nb = 1;
+		if (policy_query_end(run->query, e->text, &out->at[0][0], &diag) < 0) {
+			pk_diag_set(why, "cannot be asked: %s", diag.text);
+			return 0;
+		}
+		out->at[0][1] = out->at[0][0];
+		return 1;
+	}
+	EACH_WORKLOAD(run->model, w)
+	{
+		if (!carries(w, tenant, &e->labels))
+			continue;
+		ep = policy_table_endpoint(run->table, w->vrf, &w->addresses.at[0].addr);
+		if (ep != NULL &&
+		    !add_choice(out, ep->identity, policy_query_end_of(run->query, w))) {
+			pk_diag_set(why,
+			    "cannot be asked: more than %d kinds of workloads carry these labels",
+			    CHOICES_MAX);
+			return 0;
+		}
+	}
+	if (out->nb == 0)
+		add_choice(out, 0, policy_query_end_of(run->query, *run->imagined++));
+	return 1;
+}
+
+/* Returns 1 if it passed, 0 with *why if it did not. */
+static int
+run_pair(const struct policy_query *q, const struct policy_test *t, const char *tenant,
     const struct policy_end *from, const struct policy_end *to, struct pk_diag *why)
 {
 	struct policy_point points[POLICY_POINTS_MAX];
@@ -94,55 +210,63 @@ run_one(const struct policy_query *q, const struct policy_test *t, const char *t
 	struct pk_diag diag;
 	int n = policy_query_points(q, from, to, &t->service, tenant, points, &diag);
 
-	if (n < 0) {
-		pk_diag_set(why, "cannot be asked: %s", diag.text);
-		return 0;
-	}
 	for (int i = 0; i < n; i++) {
 		if (policy_query_flow(q, from, to, points[i], &a, &diag) < 0) {
-			pk_diag_set(why, "cannot be asked: %s", diag.text);
-			return 0;
+			n = -1;
+			break;
 		}
 		if (!as_expected(a.verdict, (enum pk_verdict)t->expect)) {
 			failed_sentence(&a, (enum pk_verdict)t->expect, why);
 			return 0;
 		}
 	}
-	return 1;
+	if (n < 0)
+		pk_diag_set(why, "cannot be asked: %s", diag.text);
+	return n >= 0;
 }
 
 static int
-find_end(const struct policy_query *q, const struct policy_test_end *e,
-    struct policy_workload_def *const **next, struct policy_end *out, struct pk_diag *why)
+run_one(struct run *run, const struct policy_def *d, const struct policy_test *t,
+    struct choices ends[2], struct pk_diag *why)
 {
-	struct pk_diag diag;
+	unsigned int asked = 0;
+	/* Both, always: each takes its imagined workload off the list. */
+	int ok = find_end(run, &d->meta, &t->from, &ends[0], why);
 
-	if (e->text == NULL) {
-		*out = policy_query_end_of(q, *(*next)++);
-		return 1;
+	ok &= find_end(run, &d->meta, &t->to, &ends[1], why);
+	for (uint32_t i = 0; i < ends[0].nb && ok; i++) {
+		for (uint32_t k = 0; k < ends[1].nb && ok; k++) {
+			const struct policy_end *from = &ends[0].at[i][0], *to = &ends[1].at[k][0];
+
+			if (from->workload == to->workload && t->to.text == NULL)
+				to = &ends[1].at[k][1];
+			if (from->workload == to->workload && t->from.text == NULL &&
+			    t->to.text == NULL)
+				continue; /* one workload alone has nobody to talk to */
+			ok = run_pair(run->query, t, d->meta.tenant, from, to, why);
+			asked++;
+		}
 	}
-	if (policy_query_end(q, e->text, out, &diag) == 0)
-		return 1;
-	pk_diag_set(why, "cannot be asked: %s", diag.text);
-	return 0;
+	if (ok && asked == 0) {
+		pk_diag_set(why, "cannot be asked: a single workload is both ends");
+		ok = 0;
+	}
+	return ok;
 }
 
-static void
-run_policy(const struct policy_query *q, const struct policy_def *d,
-    struct policy_workload_def *const **next, struct policy_findings *f, unsigned int *passed,
-    unsigned int *failed)
+static int
+run_policy(struct run *run, const struct policy_def *d, struct policy_findings *f,
+    unsigned int *passed, unsigned int *failed)
 {
+	struct choices *ends = calloc(2, sizeof(*ends));
+	struct pk_diag why;
+
+	if (ends == NULL)
+		return -ENOMEM;
 	for (uint32_t i = 0; i < d->tests.nb; i++) {
 		const struct policy_test *t = &d->tests.at[i];
-		struct policy_end from, to;
-		struct pk_diag why;
-		/* Both, always: each takes its imagined workload off the list. */
-		int ok = find_end(q, &t->from, next, &from, &why);
 
-		ok &= find_end(q, &t->to, next, &to, &why);
-		if (ok)
-			ok = run_one(q, t, d->meta.tenant, &from, &to, &why);
-		if (ok) {
+		if (run_one(run, d, t, ends, &why)) {
 			++*passed;
 			continue;
 		}
@@ -150,6 +274,8 @@ run_policy(const struct policy_query *q, const struct policy_def *d,
 		policy_findings_add(f, POLICY_ERROR, d->meta.file, t->line, t->column,
 		    "test-failed", "test %u of policy \"%s\" %s", i + 1, d->meta.name, why.text);
 	}
+	free(ends);
+	return 0;
 }
 
 /* Call `each` for every policy that has tests. */
@@ -162,11 +288,11 @@ int
 policy_run_tests(const struct policy_model *m, const struct policy_table *t,
     struct policy_findings *f, unsigned int *passed, unsigned int *failed)
 {
-	struct policy_workload_def *const *next;
 	struct policy_table *own = NULL;
 	struct policy_ids *ids = NULL;
 	struct policy_query *q = NULL;
 	struct imagined v = { 0 };
+	struct run run;
 	const struct policy_def *d;
 	const char *file = NULL;
 	struct pk_diag diag;
@@ -179,9 +305,10 @@ policy_run_tests(const struct policy_model *m, const struct policy_table *t,
 		for (uint32_t i = 0; i < d->tests.nb && rc == 0; i++) {
 			const struct policy_test *test = &d->tests.at[i];
 
-			if ((test->from.text == NULL &&
+			if ((is_imagined(m, &d->meta, &test->from) &&
 			        imagine(&v, &d->meta, &test->from) == NULL) ||
-			    (test->to.text == NULL && imagine(&v, &d->meta, &test->to) == NULL))
+			    (is_imagined(m, &d->meta, &test->to) &&
+			        imagine(&v, &d->meta, &test->to) == NULL))
 				rc = -ENOMEM;
 		}
 	}
@@ -205,10 +332,12 @@ policy_run_tests(const struct policy_model *m, const struct policy_table *t,
 		}
 		goto out;
 	}
-	next = v.all.at;
+	run = (struct run){ .model = m, .table = t, .query = q, .imagined = v.all.at };
 	EACH_TESTED(m, d)
-	run_policy(q, d, &next, f, passed, failed);
-	rc = *failed > 0 ? -EINVAL : 0;
+	if (rc == 0)
+		rc = run_policy(&run, d, f, passed, failed);
+	if (rc == 0 && *failed > 0)
+		rc = -EINVAL;
 out:
 	policy_query_destroy(q);
 	policy_table_destroy(own);

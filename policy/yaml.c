@@ -19,6 +19,8 @@ struct parse {
 	struct policy_arena *texts, *nodes;
 	struct policy_findings *findings;
 	const char *file;
+	const char *text;
+	size_t len;
 	struct anchor anchors[POLICY_ANCHORS_MAX];
 	unsigned int nb_anchors;
 	uint32_t aliased; /* nodes that aliases have added to this document */
@@ -34,6 +36,22 @@ struct parse {
 	(policy_findings_add((p)->findings, POLICY_ERROR, (p)->file, MARK_LINE(mark), \
 	     MARK_COLUMN(mark), code, __VA_ARGS__),                                   \
 	    -EINVAL)
+
+/* What is wrong with bytes comes without a mark, for there are no characters to count yet. */
+static yaml_mark_t
+mark_of_offset(const char *text, size_t offset)
+{
+	yaml_mark_t m = { 0 };
+
+	for (size_t i = 0; i < offset; i++) {
+		m.column++;
+		if (text[i] == '\n') {
+			m.line++;
+			m.column = 0;
+		}
+	}
+	return m;
+}
 
 static int
 next_event(struct parse *p, yaml_event_t *e)
@@ -51,8 +69,9 @@ next_event(struct parse *p, yaml_event_t *e)
 	}
 	if (p->parser.error == YAML_MEMORY_ERROR)
 		return -ENOMEM;
-	/* A problem of bytes (the reader's) comes without a mark, but where the parser stands is near. */
-	mark = p->parser.error == YAML_READER_ERROR ? p->parser.mark : p->parser.problem_mark;
+	mark = p->parser.problem_mark;
+	if (p->parser.error == YAML_READER_ERROR)
+		mark = mark_of_offset(p->text, PK_MIN(p->parser.problem_offset, p->len));
 	return refuse(p, mark, "yaml", "this is not YAML: %s%s%s",
 	    p->parser.problem != NULL ? p->parser.problem : "unreadable",
 	    p->parser.context != NULL ? " " : "",
@@ -285,6 +304,8 @@ policy_yaml_parse(struct policy_arena *texts, struct policy_arena *nodes, const 
 	p->nodes = nodes;
 	p->findings = f;
 	p->file = name;
+	p->text = text;
+	p->len = len;
 	yaml_parser_set_encoding(&p->parser, YAML_UTF8_ENCODING);
 	yaml_parser_set_input_string(&p->parser, (const unsigned char *)text, len);
 	while (type != YAML_STREAM_END_EVENT) {

@@ -1,0 +1,121 @@
+#include <signal.h>
+#include <stdio.h>
+
+#include <event2/event.h>
+
+#include "config.h"
+#include "lib/control.h"
+#include "lib/log.h"
+#include "lib/priv.h"
+#include "lib/program.h"
+#include "policy/agent/agentd.h"
+
+static struct agent_conf conf;
+static struct pk_program program = {
+	.name = "picket-agentd",
+	.summary = "brings policy from the server to this DPU's data plane",
+};
+
+static int
+refuse(const struct pk_diag *diag)
+{
+	fprintf(stderr, "picket-agentd: %s\n", diag->text);
+	return 1;
+}
+
+static void
+on_signal(evutil_socket_t fd, short what, void *arg)
+{
+	(void)fd;
+	(void)what;
+	event_base_loopbreak(arg);
+}
+
+static void
+show_status(struct pk_control_request *r, int argc, char **argv, void *arg)
+{
+	(void)argc;
+	(void)argv;
+	agentd_show_status(arg, r);
+	pk_control_done(r);
+}
+
+static void
+show_config(struct pk_control_request *r, int argc, char **argv, void *arg)
+{
+	char value[4096], text[4096 + 64], name[128];
+
+	(void)argc;
+	(void)argv;
+	(void)arg;
+	for (size_t i = 0; i < agent_nb_options; i++) {
+		const struct pk_conf_option *o = &agent_options[i];
+
+		if (pk_conf_text(o, &conf, 0, value, sizeof(value)) == NULL)
+			value[0] = '\0';
+		pk_control_rowf(r, "{\"option\":%s,\"value\":%s}",
+		    pk_json_string(o->name, name, sizeof(name)),
+		    pk_json_string(value, text, sizeof(text)));
+	}
+	pk_control_done(r);
+}
+
+static const struct pk_control_command commands[] = {
+	{ "show status", "", "the server, the data plane and the generation each is at",
+	    show_status },
+	{ "show config", "", "the options and their values", show_config },
+	{ NULL, NULL, NULL, NULL },
+};
+
+int
+main(int argc, char **argv)
+{
+	struct event *term = NULL, *intr = NULL;
+	struct pk_control *control = NULL;
+	struct event_base *base;
+	struct agentd *a = NULL;
+	struct pk_priv priv = { .no_exec = true };
+	struct pk_diag diag;
+	char path[256];
+	int rc = 1;
+
+	program.options = agent_options;
+	program.nb_options = agent_nb_options;
+	if (pk_program_start(&program, &conf, argc, argv) != argc) {
+		fprintf(stderr, "picket-agentd: takes options only; -h lists them\n");
+		return 2;
+	}
+	/* Before the first thread: gRPC's and the helper inherit what is left. */
+	priv.user = conf.user;
+	if (pk_priv_drop(&priv, &diag) != 0)
+		return refuse(&diag);
+	base = event_base_new();
+	if (base == NULL || (term = evsignal_new(base, SIGTERM, on_signal, base)) == NULL ||
+	    (intr = evsignal_new(base, SIGINT, on_signal, base)) == NULL ||
+	    event_add(term, NULL) != 0 || event_add(intr, NULL) != 0) {
+		pk_diag_set(&diag, "the event loop could not be started");
+		rc = refuse(&diag);
+		goto out;
+	}
+	snprintf(path, sizeof(path), "%s/picket-agentd.ctl", conf.run_dir);
+	if (agentd_create(&a, base, &conf, &diag) != 0 ||
+	    pk_control_create(&control, base, path, commands, a, &diag) != 0) {
+		rc = refuse(&diag);
+		goto out;
+	}
+	pk_program_ready();
+	event_base_dispatch(base);
+	pk_notice("stopping");
+	rc = 0;
+out:
+	pk_control_destroy(control);
+	agentd_destroy(a);
+	if (term != NULL)
+		event_free(term);
+	if (intr != NULL)
+		event_free(intr);
+	if (base != NULL)
+		event_base_free(base);
+	pk_conf_fini(agent_options, agent_nb_options, &conf);
+	return rc;
+}

@@ -1,0 +1,46 @@
+#pragma once
+
+#include <stdbool.h>
+
+#include "policy/resource.h"
+
+struct event_base;
+
+/*
+ * The agent's end of the data plane's socket (lib/msg.h).
+ *
+ * It is told which state is wanted, and brings the plane there whenever one is connected: by the
+ * changes when it knows what the plane enforces, else by the whole.  One transaction at a time; what
+ * is wanted meanwhile is sent next, straight from what is then in force.
+ * Context: control thread, all of it.
+ */
+struct agent_plane;
+
+struct agent_plane_ops {
+	void (*connected)(void *arg, bool up);
+	/* `state` is what `generation` holds; borrowed.  NULL when rejected. */
+	void (*stage)(void *arg, uint64_t generation, enum pk_stage stage,
+	    const struct policy_state *state, const char *text);
+};
+
+int agent_plane_create(struct agent_plane **out, struct event_base *base, const char *path,
+    const char *dpu, const struct agent_plane_ops *ops, void *arg);
+void agent_plane_destroy(struct agent_plane *p);
+
+/* From disk: a plane that says it enforces `generation` under `epoch` holds `state` (cloned). */
+int agent_plane_known(
+    struct agent_plane *p, uint64_t generation, uint64_t epoch, const struct policy_state *state);
+
+/* Bring the plane to `state` (cloned).  Returns 0 or -ENOMEM. */
+int agent_plane_want(struct agent_plane *p, uint64_t generation, const struct policy_state *state);
+
+struct agent_plane_status {
+	bool connected;
+	const char *state;
+	uint64_t epoch;
+	uint64_t in_force; /* generation */
+	uint64_t wanted;
+	uint64_t nb_messages; /* sent, ever */
+	uint64_t full, delta; /* transactions */
+};
+void agent_plane_status(const struct agent_plane *p, struct agent_plane_status *out);

@@ -1,0 +1,98 @@
+#pragma once
+
+#include <stdbool.h>
+
+#include "lib/diag.h"
+
+/*
+ * What the policy server may not forget: every generation of policy with who wrote it, when and why,
+ * the workloads, the numbers of identities, and the DPUs ever seen.
+ *
+ * A generation is written whole or not at all, and the pointer to the current one moves with it: the
+ * process may be killed at any instruction, and the store opens with either the old or the new.
+ * Texts are kept once, by their hash, so that a thousand generations that differ in one file cost
+ * one file each.  Compiled output is never stored; it follows from what is.
+ *
+ * The interface is what a second driver (etcd) has to give; store.c is the SQLite one.
+ * Context: one thread at a time (the helper, once the server runs).  It waits for the disk.
+ */
+struct server_store;
+
+enum server_kind { /* how a generation came to be */
+	SERVER_KIND_NONE = 0,
+	SERVER_KIND_APPLY,
+	SERVER_KIND_ROLLBACK,
+	SERVER_KIND_INVENTORY,
+	SERVER_KIND_COUNT,
+};
+
+const char *server_kind_name(unsigned int kind);
+
+struct server_text {
+	char *name;
+	char *text;
+	size_t len;
+};
+
+/* Texts sorted by name, no two of one name. */
+struct server_texts {
+	struct server_text *item;
+	size_t nb, room;
+};
+
+/* Add, or replace what has the name.  Copies.  Returns 0 or -ENOMEM. */
+int server_texts_put(struct server_texts *t, const char *name, const void *text, size_t len);
+/* Returns 0 or -ENOENT. */
+int server_texts_remove(struct server_texts *t, const char *name);
+const struct server_text *server_texts_find(const struct server_texts *t, const char *name);
+int server_texts_copy(struct server_texts *out, const struct server_texts *from);
+bool server_texts_equal(const struct server_texts *a, const struct server_texts *b);
+void server_texts_fini(struct server_texts *t);
+
+struct server_generation {
+	uint64_t generation;
+	enum server_kind kind;
+	uint64_t of; /* the generation whose sources these are: itself, or an older one */
+	uint64_t at_unix_ns;
+	uint64_t nb_sources;
+	char author[64];
+	char message[256]; /* cut if longer */
+};
+
+struct server_identity {
+	const char *key;
+	uint32_t id;
+};
+
+/* One file at `path`, made with mode 0600 if it is not there.  Returns 0 or negative errno with *diag. */
+int server_store_open(struct server_store **out, const char *path, struct pk_diag *diag);
+void server_store_close(struct server_store *s);
+
+/* The current generation, 0 if there is none yet; its policy sources and the inventory. */
+int server_store_load(struct server_store *s, uint64_t *generation, struct server_texts *sources,
+    struct server_texts *inventory, struct pk_diag *diag);
+/* Sources of any generation.  -ENOENT if there is none of that number. */
+int server_store_sources(struct server_store *s, uint64_t generation, struct server_texts *sources,
+    struct pk_diag *diag);
+/* Newest first, at most `limit`, from `from` downwards (0: from the newest). */
+int server_store_history(struct server_store *s, uint64_t from, uint32_t limit,
+    int (*each)(void *arg, const struct server_generation *g), void *arg, struct pk_diag *diag);
+
+/*
+ * Write the next generation and make it current: *g is given kind, of (for a rollback), author,
+ * message, time; its number is set.  `sources` of an APPLY are all of them; `inventory` of an
+ * INVENTORY likewise; otherwise NULL: unchanged.  ids[] are identities numbered since.
+ * All of it is on the disk when this returns 0; on failure nothing has changed.
+ */
+int server_store_commit(struct server_store *s, struct server_generation *g,
+    const struct server_texts *sources, const struct server_texts *inventory,
+    const struct server_identity *ids, size_t nb_ids, struct pk_diag *diag);
+
+int server_store_identities(struct server_store *s,
+    int (*each)(void *arg, const char *key, uint32_t id), void *arg, struct pk_diag *diag);
+
+/* DPUs that have ever connected, so that status can name the ones that are missing. */
+int server_store_dpu_seen(
+    struct server_store *s, const char *name, uint64_t at_unix_ns, struct pk_diag *diag);
+int server_store_dpus(struct server_store *s,
+    int (*each)(void *arg, const char *name, uint64_t at_unix_ns), void *arg, struct pk_diag *diag);
