@@ -1,5 +1,5 @@
 /*
- * Timed packets through the whole packet path under a virtual clock: tests/replay/ *.seq, whose
+ * Timed packets through the whole packet path under a virtual clock: the .seq files of tests/replay, whose
  * language tests/replay/README.md explains.  Each sequence is a test of its own, on a path of its
  * own.
  *
@@ -69,6 +69,7 @@ struct replay {
 	uint32_t said;
 	uint64_t nb_made;
 	bool with_workload_mac, with_policy;
+	bool scattered; /* packets lie in several buffers */
 
 	char complaints[COMPLAINTS];
 	unsigned int nb_complaints;
@@ -83,13 +84,24 @@ struct expect_made {
 
 struct expect {
 	bool pass, changed, opened, closed;
-	const char *reason; /* of a drop */
-	const char *state;  /* NULL: any */
+	char reason[32]; /* of a drop */
+	char state[32];  /* "": any */
 	unsigned int nb_made;
 	struct expect_made made[MADE_MAX];
 };
 
+/* What goes into one burst. */
+struct batch {
+	unsigned int nb;
+	struct {
+		unsigned int line;
+		struct packet packet;
+		struct expect expect;
+	} item[FW_BURST];
+};
+
 static struct rte_mempool *pool;
+static struct batch batch;
 
 /* ---- complaints ---- */
 
@@ -392,7 +404,7 @@ parse_expect(struct replay *r, char **words, unsigned int n, struct expect *e)
 
 		if (strcmp(words[0], "drop") != 0 || n < 2)
 			return -EINVAL;
-		e->reason = words[1];
+		snprintf(e->reason, sizeof(e->reason), "%s", words[1]);
 		for (unsigned int d = 1; d < FW_DROP_COUNT; d++)
 			known |= strcmp(fw_drop_name(d), e->reason) == 0;
 		if (!known)
@@ -404,10 +416,10 @@ parse_expect(struct replay *r, char **words, unsigned int n, struct expect *e)
 			e->changed = true;
 		else if (strcmp(words[i], "opened") == 0)
 			e->opened = true;
-		else if (strcmp(words[i], "closed") == 0 && e->state != NULL)
+		else if (strcmp(words[i], "closed") == 0 && e->state[0] != '\0')
 			e->closed = true;
-		else if (e->state == NULL)
-			e->state = words[i];
+		else if (e->state[0] == '\0')
+			snprintf(e->state, sizeof(e->state), "%s", words[i]);
 		else
 			return -EINVAL;
 	}
@@ -425,21 +437,30 @@ parse_expect(struct replay *r, char **words, unsigned int n, struct expect *e)
 
 /* ---- packets ---- */
 
+/* In one piece, or as ports hand over packets that they have scattered: in several. */
 static struct rte_mbuf *
-mbuf_from(const struct packet *p)
+mbuf_from(const struct packet *p, bool scattered)
 {
-	struct rte_mbuf *m = rte_pktmbuf_alloc(pool);
-	char *to;
+	static const size_t pieces[] = { 15, 30, 9, 1, PACKET_MAX };
+	struct rte_mbuf *head = NULL;
+	size_t off = 0;
 
-	if (m == NULL)
-		return NULL;
-	to = rte_pktmbuf_append(m, (uint16_t)p->len);
-	if (to == NULL) {
-		rte_pktmbuf_free(m);
-		return NULL;
+	for (unsigned int i = 0; i == 0 || off < p->len; i++) {
+		size_t len = PK_MIN(scattered ? pieces[i] : p->len, p->len - off);
+		struct rte_mbuf *m = rte_pktmbuf_alloc(pool);
+		char *to = m != NULL ? rte_pktmbuf_append(m, (uint16_t)len) : NULL;
+
+		if (to == NULL || (head != NULL && rte_pktmbuf_chain(head, m) != 0)) {
+			rte_pktmbuf_free(m);
+			rte_pktmbuf_free(head);
+			return NULL;
+		}
+		memcpy(to, p->bytes + off, len);
+		off += len;
+		if (head == NULL)
+			head = m;
 	}
-	memcpy(to, p->bytes, p->len);
-	return m;
+	return head;
 }
 
 static uint64_t
@@ -508,54 +529,78 @@ check_made(
 	}
 }
 
-/* Passed packets, unaltered; the rest are made, in the order and on the sides expected. */
+/*
+ * Packets that passed are on the other side, unaltered and in order; the rest has been made, and on
+ * each side in the order in which it is expected.
+ */
 static void
-check_out(struct replay *r, const struct packet *p, const struct expect *e,
-    const struct fw_trace_record *judged, struct fw_burst *out)
+check_out(struct replay *r, struct rte_mbuf *const *in, const struct fw_trace_record *judged,
+    const struct fw_burst *out)
 {
-	unsigned int other = p->side == PACKET_IN ? FW_OUTSIDE : FW_INSIDE;
-	bool passed = judged->drop == FW_DROP_NONE;
-	unsigned int nb_made = 0, found = 0;
-	bool used[MADE_MAX] = { false };
+	bool used[FW_BURST][MADE_MAX] = { { false } };
+	bool came[FW_BURST] = { false };
+	uint8_t flat[PACKET_MAX];
 	char text[256];
 
 	for (unsigned int side = 0; side < FW_SIDE_COUNT; side++) {
-		for (unsigned int i = 0; i < out->nb[side]; i++) {
-			struct rte_mbuf *m = out->pkt[side][i];
-			uint8_t flat[PACKET_MAX];
-			const uint8_t *bytes = rte_pktmbuf_read(m, 0, m->pkt_len, flat);
-			unsigned int k;
+		unsigned int last = 0;
 
-			if (passed && side == other && found == 0) {
-				found = 1;
-				if (!judged->changed &&
+		for (unsigned int n = 0; n < out->nb[side]; n++) {
+			struct rte_mbuf *m = out->pkt[side][n];
+			const uint8_t *bytes = rte_pktmbuf_read(m, 0, m->pkt_len, flat);
+			unsigned int i, k = 0;
+			const struct packet *p;
+
+			/* A buffer that was freed may come again; that of a packet that passed not. */
+			for (i = 0; i < batch.nb; i++)
+				if (judged[i].drop == FW_DROP_NONE && in[i] == m)
+					break;
+			if (i < batch.nb) {
+				p = &batch.item[i].packet;
+				r->line = batch.item[i].line;
+				if ((unsigned int)p->side == side || came[i] || i < last)
+					complain(r, "came out on the wrong side or out of order");
+				if (!judged[i].changed &&
 				    (m->pkt_len != p->len || bytes == NULL ||
 				        memcmp(bytes, p->bytes, p->len) != 0))
 					complain(r, "passed, but altered without saying so");
+				came[i] = true;
+				last = i;
 				continue;
 			}
-			nb_made++;
-			for (k = 0; k < e->nb_made; k++) /* first of this side, in order */
-				if (!used[k] && (unsigned int)e->made[k].side == side)
+			r->nb_made++;
+			for (i = 0; i < batch.nb; i++) {
+				const struct expect *e = &batch.item[i].expect;
+
+				for (k = 0; k < e->nb_made; k++)
+					if (!used[i][k] && (unsigned int)e->made[k].side == side)
+						break;
+				if (k < e->nb_made)
 					break;
-			if (k == e->nb_made) {
+			}
+			if (i == batch.nb) {
 				complain(r, "made a packet nobody expected, %s: %s",
 				    side == FW_INSIDE ? "in" : "out",
 				    packet_text(bytes, m->pkt_len, text, sizeof(text)));
 				continue;
 			}
-			used[k] = true;
-			check_made(r, p, m, &e->made[k]);
+			used[i][k] = true;
+			r->line = batch.item[i].line;
+			check_made(r, &batch.item[i].packet, m, &batch.item[i].expect.made[k]);
 		}
 	}
-	if (passed && !found)
-		complain(r, "passed by the record, but did not come out");
-	for (unsigned int k = 0; k < e->nb_made; k++)
-		if (!used[k])
-			complain(r, "expected a made %s %s, none came",
-			    e->made[k].rst ? "RST" : "ICMP",
-			    e->made[k].side == PACKET_IN ? "in" : "out");
-	r->nb_made += nb_made;
+	for (unsigned int i = 0; i < batch.nb; i++) {
+		const struct expect *e = &batch.item[i].expect;
+
+		r->line = batch.item[i].line;
+		if (judged[i].drop == FW_DROP_NONE && !came[i])
+			complain(r, "passed by the record, but did not come out");
+		for (unsigned int k = 0; k < e->nb_made; k++)
+			if (!used[i][k])
+				complain(r, "expected a made %s %s, none came",
+				    e->made[k].rst ? "RST" : "ICMP",
+				    e->made[k].side == PACKET_IN ? "in" : "out");
+	}
 }
 
 static const char *
@@ -572,70 +617,97 @@ check_record(struct replay *r, const struct packet *p, const struct expect *e,
 	const char *state = state_of(t);
 
 	if (passed == e->pass && (e->pass || strcmp(e->reason, fw_drop_name(t->drop)) == 0) &&
-	    (e->state == NULL || strcmp(e->state, state) == 0) && e->changed == (t->changed != 0)) {
+	    (e->state[0] == '\0' || strcmp(e->state, state) == 0) &&
+	    e->changed == (t->changed != 0)) {
 		if (t->from != (uint8_t)p->side || t->wire != p->wire || t->len != p->len)
 			complain(r, "the record has wrong side, wire or length");
 		return;
 	}
 	complain(r, "expected %s%s%s %s%s, came %s%s%s %s%s", e->pass ? "pass" : "drop ",
-	    e->pass ? "" : e->reason, "", e->state != NULL ? e->state : "(any)",
+	    e->pass ? "" : e->reason, "", e->state[0] != '\0' ? e->state : "(any)",
 	    e->changed ? " changed" : "", passed ? "pass" : "drop ",
 	    passed ? "" : fw_drop_name(t->drop), "", state, t->changed ? " changed" : "");
 }
 
+/* Hand over what has been collected, and see what becomes of it. */
 static void
-feed(struct replay *r, const struct packet *p, const struct expect *e)
+feed(struct replay *r)
 {
 	const struct fw_path_stats *s = fw_path_stats(r->path);
-	struct rte_mbuf *m = mbuf_from(p);
-	struct fw_trace_record t[RECORDS];
+	uint64_t rx = sum_sides(s->rx), sent = sum_sides(s->sent), dropped = sum_drops(s);
+	uint64_t drops[FW_DROP_COUNT], made = pk_counter_read(&s->made);
+	static struct fw_trace_record t[RECORDS], judged[FW_BURST];
+	const struct packet *first = &batch.item[0].packet;
+	unsigned int n, nb_judged = 0, nb_made = 0, nb_passed = 0;
+	struct rte_mbuf *in[FW_BURST], *handed[FW_BURST];
 	static struct fw_burst out;
-	unsigned int n, judged = 0, nb_judged = 0, nb_made = 0;
-	uint64_t rx = sum_sides(s->rx), sent = sum_sides(s->sent), drops = sum_drops(s);
-	uint64_t made = pk_counter_read(&s->made), reason;
 	bool opened = false, closed = false;
 
-	if (m == NULL) {
-		complain(r, "no buffer: the path has kept them");
-		return;
+	for (unsigned int i = 0; i < batch.nb; i++) {
+		handed[i] = in[i] = mbuf_from(&batch.item[i].packet, r->scattered);
+		if (in[i] == NULL) {
+			complain(r, "no buffer: the path has kept them");
+			while (i-- > 0)
+				rte_pktmbuf_free(in[i]);
+			return;
+		}
 	}
+	for (unsigned int d = 0; d < FW_DROP_COUNT; d++)
+		drops[d] = pk_counter_read(&s->drop[d]);
 	(void)fw_trace_take(r->trace, t, RECORDS); /* of ticks in between */
 	out.nb[FW_INSIDE] = out.nb[FW_OUTSIDE] = 0;
-	fw_path_burst(r->path, r->rules, p->wire, p->side == PACKET_IN ? FW_INSIDE : FW_OUTSIDE, &m,
-	    1, r->now_ns, &out);
+	fw_path_burst(r->path, r->rules, first->wire,
+	    first->side == PACKET_IN ? FW_INSIDE : FW_OUTSIDE, handed, batch.nb, r->now_ns, &out);
 	n = fw_trace_take(r->trace, t, RECORDS);
 	for (unsigned int i = 0; i < n; i++) {
-		if (t[i].kind == FW_TRACE_PACKET) {
-			judged = i;
-			nb_judged++;
-		}
+		if (t[i].kind == FW_TRACE_PACKET && nb_judged++ < batch.nb)
+			judged[nb_judged - 1] = t[i];
 		nb_made += t[i].kind == FW_TRACE_MADE;
 		opened |= t[i].kind == FW_TRACE_OPENED;
 		closed |= t[i].kind == FW_TRACE_CLOSED;
 	}
-	if (nb_judged != 1) {
-		complain(r, "%u records for one packet", nb_judged);
-	} else {
-		check_record(r, p, e, &t[judged]);
-		made += nb_made;
-		check_out(r, p, e, &t[judged], &out);
-		reason = t[judged].drop;
-		if (sum_sides(s->rx) != rx + 1 ||
-		    sum_sides(s->sent) + sum_drops(s) != sent + drops + 1 ||
-		    (reason != 0) != (sum_drops(s) != drops) ||
-		    (reason < FW_DROP_COUNT && reason != 0 &&
-		        pk_counter_read(&s->drop[reason]) == 0))
-			complain(r, "the packet is not counted once, under its reason");
-		if (pk_counter_read(&s->made) != made)
-			complain(r,
-			    "%u records of made packets, but the counter says %" PRIu64 " more",
-			    nb_made, pk_counter_read(&s->made) + nb_made - made);
+	if (nb_judged != batch.nb) {
+		complain(r, "%u records for %u packets", nb_judged, batch.nb);
+		goto done;
 	}
-	if ((e->opened && !opened) || (e->closed && !closed))
-		complain(r, "no record that the session %s", e->opened ? "opened" : "closed");
+	for (unsigned int i = 0; i < batch.nb; i++) {
+		const struct expect *e = &batch.item[i].expect;
+
+		r->line = batch.item[i].line;
+		check_record(r, &batch.item[i].packet, e, &judged[i]);
+		if ((e->opened && !opened) || (e->closed && !closed))
+			complain(
+			    r, "no record that the session %s", e->opened ? "opened" : "closed");
+		if (judged[i].drop < FW_DROP_COUNT)
+			drops[judged[i].drop]++;
+		nb_passed += judged[i].drop == FW_DROP_NONE;
+	}
+	for (unsigned int d = 1; d < FW_DROP_COUNT; d++)
+		if (drops[d] != pk_counter_read(&s->drop[d]))
+			complain(r, "the counter of %s does not agree with the records",
+			    fw_drop_name(d));
+	if (sum_sides(s->rx) != rx + batch.nb || sum_sides(s->sent) != sent + nb_passed ||
+	    sum_drops(s) != dropped + batch.nb - nb_passed)
+		complain(r, "not every packet is counted once");
+	if (pk_counter_read(&s->made) != made + nb_made)
+		complain(r, "%u records of made packets, and %" PRIu64 " counted", nb_made,
+		    pk_counter_read(&s->made) - made);
+	check_out(r, in, judged, &out);
+done:
 	for (unsigned int side = 0; side < FW_SIDE_COUNT; side++)
 		for (unsigned int i = 0; i < out.nb[side]; i++)
 			rte_pktmbuf_free(out.pkt[side][i]);
+}
+
+static void
+flush(struct replay *r)
+{
+	unsigned int line = r->line;
+
+	if (batch.nb > 0)
+		feed(r);
+	batch.nb = 0;
+	r->line = line;
 }
 
 /* ---- the lines of a sequence ---- */
@@ -685,6 +757,19 @@ parse_time(const char *word, uint64_t now, uint64_t *ns)
 	return *ns >= now ? 0 : -EINVAL;
 }
 
+static const char *const timeout_names[FW_TIMEOUT_COUNT] = {
+	[FW_TIMEOUT_TCP_SYN_SENT] = "tcp-syn-sent",
+	[FW_TIMEOUT_TCP_SYN_RECV] = "tcp-syn-recv",
+	[FW_TIMEOUT_TCP_ESTABLISHED] = "tcp-established",
+	[FW_TIMEOUT_TCP_FIN_WAIT] = "tcp-fin-wait",
+	[FW_TIMEOUT_TCP_TIME_WAIT] = "tcp-time-wait",
+	[FW_TIMEOUT_TCP_CLOSED] = "tcp-closed",
+	[FW_TIMEOUT_UDP_NEW] = "udp-new",
+	[FW_TIMEOUT_UDP] = "udp",
+	[FW_TIMEOUT_ICMP] = "icmp",
+	[FW_TIMEOUT_OTHER] = "other",
+};
+
 static bool
 set_option(struct replay *r, char **words, unsigned int n)
 {
@@ -705,7 +790,7 @@ set_option(struct replay *r, char **words, unsigned int n)
 	}
 	if (n == 3 && strcmp(words[0], "timeout") == 0) {
 		for (unsigned int t = 0; t < FW_TIMEOUT_COUNT; t++) {
-			if (strcmp(fw_timeout_name((enum fw_timeout)t), words[1]) == 0) {
+			if (strcmp(timeout_names[t], words[1]) == 0) {
 				r->conf.timeout_ns[t] = (uint64_t)atoi(words[2]) * PK_NS_PER_S;
 				return true;
 			}
@@ -789,12 +874,14 @@ run_line(struct replay *r, char *text)
 {
 	char *words[WORDS_MAX], err[256];
 	unsigned int n = split(text, words), arrow = 0;
-	static struct packet packet;
-	struct expect expect;
-	uint64_t at;
+	bool more = n > 0 && strcmp(words[0], "&") == 0; /* in the burst of the line before */
+	struct packet *packet;
+	uint64_t at = r->now_ns;
 
 	if (n == 0 || strcmp(words[0], "family") == 0)
 		return true;
+	if (!more)
+		flush(r);
 	if (strcmp(words[0], "policy") == 0) {
 		set_policy(r, words + 1, n - 1);
 		return true;
@@ -805,7 +892,7 @@ run_line(struct replay *r, char *text)
 			complain(r, "options come before the first packet");
 		return true;
 	}
-	if (parse_time(words[0], r->now_ns, &at) < 0) {
+	if (!more && parse_time(words[0], r->now_ns, &at) < 0) {
 		complain(r, "neither an option nor a time that goes on: \"%s\"", words[0]);
 		return false;
 	}
@@ -823,15 +910,22 @@ run_line(struct replay *r, char *text)
 		return run_open(r, words + 2, n - 2);
 	while (arrow < n && strcmp(words[arrow], "->") != 0)
 		arrow++;
-	if (arrow == n || parse_expect(r, words + arrow + 1, n - arrow - 1, &expect) < 0) {
+	if (arrow == n || batch.nb == FW_BURST ||
+	    parse_expect(r, words + arrow + 1, n - arrow - 1, &batch.item[batch.nb].expect) < 0) {
 		complain(r, "cannot read what is expected");
 		return false;
 	}
-	if (packet_build(&packet, &r->stage, words + 1, arrow - 1, err, sizeof(err)) < 0) {
+	packet = &batch.item[batch.nb].packet;
+	if (packet_build(packet, &r->stage, words + 1, arrow - 1, err, sizeof(err)) < 0) {
 		complain(r, "%s", err);
 		return false;
 	}
-	feed(r, &packet, &expect);
+	if (packet->side != batch.item[0].packet.side ||
+	    packet->wire != batch.item[0].packet.wire) {
+		complain(r, "a burst comes from one side of one wire");
+		return false;
+	}
+	batch.item[batch.nb++].line = r->line;
 	return true;
 }
 
@@ -854,11 +948,16 @@ check_end(struct replay *r)
 		complain(r, "trace records were lost");
 }
 
+/* The sequence once, on a path of its own. */
 static void
-test_sequence(void **state)
+run_sequence(struct replay *r)
 {
-	struct replay *r = *state;
-
+	r->stage.client_outside = false;
+	r->stage.client_port = 40000;
+	r->stage.server_port = 443;
+	r->with_policy = r->with_workload_mac = false;
+	r->generation = 0;
+	r->nb_made = 0;
 	fw_path_conf_init(&r->conf);
 	r->conf.nb_sessions = 1024;
 	r->conf.seed[0] = 0x0123456789abcdef;
@@ -883,14 +982,33 @@ test_sequence(void **state)
 		if (!go_on)
 			break;
 	}
-	if (r->path != NULL)
+	if (r->path != NULL) {
+		flush(r);
 		check_end(r);
+	}
+	batch.nb = 0;
 	fw_path_destroy(r->path);
 	fw_rules_destroy(r->rules);
 	fw_rules_state_destroy(r->state);
 	fw_trace_destroy(r->trace);
+	r->path = NULL;
+	r->rules = NULL;
 	if (rte_mempool_avail_count(pool) != NB_BUFFERS)
 		complain(r, "%u buffers did not come back", rte_mempool_in_use_count(pool));
+}
+
+static void
+test_sequence(void **state)
+{
+	struct replay *r = *state;
+
+	run_sequence(r);
+	if (r->nb_complaints == 0) {
+		r->scattered = true;
+		run_sequence(r);
+		if (r->nb_complaints > 0)
+			complain(r, "and all that in scattered buffers only");
+	}
 	/* As fail_msg(), which would print past the TAP lines. */
 	_assert_true(r->nb_complaints == 0, r->complaints, r->seq->file, (int)r->seq->line);
 }
@@ -992,8 +1110,6 @@ make_tests(struct CMUnitTest **out, struct replay **replays, const char *only)
 				continue;
 			r->seq = &sequences[i];
 			r->stage.family = family;
-			r->stage.client_port = 40000;
-			r->stage.server_port = 443;
 			snprintf(r->name, sizeof(r->name), "%s IPv%u", sequences[i].name, family);
 			tests[n].name = r->name;
 			tests[n].test_func = test_sequence;
