@@ -283,6 +283,31 @@ note_rule(struct burst *b, uint32_t i, uint16_t selector, const struct fw_decisi
 		b->p->sessions.hot[i].flags |= FW_SESSION_LOG_END;
 }
 
+/* A record of a packet made to answer `pk`: as if the one it seems to come from had sent it. */
+static void
+trace_made(struct burst *b, const struct fw_pkt *pk, enum fw_side to)
+{
+	struct fw_trace_record *r = fw_trace_reserve(b->p->conf.trace);
+	bool back = to == b->from;
+
+	if (r == NULL)
+		return;
+	r->time_ns = b->now_ns;
+	r->generation = b->generation;
+	r->packet = b->packet;
+	fw_pkt_addrs(pk, back ? &r->dst : &r->src, back ? &r->src : &r->dst);
+	fw_pkt_ports(pk, back ? &r->dport : &r->sport, back ? &r->sport : &r->dport);
+	r->wire = b->wire;
+	r->kind = FW_TRACE_MADE;
+	r->from = to == FW_INSIDE ? FW_OUTSIDE : FW_INSIDE;
+	r->proto = pk->l4_proto;
+	if (r->proto == IPPROTO_TCP)
+		r->tcp_flags = FW_TCP_RST;
+	else
+		r->proto = pk->key.family == 4 ? IPPROTO_ICMP : IPPROTO_ICMPV6;
+	fw_trace_commit(b->p->conf.trace);
+}
+
 static void
 send_made(struct burst *b, const struct fw_pkt *pk, struct rte_mbuf *m, enum fw_side to)
 {
@@ -293,13 +318,8 @@ send_made(struct burst *b, const struct fw_pkt *pk, struct rte_mbuf *m, enum fw_
 	PK_ASSERT(out->nb[to] < RTE_DIM(out->pkt[to]));
 	out->pkt[to][out->nb[to]++] = m;
 	pk_counter_add(&b->p->stats.made, 1);
-	if (b->level >= FW_TRACE_DROPS) {
-		enum fw_side from = b->from;
-
-		b->from = to;
-		trace_packet(b, pk, FW_TRACE_MADE, 0, 0, NULL);
-		b->from = from;
-	}
+	if (b->level >= FW_TRACE_DROPS)
+		trace_made(b, pk, to);
 }
 
 static bool

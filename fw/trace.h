@@ -40,7 +40,7 @@ struct fw_trace_record {
 	uint16_t wire;
 	uint16_t drop; /* enum fw_drop; 0: it passed */
 	uint8_t kind;  /* enum fw_trace_kind */
-	uint8_t from;  /* enum fw_side; MADE: the side it leaves on */
+	uint8_t from;  /* enum fw_side; MADE: the side it seems to come from */
 	uint8_t proto;
 	uint8_t tcp_flags;
 	uint8_t state_before, state; /* of the session: fw_session_state_name() */

@@ -124,7 +124,7 @@ struct agentd {
 	bool heard;  /* the server has answered on this stream */
 	bool synced; /* it has said InSync since */
 	uint64_t since_unix_ns;
-	char why[256]; /* the connection was lost, or could not be made */
+	char why[PK_DIAG_MAX + 64]; /* the connection was lost, or could not be made */
 	/* what was received whole */
 	struct policy_state *wanted;
 	uint64_t wanted_generation;
@@ -911,7 +911,7 @@ agentd_destroy(struct agentd *a)
 void
 agentd_show_status(struct agentd *a, struct pk_control_request *r)
 {
-	char why[600], server[300], dpu[160];
+	char why[1200], server[300], dpu[160];
 	struct agent_plane_status p;
 
 	agent_plane_status(a->plane, &p);

@@ -1,4 +1,5 @@
 #include <errno.h>
+#include <pwd.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -92,6 +93,36 @@ make_dirs(const char *path, struct pk_diag *diag)
 	}
 }
 
+/*
+ * Whom the files of init and renew are for: the user the server will run as.  Without one it is
+ * whoever owns the state directory, which systemd makes for the unit's user.
+ */
+static const char *
+files_user(void)
+{
+	const struct passwd *pw;
+	struct stat st;
+
+	if (conf.user != NULL && conf.user[0] != '\0')
+		return conf.user;
+	if (geteuid() != 0 || stat(conf.state, &st) != 0 || st.st_uid == 0)
+		return NULL;
+	pw = getpwuid(st.st_uid);
+	return pw != NULL ? pw->pw_name : NULL;
+}
+
+/* The store is made in it later, by that user. */
+static int
+give_state_dir(const char *user, struct pk_diag *diag)
+{
+	const struct passwd *pw = user != NULL && geteuid() == 0 ? getpwnam(user) : NULL;
+
+	if (pw == NULL || chown(conf.state, pw->pw_uid, pw->pw_gid) == 0)
+		return 0;
+	pk_diag_set(diag, "%s: %s", conf.state, strerror(errno));
+	return -errno;
+}
+
 static int
 command_init(int argc, char **argv, bool renew)
 {
@@ -112,7 +143,7 @@ command_init(int argc, char **argv, bool renew)
 	}
 	n = server_names(given, names, host, sizeof(host));
 	if (renew) {
-		if (server_ca_renew(conf.ca_dir, names, n, conf.user, &diag) != 0)
+		if (server_ca_renew(conf.ca_dir, names, n, files_user(), &diag) != 0)
 			return refuse(&diag);
 		printf(
 		    "new certificate in %s/server.crt; a running server takes it up within seconds\n",
@@ -123,7 +154,9 @@ command_init(int argc, char **argv, bool renew)
 	if (err == 0)
 		err = make_dirs(conf.ca_dir, &diag);
 	if (err == 0)
-		err = server_ca_init(conf.ca_dir, domain, names, n, conf.user, &diag);
+		err = server_ca_init(conf.ca_dir, domain, names, n, files_user(), &diag);
+	if (err == 0)
+		err = give_state_dir(files_user(), &diag);
 	if (err != 0)
 		return refuse(&diag);
 	printf("authority of %s in %s; the server is reached as", domain, conf.ca_dir);

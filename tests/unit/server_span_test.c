@@ -29,7 +29,7 @@ catalogue_of(const char *text, struct policy_ids *ids, const struct server_catal
 	struct server_catalogue *c = NULL;
 	struct policy_findings *f;
 	struct policy_model *m;
-	struct policy_table *t;
+	struct policy_table *t = NULL;
 	struct pk_diag diag = { "" };
 
 	assert_int_equal(policy_findings_create(&f), 0);
