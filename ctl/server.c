@@ -249,15 +249,15 @@ print_applied(struct ctl_context *ctx, const Picket__V1__ApplyReply *m, bool dry
 		    "tests_passed", (int)m->tests_passed, "tests_failed", (int)m->tests_failed,
 		    "complete", m->complete));
 	else if (dry)
-		printf(
-		    "would be accepted (%u tests passed, %u failed); generation %llu stays in force\n",
-		    m->tests_passed, m->tests_failed, (unsigned long long)m->generation);
+		printf("would be accepted; generation %llu stays in force\n",
+		    (unsigned long long)m->generation);
 	else if (m->unchanged)
 		printf("nothing to change; generation %llu is in force\n",
 		    (unsigned long long)m->generation);
 	else
-		printf("generation %llu is in force (%u tests passed, %u failed)\n",
-		    (unsigned long long)m->generation, m->tests_passed, m->tests_failed);
+		printf("generation %llu is in force\n", (unsigned long long)m->generation);
+	if (!ctx->json && m->tests_passed + m->tests_failed != 0)
+		printf("inline tests: %u passed, %u failed\n", m->tests_passed, m->tests_failed);
 	rows = ctl_rows_begin(ctx, columns, PK_COUNT(columns));
 	for (size_t i = 0; i < m->n_dpus; i++) {
 		const Picket__V1__DpuResult *d = m->dpus[i];
