@@ -51,7 +51,8 @@ struct compile_requirement {
 /* A selector in a tenant; equal ones are one. */
 struct compile_selector {
 	const char *text; /* "acme{app=db}" */
-	uint32_t tenant;  /* index, or NONE for all */
+	uint32_t tenant;  /* index, NONE if there is no such tenant */
+	int everywhere;   /* in all tenants */
 	const struct policy_selector *source;
 	struct compile_requirement *requirements;
 	numbers members; /* identity indexes, ascending */

@@ -69,7 +69,8 @@ compile_selector(struct compile *c, const char *tenant, const struct policy_sele
 		return NONE;
 	}
 	*new = (struct compile_selector){ .text = text, .source = s, .set = NONE };
-	new->tenant = strcmp(tenant, POLICY_ALL_TENANTS) == 0 ? NONE : tenant_find(c, tenant);
+	new->everywhere = strcmp(tenant, POLICY_ALL_TENANTS) == 0;
+	new->tenant = tenant_find(c, tenant);
 	new->requirements = policy_arena_array(&c->arena, s->nb, sizeof(new->requirements[0]));
 	if (new->requirements == NULL) {
 		c->nomem = 1;
@@ -425,11 +426,11 @@ compile_members(struct compile *c)
 	for (size_t i = 0; i < c->selectors.nb && !c->nomem; i++) {
 		struct compile_selector *s = &c->selectors.at[i];
 
-		if (s->tenant != NONE)
-			match_tenant(c, &p, s, s->tenant);
-		else
+		if (s->everywhere)
 			for (uint32_t t = 0; t < c->tenants.nb; t++)
 				match_tenant(c, &p, s, t);
+		else if (s->tenant != NONE)
+			match_tenant(c, &p, s, s->tenant);
 		if (s->members.nb > 1)
 			qsort(s->members.at, s->members.nb, sizeof(s->members.at[0]), by_number);
 	}

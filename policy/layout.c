@@ -416,6 +416,21 @@ by_id(const void *va, const void *vb)
 	return (a > b) - (a < b);
 }
 
+/* Texts are in the table once each, so equal ones are one pointer. */
+static int
+same_rule(const struct policy_rule *a, const struct policy_rule *b)
+{
+	return a->id == b->id && a->verdict == b->verdict && a->log == b->log &&
+	    a->flags == b->flags && a->tier == b->tier && a->any_peer == b->any_peer &&
+	    a->any_service == b->any_service && a->nb_peers == b->nb_peers &&
+	    a->nb_services == b->nb_services && a->policy == b->policy && a->name == b->name &&
+	    a->file == b->file && a->line == b->line &&
+	    (a->nb_peers == 0 ||
+	        memcmp(a->peers, b->peers, a->nb_peers * sizeof(a->peers[0])) == 0) &&
+	    (a->nb_services == 0 ||
+	        memcmp(a->services, b->services, a->nb_services * sizeof(a->services[0])) == 0);
+}
+
 /* File a rule with these peers and services; returns its index, the same for equal content. */
 static uint32_t
 add_template(struct compile *c, const struct policy_rule *base, const numbers *sets,
@@ -455,9 +470,15 @@ add_template(struct compile *c, const struct policy_rule *base, const numbers *s
 	policy_hash_add_text(&c->hash, t.rule.file);
 	policy_hash_add_u64(&c->hash, t.rule.line);
 	t.hash = policy_hash_end(&c->hash);
+	t.rule.services = services;
 	i = policy_map_get(&c->template_index, &t.hash, sizeof(t.hash));
-	if (i != NONE)
+	if (i != NONE) {
+		if (!same_rule(&c->templates.at[i].rule, &t.rule))
+			compile_error(c, t.rule.file, t.rule.line, 0, "collision",
+			    "rules \"%s\" and \"%s\" have the same hash", t.rule.name,
+			    c->templates.at[i].rule.name);
 		return i;
+	}
 	i = (uint32_t)c->templates.nb;
 	t.rule.services =
 	    policy_arena_copy(&c->table->arena, services, nb_services * sizeof(services[0]));
@@ -537,14 +558,22 @@ narrow_prefixes(struct compile *c, const struct policy_set *from, const struct r
 {
 	for (size_t i = 0; i < c->nb_places; i++) {
 		struct pk_prefix host = { .addr = c->places[i].address->addr };
-		uint32_t p = 0;
+		uint32_t low = 0, high = from->nb_members;
 
 		if (!has_number(&r->identities, c->workload_identity[c->places[i].index]))
 			continue;
 		host.len = (uint8_t)pk_addr_bits(&host.addr);
-		while (p < from->nb_members && !pk_prefix_contains(&from->prefixes[p], &host.addr))
-			p++;
-		if (p < from->nb_members && policy_networks_add(out, &host, 1, NULL, 0) < 0)
+		/* They are disjoint, so it is in the last that starts no later, or in none. */
+		while (low < high) {
+			uint32_t mid = low + (high - low) / 2;
+
+			if (pk_addr_compare(&from->prefixes[mid].addr, &host.addr) <= 0)
+				low = mid + 1;
+			else
+				high = mid;
+		}
+		if (low > 0 && pk_prefix_contains(&from->prefixes[low - 1], &host.addr) &&
+		    policy_networks_add(out, &host, 1, NULL, 0) < 0)
 			c->nomem = 1;
 	}
 }
@@ -570,7 +599,8 @@ narrow_set(struct compile *c, uint32_t from, const char *port, const struct reso
 	policy_hash_add_text(&c->hash, service);
 	id = policy_hash_end(&c->hash);
 	set = policy_map_get(&c->set_index, &id, sizeof(id));
-	if (set != NONE)
+	if (set != NONE && c->sets.at[set].set.kind == kind &&
+	    strcmp(c->sets.at[set].set.name, name) == 0)
 		return set;
 	set = add_set(c, id, kind, name);
 	if (c->nomem)

@@ -74,7 +74,7 @@ void policy_ids_each(const struct policy_ids *ids, uint32_t from,
  * as a whole (duplicate names, equal priorities in a tier, unknown groups, two workloads with one
  * address), intern label sets, lay programs out.
  * Returns 0, -EINVAL with findings, or -ENOMEM.  The caller owns *out; it borrows nothing from the
- * model but shares its reference-counted strings, so either may be destroyed first.
+ * model, so either may be destroyed first.  Numbers are taken from `ids` once no source is wrong.
  */
 int policy_compile(const struct policy_model *m, struct policy_ids *ids, struct policy_table **out,
     struct policy_findings *f);

@@ -249,7 +249,7 @@ policy_query_end(
     const struct policy_query *q, const char *text, struct policy_end *out, struct pk_diag *diag)
 {
 	char key[2 * (POLICY_NAME_MAX + 2)];
-	const char *known[512], *near;
+	const char *known[512], *near, *name;
 	size_t nb = 0;
 
 	*out = (struct policy_end){ .workload = NOBODY };
@@ -264,11 +264,11 @@ policy_query_end(
 	out->workload = policy_map_get_text(&q->workload_index, key);
 	if (out->workload != NOBODY)
 		return 0;
-	for (size_t i = 0; i < q->workloads.nb && nb < PK_COUNT(known); i++) {
-		/* The longer half of a name, so that the tenant does not drown it. */
+	/* Compare without tenants, which would drown a slip in the name. */
+	for (size_t i = 0; i < q->workloads.nb && nb < PK_COUNT(known); i++)
 		known[nb++] = q->workloads.at[i]->meta.name;
-	}
-	near = pk_suggest(strchr(key, '/') + 1, known, nb);
+	name = strchr(text, '/');
+	near = pk_suggest(name != NULL ? name + 1 : text, known, nb);
 	if (near != NULL)
 		pk_diag_set(diag, "no workload \"%.128s\" in the inventory; did you mean \"%s\"?",
 		    key, near);

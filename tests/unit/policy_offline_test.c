@@ -1,0 +1,236 @@
+#include "ctl/policy_offline.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "tests/unit/test.h"
+
+/* The commands as a script sees them: words in, lines and an exit status out. */
+
+/* picketctl.c has these beside its main(). */
+int
+ctl_usage(const struct ctl_context *ctx, const char *fmt, ...)
+{
+	(void)ctx;
+	(void)fmt;
+	return CTL_USAGE;
+}
+
+int
+ctl_refused(const struct ctl_context *ctx, const char *fmt, ...)
+{
+	(void)ctx;
+	(void)fmt;
+	return CTL_REFUSED;
+}
+
+static char dir[] = "/tmp/picket-policy-XXXXXX";
+
+static const char inventory[] =
+    "apiVersion: picket.io/v1\n"
+    "kind: Workload\n"
+    "metadata: {name: web, tenant: t, labels: {app: web}}\n"
+    "spec: {addresses: [192.0.2.1, \"2001:db8::1\"], ports: {http: tcp/8080}}\n"
+    "---\n"
+    "apiVersion: picket.io/v1\n"
+    "kind: Workload\n"
+    "metadata: {name: client, tenant: t, labels: {app: client}}\n"
+    "spec: {addresses: [192.0.2.2, \"2001:db8::2\"]}\n";
+
+static const char policy[] =
+    "apiVersion: picket.io/v1\n"
+    "kind: Policy\n"
+    "metadata: {name: web, tenant: t}\n"
+    "spec:\n"
+    "  tier: application\n"
+    "  priority: 1\n"
+    "  appliesTo: {workloads: {app: web}}\n"
+    "  ingress:\n"
+    "    - {name: in, action: allow, services: [port/http, icmp/echo-request]}\n"
+    "    - {name: no, action: reject, from: any, services: [ssh]}\n"
+    "---\n"
+    "apiVersion: picket.io/v1\n"
+    "kind: Policy\n"
+    "metadata: {name: client, tenant: t}\n"
+    "spec:\n"
+    "  tier: application\n"
+    "  priority: 2\n"
+    "  appliesTo: {workloads: {app: client}}\n"
+    "  egress: [{name: out, action: allow}]\n"
+    "tests:\n"
+    "  - {from: {app: client}, to: {app: web}, service: port/http, expect: allow}\n";
+
+static const char probes[] =
+    "{\"id\":1,\"src\":\"t/client\",\"dst\":\"t/web\",\"proto\":\"tcp\",\"port\":\"http\"}\n"
+    "{\"id\":\"b\",\"src\":\"t/client\",\"dst\":\"192.0.2.1\",\"proto\":\"tcp\",\"port\":22}\n"
+    "\n"
+    "{\"id\":3,\"src\":\"2001:db8::2\",\"dst\":\"t/web\",\"proto\":\"icmp\"}\n"
+    "{\"id\":4,\"src\":\"t/client\",\"dst\":\"t/web\",\"proto\":\"icmp\",\"type\":0,\"code\":0}\n"
+    "{\"id\":5,\"src\":\"198.51.100.1\",\"dst\":\"t/web\",\"proto\":\"udp\",\"port\":8080}\n";
+
+static const char *
+write_file(const char *name, const char *text)
+{
+	static char paths[8][128];
+	static int next;
+	char *path = paths[next++ % 8];
+	FILE *f;
+
+	snprintf(path, sizeof(paths[0]), "%s/%s", dir, name);
+	f = fopen(path, "we");
+	assert_non_null(f);
+	fputs(text, f);
+	assert_int_equal(fclose(f), 0);
+	return path;
+}
+
+/* Run a command from inside `dir`; what it prints goes to out. */
+static int
+run(int (*command)(struct ctl_context *, int, char **), bool json, char *out, size_t size,
+    const char *words)
+{
+	struct ctl_context ctx = { .json = json };
+	char copy[256], *argv[16], *save = NULL;
+	int argc = 0, saved, status;
+	FILE *f = tmpfile();
+	size_t n;
+
+	assert_non_null(f);
+	snprintf(copy, sizeof(copy), "%s", words);
+	for (char *w = strtok_r(copy, " ", &save); w != NULL; w = strtok_r(NULL, " ", &save))
+		argv[argc++] = w;
+	fflush(stdout);
+	saved = dup(STDOUT_FILENO);
+	dup2(fileno(f), STDOUT_FILENO);
+	status = command(&ctx, argc, argv);
+	fflush(stdout);
+	dup2(saved, STDOUT_FILENO);
+	close(saved);
+	rewind(f);
+	n = fread(out, 1, size - 1, f);
+	out[n] = '\0';
+	fclose(f);
+	return status;
+}
+
+static void
+test_check(void **state)
+{
+	char out[4096];
+
+	(void)state;
+	assert_int_equal(
+	    run(ctl_policy_check, false, out, sizeof(out), "--inventory inv.yaml p.yaml"), 0);
+	assert_string_equal(out, "0 errors, 0 warnings, 1 of 1 test passed\n");
+	/* The same file twice is one source. */
+	assert_int_equal(
+	    run(ctl_policy_check, false, out, sizeof(out), "--inventory=inv.yaml ."), 1);
+	assert_string_equal(out,
+	    "./slip.yaml:2:7: unknown kind \"Polcy\"; did you mean \"Policy\"?\n"
+	    "1 error, 0 warnings, 0 of 0 tests passed\n");
+	assert_int_equal(run(ctl_policy_check, true, out, sizeof(out), "slip.yaml"), 1);
+	assert_string_equal(out,
+	    "{\"type\":\"finding\",\"severity\":\"error\",\"file\":\"slip.yaml\",\"line\":2,\"column\":7,"
+	    "\"code\":\"unknown-kind\",\"text\":\"unknown kind \\\"Polcy\\\"; did you mean \\\"Policy\\\"?\"}\n"
+	    "{\"type\":\"summary\",\"errors\":1,\"warnings\":0,\"tests\":{\"passed\":0,\"failed\":0}}\n");
+	assert_int_equal(run(ctl_policy_check, false, out, sizeof(out), "nowhere.yaml"), 1);
+	assert_string_equal(out,
+	    "nowhere.yaml: No such file or directory\n1 error, 0 warnings, 0 of 0 tests passed\n");
+	assert_int_equal(run(ctl_policy_check, false, out, sizeof(out), ""), CTL_USAGE);
+	assert_int_equal(
+	    run(ctl_policy_check, false, out, sizeof(out), "--inventry x p.yaml"), CTL_USAGE);
+	assert_int_equal(
+	    run(ctl_policy_check, false, out, sizeof(out), "p.yaml --inventory"), CTL_USAGE);
+}
+
+#define RULE(policy, name, line) \
+	"{\"policy\":\"" policy "\",\"name\":\"" name "\",\"file\":\"p.yaml\",\"line\":" #line "}"
+
+static void
+test_eval(void **state)
+{
+	char out[4096];
+
+	(void)state;
+	assert_int_equal(run(ctl_policy_eval, true, out, sizeof(out),
+	                     "--inventory inv.yaml --policy p.yaml --probes probes.jsonl"),
+	    0);
+	assert_string_equal(out,
+	    "{\"id\":1,\"egress\":\"allow\",\"ingress\":\"allow\",\"verdict\":\"allow\",\"rule\":" RULE(
+	        "web", "in",
+	        9) "}\n"
+	           "{\"id\":\"b\",\"egress\":\"allow\",\"ingress\":\"reject\",\"verdict\":\"reject\",\"rule\":" RULE(
+	               "web", "no",
+	               10) "}\n"
+	                   "{\"id\":3,\"egress\":\"allow\",\"ingress\":\"allow\",\"verdict\":\"allow\",\"rule\":" RULE(
+	                       "web", "in",
+	                       9) "}\n"
+	                          "{\"id\":4,\"egress\":\"allow\",\"ingress\":\"deny\",\"verdict\":\"deny\",\"rule\":"
+	                          "{\"policy\":\"default\",\"name\":\"tier application\",\"file\":\"\",\"line\":0}}\n"
+	                          "{\"id\":5,\"egress\":\"allow\",\"ingress\":\"deny\",\"verdict\":\"deny\",\"rule\":"
+	                          "{\"policy\":\"default\",\"name\":\"tier application\",\"file\":\"\",\"line\":0}}\n");
+	assert_int_equal(
+	    run(ctl_policy_eval, true, out, sizeof(out), "--policy p.yaml"), CTL_USAGE);
+	assert_int_equal(run(ctl_policy_eval, true, out, sizeof(out),
+	                     "--policy slip.yaml --probes probes.jsonl"),
+	    1);
+	assert_string_equal(out, "");
+}
+
+static void
+test_explain(void **state)
+{
+	char out[4096];
+
+	(void)state;
+	assert_int_equal(run(ctl_policy_explain, false, out, sizeof(out),
+	                     "--inventory inv.yaml --policy p.yaml t/client t/web ssh"),
+	    0);
+	assert_string_equal(out,
+	    "t/client -> t/web tcp/22: reject\n"
+	    "  egress   allow   rule \"out\" of policy \"client\"  p.yaml:19\n"
+	    "  ingress  reject  rule \"no\" of policy \"web\"  p.yaml:10\n");
+	assert_int_equal(run(ctl_policy_explain, false, out, sizeof(out),
+	                     "--inventory inv.yaml --policy p.yaml t/client t/wbe ssh"),
+	    1);
+	assert_int_equal(
+	    run(ctl_policy_explain, false, out, sizeof(out), "t/client t/web ssh"), CTL_USAGE);
+}
+
+static int
+setup(void **state)
+{
+	(void)state;
+	if (mkdtemp(dir) == NULL || chdir(dir) < 0)
+		return -1;
+	write_file("inv.yaml", inventory);
+	write_file("p.yaml", policy);
+	write_file("probes.jsonl", probes);
+	write_file("slip.yaml", "apiVersion: picket.io/v1\nkind: Polcy\n");
+	return 0;
+}
+
+static int
+teardown(void **state)
+{
+	static const char *const names[] = { "inv.yaml", "p.yaml", "probes.jsonl", "slip.yaml" };
+
+	(void)state;
+	for (size_t i = 0; i < PK_COUNT(names); i++)
+		unlink(names[i]);
+	return chdir("/") < 0 ? -1 : rmdir(dir);
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_check),
+		cmocka_unit_test(test_eval),
+		cmocka_unit_test(test_explain),
+	};
+
+	return cmocka_run_group_tests_name("policy/offline", tests, setup, teardown);
+}
