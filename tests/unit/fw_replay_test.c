@@ -16,6 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <rte_byteorder.h>
 #include <rte_eal.h>
 #include <rte_mbuf.h>
 
@@ -69,7 +70,8 @@ struct replay {
 	uint32_t said;
 	uint64_t nb_made;
 	bool with_workload_mac, with_policy;
-	bool scattered; /* packets lie in several buffers */
+	char absent[32]; /* who is no longer in the inventory */
+	bool scattered;  /* packets lie in several buffers */
 
 	char complaints[COMPLAINTS];
 	unsigned int nb_complaints;
@@ -165,6 +167,8 @@ say_endpoint(struct replay *r, const char *who, uint32_t vrf, uint32_t identity,
 	for (unsigned int family = 4; family <= 6; family += 2) {
 		struct pk_msg m;
 
+		if (strcmp(who, r->absent) == 0)
+			continue;
 		pk_msg_init(&m, PK_MSG_ENDPOINT, r->generation);
 		m.endpoint.op = PK_OP_PUT;
 		m.endpoint.local = local;
@@ -460,6 +464,12 @@ mbuf_from(const struct packet *p, bool scattered)
 		if (head == NULL)
 			head = m;
 	}
+	if (p->partial) {
+		uint16_t sum = rte_cpu_to_be_16(p->partial_sum);
+
+		memcpy(rte_pktmbuf_mtod_offset(head, char *, p->partial_at), &sum, sizeof(sum));
+		head->ol_flags |= RTE_MBUF_F_RX_L4_CKSUM_NONE;
+	}
 	return head;
 }
 
@@ -644,7 +654,8 @@ feed(struct replay *r)
 	bool opened = false, closed = false;
 
 	for (unsigned int i = 0; i < batch.nb; i++) {
-		handed[i] = in[i] = mbuf_from(&batch.item[i].packet, r->scattered);
+		handed[i] = in[i] =
+		    mbuf_from(&batch.item[i].packet, r->scattered && !batch.item[i].packet.partial);
 		if (in[i] == NULL) {
 			complain(r, "no buffer: the path has kept them");
 			while (i-- > 0)
@@ -797,6 +808,10 @@ set_option(struct replay *r, char **words, unsigned int n)
 		}
 		return false;
 	}
+	if (n == 2 && strcmp(words[0], "absent") == 0) {
+		snprintf(r->absent, sizeof(r->absent), "%s", words[1]);
+		return true;
+	}
 	if (n == 2 && strcmp(words[0], "client") == 0) {
 		r->stage.client_outside = strcmp(words[1], "out") == 0;
 		return r->stage.client_outside || strcmp(words[1], "in") == 0;
@@ -888,7 +903,7 @@ run_line(struct replay *r, char *text)
 	}
 	if (set_option(r, words, n)) {
 		if (r->path != NULL && strcmp(words[0], "client") != 0 &&
-		    strcmp(words[0], "ports") != 0)
+		    strcmp(words[0], "absent") != 0 && strcmp(words[0], "ports") != 0)
 			complain(r, "options come before the first packet");
 		return true;
 	}
@@ -957,6 +972,7 @@ run_sequence(struct replay *r)
 	r->stage.server_port = 443;
 	r->with_policy = r->with_workload_mac = false;
 	r->generation = 0;
+	r->absent[0] = '\0';
 	r->nb_made = 0;
 	fw_path_conf_init(&r->conf);
 	r->conf.nb_sessions = 1024;

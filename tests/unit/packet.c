@@ -95,7 +95,7 @@ struct spec {
 	struct pk_addr src, dst, target;
 	uint8_t smac[6], dmac[6], hwaddr[6];
 	uint8_t flags, icmp_type, icmp_code, nd_type;
-	bool mf, df, badsum, nosum, badipsum, sackok, noopt;
+	bool mf, df, badsum, nosum, badipsum, sackok, noopt, partial;
 	int64_t seq, ack, win, len, mss, ws, tsval, tsecr, urg, doff, sport, dport, vlan, vlan2,
 	    vlan3, ttl, ihl, iplen, version, frag, id, mtu, code, type, cut, udplen, next, wire, op,
 	    hlen, plen, htype, optlen, ethertype, pad, res;
@@ -493,6 +493,7 @@ parse_spec(struct words *w, struct spec *s, const struct packet_stage *stage, bo
 		{ "badipsum", &s->badipsum },
 		{ "sackok", &s->sackok },
 		{ "noopt", &s->noopt },
+		{ "partial", &s->partial },
 	};
 	struct {
 		const char *name;
@@ -996,6 +997,14 @@ packet_build(struct packet *out, const struct packet_stage *stage, char *const *
 	out->len += (size_t)or_else(s->pad, 0); /* zero bytes that belong to no header */
 	if (s->cut != UNSET)
 		out->len = PK_MIN(out->len, (size_t)s->cut);
+	if (s->partial) {
+		struct packet_view v;
+
+		packet_read(&v, out->bytes, out->len);
+		out->partial = true;
+		out->partial_at = (size_t)(v.l4 - out->bytes) + (v.proto == PROTO_TCP ? 16 : 6);
+		out->partial_sum = fold(pseudo(&v.src, &v.dst, v.proto, v.l4_len));
+	}
 done:
 	free(s);
 	return rc;

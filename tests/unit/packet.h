@@ -34,6 +34,11 @@ struct packet {
 	size_t len;
 	enum packet_side side;
 	uint16_t wire;
+	/* `partial`: hand it over with partial_sum at partial_at, as a virtual port does, which leaves
+	 * the transport checksum to whoever sends it on.  `bytes` has the right one. */
+	bool partial;
+	size_t partial_at;
+	uint16_t partial_sum;
 };
 
 /*
