@@ -892,28 +892,60 @@ file_program(struct compile *c, int dir, const numbers *templates)
 	return id;
 }
 
+/* All that programs depend on: tenant, named ports, policies.  Who agrees in these shares programs. */
+static void
+program_key(struct compile *c, const struct compile_identity *id, numbers *out)
+{
+	out->nb = 0;
+	compile_push(c, out, id->tenant);
+	compile_push(c, out, id->nb_ports);
+	for (uint32_t i = 0; i < id->nb_ports && !c->nomem; i++) {
+		compile_push(c, out, id->ports[i].name);
+		compile_push(c, out, (uint32_t)id->ports[i].proto << 16 | id->ports[i].port);
+	}
+	for (size_t i = 0; i < id->policies.nb && !c->nomem; i++)
+		compile_push(c, out, id->policies.at[i]);
+}
+
 static void
 make_programs(struct compile *c)
 {
-	numbers scratch = { 0 };
+	struct policy_map index = { 0 }; /* key -> first identity with it */
+	numbers scratch = { 0 }, key = { 0 };
 
 	for (size_t i = 0; i < c->identities.nb && !c->nomem; i++) {
 		struct compile_identity *id = &c->identities.at[i];
+		uint32_t *own, like;
 
+		program_key(c, id, &key);
+		if (c->nomem)
+			break;
+		like = policy_map_get(&index, key.at, key.nb * sizeof(key.at[0]));
+		if (like != NONE) {
+			memcpy(id->program, c->identities.at[like].program, sizeof(id->program));
+			continue;
+		}
+		own = policy_arena_copy(&c->arena, key.at, key.nb * sizeof(key.at[0]));
+		if (own == NULL ||
+		    policy_map_put(&index, own, key.nb * sizeof(key.at[0]), (uint32_t)i) < 0) {
+			c->nomem = 1;
+			break;
+		}
 		for (int d = 0; d < PK_DIRECTION_COUNT && !c->nomem; d++) {
 			scratch.nb = 0;
 			lay_out_program(c, id, d, &scratch);
 			if (!c->nomem)
 				id->program[d] = file_program(c, d, &scratch);
-			if (c->nb_rules > POLICY_RULES_MAX) {
-				compile_error(c, "policy", 0, 0, "too-large",
-				    "the programs come to more than %d rules", POLICY_RULES_MAX);
-				i = c->identities.nb;
-				break;
-			}
+		}
+		if (c->nb_rules > POLICY_RULES_MAX) {
+			compile_error(c, "policy", 0, 0, "too-large",
+			    "the programs come to more than %d rules", POLICY_RULES_MAX);
+			break;
 		}
 	}
 	free(scratch.at);
+	free(key.at);
+	policy_map_fini(&index);
 }
 
 /* ---- the table ----------------------------------------------------------------------------------- */
