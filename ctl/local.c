@@ -75,15 +75,22 @@ flatten(json_t *row)
 	}
 }
 
+struct taker {
+	const struct ctl_context *ctx;
+	struct ctl_rows *rows;
+};
+
 static int
 take_row(void *arg, const char *json)
 {
+	struct taker *t = arg;
 	json_t *row = json_loads(json, 0, NULL);
 
-	if (row != NULL) {
+	if (row == NULL)
+		return 0;
+	if (!t->ctx->json)
 		flatten(row);
-		ctl_rows_add(arg, row);
-	}
+	ctl_rows_add(t->rows, row);
 	return 0;
 }
 
@@ -111,10 +118,10 @@ ask(struct ctl_context *ctx, const char *daemon, const char *words, int argc, ch
 static int
 show(struct ctl_context *ctx, const struct view *view, const char *words, int argc, char **argv)
 {
-	struct ctl_rows *rows = ctl_rows_begin(ctx, view->columns, view->nb_columns);
-	int status = ask(ctx, view->daemon, words, argc, argv, take_row, rows);
+	struct taker taker = { ctx, ctl_rows_begin(ctx, view->columns, view->nb_columns) };
+	int status = ask(ctx, view->daemon, words, argc, argv, take_row, &taker);
 
-	ctl_rows_end(rows);
+	ctl_rows_end(taker.rows);
 	return status;
 }
 

@@ -31,7 +31,7 @@ ctl_rows_add(struct ctl_rows *r, json_t *row)
 {
 	PK_ASSERT(row != NULL);
 	if (r->json) {
-		json_dumpf(row, stdout, JSON_COMPACT | JSON_ENSURE_ASCII);
+		json_dumpf(row, stdout, JSON_COMPACT | JSON_REAL_PRECISION(12));
 		putchar('\n');
 		fflush(stdout);
 		json_decref(row);

@@ -249,15 +249,15 @@ print_applied(struct ctl_context *ctx, const Picket__V1__ApplyReply *m, bool dry
 		    "tests_passed", (int)m->tests_passed, "tests_failed", (int)m->tests_failed,
 		    "complete", m->complete));
 	else if (dry)
-		printf(
-		    "would be accepted (%u tests passed, %u failed); generation %llu stays in force\n",
-		    m->tests_passed, m->tests_failed, (unsigned long long)m->generation);
+		printf("would be accepted; generation %llu stays in force\n",
+		    (unsigned long long)m->generation);
 	else if (m->unchanged)
 		printf("nothing to change; generation %llu is in force\n",
 		    (unsigned long long)m->generation);
 	else
-		printf("generation %llu is in force (%u tests passed, %u failed)\n",
-		    (unsigned long long)m->generation, m->tests_passed, m->tests_failed);
+		printf("generation %llu is in force\n", (unsigned long long)m->generation);
+	if (!ctx->json && m->tests_passed + m->tests_failed != 0)
+		printf("inline tests: %u passed, %u failed\n", m->tests_passed, m->tests_failed);
 	rows = ctl_rows_begin(ctx, columns, PK_COUNT(columns));
 	for (size_t i = 0; i < m->n_dpus; i++) {
 		const Picket__V1__DpuResult *d = m->dpus[i];
@@ -336,6 +336,13 @@ take_options(struct ctl_context *ctx, int argc, char **argv, bool apply, struct 
 	return 0;
 }
 
+static uint32_t
+wait_ms(const struct apply_options *o)
+{
+	return (uint32_t)PK_MAX(
+	    PK_MIN(o->timeout_ns / PK_NS_PER_MS, UINT64_C(600000)), UINT64_C(1));
+}
+
 static int
 apply(struct ctl_context *ctx, int argc, char **argv)
 {
@@ -369,8 +376,7 @@ apply(struct ctl_context *ctx, int argc, char **argv)
 	m.despite_tests = o.despite_tests;
 	m.message = borrow(o.message);
 	wait.wait = o.wait;
-	wait.timeout_ms =
-	    (uint32_t)PK_MAX(PK_MIN(o.timeout_ns / PK_NS_PER_MS, UINT64_C(600000)), 1U);
+	wait.timeout_ms = wait_ms(&o);
 	m.wait = &wait;
 	r = ask(
 	    ctx, "Apply", &m.base, &picket__v1__apply_reply__descriptor, o.timeout_ns + COMPILE_NS);
@@ -413,8 +419,7 @@ rollback(struct ctl_context *ctx, int argc, char **argv)
 	}
 	m.message = borrow(o.message);
 	wait.wait = o.wait;
-	wait.timeout_ms =
-	    (uint32_t)PK_MAX(PK_MIN(o.timeout_ns / PK_NS_PER_MS, UINT64_C(600000)), 1U);
+	wait.timeout_ms = wait_ms(&o);
 	m.wait = &wait;
 	rc = CTL_REFUSED;
 	r = ask(ctx, "Rollback", &m.base, &picket__v1__apply_reply__descriptor,
@@ -588,6 +593,70 @@ workload_list(struct ctl_context *ctx, int argc, char **argv)
 	return CTL_DONE;
 }
 
+/* Send changes of the inventory and tell how far they have come. */
+static int
+update_workloads(
+    struct ctl_context *ctx, Picket__V1__UpdateWorkloadsRequest *m, const struct apply_options *o)
+{
+	Picket__V1__Wait wait = PICKET__V1__WAIT__INIT;
+	Picket__V1__ApplyReply *r;
+	int rc;
+
+	wait.wait = o->wait;
+	wait.timeout_ms = wait_ms(o);
+	m->wait = &wait;
+	r = ask(ctx, "UpdateWorkloads", &m->base, &picket__v1__apply_reply__descriptor,
+	    o->timeout_ns + COMPILE_NS);
+	if (r == NULL)
+		return CTL_REFUSED;
+	rc = print_applied(ctx, r, false, o->wait);
+	picket__v1__apply_reply__free_unpacked(r, NULL);
+	return rc;
+}
+
+static int
+workload_put(struct ctl_context *ctx, int argc, char **argv)
+{
+	Picket__V1__UpdateWorkloadsRequest m = PICKET__V1__UPDATE_WORKLOADS_REQUEST__INIT;
+	Picket__V1__Workload workload = PICKET__V1__WORKLOAD__INIT, *list = &workload;
+	struct sources s = { 0 };
+	struct apply_options o;
+	int rc = take_options(ctx, argc, argv, false, &o);
+
+	if (rc == 0 && o.nb_rest != 2)
+		rc = ctl_usage(ctx, "want %s", ctx->command->args);
+	if (rc == 0 && read_source(ctx, &s, o.rest[1]) != 0)
+		rc = CTL_REFUSED;
+	if (rc == 0) {
+		workload.name = o.rest[0];
+		workload.text = s.item[0].text;
+		m.workloads = &list;
+		m.n_workloads = 1;
+		rc = update_workloads(ctx, &m, &o);
+	}
+	sources_fini(&s);
+	free(o.remove);
+	return rc;
+}
+
+static int
+workload_delete(struct ctl_context *ctx, int argc, char **argv)
+{
+	Picket__V1__UpdateWorkloadsRequest m = PICKET__V1__UPDATE_WORKLOADS_REQUEST__INIT;
+	struct apply_options o;
+	int rc = take_options(ctx, argc, argv, false, &o);
+
+	if (rc == 0 && o.nb_rest == 0)
+		rc = ctl_usage(ctx, "want %s", ctx->command->args);
+	if (rc == 0) {
+		m.remove = o.rest;
+		m.n_remove = (size_t)o.nb_rest;
+		rc = update_workloads(ctx, &m, &o);
+	}
+	free(o.remove);
+	return rc;
+}
+
 static json_t *
 side_json(const Picket__V1__ExplainDirection *d)
 {
@@ -666,5 +735,9 @@ const struct ctl_command ctl_server_commands[] = {
 	    status },
 	{ "workload list", "", "workloads with their addresses, DPUs and identities",
 	    workload_list },
+	{ "workload put", "NAME FILE [--no-wait] [--timeout TIME]",
+	    "add a workload to the inventory, or replace the one kept under NAME", workload_put },
+	{ "workload delete", "NAME... [--no-wait] [--timeout TIME]",
+	    "take workloads out of the inventory", workload_delete },
 	{ NULL, NULL, NULL, NULL },
 };

@@ -267,6 +267,8 @@ step_opening(struct fw_session *s, const struct fw_pkt *pk, unsigned int d, enum
 		if (s->state != FW_STATE_SYN_SENT)
 			return FW_DROP_TCP_WINDOW;
 		/* It has given up the first attempt and begins another from the same port. */
+		if (window_scale(pk) == -2)
+			return FW_DROP_TCP_OPTIONS;
 		s->flags &= (uint8_t) ~(FW_SESSION_WSCALE | FW_SESSION_CHALLENGED);
 		return fw_tcp_open(s, pk, false);
 	}

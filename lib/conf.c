@@ -519,6 +519,20 @@ pk_conf_print_sample(const struct pk_conf_option *options, size_t n, const char 
 	}
 }
 
+/* roff wants each sentence on a line of its own. */
+static void
+print_sentences(const char *text, FILE *f)
+{
+	for (; *text != '\0'; text++) {
+		fputc(*text, f);
+		if (*text == '.' && text[1] == ' ') {
+			fputc('\n', f);
+			text += strspn(text + 1, " ");
+		}
+	}
+	fputc('\n', f);
+}
+
 void
 pk_conf_print_man(const struct pk_conf_option *options, size_t n, FILE *f)
 {
@@ -529,8 +543,10 @@ pk_conf_print_man(const struct pk_conf_option *options, size_t n, FILE *f)
 		const struct pk_conf_option *o = &options[i];
 
 		describe_type(o, type, sizeof(type));
-		fprintf(f, ".It Ic %s No = Ar %s\n%s\n%s\n", o->name,
-		    o->value != NULL && o->value[0] != '\0' ? o->value : "(none)", o->help, type);
+		fprintf(f, ".It Ic %s No = Ar %s\n", o->name,
+		    o->value != NULL && o->value[0] != '\0' ? o->value : "(none)");
+		print_sentences(o->help, f);
+		print_sentences(type, f);
 	}
 	fprintf(f, ".El\n");
 }

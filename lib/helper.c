@@ -1,13 +1,14 @@
 #include "lib/helper.h"
 
 #include <errno.h>
-#include <event2/event.h>
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
+
+#include <event2/event.h>
 
 /* A chain with its end, so that order is kept. */
 struct chain {

@@ -1,7 +1,6 @@
 #include "lib/rpc.h"
 
 #include <errno.h>
-#include <event2/event.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdarg.h>
@@ -11,6 +10,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include <event2/event.h>
 #include <grpc/byte_buffer_reader.h>
 #include <grpc/grpc.h>
 #include <grpc/grpc_security.h>
@@ -919,6 +919,7 @@ pk_rpc_client_stream(struct pk_rpc_stream **out, struct pk_rpc_client *c, const 
 {
 	struct pk_rpc_stream *s = stream_create(c->rpc);
 	grpc_op start[2], end = { .op = GRPC_OP_RECV_STATUS_ON_CLIENT };
+	grpc_slice method;
 
 	if (s == NULL)
 		return -ENOMEM;
@@ -928,8 +929,10 @@ pk_rpc_client_stream(struct pk_rpc_stream **out, struct pk_rpc_client *c, const 
 	s->state = state;
 	s->attached = true;
 	s->refs = 1;
+	method = grpc_slice_from_copied_string(path);
 	s->call = grpc_channel_create_call(s->channel, NULL, GRPC_PROPAGATE_DEFAULTS, c->rpc->cq,
-	    grpc_slice_from_copied_string(path), NULL, gpr_inf_future(GPR_CLOCK_REALTIME), NULL);
+	    method, NULL, gpr_inf_future(GPR_CLOCK_REALTIME), NULL);
+	grpc_slice_unref(method); /* the call has its own reference */
 	memset(start, 0, sizeof(start));
 	start[0].op = GRPC_OP_SEND_INITIAL_METADATA;
 	start[1].op = GRPC_OP_RECV_INITIAL_METADATA;
@@ -1019,7 +1022,7 @@ pk_rpc_ask(const char *target, const struct pk_rpc_tls *tls, const char *path, c
 	grpc_call *call;
 	grpc_metadata_array md_in, md_end;
 	grpc_status_code code = GRPC_STATUS_UNKNOWN;
-	grpc_slice text = grpc_empty_slice(), request;
+	grpc_slice text = grpc_empty_slice(), request, method;
 	grpc_byte_buffer *tx, *rx = NULL;
 	grpc_op ops[6];
 	int err = pk_spiffe_check_files(tls->cert, tls->key, tls->ca, NULL, diag);
@@ -1037,12 +1040,13 @@ pk_rpc_ask(const char *target, const struct pk_rpc_tls *tls, const char *path, c
 	cq = grpc_completion_queue_create_for_pluck(NULL);
 	channel = channel_create(target, creds, &limits);
 	grpc_channel_credentials_release(creds);
-	call = grpc_channel_create_call(channel, NULL, GRPC_PROPAGATE_DEFAULTS, cq,
-	    grpc_slice_from_copied_string(path), NULL,
+	method = grpc_slice_from_copied_string(path);
+	call = grpc_channel_create_call(channel, NULL, GRPC_PROPAGATE_DEFAULTS, cq, method, NULL,
 	    gpr_time_add(gpr_now(GPR_CLOCK_MONOTONIC),
 	        gpr_time_from_nanos(
 	            (int64_t)PK_MIN(timeout_ns, (uint64_t)INT64_MAX), GPR_TIMESPAN)),
 	    NULL);
+	grpc_slice_unref(method);
 	grpc_metadata_array_init(&md_in);
 	grpc_metadata_array_init(&md_end);
 	request = grpc_slice_from_copied_buffer(bytes, len);

@@ -78,7 +78,7 @@ struct policyd {
 /* For jobs.  Context: helper. */
 void policyd_apply_work(struct pk_job *job);
 
-/* ctl: answer, wait, give up.  Context: control thread. */
+/* Answer, wait, give up.  Context: control thread. */
 void admin_apply_done(struct pk_job *job);
 void admin_progress(struct policyd *p, const char *dpu, uint64_t generation,
     enum server_stage stage, const char *text);

@@ -179,7 +179,7 @@ world_frame(const struct world_pkt *w, uint8_t *out)
 	                     *dst = w->from_outside ? &in : &peer;
 	uint32_t l4_len = w->proto == IPPROTO_TCP ? 20u + w->options_len : 8;
 	uint32_t l3_len = w->family == 4 ? 20 : 40, bytes = l4_len + w->payload;
-	uint8_t *ip = out + 14, *l4 = ip + l3_len, *field;
+	uint8_t *ip = out + 14, *l4 = ip + l3_len, *field = NULL;
 	struct fw_pkt pk = { .data = out, .l3 = 14 };
 	uint16_t sum;
 
@@ -206,7 +206,6 @@ world_frame(const struct world_pkt *w, uint8_t *out)
 	}
 	world_put(l4, w->sport, 2);
 	world_put(l4 + 2, w->dport, 2);
-	field = l4 + 6;
 	if (w->proto == IPPROTO_TCP) {
 		world_put(l4 + 4, w->seq, 4);
 		world_put(l4 + 8, w->ack, 4);
@@ -218,16 +217,19 @@ world_frame(const struct world_pkt *w, uint8_t *out)
 		field = l4 + 16;
 	} else if (w->proto == IPPROTO_UDP) {
 		world_put(l4 + 4, bytes, 2);
-	} else {
+		field = l4 + 6;
+	} else if (w->proto == IPPROTO_ICMP || w->proto == IPPROTO_ICMPV6) {
 		world_put(l4 + 2, 0, 2);
 		world_put(l4 + 4, w->dport, 2);
 		field = l4 + 2;
 	}
 	if (w->body != NULL)
 		memcpy(l4 + l4_len, w->body, w->payload);
-	sum = (uint16_t)~fw_sum_fold(
-	    fw_sum(l4, bytes, w->proto == IPPROTO_ICMP ? 0 : fw_sum_pseudo(&pk, w->proto, bytes)));
-	memcpy(field, &sum, 2);
+	if (field != NULL) {
+		sum = (uint16_t)~fw_sum_fold(fw_sum(
+		    l4, bytes, w->proto == IPPROTO_ICMP ? 0 : fw_sum_pseudo(&pk, w->proto, bytes)));
+		memcpy(field, &sum, 2);
+	}
 	return 14 + l3_len + bytes;
 }
 
