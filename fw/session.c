@@ -62,14 +62,15 @@ big_alloc(size_t *bytes, bool *huge)
 {
 	void *p;
 
-	*bytes = (*bytes + HUGE_PAGE - 1) & ~(HUGE_PAGE - 1);
 	if (PLAIN_MEMORY) {
 		*huge = false;
+		*bytes = (*bytes + PK_CACHE_LINE - 1) & ~(size_t)(PK_CACHE_LINE - 1);
 		p = aligned_alloc(PK_CACHE_LINE, *bytes);
 		if (p != NULL)
 			memset(p, 0, *bytes);
 		return p;
 	}
+	*bytes = (*bytes + HUGE_PAGE - 1) & ~(HUGE_PAGE - 1);
 	if (*huge) {
 		p = mmap(NULL, *bytes, PROT_READ | PROT_WRITE,
 		    MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | MAP_POPULATE, -1, 0);

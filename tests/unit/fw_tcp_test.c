@@ -126,12 +126,19 @@ test_wrap(void **state)
 		}
 }
 
+static uint32_t
+rnd(uint32_t below)
+{
+	static uint64_t rng = 77;
+
+	rng = rng * UINT64_C(6364136223846793005) + 1442695040888963407;
+	return (uint32_t)(rng >> 33) % below;
+}
+
 /* A refused packet changes nothing. */
 static void
 test_refusal_is_silent(void **state)
 {
-	uint64_t rng = 77;
-
 	(void)state;
 	for (unsigned int i = 0; i < 300000; i++) {
 		struct fw_session s = { 0 }, before;
@@ -140,27 +147,25 @@ test_refusal_is_silent(void **state)
 		struct fw_tcp_move mv;
 		static const uint8_t flags[] = { 2, 18, 16, 17, 4, 20 };
 
-#define RND(n)                                                            \
-	(rng = rng * UINT64_C(6364136223846793005) + 1442695040888963407, \
-	    (uint32_t)(rng >> 33) % (n))
-		s.state = (uint8_t)(1 + RND(FW_STATE_TCP_COUNT - 1));
-		s.flags = (uint8_t)RND(64);
-		s.scale = (uint8_t)(RND(15) << 4 | RND(15));
+		s.state = (uint8_t)(1 + rnd(FW_STATE_TCP_COUNT - 1));
+		s.flags = (uint8_t)rnd(64);
+		s.scale = (uint8_t)(rnd(15) << 4);
+		s.scale |= (uint8_t)rnd(15);
 		for (unsigned int d = 0; d < 2; d++) {
-			s.side[d].end = RND(6);
-			s.side[d].ack = RND(6);
-			s.win[d] = (uint16_t)RND(3);
+			s.side[d].end = rnd(6);
+			s.side[d].ack = rnd(6);
+			s.win[d] = (uint16_t)rnd(3);
 		}
-		bytes[20] = (uint8_t)RND(5);
-		bytes[21] = (uint8_t)RND(5);
-		bytes[22] = (uint8_t)RND(20);
-		pk.seq = RND(9) - 2;
-		pk.ack = RND(9) - 2;
-		pk.tcp_flags = flags[RND(6)];
-		pk.payload = (uint16_t)RND(3);
-		pk.win = (uint16_t)RND(65536);
+		bytes[20] = (uint8_t)rnd(5);
+		bytes[21] = (uint8_t)rnd(5);
+		bytes[22] = (uint8_t)rnd(20);
+		pk.seq = rnd(9) - 2;
+		pk.ack = rnd(9) - 2;
+		pk.tcp_flags = flags[rnd(6)];
+		pk.payload = (uint16_t)rnd(3);
+		pk.win = (uint16_t)rnd(65536);
 		before = s;
-		if (fw_tcp_step(&s, &pk, RND(2), &mv) != FW_DROP_NONE)
+		if (fw_tcp_step(&s, &pk, rnd(2), &mv) != FW_DROP_NONE)
 			assert_memory_equal(&s, &before, sizeof(s));
 		else
 			assert_true(rank[s.state] >= rank[before.state]);
