@@ -11,6 +11,9 @@
 #define ND_NA       136
 #define ND_REDIRECT 137
 
+#define ND_OPT_SOURCE 1 /* link-layer address */
+#define ND_OPT_TARGET 2
+
 static const struct fw_guard_slot *
 look_up(struct fw_guard *g, const struct fw_rules *r, uint64_t generation, uint16_t wire,
     uint32_t vrf, uint8_t family, const uint8_t *bytes)
@@ -111,29 +114,80 @@ arp_outside(
 	return FW_DROP_NONE;
 }
 
-/* RFC 4861 sections 6.1, 7.1, 8.1: what holds for every valid message.  *target: what an NA claims. */
+/*
+ * Walk the options of an ND message, which begin at `at`.  RFC 4861 sections 6.1 and 7.1: none is of
+ * length zero.  *link_address: the source or target link-layer address option, or NULL.
+ */
 static enum fw_drop
-nd_valid(const struct fw_pkt *pk, uint8_t type, const uint8_t **target)
+nd_options(const struct fw_pkt *pk, uint32_t at, const uint8_t **link_address)
+{
+	const uint8_t *m = pk->data + pk->l4;
+	uint32_t len = 8u + pk->payload;
+
+	*link_address = NULL;
+	if (pk->l4 + len > pk->contiguous)
+		return FW_DROP_ND; /* a message of more than a handful of options is none of ours */
+	while (at < len) {
+		uint32_t bytes;
+
+		if (len - at < 8 || m[at + 1] == 0)
+			return FW_DROP_ND;
+		bytes = m[at + 1] * 8u;
+		if (bytes > len - at)
+			return FW_DROP_ND;
+		if (m[at] == ND_OPT_SOURCE || m[at] == ND_OPT_TARGET)
+			*link_address = m + at + 2;
+		at += bytes;
+	}
+	return FW_DROP_NONE;
+}
+
+/*
+ * RFC 4861 sections 6.1 and 7.1: what holds for every valid message.  *target: what an NA claims, or an
+ * NS asks for; *link_address: see above.
+ */
+static enum fw_drop
+nd_valid(
+    const struct fw_pkt *pk, uint8_t type, const uint8_t **target, const uint8_t **link_address)
 {
 	const uint8_t *ip = pk->data + pk->l3, *m = pk->data + pk->l4;
-	size_t len = 8u + pk->payload;
+	uint32_t len = 8u + pk->payload, options = 8;
+	bool nobody = is_zero(ip + 8, 16), group = ip[24] == 0xff;
+	enum fw_drop why;
 
-	*target = NULL;
-	if (type >= ND_RS && type <= ND_REDIRECT) {
-		if (ip[7] != 255 || m[1] != 0)
+	*target = *link_address = NULL;
+	if (type < ND_RS || type > ND_REDIRECT) {
+		/* MLD: RFC 2710 section 3, RFC 9777 section 5 */
+		if (ip[7] != 1 || !(nobody || is_link_local(ip + 8)))
 			return FW_DROP_ND;
-	} else if (ip[7] != 1 || !(is_link_local(ip + 8) || is_zero(ip + 8, 16))) {
-		return FW_DROP_ND; /* MLD: RFC 2710 section 3, RFC 9777 section 5 */
+		return FW_DROP_NONE;
 	}
-	if (type == ND_NS || type == ND_NA) {
-		if (len < 24 || pk->l4 + 24u > pk->contiguous || m[8] == 0xff)
-			return FW_DROP_ND;
-		*target = m + 8;
-	}
-	if (type == ND_RA && (len < 16 || !is_link_local(ip + 8)))
+	if (ip[7] != 255 || m[1] != 0)
 		return FW_DROP_ND;
-	/* Duplicate address detection goes to the solicited-node group (RFC 4861 section 7.1.1). */
-	if (type == ND_NS && is_zero(ip + 8, 16) && (ip[24] != 0xff || ip[25] != 0x02))
+	if (type == ND_NS || type == ND_NA)
+		options = 24;
+	else if (type == ND_RA)
+		options = 16;
+	if (len < options || pk->l4 + options > pk->contiguous)
+		return FW_DROP_ND;
+	if (type == ND_NS || type == ND_NA) {
+		*target = m + 8;
+		if (m[8] == 0xff)
+			return FW_DROP_ND;
+	}
+	if (type == ND_RA && !is_link_local(ip + 8))
+		return FW_DROP_ND;
+	/* Duplicate address detection goes to the solicited-node group (section 7.1.1). */
+	if (type == ND_NS && nobody && (!group || ip[25] != 0x02))
+		return FW_DROP_ND;
+	/* What goes to a group was not asked for (section 7.1.2). */
+	if (type == ND_NA && (nobody || (group && (m[4] & 0x40) != 0)))
+		return FW_DROP_ND;
+	why = nd_options(pk, options, link_address);
+	if (why != FW_DROP_NONE)
+		return why;
+	/* Nobody has no link-layer address (sections 6.1.1, 7.1.1). */
+	if (nobody && *link_address != NULL)
 		return FW_DROP_ND;
 	return FW_DROP_NONE;
 }
@@ -142,7 +196,7 @@ static enum fw_drop
 nd_inside(
     struct fw_guard *g, const struct fw_rules *r, uint64_t generation, const struct fw_pkt *pk)
 {
-	const uint8_t *ip = pk->data + pk->l3, *target;
+	const uint8_t *ip = pk->data + pk->l3, *target, *link_address;
 	uint8_t type = (uint8_t)(pk->selector >> 8);
 	enum fw_drop why;
 
@@ -150,9 +204,12 @@ nd_inside(
 		return FW_DROP_RA_INSIDE;
 	if (type == ND_REDIRECT)
 		return FW_DROP_ICMP_TYPE;
-	why = nd_valid(pk, type, &target);
+	why = nd_valid(pk, type, &target, &link_address);
 	if (why != FW_DROP_NONE)
 		return why;
+	/* The address in the option is the one that others will send to, as in ARP. */
+	if (link_address != NULL && memcmp(link_address, pk->data + 6, 6) != 0)
+		return FW_DROP_SPOOF_MAC;
 	if (!is_zero(ip + 8, 16) && !is_link_local(ip + 8)) {
 		why = claim(g, r, generation, pk, 6, ip + 8);
 		if (why != FW_DROP_NONE)
@@ -167,13 +224,13 @@ static enum fw_drop
 nd_outside(
     struct fw_guard *g, const struct fw_rules *r, uint64_t generation, const struct fw_pkt *pk)
 {
-	const uint8_t *ip = pk->data + pk->l3, *target;
+	const uint8_t *ip = pk->data + pk->l3, *target, *link_address;
 	uint8_t type = (uint8_t)(pk->selector >> 8);
 	enum fw_drop why;
 
 	if (type == ND_REDIRECT)
 		return FW_DROP_ICMP_TYPE;
-	why = nd_valid(pk, type, &target);
+	why = nd_valid(pk, type, &target, &link_address);
 	if (why != FW_DROP_NONE)
 		return why;
 	if (look_up(g, r, generation, pk->key.wire, pk->key.vrf, 6, ip + 8)->known ||

@@ -511,13 +511,19 @@ walk_ipv6(const uint8_t *ip, uint32_t readable, uint8_t *proto, uint32_t *header
 	return FW_DROP_IP_EXTENSION;
 }
 
+/*
+ * Addresses that are on no wire: ::, ::1 (RFC 4291 section 2.5.2 and 2.5.3), and ::ffff:0:0/96, which
+ * would be a second name for what policy knows as IPv4 (RFC 6890 section 2.2.3, table 20).
+ */
 static __rte_always_inline bool
-ipv6_is_zero_or_loopback(const uint8_t *a, bool *zero)
+ipv6_is_unroutable(const uint8_t *a, bool *zero)
 {
 	uint64_t hi = raw64(a), lo = raw64(a + 8);
 
 	*zero = (hi | lo) == 0;
-	return *zero || (hi == 0 && lo == __builtin_bswap64(1));
+	if (likely(hi != 0))
+		return false;
+	return lo == 0 || lo == __builtin_bswap64(1) || be32(a + 8) == 0xffff;
 }
 
 static __rte_always_inline enum fw_drop
@@ -542,9 +548,9 @@ parse_ipv6(struct fw_pkt *pk, uint32_t off)
 	if (unlikely(off + total > pk->len))
 		return refuse(pk, FW_DROP_IP_LENGTH);
 	/* RFC 4291 section 2.7: a group is no sender.  :: is, in DAD and DHCPv6 only: the guard knows. */
-	if (unlikely(ip[8] == 0xff || (ipv6_is_zero_or_loopback(ip + 8, &zero) && !zero)))
+	if (unlikely(ip[8] == 0xff || (ipv6_is_unroutable(ip + 8, &zero) && !zero)))
 		return refuse(pk, FW_DROP_IP_SOURCE);
-	if (unlikely(ipv6_is_zero_or_loopback(ip + 24, &zero)))
+	if (unlikely(ipv6_is_unroutable(ip + 24, &zero)))
 		return refuse(pk, FW_DROP_IP_DESTINATION);
 	if (unlikely(memcmp(ip + 8, ip + 24, 16) == 0))
 		return refuse(pk, FW_DROP_LAND);

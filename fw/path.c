@@ -605,8 +605,11 @@ judge_session(struct burst *b, struct fw_pkt *pk, uint32_t i)
 			hasten(p, i, b->now_ns);
 	} else {
 		s->seen = b->seen;
-		if (unlikely(before == FW_STATE_UDP_NEW && d == 1))
+		if (unlikely(before == FW_STATE_UDP_NEW && d == 1)) {
 			s->state = FW_STATE_UDP;
+			hasten(
+			    p, i, b->now_ns); /* nobody says that this timeout is the longer one */
+		}
 	}
 	fw_session_count(&p->sessions, i, d, pk->len);
 	why = FW_DROP_NONE;
@@ -655,18 +658,32 @@ checksum_offset(uint8_t proto)
 	return proto == IPPROTO_TCP ? 16 : proto == IPPROTO_UDP ? 6 : 0;
 }
 
-/* Sum of all of L4, whichever segments it lies in; 0xffff for a packet that is right. */
+/*
+ * Sum of all of L4, whichever segments it lies in; 0xffff for a packet that is right.  DPDK's
+ * rte_raw_cksum_mbuf() (22.11) loses a carry when a segment before the last is of odd length.
+ */
 static uint16_t
 l4_sum(const struct fw_pkt *pk)
 {
-	uint32_t bytes = pk->l3_end - pk->l4, sum = 0;
-	uint16_t raw;
+	uint32_t left = pk->l3_end - pk->l4, off = pk->l4, done = 0;
+	uint32_t sum = pk->l4_proto != IPPROTO_ICMP ? fw_sum_pseudo(pk, pk->l4_proto, left) : 0;
 
-	if (pk->l4_proto != IPPROTO_ICMP)
-		sum = fw_sum_pseudo(pk, pk->l4_proto, bytes);
-	if (rte_raw_cksum_mbuf(pk->m, pk->l4, bytes, &raw) != 0)
-		return 0;
-	return fw_sum_fold(sum + raw);
+	for (const struct rte_mbuf *m = pk->m; m != NULL && done < left; m = m->next) {
+		uint32_t n = m->data_len;
+		uint16_t part;
+
+		if (off >= n) {
+			off -= n;
+			continue;
+		}
+		n = RTE_MIN(n - off, left - done);
+		part = fw_sum_fold(fw_sum(rte_pktmbuf_mtod_offset(m, const uint8_t *, off), n, 0));
+		/* What follows an odd number of bytes is shifted by one (RFC 1071 section 2). */
+		sum += done % 2 != 0 ? rte_bswap16(part) : part;
+		done += n;
+		off = 0;
+	}
+	return fw_sum_fold(sum);
 }
 
 static __rte_noinline enum fw_drop

@@ -1,5 +1,5 @@
 #include <errno.h>
-#include <linux/capability.h>
+#include <pwd.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -158,6 +158,23 @@ open_wires(struct picketd *d, struct pk_diag *diag)
 	return 0;
 }
 
+/* The sockets are made by the user we shall be by then. */
+static int
+give_run_dir(const struct options *o, struct pk_diag *diag)
+{
+	const struct passwd *pw;
+
+	if (o->user == NULL || o->user[0] == '\0' || geteuid() != 0)
+		return 0;
+	pw = getpwnam(o->user);
+	if (pw == NULL || chown(o->run_dir, pw->pw_uid, pw->pw_gid) < 0) {
+		pk_diag_set(diag, "%s: cannot be given to user \"%s\": %s", o->run_dir, o->user,
+		    pw == NULL ? "no such user" : strerror(errno));
+		return pw == NULL ? -ENOENT : -errno;
+	}
+	return 0;
+}
+
 static int
 start(struct picketd *d, struct pk_diag *diag)
 {
@@ -181,7 +198,9 @@ start(struct picketd *d, struct pk_diag *diag)
 		pk_diag_set(diag, "%s: cannot be made: %s", o->run_dir, strerror(errno));
 		return -errno;
 	}
-	rc = start_eal(o, diag);
+	rc = give_run_dir(o, diag);
+	if (rc == 0)
+		rc = start_eal(o, diag);
 	if (rc < 0)
 		return rc;
 	d->pool = rte_pktmbuf_pool_create("packets", (unsigned int)o->buffers, MBUF_CACHE, 0,
@@ -204,6 +223,10 @@ start(struct picketd *d, struct pk_diag *diag)
 		pk_diag_set(diag, "no random numbers for the session table");
 		return -EIO;
 	}
+	/* The ports are open and not yet polled: this is the moment before the first byte. */
+	rc = pk_priv_drop(&(struct pk_priv){ .user = o->user, .no_exec = true }, diag);
+	if (rc < 0)
+		return rc;
 	rc = fw_workers_start(&d->workers, &workers, diag);
 	if (rc < 0)
 		return rc;
@@ -242,7 +265,6 @@ main(int argc, char **argv)
 		.options = options,
 		.nb_options = PK_COUNT(options),
 	};
-	struct pk_priv priv = { .no_exec = true };
 	struct event *term, *intr;
 	struct picketd d = { 0 };
 	struct pk_diag diag;
@@ -259,11 +281,6 @@ main(int argc, char **argv)
 	PK_ASSERT(term != NULL && intr != NULL && event_add(term, NULL) == 0 &&
 	    event_add(intr, NULL) == 0);
 	rc = start(&d, &diag);
-	if (rc == 0) {
-		/* Ports are open; no packet has been read that could pass, since there is no policy yet. */
-		priv.user = d.options.user;
-		rc = pk_priv_drop(&priv, &diag);
-	}
 	if (rc == 0) {
 		pk_program_ready();
 		event_base_dispatch(d.base);

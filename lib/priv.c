@@ -1,12 +1,18 @@
 #include "lib/priv.h"
 
 #include <cap-ng.h>
+#include <dirent.h>
 #include <errno.h>
 #include <grp.h>
+#include <linux/capability.h>
 #include <pwd.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <seccomp.h>
@@ -45,6 +51,63 @@ static const int never[] = {
 	SCMP_SYS(userfaultfd),
 };
 
+/*
+ * Capabilities belong to threads, and capset() speaks for the caller alone; libraries may have
+ * started others by now (DPDK's lcores among them).  So each of them is sent a signal whose handler
+ * does the same, as glibc does for setuid().
+ */
+static struct __user_cap_data_struct thread_caps[_LINUX_CAPABILITY_U32S_3];
+static _Atomic int threads_done, threads_failed;
+
+static void
+on_thread_signal(int number)
+{
+	struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
+	int saved_errno = errno;
+
+	(void)number;
+	if (syscall(SYS_capset, &header, thread_caps) != 0)
+		atomic_fetch_add(&threads_failed, 1);
+	atomic_fetch_add(&threads_done, 1);
+	errno = saved_errno;
+}
+
+static int
+drop_in_other_threads(const struct pk_priv *p, struct pk_diag *diag)
+{
+	struct sigaction action = { .sa_handler = on_thread_signal, .sa_flags = SA_RESTART },
+	                 before;
+	int number = SIGRTMAX - 1, sent = 0;
+	struct dirent *e;
+	DIR *tasks;
+
+	memset(thread_caps, 0, sizeof(thread_caps));
+	for (size_t i = 0; i < p->nb_keep; i++) {
+		thread_caps[p->keep[i] / 32].effective |= 1u << p->keep[i] % 32;
+		thread_caps[p->keep[i] / 32].permitted |= 1u << p->keep[i] % 32;
+	}
+	tasks = opendir("/proc/self/task");
+	if (tasks == NULL || sigaction(number, &action, &before) != 0) {
+		pk_diag_set(diag, "threads cannot be found: %s", strerror(errno));
+		return -errno;
+	}
+	while ((e = readdir(tasks)) != NULL) {
+		pid_t tid = (pid_t)strtol(e->d_name, NULL, 10);
+
+		if (tid > 0 && tid != gettid() && syscall(SYS_tgkill, getpid(), tid, number) == 0)
+			sent++;
+	}
+	closedir(tasks);
+	for (unsigned int waits = 0; atomic_load(&threads_done) < sent && waits < 2000; waits++)
+		usleep(1000);
+	(void)sigaction(number, &before, NULL);
+	if (atomic_load(&threads_done) < sent || atomic_load(&threads_failed) != 0) {
+		pk_diag_set(diag, "capabilities cannot be dropped in all threads");
+		return -EPERM;
+	}
+	return 0;
+}
+
 static int
 filter(const struct pk_priv *p, struct pk_diag *diag)
 {
@@ -78,8 +141,10 @@ int
 pk_priv_drop(const struct pk_priv *p, struct pk_diag *diag)
 {
 	const struct passwd *pw = NULL;
+	bool holds;
 	int rc;
 
+	PK_ASSERT(p->nb_keep == 0 || p->keep != NULL);
 	if (p->user != NULL && p->user[0] != '\0') {
 		pw = getpwnam(p->user);
 		if (pw == NULL) {
@@ -87,6 +152,8 @@ pk_priv_drop(const struct pk_priv *p, struct pk_diag *diag)
 			return -ENOENT;
 		}
 	}
+	capng_get_caps_process();
+	holds = capng_have_capabilities(CAPNG_SELECT_CAPS) > CAPNG_NONE;
 	capng_clear(CAPNG_SELECT_ALL);
 	for (size_t i = 0; i < p->nb_keep; i++)
 		capng_update(CAPNG_ADD, CAPNG_EFFECTIVE | CAPNG_PERMITTED | CAPNG_BOUNDING_SET,
@@ -106,7 +173,7 @@ pk_priv_drop(const struct pk_priv *p, struct pk_diag *diag)
 			    diag, "capabilities cannot be dropped (libcap-ng error %d)", rc);
 			return -EPERM;
 		}
-	} else {
+	} else if (holds) {
 		/* Not root: the bounding set is not ours to change, what we hold is. */
 		rc = capng_apply(CAPNG_SELECT_CAPS);
 		if (rc != 0) {
@@ -115,6 +182,9 @@ pk_priv_drop(const struct pk_priv *p, struct pk_diag *diag)
 			return -EPERM;
 		}
 	}
+	rc = drop_in_other_threads(p, diag);
+	if (rc < 0)
+		return rc;
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 ||
 	    prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0) {
 		pk_diag_set(diag, "privileges cannot be given up: %s", strerror(errno));

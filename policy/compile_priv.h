@@ -11,7 +11,8 @@
  *     gather   all sources' objects together; names, tiers, tenants, priorities     compile.c
  *     intern   selectors to csel, which says what labels matter                     intern.c
  *     intern   label sets to identities, selectors to their members                 intern.c
- *     lay out  peers to sets, rules to templates, tiers to programs                 layout.c
+ *     lay out  peers to sets, rules to templates                                    layout.c
+ *     lay out  tiers to programs, all of it to the table                            program.c
  *
  * The second step decides how many identities there are: only labels that some selector names, and
  * ports that some rule names, tell two workloads apart.  Everything after it speaks of identities by
@@ -208,4 +209,33 @@ void compile_identities(struct compile *c);
 void compile_members(struct compile *c);
 
 /* layout.c */
+void compile_rules(struct compile *c);
+/* One copy of `text` in the table's arena, for all that mention it. */
+const char *compile_text(struct compile *c, const char *text);
+uint64_t compile_name_hash(struct compile *c, const char *kind, const char *name);
+/* File a rule with these peers and services; returns its index, the same for equal content. */
+uint32_t compile_template(struct compile *c, const struct policy_rule *base, const numbers *sets,
+    const struct pk_service *services, uint32_t nb_services);
+/* The variant of an ingress rule with named ports for this subject; NONE if nothing is left. */
+uint32_t compile_variant(
+    struct compile *c, const struct compile_rule *r, const struct compile_identity *id);
+
+/* program.c */
 void compile_layout(struct compile *c);
+
+/* For qsort() and bsearch(). */
+static inline int
+compile_by_number(const void *va, const void *vb)
+{
+	uint32_t a = *(const uint32_t *)va, b = *(const uint32_t *)vb;
+
+	return (a > b) - (a < b);
+}
+
+static inline int
+compile_by_id(const void *va, const void *vb)
+{
+	uint64_t a = *(const uint64_t *)va, b = *(const uint64_t *)vb;
+
+	return (a > b) - (a < b);
+}

@@ -398,14 +398,6 @@ match_tenant(
 	}
 }
 
-static int
-by_number(const void *va, const void *vb)
-{
-	uint32_t a = *(const uint32_t *)va, b = *(const uint32_t *)vb;
-
-	return (a > b) - (a < b);
-}
-
 void
 compile_members(struct compile *c)
 {
@@ -432,7 +424,8 @@ compile_members(struct compile *c)
 		else if (s->tenant != NONE)
 			match_tenant(c, &p, s, s->tenant);
 		if (s->members.nb > 1)
-			qsort(s->members.at, s->members.nb, sizeof(s->members.at[0]), by_number);
+			qsort(s->members.at, s->members.nb, sizeof(s->members.at[0]),
+			    compile_by_number);
 	}
 	for (size_t i = 0; i < p.lists.nb; i++)
 		free(p.lists.at[i].at);

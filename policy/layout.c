@@ -6,7 +6,7 @@
 #include "policy/compile_priv.h"
 
 /*
- * Peers to sets, rules to templates, tiers to programs.
+ * Peers to sets, rules to templates.
  *
  * A named port is resolved per destination.  For an ingress rule that is the subject, so the rule
  * becomes a variant of itself for each kind of subject; for an egress rule it is the peer, so the
@@ -16,9 +16,8 @@
 
 /* ---- texts in the table -------------------------------------------------------------------------- */
 
-/* One copy of `text` in the table's arena, for all rules that mention it. */
-static const char *
-table_text(struct compile *c, const char *text)
+const char *
+compile_text(struct compile *c, const char *text)
 {
 	uint32_t i = policy_map_get_text(&c->text_index, text);
 	const char **slot;
@@ -56,7 +55,8 @@ add_set(struct compile *c, uint64_t id, enum pk_set_kind kind, const char *name)
 		c->nomem = 1;
 		return 0;
 	}
-	*s = (struct compile_set){ .set = { .id = id, .kind = kind, .name = table_text(c, name) } };
+	*s = (struct compile_set){ .set = {
+		                       .id = id, .kind = kind, .name = compile_text(c, name) } };
 	return i;
 }
 
@@ -67,8 +67,8 @@ copy_members(struct compile *c, uint32_t set, const numbers *from)
 		compile_push(c, &c->sets.at[set].members, from->at[i]);
 }
 
-static uint64_t
-name_hash(struct compile *c, const char *kind, const char *name)
+uint64_t
+compile_name_hash(struct compile *c, const char *kind, const char *name)
 {
 	policy_hash_begin(&c->hash);
 	policy_hash_add_text(&c->hash, kind);
@@ -82,19 +82,12 @@ set_of_selector(struct compile *c, uint32_t selector)
 	struct compile_selector *s = &c->selectors.at[selector];
 
 	if (s->set == NONE) {
-		s->set = add_set(c, name_hash(c, "workloads", s->text), PK_SET_IDENTITY, s->text);
+		s->set = add_set(
+		    c, compile_name_hash(c, "workloads", s->text), PK_SET_IDENTITY, s->text);
 		if (!c->nomem)
 			copy_members(c, s->set, &s->members);
 	}
 	return s->set;
-}
-
-static int
-by_number(const void *va, const void *vb)
-{
-	uint32_t a = *(const uint32_t *)va, b = *(const uint32_t *)vb;
-
-	return (a > b) - (a < b);
 }
 
 static void
@@ -104,7 +97,7 @@ unique(numbers *v)
 
 	if (v->nb < 2)
 		return;
-	qsort(v->at, v->nb, sizeof(v->at[0]), by_number);
+	qsort(v->at, v->nb, sizeof(v->at[0]), compile_by_number);
 	for (size_t i = 0; i < v->nb; i++)
 		if (kept == 0 || v->at[kept - 1] != v->at[i])
 			v->at[kept++] = v->at[i];
@@ -125,7 +118,8 @@ make_group_sets(struct compile *c, struct compile_group *g)
 	}
 	if (g->selectors.nb > 0 && g->identity_set == NONE) {
 		unique(&g->selectors);
-		g->identity_set = add_set(c, name_hash(c, "group", key), PK_SET_IDENTITY, key);
+		g->identity_set =
+		    add_set(c, compile_name_hash(c, "group", key), PK_SET_IDENTITY, key);
 		for (size_t i = 0; i < g->selectors.nb && !c->nomem; i++)
 			copy_members(
 			    c, g->identity_set, &c->selectors.at[g->selectors.at[i]].members);
@@ -133,7 +127,8 @@ make_group_sets(struct compile *c, struct compile_group *g)
 			unique(&c->sets.at[g->identity_set].members);
 	}
 	if (g->has_networks && g->prefix_set == NONE && !c->nomem) {
-		g->prefix_set = add_set(c, name_hash(c, "group-networks", key), PK_SET_PREFIX, key);
+		g->prefix_set =
+		    add_set(c, compile_name_hash(c, "group-networks", key), PK_SET_PREFIX, key);
 		if (c->nomem)
 			return;
 		s = &c->sets.at[g->prefix_set].set;
@@ -408,14 +403,6 @@ rule_id(struct compile *c, const struct policy_meta *m, int dir, const char *nam
 	return policy_hash_end(&c->hash);
 }
 
-static int
-by_id(const void *va, const void *vb)
-{
-	uint64_t a = *(const uint64_t *)va, b = *(const uint64_t *)vb;
-
-	return (a > b) - (a < b);
-}
-
 /* Texts are in the table once each, so equal ones are one pointer. */
 static int
 same_rule(const struct policy_rule *a, const struct policy_rule *b)
@@ -431,9 +418,8 @@ same_rule(const struct policy_rule *a, const struct policy_rule *b)
 	        memcmp(a->services, b->services, a->nb_services * sizeof(a->services[0])) == 0);
 }
 
-/* File a rule with these peers and services; returns its index, the same for equal content. */
-static uint32_t
-add_template(struct compile *c, const struct policy_rule *base, const numbers *sets,
+uint32_t
+compile_template(struct compile *c, const struct policy_rule *base, const numbers *sets,
     const struct pk_service *services, uint32_t nb_services)
 {
 	struct compile_template t = { .rule = *base }, *slot;
@@ -448,7 +434,7 @@ add_template(struct compile *c, const struct policy_rule *base, const numbers *s
 	for (size_t s = 0; s < sets->nb; s++)
 		peers[s] = c->sets.at[sets->at[s]].set.id;
 	if (sets->nb > 1)
-		qsort(peers, sets->nb, sizeof(peers[0]), by_id);
+		qsort(peers, sets->nb, sizeof(peers[0]), compile_by_id);
 	t.rule.peers = peers;
 	t.rule.nb_peers = (uint32_t)sets->nb;
 	t.rule.nb_services = nb_services;
@@ -545,7 +531,7 @@ resolve_port(struct compile *c, const struct compile_named_port *want, resolutio
 static int
 has_number(const numbers *v, uint32_t value)
 {
-	return v->nb > 0 && bsearch(&value, v->at, v->nb, sizeof(value), by_number) != NULL;
+	return v->nb > 0 && bsearch(&value, v->at, v->nb, sizeof(value), compile_by_number) != NULL;
 }
 
 /*
@@ -639,7 +625,7 @@ split_egress(struct compile *c, struct compile_rule *r)
 			part.any_peer = 0;
 			if (!c->nomem)
 				compile_push(c, &r->templates,
-				    add_template(c, &part, &sets, &v.at[i].service, 1));
+				    compile_template(c, &part, &sets, &v.at[i].service, 1));
 			free(sets.at);
 		}
 		for (size_t i = 0; i < v.nb; i++)
@@ -648,9 +634,8 @@ split_egress(struct compile *c, struct compile_rule *r)
 	}
 }
 
-/* The variant of an ingress rule with named ports for this subject; NONE if nothing is left. */
-static uint32_t
-ingress_variant(struct compile *c, const struct compile_rule *r, const struct compile_identity *id)
+uint32_t
+compile_variant(struct compile *c, const struct compile_rule *r, const struct compile_identity *id)
 {
 	struct pk_service *services;
 	uint32_t nb = 0, variant = NONE;
@@ -670,7 +655,7 @@ ingress_variant(struct compile *c, const struct compile_rule *r, const struct co
 					.high = id->ports[p].port };
 	nb = policy_services_normalise(services, nb);
 	if (nb > 0)
-		variant = add_template(c, &r->rule, &r->sets, services, nb);
+		variant = compile_template(c, &r->rule, &r->sets, services, nb);
 	free(services);
 	return variant;
 }
@@ -701,9 +686,9 @@ make_rule(struct compile *c, const struct compile_policy *p, int dir, struct com
 		.log = (enum pk_log_mode)r->def->log,
 		.flags = p->def->mode == POLICY_AUDIT ? PK_RULE_AUDIT : 0,
 		.tier = p->tier->order,
-		.policy = table_text(c, m->name),
-		.name = table_text(c, r->def->name),
-		.file = table_text(c, m->file),
+		.policy = compile_text(c, m->name),
+		.name = compile_text(c, r->def->name),
+		.file = compile_text(c, m->file),
 		.line = r->def->line };
 	r->rule.id = rule_id(c, m, dir, r->def->name);
 	rule_peers(c, m, r);
@@ -718,7 +703,8 @@ make_rule(struct compile *c, const struct compile_policy *p, int dir, struct com
 		return; /* a variant for each subject */
 	if (r->rule.any_service || r->services.nb > 0)
 		compile_push(c, &r->templates,
-		    add_template(c, &r->rule, &r->sets, r->services.at, (uint32_t)r->services.nb));
+		    compile_template(
+		        c, &r->rule, &r->sets, r->services.at, (uint32_t)r->services.nb));
 	split_egress(c, r);
 }
 
@@ -780,263 +766,9 @@ make_policy(struct compile *c, uint32_t i)
 	}
 }
 
-/* ---- programs ------------------------------------------------------------------------------------ */
-
-/* A rule nobody wrote: everything from everybody. */
-static uint32_t
-default_template(
-    struct compile *c, const char *what, uint8_t tier, enum pk_verdict verdict, uint8_t flags)
-{
-	static const numbers nobody;
-	struct policy_rule r = { .verdict = verdict,
-		.tier = tier,
-		.any_peer = 1,
-		.any_service = 1,
-		.flags = PK_RULE_DEFAULT | flags };
-	char name[POLICY_NAME_MAX + sizeof("tenant ")];
-
-	snprintf(name, sizeof(name), "%s %s", tier == UINT8_MAX ? "tenant" : "tier", what);
-	r.policy = table_text(c, "default");
-	r.name = table_text(c, name);
-	r.file = table_text(c, "");
-	r.id = name_hash(c, flags & PK_RULE_AUDIT ? "default-audit" : "default", name);
-	return c->nomem ? 0 : add_template(c, &r, &nobody, NULL, 0);
-}
-
-static void
-push_rule(struct compile *c, numbers *out, const struct compile_rule *r, int dir,
-    const struct compile_identity *id)
-{
-	uint32_t variant;
-
-	if (dir == PK_INGRESS && r->ports.nb > 0) {
-		variant = ingress_variant(c, r, id);
-		if (variant != NONE && !c->nomem)
-			compile_push(c, out, variant);
-		return;
-	}
-	for (size_t i = 0; i < r->templates.nb && !c->nomem; i++)
-		compile_push(c, out, r->templates.at[i]);
-}
-
-/*
- * Lay out what judges an identity: tier by tier the rules of its policies in order, and at the end
- * of a tier that refuses, the refusal, if a policy there spoke for this direction.  A policy in
- * audit mode isolates in audit only.
- */
-static void
-lay_out_program(struct compile *c, const struct compile_identity *id, int dir, numbers *out)
-{
-	const struct compile_tenant *t = &c->tenants.at[id->tenant];
-	size_t i = 0;
-
-	while (i < id->policies.nb && !c->nomem) {
-		const struct compile_tier *tier = c->policies.at[id->policies.at[i]].tier;
-		int enforced = 0, audited = 0;
-
-		for (; i < id->policies.nb; i++) {
-			const struct compile_policy *p = &c->policies.at[id->policies.at[i]];
-
-			if (p->tier != tier)
-				break;
-			if (p->def->rules[dir].given && p->def->mode == POLICY_AUDIT)
-				audited = 1;
-			else if (p->def->rules[dir].given)
-				enforced = 1;
-			for (uint32_t r = 0; r < p->nb_rules[dir] && !c->nomem; r++)
-				push_rule(c, out, &p->rules[dir][r], dir, id);
-		}
-		if (tier->end == PK_VERDICT_DENY && !c->nomem && (enforced || audited))
-			compile_push(c, out,
-			    default_template(c, tier->name, tier->order, PK_VERDICT_DENY,
-			        enforced ? 0 : PK_RULE_AUDIT));
-	}
-	if (!c->nomem)
-		compile_push(c, out, default_template(c, t->name, UINT8_MAX, t->verdict, 0));
-}
-
-static uint64_t
-file_program(struct compile *c, int dir, const numbers *templates)
-{
-	struct compile_program *p;
-	uint64_t id, *key;
-	uint32_t i;
-
-	policy_hash_begin(&c->hash);
-	policy_hash_add_text(&c->hash, "program");
-	policy_hash_add_u64(&c->hash, (uint64_t)dir);
-	for (size_t k = 0; k < templates->nb; k++)
-		policy_hash_add_u64(&c->hash, c->templates.at[templates->at[k]].hash);
-	id = policy_hash_end(&c->hash);
-	i = policy_map_get(&c->program_index, &id, sizeof(id));
-	if (i != NONE) {
-		p = &c->programs.at[i];
-		if (p->direction != (enum pk_direction)dir || p->templates.nb != templates->nb ||
-		    memcmp(p->templates.at, templates->at, templates->nb * sizeof(uint32_t)) != 0)
-			compile_error(
-			    c, "policy", 0, 0, "collision", "two programs have the same hash");
-		return id;
-	}
-	i = (uint32_t)c->programs.nb;
-	key = policy_arena_copy(&c->arena, &id, sizeof(id));
-	p = POLICY_PUSH(&c->programs);
-	if (key == NULL || p == NULL ||
-	    policy_map_put(&c->program_index, key, sizeof(*key), i) < 0) {
-		c->nomem = 1;
-		return 0;
-	}
-	*p = (struct compile_program){ .id = id, .direction = (enum pk_direction)dir };
-	for (size_t k = 0; k < templates->nb && !c->nomem; k++)
-		compile_push(c, &p->templates, templates->at[k]);
-	c->nb_rules += templates->nb;
-	return id;
-}
-
-static void
-make_programs(struct compile *c)
-{
-	numbers scratch = { 0 };
-
-	for (size_t i = 0; i < c->identities.nb && !c->nomem; i++) {
-		struct compile_identity *id = &c->identities.at[i];
-
-		for (int d = 0; d < PK_DIRECTION_COUNT && !c->nomem; d++) {
-			scratch.nb = 0;
-			lay_out_program(c, id, d, &scratch);
-			if (!c->nomem)
-				id->program[d] = file_program(c, d, &scratch);
-			if (c->nb_rules > POLICY_RULES_MAX) {
-				compile_error(c, "policy", 0, 0, "too-large",
-				    "the programs come to more than %d rules", POLICY_RULES_MAX);
-				i = c->identities.nb;
-				break;
-			}
-		}
-	}
-	free(scratch.at);
-}
-
-/* ---- the table ----------------------------------------------------------------------------------- */
-
-static int
-by_program(const void *va, const void *vb)
-{
-	return by_id(
-	    &((const struct policy_program *)va)->id, &((const struct policy_program *)vb)->id);
-}
-
-static int
-by_set(const void *va, const void *vb)
-{
-	return by_id(&((const struct policy_set *)va)->id, &((const struct policy_set *)vb)->id);
-}
-
-static int
-by_identity(const void *va, const void *vb)
-{
-	return by_number(
-	    &((const struct policy_identity *)va)->id, &((const struct policy_identity *)vb)->id);
-}
-
-static int
-fill_programs(struct compile *c, struct policy_table *t)
-{
-	struct policy_arena *arena = &c->table->arena;
-	struct policy_program *out = policy_arena_array(arena, c->programs.nb, sizeof(out[0]));
-
-	if (out == NULL)
-		return -ENOMEM;
-	for (size_t i = 0; i < c->programs.nb; i++) {
-		const struct compile_program *p = &c->programs.at[i];
-		struct policy_rule *rules =
-		    policy_arena_array(arena, p->templates.nb, sizeof(rules[0]));
-
-		if (rules == NULL)
-			return -ENOMEM;
-		for (size_t k = 0; k < p->templates.nb; k++)
-			rules[k] = c->templates.at[p->templates.at[k]].rule;
-		out[i] = (struct policy_program){ .id = p->id,
-			.direction = p->direction,
-			.nb_rules = (uint32_t)p->templates.nb,
-			.rules = rules };
-	}
-	if (c->programs.nb > 1)
-		qsort(out, c->programs.nb, sizeof(out[0]), by_program);
-	t->programs = out;
-	t->nb_programs = (uint32_t)c->programs.nb;
-	return 0;
-}
-
-static int
-fill_sets(struct compile *c, struct policy_table *t)
-{
-	struct policy_arena *arena = &c->table->arena;
-	struct policy_set *out = policy_arena_array(arena, c->sets.nb, sizeof(out[0]));
-
-	if (out == NULL)
-		return -ENOMEM;
-	for (size_t i = 0; i < c->sets.nb; i++) {
-		const struct compile_set *s = &c->sets.at[i];
-		uint32_t *ids;
-
-		out[i] = s->set;
-		if (s->set.kind != PK_SET_IDENTITY)
-			continue;
-		ids = policy_arena_array(arena, s->members.nb, sizeof(ids[0]));
-		if (ids == NULL)
-			return -ENOMEM;
-		for (size_t k = 0; k < s->members.nb; k++)
-			ids[k] = c->identities.at[s->members.at[k]].id;
-		if (s->members.nb > 1)
-			qsort(ids, s->members.nb, sizeof(ids[0]), by_number);
-		out[i].identities = ids;
-		out[i].nb_members = (uint32_t)s->members.nb;
-	}
-	if (c->sets.nb > 1)
-		qsort(out, c->sets.nb, sizeof(out[0]), by_set);
-	t->sets = out;
-	t->nb_sets = (uint32_t)c->sets.nb;
-	return 0;
-}
-
-static int
-fill_identities(struct compile *c, struct policy_table *t)
-{
-	struct policy_arena *arena = &c->table->arena;
-	struct policy_identity *out = policy_arena_array(arena, c->identities.nb, sizeof(out[0]));
-
-	if (out == NULL)
-		return -ENOMEM;
-	for (size_t i = 0; i < c->identities.nb; i++) {
-		const struct compile_identity *id = &c->identities.at[i];
-		const struct compile_tenant *tenant = &c->tenants.at[id->tenant];
-
-		out[i] = (struct policy_identity){ .id = id->id,
-			.tenant = tenant->number,
-			.tenant_name = table_text(c, tenant->name),
-			.labels = policy_arena_text(arena, id->labels) };
-		memcpy(out[i].program, id->program, sizeof(out[i].program));
-		if (out[i].labels == NULL || c->nomem)
-			return -ENOMEM;
-	}
-	if (c->identities.nb > 1)
-		qsort(out, c->identities.nb, sizeof(out[0]), by_identity);
-	t->identities = out;
-	t->nb_identities = (uint32_t)c->identities.nb;
-	return 0;
-}
-
 void
-compile_layout(struct compile *c)
+compile_rules(struct compile *c)
 {
-	struct policy_table *t = &c->table->t;
-
 	for (uint32_t i = 0; i < c->policies.nb && !c->nomem; i++)
 		make_policy(c, i);
-	if (c->nomem || c->errors > 0)
-		return;
-	make_programs(c);
-	if (!c->nomem &&
-	    (fill_programs(c, t) < 0 || fill_sets(c, t) < 0 || fill_identities(c, t) < 0))
-		c->nomem = 1;
 }

@@ -711,7 +711,7 @@ on_status(struct pk_rpc_call *c, const char *peer, const uint8_t *bytes, size_t 
 		m.dpus = list;
 		m.n_dpus = l.nb;
 		m.workloads =
-		    p->catalogue != NULL ? server_catalogue_table(p->catalogue)->nb_endpoints : 0;
+		    p->catalogue != NULL ? server_catalogue_nb_workloads(p->catalogue) : 0;
 		reply(c, &m.base);
 	}
 	free(list);

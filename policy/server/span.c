@@ -26,7 +26,27 @@ compare_dpu(const void *a, const void *b, void *arg)
 	uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
 	int c = strcmp(e[x].dpu, e[y].dpu);
 
+	/* A workload's addresses side by side, so that workloads can be counted. */
+	if (c == 0)
+		c = strcmp(e[x].name, e[y].name);
 	return c != 0 ? c : x < y ? -1 : x > y;
+}
+
+static uint32_t
+count_workloads(const struct server_catalogue *c, uint32_t first, uint32_t n)
+{
+	const struct policy_endpoint *e = c->table->endpoints;
+	uint32_t nb = 0;
+
+	for (uint32_t i = first; i < first + n; i++)
+		nb += i == first || strcmp(e[c->by_dpu[i]].name, e[c->by_dpu[i - 1]].name) != 0;
+	return nb;
+}
+
+uint32_t
+server_catalogue_nb_workloads(const struct server_catalogue *c)
+{
+	return count_workloads(c, 0, c->table->nb_endpoints);
 }
 
 static int
@@ -336,7 +356,7 @@ out:
 		return err;
 	}
 	if (nb_local != NULL)
-		*nb_local = n;
+		*nb_local = count_workloads(c, first, n);
 	*out = span;
 	return 0;
 }

@@ -25,11 +25,14 @@ int server_catalogue_create(struct server_catalogue **out, struct policy_model *
 struct server_catalogue *server_catalogue_get(struct server_catalogue *c);
 void server_catalogue_put(struct server_catalogue *c); /* NULL is allowed */
 const struct policy_table *server_catalogue_table(const struct server_catalogue *c);
+
+/* Workloads in the table; one may have several addresses.  Context: any. */
+uint32_t server_catalogue_nb_workloads(const struct server_catalogue *c);
 /* For explanations.  Context: control thread. */
 const struct policy_query *server_catalogue_query(const struct server_catalogue *c);
 
 /* The span of `dpu`; a name nobody lives behind has an empty one.  The caller owns *out.
- * *nb_local, if given, is the number of endpoints behind it.  Context: any.  Returns 0 or -ENOMEM. */
+ * *nb_local, if given, is the number of workloads behind it.  Context: any.  Returns 0 or -ENOMEM. */
 int server_catalogue_span(const struct server_catalogue *c, const char *dpu,
     struct policy_state **out, uint32_t *nb_local);
 

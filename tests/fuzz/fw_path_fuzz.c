@@ -52,6 +52,13 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 		rules[0] = world_rules(1, 4, false, rules_a, PK_COUNT(rules_a));
 		rules[1] = world_rules(2, 4, false, rules_b, PK_COUNT(rules_b));
 	}
+	/* Five hundred years on the clock would run over. */
+	if (now > UINT64_MAX / 4) {
+		fw_path_destroy(paths[0]);
+		fw_path_destroy(paths[1]);
+		paths[0] = NULL;
+		now = 1000 * PK_NS_PER_S;
+	}
 	if (paths[0] == NULL) {
 		fw_path_conf_init(&conf);
 		conf.nb_sessions = 8;

@@ -22,6 +22,11 @@ verdicts() { # WHEN
 }
 verdicts 'at first'
 
+for p in policyd agentd1 picketd1; do
+	is "$p: threads that hold a capability, or may gain one" 0 \
+		"$(cat /proc/$(pid_of $p)/task/*/status | grep -Ec 'Cap(Eff|Prm|Inh|Amb):.*[1-9a-f]|NoNewPrivs:.*0|Seccomp:.*0')"
+done
+
 end policyd KILL
 verdicts 'without the server'
 start_policyd

@@ -393,6 +393,10 @@ test_nd(void **state)
 
 	for (size_t i = 0; i < PK_COUNT(cases); i++) {
 		struct pk_addr inside = world_addr(6, true, 1), nobody = world_addr(6, false, 8);
+		uint16_t payload = cases[i].type == 133 ? 0
+		    : cases[i].type == 134              ? 8
+		    : cases[i].type == 143              ? 24
+		                                        : 16;
 		const uint8_t *addr[] = { (uint8_t[16]){ 0 }, fe80, inside.bytes, nobody.bytes };
 		struct world_pkt w = { .family = 6,
 			.proto = IPPROTO_ICMPV6,
@@ -400,7 +404,7 @@ test_nd(void **state)
 			.in = 1,
 			.out = 8,
 			.sport = (uint16_t)(cases[i].type << 8),
-			.payload = 24,
+			.payload = payload,
 			.body = (uint8_t[24]){ 0 } };
 		uint32_t len;
 		enum fw_drop got;
