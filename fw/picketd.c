@@ -1,6 +1,5 @@
 #include <errno.h>
 #include <pwd.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -68,6 +67,13 @@ static const struct pk_conf_option options[] = {
 };
 /* clang-format on */
 
+static struct pk_program program = {
+	.name = "picketd",
+	.summary = "the data plane: decides about every packet between inside and outside",
+	.options = options,
+	.nb_options = PK_COUNT(options),
+};
+
 struct picketd {
 	struct options options;
 	struct event_base *base;
@@ -78,14 +84,6 @@ struct picketd {
 	struct fw_link *link;
 	struct fw_show *show;
 };
-
-static void
-on_signal(evutil_socket_t number, short what, void *arg)
-{
-	(void)what;
-	pk_notice("stopping: signal %d", (int)number);
-	event_base_loopbreak(arg);
-}
 
 static int
 start_eal(const struct options *o, struct pk_diag *diag)
@@ -187,8 +185,7 @@ start(struct picketd *d, struct pk_diag *diag)
 	struct fw_show_conf show = {
 		.wires = d->wires,
 		.instance = o->instance,
-		.options = options,
-		.nb_options = PK_COUNT(options),
+		.program = &program,
 		.values = o,
 	};
 	char path[512];
@@ -259,13 +256,6 @@ stop(struct picketd *d)
 int
 main(int argc, char **argv)
 {
-	struct pk_program program = {
-		.name = "picketd",
-		.summary = "the data plane: decides about every packet between inside and outside",
-		.options = options,
-		.nb_options = PK_COUNT(options),
-	};
-	struct event *term, *intr;
 	struct picketd d = { 0 };
 	struct pk_diag diag;
 	int rc;
@@ -276,20 +266,12 @@ main(int argc, char **argv)
 	}
 	d.base = event_base_new();
 	PK_ASSERT(d.base != NULL);
-	term = evsignal_new(d.base, SIGTERM, on_signal, d.base);
-	intr = evsignal_new(d.base, SIGINT, on_signal, d.base);
-	PK_ASSERT(term != NULL && intr != NULL && event_add(term, NULL) == 0 &&
-	    event_add(intr, NULL) == 0);
 	rc = start(&d, &diag);
-	if (rc == 0) {
-		pk_program_ready();
-		event_base_dispatch(d.base);
-	} else {
+	if (rc < 0)
 		pk_error("%s", diag.text);
-	}
+	else
+		rc = pk_program_serve(d.base);
 	stop(&d);
-	event_free(term);
-	event_free(intr);
 	event_base_free(d.base);
 	pk_conf_fini(options, PK_COUNT(options), &d.options);
 	return rc == 0 ? 0 : 1;

@@ -156,7 +156,7 @@ struct fw_rules {
 	struct fw_rule_id {
 		uint64_t id;
 		uint32_t rule;
-	} *ids; /* nb_rules, ascending */
+	} * ids; /* nb_rules, ascending */
 };
 
 /* Returns 0, -EINVAL or -ENOENT with *diag, or -ENOMEM. */

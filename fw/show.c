@@ -14,6 +14,7 @@
 #include "lib/clock.h"
 #include "lib/control.h"
 #include "lib/log.h"
+#include "lib/program.h"
 
 #define SESSIONS_PER_TURN 128
 #define RECORDS_PER_TURN  512
@@ -498,17 +499,10 @@ static void
 show_config(struct pk_control_request *r, int argc, char **argv, void *arg)
 {
 	struct fw_show *s = arg;
-	char text[1024], json[2100];
 
 	(void)argc;
 	(void)argv;
-	for (size_t i = 0; i < s->conf.nb_options; i++)
-		for (size_t k = 0; pk_conf_text(&s->conf.options[i], s->conf.values, k, text,
-		                       sizeof(text)) != NULL;
-		     k++)
-			pk_control_rowf(r, "{\"option\":\"%s\",\"value\":%s}",
-			    s->conf.options[i].name, pk_json_string(text, json, sizeof(json)));
-	pk_control_done(r);
+	pk_program_show_config(s->conf.program, s->conf.values, r);
 }
 
 /* ---- monitor, and the log of rules that ask for one ---- */

@@ -2,10 +2,10 @@
 
 #include "fw/link.h"
 #include "fw/worker.h"
-#include "lib/conf.h"
 
 struct event_base;
 struct pk_control;
+struct pk_program;
 
 /*
  * What picketd answers on its control socket: `show ...` and `monitor`.  Reads what lcores publish and
@@ -20,8 +20,7 @@ struct fw_show_conf {
 	const struct fw_wire *wires;
 	uint16_t nb_wires;
 	const char *instance;
-	const struct pk_conf_option *options;
-	size_t nb_options;
+	const struct pk_program *program; /* whose options `values` holds */
 	const void *values;
 	const char *path; /* of the socket */
 };

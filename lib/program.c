@@ -9,7 +9,10 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <event2/event.h>
+
 #include "config.h"
+#include "lib/control.h"
 #include "lib/log.h"
 
 static void
@@ -114,8 +117,8 @@ pk_program_start(struct pk_program *p, void *values, int argc, char **argv)
 	return optind;
 }
 
-void
-pk_program_ready(void)
+static void
+ready(void)
 {
 	const char *path = getenv("NOTIFY_SOCKET");
 	struct sockaddr_un addr = { .sun_family = AF_UNIX };
@@ -133,4 +136,47 @@ pk_program_ready(void)
 	(void)!sendto(fd, "READY=1", 7, MSG_NOSIGNAL, (struct sockaddr *)&addr,
 	    (socklen_t)(offsetof(struct sockaddr_un, sun_path) + strlen(path)));
 	close(fd);
+}
+
+static void
+on_signal(evutil_socket_t number, short what, void *arg)
+{
+	(void)what;
+	pk_notice("stopping: signal %d", (int)number);
+	event_base_loopbreak(arg);
+}
+
+int
+pk_program_serve(struct event_base *base)
+{
+	static const int numbers[] = { SIGTERM, SIGINT };
+	struct event *events[PK_COUNT(numbers)] = { NULL };
+	int rc = 0;
+
+	for (size_t i = 0; rc == 0 && i < PK_COUNT(numbers); i++) {
+		events[i] = evsignal_new(base, numbers[i], on_signal, base);
+		if (events[i] == NULL || event_add(events[i], NULL) != 0)
+			rc = -ENOMEM;
+	}
+	if (rc == 0) {
+		ready();
+		event_base_dispatch(base);
+	}
+	for (size_t i = 0; i < PK_COUNT(numbers); i++)
+		if (events[i] != NULL)
+			event_free(events[i]);
+	return rc;
+}
+
+void
+pk_program_show_config(const struct pk_program *p, const void *values, struct pk_control_request *r)
+{
+	char text[4096], json[2 * sizeof(text)];
+
+	for (size_t i = 0; i < p->nb_options; i++)
+		for (size_t k = 0;
+		     pk_conf_text(&p->options[i], values, k, text, sizeof(text)) != NULL; k++)
+			pk_control_rowf(r, "{\"option\":\"%s\",\"value\":%s}", p->options[i].name,
+			    pk_json_string(text, json, sizeof(json)));
+	pk_control_done(r);
 }

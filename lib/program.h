@@ -4,6 +4,9 @@
 
 #include "lib/conf.h"
 
+struct event_base;
+struct pk_control_request;
+
 /*
  * What all daemons have in common on the command line:
  *
@@ -31,5 +34,12 @@ struct pk_program {
  */
 int pk_program_start(struct pk_program *p, void *values, int argc, char **argv);
 
-/* Tell systemd (NOTIFY_SOCKET) and whoever waits on stdout that the program serves: "ready". */
-void pk_program_ready(void);
+/*
+ * Serve: tell systemd (NOTIFY_SOCKET) and the log that the program is ready, and run the loop until
+ * SIGTERM or SIGINT.  Returns 0, or -ENOMEM.  Context: control thread.
+ */
+int pk_program_serve(struct event_base *base);
+
+/* Answer `show config`: a row for each option, or for each element of a list. */
+void pk_program_show_config(
+    const struct pk_program *p, const void *values, struct pk_control_request *r);

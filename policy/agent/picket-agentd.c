@@ -1,4 +1,3 @@
-#include <signal.h>
 #include <stdio.h>
 
 #include <event2/event.h>
@@ -24,14 +23,6 @@ refuse(const struct pk_diag *diag)
 }
 
 static void
-on_signal(evutil_socket_t fd, short what, void *arg)
-{
-	(void)fd;
-	(void)what;
-	event_base_loopbreak(arg);
-}
-
-static void
 show_status(struct pk_control_request *r, int argc, char **argv, void *arg)
 {
 	(void)argc;
@@ -43,21 +34,10 @@ show_status(struct pk_control_request *r, int argc, char **argv, void *arg)
 static void
 show_config(struct pk_control_request *r, int argc, char **argv, void *arg)
 {
-	char value[4096], text[4096 + 64], name[128];
-
 	(void)argc;
 	(void)argv;
 	(void)arg;
-	for (size_t i = 0; i < agent_nb_options; i++) {
-		const struct pk_conf_option *o = &agent_options[i];
-
-		if (pk_conf_text(o, &conf, 0, value, sizeof(value)) == NULL)
-			value[0] = '\0';
-		pk_control_rowf(r, "{\"option\":%s,\"value\":%s}",
-		    pk_json_string(o->name, name, sizeof(name)),
-		    pk_json_string(value, text, sizeof(text)));
-	}
-	pk_control_done(r);
+	pk_program_show_config(&program, &conf, r);
 }
 
 static const struct pk_control_command commands[] = {
@@ -70,7 +50,6 @@ static const struct pk_control_command commands[] = {
 int
 main(int argc, char **argv)
 {
-	struct event *term = NULL, *intr = NULL;
 	struct pk_control *control = NULL;
 	struct event_base *base;
 	struct agentd *a = NULL;
@@ -90,9 +69,7 @@ main(int argc, char **argv)
 	if (pk_priv_drop(&priv, &diag) != 0)
 		return refuse(&diag);
 	base = event_base_new();
-	if (base == NULL || (term = evsignal_new(base, SIGTERM, on_signal, base)) == NULL ||
-	    (intr = evsignal_new(base, SIGINT, on_signal, base)) == NULL ||
-	    event_add(term, NULL) != 0 || event_add(intr, NULL) != 0) {
+	if (base == NULL) {
 		pk_diag_set(&diag, "the event loop could not be started");
 		rc = refuse(&diag);
 		goto out;
@@ -103,17 +80,10 @@ main(int argc, char **argv)
 		rc = refuse(&diag);
 		goto out;
 	}
-	pk_program_ready();
-	event_base_dispatch(base);
-	pk_notice("stopping");
-	rc = 0;
+	rc = pk_program_serve(base) == 0 ? 0 : 1;
 out:
 	pk_control_destroy(control);
 	agentd_destroy(a);
-	if (term != NULL)
-		event_free(term);
-	if (intr != NULL)
-		event_free(intr);
 	if (base != NULL)
 		event_base_free(base);
 	pk_conf_fini(agent_options, agent_nb_options, &conf);

@@ -710,8 +710,8 @@ on_status(struct pk_rpc_call *c, const char *peer, const uint8_t *bytes, size_t 
 		m.generation = p->generation;
 		m.dpus = list;
 		m.n_dpus = l.nb;
-		m.workloads =
-		    p->catalogue != NULL ? server_catalogue_nb_workloads(p->catalogue) : 0;
+		m.workloads = p->catalogue != NULL ? server_catalogue_nb_workloads(p->catalogue)
+		                                   : 0;
 		reply(c, &m.base);
 	}
 	free(list);
