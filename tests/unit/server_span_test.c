@@ -65,7 +65,7 @@ test_span(void **state)
 		unsigned int local, endpoints, identities;
 	} cases[] = {
 		{ "dpu1", 1, 1, 1 }, /* web itself: its own policy names nobody */
-		{ "dpu2", 2, 3, 2 }, /* db's two addresses, and web, which its rule names */
+		{ "dpu2", 1, 3, 2 }, /* db's two addresses, and web, which its rule names */
 		{ "dpu3", 1, 1, 1 },
 		{ "dpu4", 0, 0, 0 }, /* nobody lives there */
 		{ "", 0, 0, 0 },
