@@ -80,14 +80,14 @@ policyd() {
 		-o run-dir="$dir/run"
 }
 agentd() {
-	spawn agentd$1 "$bin/picket-agentd" -c /dev/null -o identity="$dir/dpu$1.id" -o server=localhost:$port \
+	spawn agentd$1 "$bin/picket-agentd" -c /dev/null -o identity="$dir/dpu$1.id" -o server=127.0.0.1:$port \
 		-o state-dir="$dir/state$1" -o run-dir="$dir/run$1" -o reconnect-min=20ms -o reconnect-max=100ms \
 		-o heartbeat=500ms
 }
 start_plane() {
 	spawn plane$1 "$plane" "$dir/run$1/picketd.sock" "$dir/dump$1" "$dir/transactions$1"
 }
-ctl() { "$bin/picketctl" -s localhost:$port -i "$dir/operator" "$@" 2>>"$dir/ctl.log"; }
+ctl() { "$bin/picketctl" -s 127.0.0.1:$port -i "$dir/operator" "$@" 2>>"$dir/ctl.log"; }
 # value of a member in a DPU's row of `status -j`
 status() { ctl -j status | sed -n "/\"dpu\":\"dpu$1\"/s/.*\"$2\":\"\{0,1\}\([^,}\"]*\).*/\1/p"; }
 is() { [ "$1" = "$2" ] || { echo "# got \"$1\", want \"$2\""; return 1; }; }
@@ -158,17 +158,17 @@ sed 's/^/# /' "$dir/out"
 check 'it returns when DPU 1 enforces it' is "$(generation_of 1)" 1
 check 'and DPU 2' is "$(generation_of 2)" 1
 check 'a DPU is told nothing it does not need' sh -c "! grep -q aside '$dir/dump1'"
-check 'the author is in the history' sh -c "$bin/picketctl -s localhost:$port -i $dir/operator policy history | grep -q 'alice.*first'"
+check 'the author is in the history' sh -c "$bin/picketctl -s 127.0.0.1:$port -i $dir/operator policy history | grep -q 'alice.*first'"
 check 'applying the same again changes nothing' sh -c \
-	"$bin/picketctl -s localhost:$port -i $dir/operator policy apply $dir/policy | grep -q 'nothing to change'"
+	"$bin/picketctl -s 127.0.0.1:$port -i $dir/operator policy apply $dir/policy | grep -q 'nothing to change'"
 cp "$dir/dump1" "$dir/before"
 printf 'kind: Policy\n' >"$dir/wrong.yaml"
 check 'a policy with a mistake is refused' is "$(ctl policy apply "$dir/wrong.yaml" >/dev/null; echo $?)" 1
 check 'in one sentence with file, line and column' sh -c "tail -n 2 '$dir/ctl.log' | grep -q 'wrong.yaml:1:1: '"
 check 'and the one in force stays' cmp "$dir/before" "$dir/dump1"
-check 'explain names rule, file and line' sh -c "$bin/picketctl -s localhost:$port -i $dir/operator \
+check 'explain names rule, file and line' sh -c "$bin/picketctl -s 127.0.0.1:$port -i $dir/operator \
 	explain shop/web shop/db tcp/1001 | grep -q 'db.yaml:[0-9]'"
-check 'a DPU may not administer' sh -c "! $bin/picketctl -s localhost:$port -i $dir/dpu1.id status 2>/dev/null"
+check 'a DPU may not administer' sh -c "! $bin/picketctl -s 127.0.0.1:$port -i $dir/dpu1.id status 2>/dev/null"
 
 # ---- changes, refusal, delay --------------------------------------------------------------------
 write_policy 2
