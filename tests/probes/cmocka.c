@@ -4,7 +4,7 @@
  * pkg: cmocka
  * libs: 
  * debian: libcmocka-dev
- * required: yes
+ * required: no
  */
 #include <setjmp.h>
 #include <stdarg.h>
