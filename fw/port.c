@@ -10,7 +10,7 @@
 #include <rte_ip.h>
 #include <rte_mbuf.h>
 
-#include "lib/log.h"
+#include "fw/xdp.h"
 
 #define NB_DESC 1024
 
@@ -68,6 +68,12 @@ attach(struct fw_port *port, struct pk_diag *diag)
 			return -ENODEV;
 		}
 		return 0;
+	}
+	if (strcmp(kind->prefix, "af_xdp:") == 0) {
+		int rc = fw_xdp_clear(rest, diag);
+
+		if (rc < 0)
+			return rc;
 	}
 	if (kind->devargs != NULL)
 		snprintf(devargs, sizeof(devargs), kind->devargs, number++, rest);
