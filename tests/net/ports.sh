@@ -7,10 +7,10 @@ need_lab
 mkdir -p "$LAB_DIR"
 : >"$LAB_DIR/pids"
 ip netns add "$LAB-dpu1"
-for n in a b; do
-	ip -n "$LAB-dpu1" link add $n type veth peer name ${n}1
+for n in p0 p1; do
+	ip -n "$LAB-dpu1" link add $n type veth peer name ${n}x
 	ip -n "$LAB-dpu1" link set dev $n up
-	ip -n "$LAB-dpu1" link set dev ${n}1 up
+	ip -n "$LAB-dpu1" link set dev ${n}x up
 done
 try() { # KIND INSIDE OUTSIDE
 	: >"$LAB_DIR/picketd.log"
@@ -21,7 +21,7 @@ try() { # KIND INSIDE OUTSIDE
 }
 mkdir -p "$LAB_DIR/run-dpu1"
 m="role=server,socket=$LAB_DIR/memif.sock,socket-abstract=no"
-for kind in 'af_packet af_packet:a af_packet:b' 'af_xdp af_xdp:a af_xdp:b' 'tap tap:pkt0 tap:pkt1' \
+for kind in 'af_packet af_packet:p0 af_packet:p1' 'af_xdp af_xdp:p0 af_xdp:p1' 'tap tap:pkt0 tap:pkt1' \
 	"memif vdev:net_memif0,$m vdev:net_memif1,id=1,$m" \
 	"vhost-user vdev:net_vhost0,iface=$LAB_DIR/v0 vdev:net_vhost1,iface=$LAB_DIR/v1"; do
 	set -- $kind
@@ -32,12 +32,12 @@ for kind in 'af_packet af_packet:a af_packet:b' 'af_xdp af_xdp:a af_xdp:b' 'tap 
 	fi
 	try "$@"
 	end picketd KILL
-	rm -f "$LAB_DIR"/v[01]
+	rm -f "$LAB_DIR"/v[01] "$LAB_DIR/memif.sock"
 	try "$1 after a kill" "$2" "$3"
 	end picketd
 done
 : >"$LAB_DIR/picketd.log"
 in_ns dpu1 "$BIN/picketd" -c /dev/null -o run-dir="$LAB_DIR/run-dpu1" -o huge=no -o memory=128m -o lcores='0@0-1,1@0-1' \
-	-o wire='af_packet:nosuch af_packet:a' >"$LAB_DIR/picketd.log" 2>&1
+	-o buffers=8191 -o wire='af_packet:nosuch af_packet:p0' >"$LAB_DIR/picketd.log" 2>&1
 is 'an interface that is not there: exit status' 1 $?
 ok '... and one sentence that names it' grep -q 'picketd: port "af_packet:nosuch": ' "$LAB_DIR/picketd.log"
