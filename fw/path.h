@@ -42,7 +42,8 @@ enum fw_timeout {
 	FW_TIMEOUT_UDP_NEW,       /* one direction seen */
 	FW_TIMEOUT_UDP,
 	FW_TIMEOUT_ICMP,
-	FW_TIMEOUT_OTHER, /* SCTP and protocols without ports */
+	FW_TIMEOUT_OTHER,    /* SCTP and protocols without ports */
+	FW_TIMEOUT_FRAGMENT, /* no session: a packet of which not all fragments have come */
 	FW_TIMEOUT_COUNT,
 };
 
