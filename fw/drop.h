@@ -52,7 +52,7 @@
 	X(FRAG_FULL, "frag-full", "the table of fragmented packets is full")                       \
 	/* session */                                                                              \
 	X(WRONG_SIDE, "wrong-side", "belongs to a session, but came in on the wrong side")         \
-	X(SESSIONS_FULL, "sessions-full", "the session table is full")                             \
+	X(SESSIONS_FULL, "sessions-full", "the session table is full of sessions in use")          \
 	X(TCP_NO_SESSION, "tcp-no-session", "in the middle of a TCP connection nobody has opened") \
 	X(TCP_STATE, "tcp-state", "TCP: not possible in this state")                               \
 	X(TCP_WINDOW, "tcp-window", "TCP: sequence number outside the window")                     \

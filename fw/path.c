@@ -245,16 +245,37 @@ end_session(struct fw_path *p, uint32_t i, uint64_t now_ns, enum fw_drop why)
 	fw_sessions_remove(&p->sessions, i);
 }
 
+/* The table is full: end the session that will be missed least, if there is one.  The newcomer may be the
+ * next to go, but has until then what its handshake needs. */
+static bool
+make_room(struct burst *b)
+{
+	uint32_t i = fw_sessions_victim(&b->p->sessions);
+
+	if (i == FW_SESSION_NONE)
+		return false;
+	pk_counter_add(&b->p->stats.sessions_evicted, 1);
+	end_session(b->p, i, b->now_ns, FW_DROP_SESSIONS_FULL);
+	b->removed = true;
+	return true;
+}
+
 /* File the timer anew if the state's timeout ends before it would look.  Longer ones wait till then. */
 static void
 hasten(struct fw_path *p, uint32_t i, uint64_t now_ns)
 {
 	uint64_t due = now_ns + ((uint64_t)p->timeout[p->sessions.hot[i].state] << FW_SEEN_SHIFT);
 
-	if (due + (UINT64_C(1) << FW_TIMER_SHIFT) >= fw_timer_filed_ns(&p->sessions.timer, i))
+	unsigned int class = fw_sessions_class(&p->sessions, i);
+
+	if (due + (UINT64_C(1) << FW_TIMER_SHIFT) >= fw_timer_filed_ns(&p->sessions.timer, i)) {
+		if (unlikely(fw_sessions_tight(&p->sessions)) &&
+		    class != fw_timer_class(&p->sessions.timer, i))
+			fw_timer_reclass(&p->sessions.timer, i, class);
 		return;
+	}
 	fw_timer_remove(&p->sessions.timer, i);
-	fw_timer_add(&p->sessions.timer, i, due);
+	fw_timer_add(&p->sessions.timer, i, due, class);
 }
 
 /* Ask policy about a flow from src to dst.  Returns FW_DROP_NONE if it may be. */
@@ -468,10 +489,13 @@ open_session(struct burst *b, struct fw_pkt *pk)
 		goto done;
 	}
 	i = fw_sessions_create(t, pk);
+	if (unlikely(i == FW_SESSION_NONE) && make_room(b))
+		i = fw_sessions_create(t, pk);
 	if (i == FW_SESSION_NONE) {
 		why = FW_DROP_SESSIONS_FULL;
 		goto done;
 	}
+	fw_sessions_tidy(t);
 	s = &t->hot[i];
 	s->flags = (uint8_t)((pk->hi ? FW_SESSION_HI : 0) |
 	    (b->from == FW_OUTSIDE ? FW_SESSION_FROM_OUTSIDE : 0));
@@ -500,7 +524,8 @@ open_session(struct burst *b, struct fw_pkt *pk)
 	t->cold[i].opened_ns = b->now_ns;
 	fw_sessions_publish(t, i);
 	fw_session_count(t, i, 0, pk->len);
-	fw_timer_add(&t->timer, i, b->now_ns + ((uint64_t)p->timeout[s->state] << FW_SEEN_SHIFT));
+	fw_timer_add(&t->timer, i, b->now_ns + ((uint64_t)p->timeout[s->state] << FW_SEEN_SHIFT),
+	    fw_sessions_class(t, i));
 	pk_counter_add(&p->stats.sessions_created, 1);
 	b->created = true;
 	pk->session = i;
@@ -1044,7 +1069,8 @@ fw_path_tick(struct fw_path *p, const struct fw_rules *rules, uint64_t now_ns, u
 			if (idle < p->timeout[state]) {
 				fw_timer_add(&t->timer, i,
 				    now_ns +
-				        ((uint64_t)(p->timeout[state] - idle) << FW_SEEN_SHIFT));
+				        ((uint64_t)(p->timeout[state] - idle) << FW_SEEN_SHIFT),
+				    fw_sessions_class(t, i));
 				continue;
 			}
 			if (state == FW_STATE_TIME_WAIT || state == FW_STATE_CLOSED)
