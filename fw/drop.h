@@ -27,7 +27,8 @@
 	X(IP_SOURCE, "ip-source", "the source address cannot be a sender")                         \
 	X(IP_DESTINATION, "ip-destination", "the destination address cannot be a receiver")        \
 	X(LAND, "land", "source and destination address are the same")                             \
-	X(FRAGMENT, "fragment", "a fragment; these are not reassembled here")                      \
+	X(FRAG_SIZE, "frag-size", "a fragment of a size or offset that no packet has")             \
+	X(FRAG_TINY, "frag-tiny", "a first fragment without all headers")                          \
 	X(L4_HEADER, "l4-header",                                                                  \
 	    "the transport header is cut short or contradicts the IP length")                      \
 	X(L4_CHECKSUM, "l4-checksum", "the transport checksum is wrong")                           \
@@ -43,9 +44,15 @@
 	X(LINK_LOCAL, "link-local", "link-local addresses carry neighbour discovery only")         \
 	X(ND, "nd", "a neighbour discovery message that breaks RFC 4861")                          \
 	X(RA_INSIDE, "ra-inside", "a workload poses as a router")                                  \
+	/* fragments */                                                                            \
+	X(FRAG_STRAY, "frag-stray", "a fragment whose first one did not come, or did not pass")    \
+	X(FRAG_OVERLAP, "frag-overlap", "a fragment that overlaps another, or one of that packet") \
+	X(FRAG_HOLES, "frag-holes", "a fragment of a packet that comes in too many loose pieces")  \
+	X(FRAG_LIMIT, "frag-limit", "its workload has as many fragmented packets open as it may")  \
+	X(FRAG_FULL, "frag-full", "the table of fragmented packets is full")                       \
 	/* session */                                                                              \
 	X(WRONG_SIDE, "wrong-side", "belongs to a session, but came in on the wrong side")         \
-	X(SESSIONS_FULL, "sessions-full", "the session table is full")                             \
+	X(SESSIONS_FULL, "sessions-full", "the session table is full of sessions in use")          \
 	X(TCP_NO_SESSION, "tcp-no-session", "in the middle of a TCP connection nobody has opened") \
 	X(TCP_STATE, "tcp-state", "TCP: not possible in this state")                               \
 	X(TCP_WINDOW, "tcp-window", "TCP: sequence number outside the window")                     \

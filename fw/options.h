@@ -45,7 +45,9 @@ struct fw_path_options {
 	FW_PATH_TIMEOUT_ROW(s, m, "timeout-icmp", "30s", ICMP,                                     \
 	    "ICMP echo."),                                                                         \
 	FW_PATH_TIMEOUT_ROW(s, m, "timeout-other", "2m", OTHER,                                    \
-	    "SCTP and protocols without ports.")
+	    "SCTP and protocols without ports."),                                                  \
+	FW_PATH_TIMEOUT_ROW(s, m, "timeout-fragment", "5s", FRAGMENT,                              \
+	    "All fragments of a packet have to come in this time.")
 
 #define FW_PATH_TIMEOUT_ROW(s, m, name, value, which, help)                                        \
 	{ name, PK_CONF_DURATION, NULL, value, PK_NS_PER_S, 0, NULL, false, help,                  \

@@ -234,7 +234,8 @@ parse_udp(struct fw_pkt *pk, const uint8_t *l4, uint32_t bytes, uint32_t readabl
 	if (unlikely(bytes < 8 || readable < 8))
 		return refuse(pk, FW_DROP_L4_HEADER);
 	len = be16(l4 + 4);
-	if (unlikely(len < 8 || len > bytes))
+	/* A first fragment has not all that the length speaks of. */
+	if (unlikely(len < 8 || (len > bytes && !pk->fragment)))
 		return refuse(pk, FW_DROP_L4_HEADER);
 	dport = be16(l4 + 2);
 	/* RFC 768: a source port of 0 means that no answer is expected. */
@@ -266,7 +267,7 @@ parse_sctp(struct fw_pkt *pk, const uint8_t *l4, uint32_t bytes, uint32_t readab
 }
 
 static int walk_ipv6(
-    const uint8_t *ip, uint32_t readable, uint8_t *proto, uint32_t *header, bool *atomic);
+    const uint8_t *ip, uint32_t readable, uint8_t *proto, uint32_t *header, uint32_t *fragment);
 
 /*
  * The packet inside an ICMP error: the IP header and at least 8 bytes more (RFC 792; RFC 4443 gives
@@ -280,7 +281,7 @@ parse_embedded(struct fw_pkt *pk, const uint8_t *icmp, uint32_t bytes)
 	const uint8_t *outer = pk->data + pk->l3;
 	uint32_t left = bytes - 8, header;
 	uint8_t proto;
-	bool atomic = false;
+	uint32_t fragment = 0;
 
 	pk->inner = (uint16_t)(ip - pk->data);
 	if (pk->l4_proto == IPPROTO_ICMP) {
@@ -294,7 +295,10 @@ parse_embedded(struct fw_pkt *pk, const uint8_t *icmp, uint32_t bytes)
 		key_v4(pk, raw32(ip + 12), raw32(ip + 16));
 	} else {
 		if (left < IPV6_LEN || ip[0] >> 4 != 6 ||
-		    walk_ipv6(ip, left, &proto, &header, &atomic) != FW_DROP_NONE)
+		    walk_ipv6(ip, left, &proto, &header, &fragment) != FW_DROP_NONE)
+			return refuse(pk, FW_DROP_ICMP_INNER);
+		/* About a fragment is well, if it is the first, which alone has ports. */
+		if (fragment != 0 && (be16(ip + fragment + 2) & 0xfff8) != 0)
 			return refuse(pk, FW_DROP_ICMP_INNER);
 		if (memcmp(ip + 8, outer + 24, 16) != 0)
 			return refuse(pk, FW_DROP_ICMP_INNER);
@@ -407,12 +411,49 @@ ipv4_source_ok(uint32_t a) /* host order */
 	return likely(a >> 28 < 14 && a >> 24 != 127 && (a >> 24 != 0 || a == 0));
 }
 
+/*
+ * One piece of a packet that is `bytes` long, begins `off` bytes into the original, and follows `head`
+ * bytes of header that count towards its greatest size.  RFC 8200 section 4.5 says what is impossible,
+ * for IPv4 as well: only the last may be no multiple of eight, and what is put together must not be
+ * greater than a length field can say ("ping of death").
+ */
+static __rte_noinline enum fw_drop
+fragment(struct fw_pkt *pk, uint32_t id, uint32_t off, bool more, uint32_t head, uint32_t bytes)
+{
+	pk->fragment = true;
+	pk->frag_more = more;
+	pk->frag_id = id;
+	pk->frag_off = (uint16_t)off;
+	pk->frag_len = (uint16_t)bytes;
+	if (bytes == 0 || (more && bytes % 8 != 0) || head + off + bytes > UINT16_MAX)
+		return refuse(pk, FW_DROP_FRAG_SIZE);
+	if (off != 0) {
+		pk->kind = FW_KIND_FRAGMENT;
+		key_ports(pk, pk->l4_proto, 0, 0);
+		pk->payload = (uint16_t)bytes;
+	}
+	return FW_DROP_NONE;
+}
+
+/* The first fragment is judged in place of all, so it has to hold all that is judged: the whole
+ * transport header (RFC 1858 section 3, RFC 7112 section 5). */
+static enum fw_drop
+first_fragment(struct fw_pkt *pk, enum fw_drop why)
+{
+	if (why == FW_DROP_L4_HEADER || why == FW_DROP_TRUNCATED)
+		return refuse(pk, FW_DROP_FRAG_TINY);
+	/* RFC 6980: neighbour discovery is never fragmented. */
+	if (why == FW_DROP_NONE && pk->kind == FW_KIND_ND)
+		return refuse(pk, FW_DROP_ND);
+	return why;
+}
+
 static __rte_always_inline enum fw_drop
 parse_ipv4(struct fw_pkt *pk, uint32_t off)
 {
 	const uint8_t *ip = pk->data + off;
 	uint32_t header = 20, total, src, dst;
-	uint16_t fragment;
+	uint16_t field;
 
 	pk->l3 = (uint16_t)off;
 	pk->key.family = 4;
@@ -448,22 +489,29 @@ parse_ipv4(struct fw_pkt *pk, uint32_t off)
 		return refuse(pk, FW_DROP_IP_DESTINATION);
 	if (unlikely(src == dst))
 		return refuse(pk, FW_DROP_LAND);
-	fragment = be16(ip + 6);
-	/* Reassembly is fw/frag's, when there is one.  Until then a first fragment is as useless to the
-	 * receiver as the others, which cannot pass. */
-	if (unlikely((fragment & 0x3fff) != 0))
-		return refuse(pk, FW_DROP_FRAGMENT);
 	pk->l4 = (uint16_t)(off + header);
 	pk->l3_end = off + total;
+	field = be16(ip + 6);
+	if (unlikely((field & 0x3fff) != 0)) {
+		enum fw_drop why = fragment(pk, be16(ip + 4), (field & 0x1fffu) * 8,
+		    (field & 0x2000) != 0, header, total - header);
+
+		if (why != FW_DROP_NONE || pk->frag_off != 0)
+			return why;
+		return first_fragment(pk,
+		    parse_l4(
+		        pk, ip[9], ip + header, total - header, pk->contiguous - off - header));
+	}
 	return parse_l4(pk, ip[9], ip + header, total - header, pk->contiguous - off - header);
 }
 
 /*
- * Walk extension headers of the IPv6 packet at ip[0 .. readable - 1] to the upper layer.
- * Returns 0 with its protocol and offset, or a drop reason.  RFC 8200 section 4.
+ * Walk extension headers of the IPv6 packet at ip[0 .. readable - 1] to the upper layer, or to where the
+ * payload of a later fragment begins.  *frag, which is 0, becomes the offset of a fragment header.
+ * Returns 0 with protocol and offset of what follows, or a drop reason.  RFC 8200 section 4.
  */
 static int
-walk_ipv6(const uint8_t *ip, uint32_t readable, uint8_t *proto, uint32_t *header, bool *atomic)
+walk_ipv6(const uint8_t *ip, uint32_t readable, uint8_t *proto, uint32_t *header, uint32_t *frag)
 {
 	uint32_t at = IPV6_LEN;
 	uint8_t next = ip[6];
@@ -492,10 +540,14 @@ walk_ipv6(const uint8_t *ip, uint32_t readable, uint8_t *proto, uint32_t *header
 		case IPPROTO_FRAGMENT:
 			if (at + 8 > readable)
 				return FW_DROP_TRUNCATED;
-			/* An atomic fragment is a whole packet (RFC 6946). */
-			if ((be16(ip + at + 2) & 0xfff9) != 0 || *atomic)
-				return FW_DROP_FRAGMENT;
-			*atomic = true;
+			if (*frag != 0) /* a fragment of a fragment: nobody makes one */
+				return FW_DROP_IP_EXTENSION;
+			*frag = at;
+			if ((be16(ip + at + 2) & 0xfff8) != 0) {
+				*proto = ip[at];
+				*header = at + 8;
+				return FW_DROP_NONE;
+			}
 			len = 8;
 			break;
 		default:
@@ -532,7 +584,8 @@ parse_ipv6(struct fw_pkt *pk, uint32_t off)
 	const uint8_t *ip = pk->data + off;
 	uint32_t total, header = IPV6_LEN, readable;
 	uint8_t proto;
-	bool zero, atomic = false;
+	uint32_t frag = 0;
+	bool zero;
 	enum fw_drop why;
 
 	pk->l3 = (uint16_t)off;
@@ -556,16 +609,36 @@ parse_ipv6(struct fw_pkt *pk, uint32_t off)
 		return refuse(pk, FW_DROP_LAND);
 	readable = RTE_MIN(total, pk->contiguous - off);
 	if (unlikely(proto != IPPROTO_TCP && proto != IPPROTO_UDP)) {
-		why = (enum fw_drop)walk_ipv6(ip, readable, &proto, &header, &atomic);
+		why = (enum fw_drop)walk_ipv6(ip, readable, &proto, &header, &frag);
+		if (unlikely(frag != 0)) {
+			uint32_t field = be16(ip + frag + 2);
+			enum fw_drop size = FW_DROP_NONE;
+
+			pk->l4_proto = proto;
+			/* An atomic fragment is a whole packet (RFC 6946), and goes on as one. */
+			if ((field & 0xfff9) != 0)
+				size = fragment(pk, be32(ip + frag + 4), field & 0xfff8, field & 1,
+				    frag - IPV6_LEN, total - frag - 8);
+			if (size != FW_DROP_NONE)
+				return size;
+			if (why == FW_DROP_TRUNCATED && pk->fragment)
+				why = FW_DROP_FRAG_TINY;
+		}
 		if (why != FW_DROP_NONE)
 			return refuse(pk, why);
 	}
 	pk->l4 = (uint16_t)(off + header);
 	pk->l3_end = off + total;
+	if (unlikely(pk->kind == FW_KIND_FRAGMENT))
+		return FW_DROP_NONE;
 	why = parse_l4(pk, proto, ip + header, total - header, readable - header);
-	/* RFC 6980: neighbour discovery is never fragmented, not even nominally. */
-	if (unlikely(atomic && pk->kind == FW_KIND_ND))
-		return refuse(pk, FW_DROP_ND);
+	if (unlikely(frag != 0)) {
+		if (pk->fragment)
+			return first_fragment(pk, why);
+		/* RFC 6980: not even nominally. */
+		if (pk->kind == FW_KIND_ND)
+			return refuse(pk, FW_DROP_ND);
+	}
 	return why;
 }
 
@@ -606,6 +679,7 @@ fw_parse(struct fw_pkt *pk, const uint8_t *data, uint32_t contiguous, uint32_t l
 	pk->l3 = pk->l4 = pk->l3_end = 0;
 	pk->selector = 0;
 	pk->request = true;
+	pk->fragment = false;
 	if (unlikely(pk->contiguous < ETH_LEN))
 		return refuse(pk, FW_DROP_TRUNCATED);
 	if (unlikely((data[6] & 1) != 0)) /* IEEE 802.3 section 3.2.3 */

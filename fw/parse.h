@@ -40,6 +40,7 @@ enum fw_kind {
 	FW_KIND_ICMP_ERROR, /* the key is that of the embedded packet */
 	FW_KIND_ARP,        /* without session and policy: see fw/guard.h */
 	FW_KIND_ND,         /* likewise: ND and MLD */
+	FW_KIND_FRAGMENT,   /* not the first: judged by what the first was; see fw/frag.h */
 };
 
 #define FW_TCP_FIN 0x01
@@ -69,6 +70,11 @@ struct fw_pkt {
 	uint32_t l3_end;     /* offset one past the IP packet */
 	uint16_t contiguous; /* bytes that may be read at `data` */
 	bool request;        /* ICMP: asks, so it may open a session */
+	bool fragment;       /* one of several; then the next four tell which */
+	bool frag_more;      /* and not the last */
+	uint16_t frag_off;   /* bytes of the original that lie before it */
+	uint16_t frag_len;   /* bytes of the original that it carries, L4 header and all */
+	uint32_t frag_id;
 	bool checksum_ok;    /* skip the IPv4 header checksum: the port has verified it */
 	const uint8_t *data; /* the frame, or a copy of its start when it is in several segments */
 	uint8_t addr[2][16]; /* IPv6: lower, higher */

@@ -8,7 +8,9 @@
 #include <rte_ip.h>
 #include <rte_mbuf.h>
 
+#include "fw/frag.h"
 #include "fw/guard.h"
+#include "fw/host.h"
 #include "fw/options.h"
 #include "fw/parse.h"
 #include "fw/reject.h"
@@ -26,6 +28,8 @@ struct fw_path {
 	uint64_t packet;                  /* running number */
 	struct fw_limit reject_limit, log_limit;
 	struct fw_guard guard;
+	struct fw_hosts hosts;
+	struct fw_frags frags;
 	pk_counter *hits;                      /* FW_RULE_SLOTS */
 	uint8_t head[FW_BURST][FW_PARSE_HEAD]; /* starts of packets that lie in several segments */
 };
@@ -89,6 +93,13 @@ fw_path_create(struct fw_path **out, const struct fw_path_conf *conf)
 	rc = fw_sessions_init(&p->sessions, conf->nb_sessions, conf->seed, conf->huge, 0);
 	if (rc < 0)
 		goto fail;
+	rc = fw_hosts_init(&p->hosts, FW_HOSTS_MAX, conf->seed);
+	if (rc < 0)
+		goto fail;
+	rc = fw_frags_init(
+	    &p->frags, FW_FRAG_TABLE, conf->timeout_ns[FW_TIMEOUT_FRAGMENT], conf->seed, &p->hosts);
+	if (rc < 0)
+		goto fail;
 	*out = p;
 	return 0;
 fail:
@@ -101,6 +112,8 @@ fw_path_destroy(struct fw_path *p)
 {
 	if (p == NULL)
 		return;
+	fw_frags_fini(&p->frags);
+	fw_hosts_fini(&p->hosts);
 	fw_sessions_fini(&p->sessions);
 	free(p->hits);
 	free(p);
@@ -232,16 +245,37 @@ end_session(struct fw_path *p, uint32_t i, uint64_t now_ns, enum fw_drop why)
 	fw_sessions_remove(&p->sessions, i);
 }
 
+/* The table is full: end the session that will be missed least, if there is one.  The newcomer may be the
+ * next to go, but has until then what its handshake needs. */
+static bool
+make_room(struct burst *b)
+{
+	uint32_t i = fw_sessions_victim(&b->p->sessions);
+
+	if (i == FW_SESSION_NONE)
+		return false;
+	pk_counter_add(&b->p->stats.sessions_evicted, 1);
+	end_session(b->p, i, b->now_ns, FW_DROP_SESSIONS_FULL);
+	b->removed = true;
+	return true;
+}
+
 /* File the timer anew if the state's timeout ends before it would look.  Longer ones wait till then. */
 static void
 hasten(struct fw_path *p, uint32_t i, uint64_t now_ns)
 {
 	uint64_t due = now_ns + ((uint64_t)p->timeout[p->sessions.hot[i].state] << FW_SEEN_SHIFT);
 
-	if (due + (UINT64_C(1) << FW_TIMER_SHIFT) >= fw_timer_filed_ns(&p->sessions.timer, i))
+	unsigned int class = fw_sessions_class(&p->sessions, i);
+
+	if (due + (UINT64_C(1) << FW_TIMER_SHIFT) >= fw_timer_filed_ns(&p->sessions.timer, i)) {
+		if (unlikely(fw_sessions_tight(&p->sessions)) &&
+		    class != fw_timer_class(&p->sessions.timer, i))
+			fw_timer_reclass(&p->sessions.timer, i, class);
 		return;
+	}
 	fw_timer_remove(&p->sessions.timer, i);
-	fw_timer_add(&p->sessions.timer, i, due);
+	fw_timer_add(&p->sessions.timer, i, due, class);
 }
 
 /* Ask policy about a flow from src to dst.  Returns FW_DROP_NONE if it may be. */
@@ -455,10 +489,13 @@ open_session(struct burst *b, struct fw_pkt *pk)
 		goto done;
 	}
 	i = fw_sessions_create(t, pk);
+	if (unlikely(i == FW_SESSION_NONE) && make_room(b))
+		i = fw_sessions_create(t, pk);
 	if (i == FW_SESSION_NONE) {
 		why = FW_DROP_SESSIONS_FULL;
 		goto done;
 	}
+	fw_sessions_tidy(t);
 	s = &t->hot[i];
 	s->flags = (uint8_t)((pk->hi ? FW_SESSION_HI : 0) |
 	    (b->from == FW_OUTSIDE ? FW_SESSION_FROM_OUTSIDE : 0));
@@ -487,7 +524,8 @@ open_session(struct burst *b, struct fw_pkt *pk)
 	t->cold[i].opened_ns = b->now_ns;
 	fw_sessions_publish(t, i);
 	fw_session_count(t, i, 0, pk->len);
-	fw_timer_add(&t->timer, i, b->now_ns + ((uint64_t)p->timeout[s->state] << FW_SEEN_SHIFT));
+	fw_timer_add(&t->timer, i, b->now_ns + ((uint64_t)p->timeout[s->state] << FW_SEEN_SHIFT),
+	    fw_sessions_class(t, i));
 	pk_counter_add(&p->stats.sessions_created, 1);
 	b->created = true;
 	pk->session = i;
@@ -691,6 +729,9 @@ verify_checksum(const struct fw_pkt *pk)
 {
 	uint16_t field;
 
+	/* That of a packet in fragments is over all of them: the receiver's to verify. */
+	if (pk->fragment)
+		return FW_DROP_NONE;
 	switch (RX_L4(pk->m)) {
 	case RTE_MBUF_F_RX_L4_CKSUM_GOOD:
 	case RTE_MBUF_F_RX_L4_CKSUM_NONE: /* there is none yet, and the data is known to be good */
@@ -738,8 +779,11 @@ complete(struct fw_path *p, const struct fw_pkt *pk)
 	bool lro = (m->ol_flags & RTE_MBUF_F_RX_LRO) != 0 && m->tso_segsz != 0;
 	uint8_t *field;
 
-	if (lro && (!p->conf.tx_tso || pk->l4_proto != IPPROTO_TCP))
+	if (lro && (!p->conf.tx_tso || pk->l4_proto != IPPROTO_TCP || pk->fragment))
 		return FW_DROP_OVERSIZED;
+	/* What is computed over all fragments cannot be made here; nobody should leave it to us. */
+	if (pk->fragment && RX_L4(m) == RTE_MBUF_F_RX_L4_CKSUM_NONE)
+		return FW_DROP_L4_CHECKSUM;
 	m->l2_len = pk->l3;
 	m->l3_len = (uint64_t)(pk->l4 - pk->l3);
 	m->l4_len = pk->l4_len;
@@ -789,7 +833,7 @@ is_unfinished(const struct rte_mbuf *m)
 /* ---- the burst --------------------------------------------------------------------------------- */
 
 static __rte_always_inline enum fw_drop
-judge(struct burst *b, struct fw_pkt *pk)
+judge_whole(struct burst *b, struct fw_pkt *pk)
 {
 	uint32_t i = pk->session;
 
@@ -810,6 +854,99 @@ judge(struct burst *b, struct fw_pkt *pk)
 		pk->drop = (uint16_t)fw_guard_outside(&b->p->guard, b->rules, b->generation, pk);
 	trace_judged(b, pk, 0, 0);
 	return (enum fw_drop)pk->drop;
+}
+
+/* Opens the entry that later fragments of the packet will follow.  fw/frag.h */
+static enum fw_drop
+judge_first_fragment(struct burst *b, struct fw_pkt *pk, struct fw_frag *f)
+{
+	struct fw_frags *t = &b->p->frags;
+	enum fw_drop why;
+
+	/* There is a first one already. */
+	why = f != NULL ? fw_frag_add(f, pk) : fw_frags_room(t, pk, b->from);
+	if (why != FW_DROP_NONE) {
+		pk->session = FW_SESSION_NONE;
+		pk->drop = (uint16_t)why;
+		trace_judged(b, pk, 0, 0);
+		return why;
+	}
+	why = judge_whole(b, pk);
+	if (why != FW_DROP_NONE || pk->session == FW_SESSION_NONE)
+		return why;
+	f = fw_frags_open(t, pk, b->from, fw_session_id(&b->p->sessions, pk->session), b->now_ns);
+	if (f == NULL) /* its session has taken the last room there was: the rest will be strays */
+		return FW_DROP_NONE;
+	f->error = pk->kind == FW_KIND_ICMP_ERROR;
+	if (pk->l4_proto == IPPROTO_TCP) {
+		f->numbered = true;
+		f->seq = pk->seq - pk->l4_len + ((pk->tcp_flags & FW_TCP_SYN) != 0) +
+		    ((pk->tcp_flags & FW_TCP_FIN) != 0);
+	}
+	return fw_frag_add(f, pk);
+}
+
+static __rte_noinline enum fw_drop
+judge_fragment(struct burst *b, struct fw_pkt *pk)
+{
+	struct fw_path *p = b->p;
+	struct fw_sessions *t = &p->sessions;
+	struct fw_frag *f = fw_frags_find(&p->frags, pk, b->from, b->now_ns);
+	uint32_t i = f != NULL ? (uint32_t)f->session : 0, end;
+	bool alive = f != NULL && fw_session_id(t, i) == f->session;
+	struct fw_session *s = &t->hot[i];
+	uint8_t state = 0;
+	unsigned int d;
+	enum fw_drop why;
+
+	if (f != NULL && !alive && f->poisoned == 0) {
+		fw_frags_remove(&p->frags, f);
+		f = NULL;
+	}
+	if (pk->frag_off == 0)
+		return judge_first_fragment(b, pk, f);
+	why = FW_DROP_FRAG_STRAY;
+	pk->session = alive ? i : FW_SESSION_NONE;
+	if (alive)
+		state = s->state;
+	if (!alive || f->poisoned != 0) {
+		if (f != NULL)
+			why = (enum fw_drop)f->poisoned;
+		goto done;
+	}
+	d = b->from != origin(s);
+	if (unlikely(s->generation != (uint32_t)b->generation)) {
+		why = reevaluate(b, pk, i, d);
+		if (why != FW_DROP_NONE)
+			return why;
+	}
+	end = f->seq + pk->frag_off + pk->frag_len;
+	why = FW_DROP_TCP_WINDOW;
+	if (f->numbered && !fw_tcp_fits(s, d, end))
+		goto done;
+	why = fw_frag_add(f, pk);
+	if (why != FW_DROP_NONE)
+		goto done;
+	if (f->numbered && fw_seq_ge(end, s->side[d].end))
+		s->side[d].end = end;
+	if (!f->error) {
+		s->seen = b->seen;
+		fw_session_count(t, i, d, pk->len);
+	}
+	if (fw_frag_complete(f))
+		fw_frags_remove(&p->frags, f);
+done:
+	pk->drop = (uint16_t)why;
+	trace_judged(b, pk, state, state);
+	return why;
+}
+
+static __rte_always_inline enum fw_drop
+judge(struct burst *b, struct fw_pkt *pk)
+{
+	if (unlikely(pk->fragment))
+		return judge_fragment(b, pk);
+	return judge_whole(b, pk);
 }
 
 void
@@ -917,6 +1054,7 @@ fw_path_tick(struct fw_path *p, const struct fw_rules *rules, uint64_t now_ns, u
 	uint32_t due[32], now = units(now_ns);
 	unsigned int expired = 0, n;
 
+	fw_frags_expire(&p->frags, now_ns, budget);
 	/* A background walk that settles idle sessions after a change of policy belongs here. */
 	(void)rules;
 	while (budget > 0) {
@@ -931,7 +1069,8 @@ fw_path_tick(struct fw_path *p, const struct fw_rules *rules, uint64_t now_ns, u
 			if (idle < p->timeout[state]) {
 				fw_timer_add(&t->timer, i,
 				    now_ns +
-				        ((uint64_t)(p->timeout[state] - idle) << FW_SEEN_SHIFT));
+				        ((uint64_t)(p->timeout[state] - idle) << FW_SEEN_SHIFT),
+				    fw_sessions_class(t, i));
 				continue;
 			}
 			if (state == FW_STATE_TIME_WAIT || state == FW_STATE_CLOSED)

@@ -42,7 +42,8 @@ enum fw_timeout {
 	FW_TIMEOUT_UDP_NEW,       /* one direction seen */
 	FW_TIMEOUT_UDP,
 	FW_TIMEOUT_ICMP,
-	FW_TIMEOUT_OTHER, /* SCTP and protocols without ports */
+	FW_TIMEOUT_OTHER,    /* SCTP and protocols without ports */
+	FW_TIMEOUT_FRAGMENT, /* no session: a packet of which not all fragments have come */
 	FW_TIMEOUT_COUNT,
 };
 
@@ -68,6 +69,7 @@ struct fw_path_stats {
 	pk_counter made; /* RST, ICMP: these are in neither rx nor sent */
 	pk_counter drop[FW_DROP_COUNT];
 	pk_counter sessions_created, sessions_ended, sessions_expired;
+	pk_counter sessions_evicted; /* cut short to make room: half-open ones, then closing ones */
 	pk_counter policy_lookups, reevaluated, revoked; /* revoked: cut by a change of policy */
 } PK_CACHE_ALIGNED;
 

@@ -5,7 +5,8 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#define HUGE_PAGE (UINT64_C(2) << 20)
+#define HUGE_PAGE    (UINT64_C(2) << 20)
+#define TIDY_RECORDS 4 /* twice what is needed */
 
 #if defined(__SANITIZE_ADDRESS__)
 #define PLAIN_MEMORY 1
@@ -257,6 +258,69 @@ take_out(struct fw_sessions *t, uint32_t head, uint16_t tag, uint32_t i)
 		at = b->next;
 	} while (at != 0);
 	return false;
+}
+
+enum fw_session_class
+fw_sessions_class(const struct fw_sessions *t, uint32_t i)
+{
+	unsigned int state = t->hot[i].state;
+
+	switch (fw_session_timeout(state)) {
+	case FW_TIMEOUT_TCP_SYN_SENT:
+	case FW_TIMEOUT_TCP_SYN_RECV:
+	case FW_TIMEOUT_UDP_NEW:
+	case FW_TIMEOUT_ICMP:
+		return FW_CLASS_HALF_OPEN;
+	case FW_TIMEOUT_TCP_TIME_WAIT:
+	case FW_TIMEOUT_TCP_CLOSED:
+		return FW_CLASS_CLOSING;
+	case FW_TIMEOUT_OTHER:
+		/* These have one state, but may have been answered. */
+		return t->hot[i].packets[1] == 0 && t->cold[i].packets[1] == 0 ? FW_CLASS_HALF_OPEN
+		                                                               : FW_CLASS_LIVE;
+	default:
+		return FW_CLASS_LIVE;
+	}
+}
+
+void
+fw_sessions_tidy(struct fw_sessions *t)
+{
+	uint32_t fresh = atomic_load_explicit(&t->fresh, memory_order_relaxed);
+
+	if (likely(!fw_sessions_tight(t))) {
+		t->tidied = 0;
+		return;
+	}
+	for (unsigned int k = 0; k < TIDY_RECORDS && t->tidied < fresh; k++) {
+		uint32_t i = t->tidied++;
+		unsigned int class;
+
+		if (t->cold[i].timer.slot == FW_TIMER_UNFILED)
+			continue;
+		class = fw_sessions_class(t, i);
+		if (class != fw_timer_class(&t->timer, i))
+			fw_timer_reclass(&t->timer, i, class);
+	}
+}
+
+uint32_t
+fw_sessions_victim(struct fw_sessions *t)
+{
+	for (unsigned int c = FW_CLASS_HALF_OPEN; c <= FW_CLASS_CLOSING; c++) {
+		for (unsigned int k = 0; k < FW_VICTIM_TRIES; k++) {
+			uint32_t i = fw_timer_first(&t->timer, c);
+			unsigned int now;
+
+			if (i == FW_TIMER_NONE)
+				break;
+			now = fw_sessions_class(t, i);
+			if (now == c)
+				return i;
+			fw_timer_reclass(&t->timer, i, now);
+		}
+	}
+	return FW_SESSION_NONE;
 }
 
 uint32_t

@@ -49,8 +49,12 @@
  *
  * A session's id is its version and index, so a reference kept elsewhere is checked before use.
  *
- * Shortage.  Capacity is fixed.  fw_sessions_create() returns FW_SESSION_NONE when it is exhausted;
- * eviction of half-open and closing sessions belongs in its first lines, as does the quota of a tenant.
+ * Shortage.  Capacity is fixed.  fw_sessions_create() returns FW_SESSION_NONE when it is exhausted; then
+ * fw_sessions_victim() names who may go: the half-open session that is due first, and if there is none the
+ * closing one; never one that both sides have spoken in.  The timer wheel knows: it keeps a list per class
+ * in each slot.  Moving a session from list to list with each change of its state costs a twentieth of
+ * a connection, so that is done only when the table is more than half full; from then on each newcomer
+ * also puts four older records in order, and all of them are before the other half is used up.
  */
 enum fw_state {
 	FW_STATE_NONE = 0,
@@ -81,6 +85,15 @@ enum fw_state {
 
 /* "syn-sent", "established"; "none" for 0, "unknown" beyond the end.  Context: any. */
 const char *fw_session_state_name(unsigned int state);
+
+/* How much is lost with a session, and the list of the timer wheel it is filed in. */
+enum fw_session_class {
+	FW_CLASS_LIVE = 0,  /* both sides have spoken */
+	FW_CLASS_HALF_OPEN, /* a request without an answer, a handshake under way, a ping */
+	FW_CLASS_CLOSING,   /* both have said goodbye, or one has reset */
+	FW_CLASS_COUNT,
+};
+_Static_assert(FW_CLASS_COUNT <= FW_TIMER_CLASSES, "the wheel has a list for each");
 enum fw_timeout fw_session_timeout(unsigned int state);
 
 enum fw_session_flags {
@@ -152,6 +165,7 @@ struct fw_sessions {
 	uint32_t nb;            /* alive */
 	_Atomic uint32_t fresh; /* indices from here on have never been used */
 	uint32_t free;          /* list of used ones, linked by cold.timer.next */
+	uint32_t tidied;        /* records below it are in the list of their class, while tight */
 	uint32_t chain_free;    /* list of reserve buckets, linked by next; 0 for none */
 	uint32_t chain_fresh, chain_end;
 	size_t bytes; /* of memory behind all of it */
@@ -177,6 +191,25 @@ uint32_t fw_sessions_create(struct fw_sessions *t, const struct fw_pkt *pk);
 
 /* Begin to show a created session to readers, once its fields are set.  Context: the owner. */
 void fw_sessions_publish(struct fw_sessions *t, uint32_t i);
+
+/* Whether sessions have to be in the list of their class. */
+static inline bool
+fw_sessions_tight(const struct fw_sessions *t)
+{
+	return t->nb > t->capacity / 2;
+}
+
+/* With each session that is created.  Context: the owner. */
+void fw_sessions_tidy(struct fw_sessions *t);
+
+enum fw_session_class fw_sessions_class(const struct fw_sessions *t, uint32_t i);
+
+/*
+ * Who has to go so that another may come; FW_SESSION_NONE: nobody.  O(1): what is in the wrong list all the
+ * same is filed anew, FW_VICTIM_TRIES of a class at most.  Context: the owner.
+ */
+#define FW_VICTIM_TRIES 8
+uint32_t fw_sessions_victim(struct fw_sessions *t);
 
 /* Take a session out and free its record.  Context: the owner. */
 void fw_sessions_remove(struct fw_sessions *t, uint32_t i);

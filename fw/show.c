@@ -331,6 +331,7 @@ show_counters(struct pk_control_request *r, int argc, char **argv, void *arg)
 		pk_counter_add(&sum.sessions_created, pk_counter_read(&p->sessions_created));
 		pk_counter_add(&sum.sessions_ended, pk_counter_read(&p->sessions_ended));
 		pk_counter_add(&sum.sessions_expired, pk_counter_read(&p->sessions_expired));
+		pk_counter_add(&sum.sessions_evicted, pk_counter_read(&p->sessions_evicted));
 		pk_counter_add(&sum.policy_lookups, pk_counter_read(&p->policy_lookups));
 		pk_counter_add(&sum.reevaluated, pk_counter_read(&p->reevaluated));
 		pk_counter_add(&sum.revoked, pk_counter_read(&p->revoked));
@@ -360,6 +361,7 @@ show_counters(struct pk_control_request *r, int argc, char **argv, void *arg)
 	counter_row(r, "sessions-created", sum.sessions_created);
 	counter_row(r, "sessions-ended", sum.sessions_ended);
 	counter_row(r, "sessions-expired", sum.sessions_expired);
+	counter_row(r, "sessions-evicted", sum.sessions_evicted);
 	counter_row(r, "policy-lookups", sum.policy_lookups);
 	counter_row(r, "sessions-reevaluated", sum.reevaluated);
 	counter_row(r, "sessions-revoked", sum.revoked);

@@ -81,6 +81,17 @@ fw_tcp_win(const struct fw_session *s, unsigned int d)
 	return (uint32_t)s->win[d] << (s->scale >> 4 * d & 15);
 }
 
+/* Whether a further piece of a segment from side d, up to `end`, is within the window: condition I. */
+static inline bool
+fw_tcp_fits(const struct fw_session *s, unsigned int d, uint32_t end)
+{
+	uint32_t theirs = fw_tcp_win(s, d ^ 1);
+
+	/* Before both have spoken there is no window, and data in a SYN is not sent in pieces. */
+	return (s->flags & FW_SESSION_SYN_R) != 0 &&
+	    fw_seq_ge(s->side[d ^ 1].ack + theirs + (theirs == 0), end);
+}
+
 /* The four conditions above, for [seq, end) and ack. */
 static __rte_always_inline enum fw_drop
 fw_tcp_check(const struct fw_session *s, unsigned int d, uint32_t seq, uint32_t end, uint32_t ack)

@@ -12,8 +12,13 @@
  * So a session costs the wheel one move per timeout, not one per packet, and what is due later than
  * the wheel reaches simply passes by more than once.
  *
+ * Things are filed under a class, which is nothing to the wheel but a list of its own per slot: so whoever
+ * runs short can ask which of a class is due first, and need not search.  In one slot the first filed is
+ * the first out.
+ *
  * A thing is filed at most once.  Links live in the owner's array; one writer, no locks.
  */
+#define FW_TIMER_CLASSES 3
 #define FW_TIMER_SLOTS   4096
 #define FW_TIMER_SHIFT   28 /* a tick is 2^28 ns, 268 ms: half of the error that is allowed */
 #define FW_TIMER_NONE    UINT32_MAX
@@ -21,7 +26,7 @@
 
 struct fw_timer_link {
 	uint32_t next, prev; /* indices, FW_TIMER_NONE at the ends */
-	uint16_t slot;       /* FW_TIMER_UNFILED when not in a list */
+	uint16_t slot;       /* class << 12 | slot; FW_TIMER_UNFILED when not in a list */
 };
 
 struct fw_timer {
@@ -29,7 +34,9 @@ struct fw_timer {
 	size_t stride;
 	uint64_t tick; /* everything before it has been handed out */
 	uint32_t nb;   /* filed */
-	uint32_t head[FW_TIMER_SLOTS];
+	uint64_t busy[FW_TIMER_CLASSES][FW_TIMER_SLOTS / 64]; /* bit: the list is not empty */
+	uint32_t head[FW_TIMER_CLASSES][FW_TIMER_SLOTS];
+	uint32_t tail[FW_TIMER_CLASSES][FW_TIMER_SLOTS]; /* counts only if there is a head */
 };
 
 /* Context of all: the owner. */
@@ -37,13 +44,23 @@ void fw_timer_init(struct fw_timer *t, void *links, size_t stride, uint64_t now_
 
 /* File `i`, which is not filed, for `due_ns`: it is handed out then, or up to a tick later, or when
  * the wheel has turned once if that is sooner. */
-void fw_timer_add(struct fw_timer *t, uint32_t i, uint64_t due_ns);
+void fw_timer_add(struct fw_timer *t, uint32_t i, uint64_t due_ns, unsigned int class);
 
 /* Nothing if it is not filed. */
 void fw_timer_remove(struct fw_timer *t, uint32_t i);
 
 /* When the slot in which `i` is filed comes up; 0 if it is not filed. */
 uint64_t fw_timer_filed_ns(const struct fw_timer *t, uint32_t i);
+
+/* The one of `class` that is due first, of those in one slot the first filed; or FW_TIMER_NONE.  Looks at
+ * 65 words at most. */
+uint32_t fw_timer_first(const struct fw_timer *t, unsigned int class);
+
+/* Under which class `i`, which is filed, is.  */
+unsigned int fw_timer_class(const struct fw_timer *t, uint32_t i);
+
+/* File `i`, which is filed, for the same time under another class. */
+void fw_timer_reclass(struct fw_timer *t, uint32_t i, unsigned int class);
 
 /* Take out what has come up by `now_ns`, at most n of them.  Returns how many; fewer than n means
  * that there is no more. */

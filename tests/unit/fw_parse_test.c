@@ -45,8 +45,14 @@ static const struct change changes[] = {
 	{ "total length < header", 4, IPPROTO_TCP, 2, 2, { 0, 19 }, FW_DROP_IP_HEADER },
 	{ "total length > frame", 4, IPPROTO_TCP, 2, 2, { 1, 0 }, FW_DROP_IP_LENGTH },
 	{ "payload length > frame", 6, IPPROTO_TCP, 4, 2, { 1, 0 }, FW_DROP_IP_LENGTH },
-	{ "more fragments", 4, IPPROTO_TCP, 6, 1, { 0x20 }, FW_DROP_FRAGMENT },
-	{ "a later fragment", 4, IPPROTO_TCP, 6, 2, { 0, 9 }, FW_DROP_FRAGMENT },
+	{ "more fragments, 44 bytes (RFC 791 3.2)", 4, IPPROTO_TCP, 6, 1, { 0x20 }, FW_DROP_FRAG_SIZE },
+	{ "more fragments, 32 bytes", 4, IPPROTO_UDP, 6, 1, { 0x20 }, FW_DROP_NONE },
+	{ "the last fragment", 4, IPPROTO_TCP, 6, 2, { 0, 9 }, FW_DROP_NONE },
+	{ "one in the middle", 4, IPPROTO_UDP, 6, 2, { 0x20, 9 }, FW_DROP_NONE },
+	{ "one in the middle of 44 bytes", 4, IPPROTO_TCP, 6, 2, { 0x20, 9 }, FW_DROP_FRAG_SIZE },
+	{ "ends at 65528 + 44 (ping of death)", 4, IPPROTO_TCP, 6, 2, { 0x1f, 0xff }, FW_DROP_FRAG_SIZE },
+	{ "with its header one beyond 65535", 4, IPPROTO_TCP, 6, 2, { 0x1f, 0xf8 }, FW_DROP_FRAG_SIZE },
+	{ "with its header up to 65528", 4, IPPROTO_TCP, 6, 2, { 0x1f, 0xf7 }, FW_DROP_NONE },
 	{ "do not fragment", 4, IPPROTO_TCP, 6, 1, { 0x40 }, FW_DROP_NONE },
 	{ "source 127.0.0.1 (RFC 1122 3.2.1.3)", 4, IPPROTO_TCP, 12, 4, { 127, 0, 0, 1 }, FW_DROP_IP_SOURCE },
 	{ "source 224.0.0.1 (RFC 1122 3.2.1.3)", 4, IPPROTO_TCP, 12, 4, { 224, 0, 0, 1 }, FW_DROP_IP_SOURCE },
@@ -159,9 +165,13 @@ test_extensions(void **state)
 		{ "hop-by-hop second", 60, 2, { { 0, 0, 1, 4 }, { 6, 0, 1, 4 } },
 		    FW_DROP_IP_EXTENSION },
 		{ "atomic fragment", 44, 1, { { 6, 0, 0, 0, 1, 2, 3, 4 } }, FW_DROP_NONE },
-		{ "two of them", 44, 2, { { 44 }, { 6 } }, FW_DROP_FRAGMENT },
-		{ "first fragment", 44, 1, { { 6, 0, 0, 1 } }, FW_DROP_FRAGMENT },
-		{ "later fragment", 44, 1, { { 6, 0, 0, 8 } }, FW_DROP_FRAGMENT },
+		{ "two of them", 44, 2, { { 44 }, { 6 } }, FW_DROP_IP_EXTENSION },
+		{ "first fragment, 20 bytes", 44, 1, { { 6, 0, 0, 1 } }, FW_DROP_FRAG_SIZE },
+		{ "first fragment, 28 bytes", 44, 2, { { 60, 0, 0, 1 }, { 6, 0, 1, 4 } },
+		    FW_DROP_FRAG_SIZE },
+		{ "up to 65535 + 1", 44, 1, { { 6, 0, 0xff, 0xf0 } }, FW_DROP_FRAG_SIZE },
+		{ "routing header in a later fragment is data", 44, 2,
+		    { { 43, 0, 0, 8 }, { 6, 0, 0, 1 } }, FW_DROP_NONE },
 		{ "routing, nothing left", 43, 1, { { 6, 0, 4, 0 } }, FW_DROP_NONE },
 		{ "routing, segments left", 43, 1, { { 6, 0, 4, 1 } }, FW_DROP_IP_EXTENSION },
 		{ "routing type 0", 43, 1, { { 6, 0, 0, 0 } }, FW_DROP_IP_EXTENSION },
@@ -197,7 +207,7 @@ test_extensions(void **state)
 			fail_msg("%s: %s, want %s", cases[i].what, fw_drop_name(got),
 			    fw_drop_name(cases[i].want));
 		if (got == FW_DROP_NONE)
-			assert_int_equal(pk.selector, 2);
+			assert_int_equal(pk.selector, pk.kind == FW_KIND_FRAGMENT ? 0 : 2);
 		for (uint32_t cut = 0; cut < len; cut++)
 			assert_int_not_equal(parse(&pk, frame, cut), FW_DROP_NONE);
 	}

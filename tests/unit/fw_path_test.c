@@ -1,4 +1,5 @@
 /* The whole path: bursts in, packets and counters out. */
+#include <inttypes.h>
 #include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -500,21 +501,146 @@ test_full(void **state)
 	struct fixture *f = *state;
 	struct world_pkt w = { .family = 4, .proto = IPPROTO_UDP, .in = 1, .out = 3, .dport = 53 };
 
+	/* Answered ones stay, whoever comes. */
 	for (uint32_t i = 0; i < 4096; i++) {
 		w.sport = (uint16_t)(i + 1);
 		assert_int_equal(send_pkt(f, &w), 0);
+		w.dport = w.sport;
+		w.sport = 53;
+		w.from_outside = true;
+		assert_int_equal(send_pkt(f, &w), 0);
+		w.dport = 53;
+		w.from_outside = false;
 	}
 	w.sport = 5000;
 	assert_int_equal(send_pkt(f, &w), FW_DROP_SESSIONS_FULL);
 	w.sport = 5;
 	assert_int_equal(send_pkt(f, &w), 0);
-	f->now_ns += 32 * S;
+	f->now_ns += 122 * S;
 	w.sport = 5000;
 	while (fw_path_tick(f->path, f->rules, f->now_ns, 1000) > 0)
 		;
 	assert_int_equal(send_pkt(f, &w), 0);
 	assert_int_equal(fw_path_nb_sessions(f->path), 1);
 	release(f);
+}
+
+static uint64_t rng = 88172645463325252u;
+
+static uint32_t
+rnd(uint32_t below)
+{
+	rng ^= rng << 13;
+	rng ^= rng >> 7;
+	rng ^= rng << 17;
+	return (uint32_t)((rng >> 11) % below);
+}
+
+static struct rte_mbuf *
+segment(uint32_t in, uint32_t out, uint16_t sport, bool from_outside, uint8_t flags)
+{
+	struct world_pkt w = { .family = 4,
+		.proto = IPPROTO_TCP,
+		.from_outside = from_outside,
+		.in = in,
+		.out = out,
+		.sport = from_outside ? 443 : sport,
+		.dport = from_outside ? sport : 443,
+		.seq = from_outside ? 500 : 100,
+		.ack = from_outside ? 101 : 501,
+		.flags = flags,
+		.win = 8000 };
+	uint8_t frame[128];
+
+	if (flags == FW_TCP_ACK)
+		w.seq++;
+	return world_mbuf(pool, frame, world_frame(&w, frame));
+}
+
+/* Hand over one packet in a burst with a flood of `n` SYNs behind it; whether it passed. */
+static bool
+through_flood(struct fixture *f, struct rte_mbuf *m, bool from_outside, unsigned int n)
+{
+	struct rte_mbuf *pkts[FW_BURST] = { m };
+	unsigned int to = from_outside ? FW_INSIDE : FW_OUTSIDE;
+	bool passed;
+
+	fw_path_burst(f->path, f->rules, 0, from_outside ? FW_OUTSIDE : FW_INSIDE, pkts, 1,
+	    f->now_ns, &f->out);
+	passed = f->out.nb[to] == 1;
+	release(f);
+	while (n > 0) {
+		unsigned int k = RTE_MIN(n, (unsigned int)FW_BURST);
+
+		for (unsigned int i = 0; i < k; i++)
+			pkts[i] =
+			    segment(1, rnd(200), (uint16_t)(1 + rnd(65535)), false, FW_TCP_SYN);
+		fw_path_burst(f->path, f->rules, 0, FW_INSIDE, pkts, k, f->now_ns, &f->out);
+		release(f);
+		n -= k;
+		f->now_ns += 10 * PK_NS_PER_US;
+	}
+	fw_path_tick(f->path, f->rules, f->now_ns, 256);
+	return passed;
+}
+
+/*
+ * RFC 4987 section 3: under a flood of SYNs that nobody answers, with the table full all the time, those who
+ * answer get through, and no established connection is lost.  Between two packets of a handshake come
+ * 1,000 of the flood.
+ */
+static void
+test_flood(void **state)
+{
+	enum {
+		CAPACITY = 16384,
+		OLD = 8192,
+		TRIES = 500,
+		FLOOD = 1000
+	};
+	struct fixture *f = *state;
+	const struct fw_path_stats *s;
+	unsigned int good = 0, lost = 0;
+
+	fw_path_destroy(f->path);
+	f->conf.trace = NULL;
+	f->conf.nb_sessions = CAPACITY;
+	assert_int_equal(fw_path_create(&f->path, &f->conf), 0);
+	s = fw_path_stats(f->path);
+	for (unsigned int i = 0; i < OLD; i++) {
+		assert_true(through_flood(
+		    f, segment(2, 9, (uint16_t)(1 + i), false, FW_TCP_SYN), false, 0));
+		assert_true(through_flood(
+		    f, segment(2, 9, (uint16_t)(1 + i), true, FW_TCP_SYN | FW_TCP_ACK), true, 0));
+		assert_true(through_flood(
+		    f, segment(2, 9, (uint16_t)(1 + i), false, FW_TCP_ACK), false, 0));
+	}
+	for (unsigned int i = 0; i < TRIES; i++) {
+		uint16_t port = (uint16_t)(20000 + i);
+
+		good += through_flood(f, segment(3, 9, port, false, FW_TCP_SYN), false, FLOOD) &&
+		    through_flood(
+		        f, segment(3, 9, port, true, FW_TCP_SYN | FW_TCP_ACK), true, FLOOD) &&
+		    through_flood(f, segment(3, 9, port, false, FW_TCP_ACK), false, FLOOD);
+	}
+	assert_int_equal(fw_path_nb_sessions(f->path), CAPACITY);
+	for (unsigned int i = 0; i < OLD; i++)
+		lost += !through_flood(
+		    f, segment(2, 9, (uint16_t)(1 + i), false, FW_TCP_ACK), false, 0);
+	for (unsigned int i = 0; i < TRIES; i++)
+		lost += !through_flood(
+		    f, segment(3, 9, (uint16_t)(20000 + i), false, FW_TCP_ACK), false, 0);
+	printf("# %u of %u connections made, %u established lost, %" PRIu64 " evicted\n", good,
+	    (unsigned int)TRIES, lost, pk_counter_read(&s->sessions_evicted));
+	assert_true(good * 100 >= TRIES * 99);
+	assert_int_equal(lost, TRIES - good);
+	assert_int_equal(pk_counter_read(&s->drop[FW_DROP_SESSIONS_FULL]), 0);
+	assert_true(pk_counter_read(&s->sessions_evicted) > 1000000);
+	/* It is over within one timeout. */
+	f->now_ns += 31 * S;
+	for (unsigned int i = 0; i < 100; i++)
+		fw_path_tick(f->path, f->rules, f->now_ns, 1000);
+	assert_int_equal(fw_path_nb_sessions(f->path), OLD + good);
 }
 
 static bool
@@ -546,17 +672,6 @@ test_walk(void **state)
 }
 
 /* ---- random packets ---------------------------------------------------------------------------- */
-
-static uint64_t rng = 88172645463325252u;
-
-static uint32_t
-rnd(uint32_t below)
-{
-	rng ^= rng << 13;
-	rng ^= rng >> 7;
-	rng ^= rng << 17;
-	return (uint32_t)((rng >> 11) % below);
-}
 
 /* Something that might be a packet: a good one, in or out of order, then perhaps spoilt. */
 static uint32_t
@@ -702,6 +817,7 @@ main(void)
 		TEST(test_one_burst),
 		TEST(test_odd_mbufs),
 		TEST(test_full),
+		TEST(test_flood),
 		TEST(test_walk),
 		TEST(test_random),
 	};

@@ -779,6 +779,7 @@ static const char *const timeout_names[FW_TIMEOUT_COUNT] = {
 	[FW_TIMEOUT_UDP] = "udp",
 	[FW_TIMEOUT_ICMP] = "icmp",
 	[FW_TIMEOUT_OTHER] = "other",
+	[FW_TIMEOUT_FRAGMENT] = "fragment",
 };
 
 static bool

@@ -195,7 +195,7 @@ test_timer(void **state)
 		} else if (due[i] == 0) {
 			due[i] =
 			    now + (uint64_t)rnd(rnd(5) == 0 ? 900000 : 3000) * PK_NS_PER_MS + 1;
-			fw_timer_add(&t, i, due[i]);
+			fw_timer_add(&t, i, due[i], i % FW_TIMER_CLASSES);
 			assert_true(fw_timer_filed_ns(&t, i) >= due[i]);
 			assert_true(fw_timer_filed_ns(&t, i) <= due[i] + tick);
 		}
@@ -217,13 +217,55 @@ test_timer(void **state)
 	/* Beyond the wheel's reach, and after a sleep of years. */
 	for (unsigned int i = 0; i < NB; i++)
 		fw_timer_remove(&t, i);
-	fw_timer_add(&t, 7, now + 100000 * PK_NS_PER_S);
+	fw_timer_add(&t, 7, now + 100000 * PK_NS_PER_S, 0);
 	now += 1200 * PK_NS_PER_S;
 	assert_int_equal(fw_timer_take(&t, now, (uint32_t[1]){ 0 }, 1), 1);
-	fw_timer_add(&t, 7, now + 10 * PK_NS_PER_S);
+	fw_timer_add(&t, 7, now + 10 * PK_NS_PER_S, 0);
 	now += UINT64_C(100000000) * PK_NS_PER_S;
 	assert_int_equal(fw_timer_take(&t, now, (uint32_t[2]){ 0 }, 2), 1);
 	assert_int_equal(t.nb, 0);
+}
+
+/* First filed, first out, within a slot and over slots; each class on its own. */
+static void
+test_timer_first(void **state)
+{
+	static struct {
+		uint32_t n;
+		struct fw_timer_link link;
+	} thing[3000];
+	static struct fw_timer t;
+	uint64_t now = 77 * PK_NS_PER_S;
+
+	(void)state;
+	fw_timer_init(&t, &thing[0].link, sizeof(thing[0]), now);
+	for (unsigned int c = 0; c < FW_TIMER_CLASSES; c++)
+		assert_int_equal(fw_timer_first(&t, c), FW_TIMER_NONE);
+	/* Round the wheel, with time standing still and moving. */
+	for (unsigned int round = 0; round < 3; round++) {
+		uint32_t next[FW_TIMER_CLASSES] = { 0, 1, 2 }, out[1];
+
+		for (uint32_t i = 0; i < PK_COUNT(thing); i++)
+			fw_timer_add(&t, i, now + i * 100 * PK_NS_PER_MS, i % FW_TIMER_CLASSES);
+		for (unsigned int k = 0; k < PK_COUNT(thing); k++) {
+			unsigned int c = k % FW_TIMER_CLASSES;
+			uint32_t i = fw_timer_first(&t, c);
+
+			assert_int_equal(i, next[c]);
+			next[c] += FW_TIMER_CLASSES;
+			fw_timer_remove(&t, i);
+		}
+		assert_int_equal(t.nb, 0);
+		now += 333 * PK_NS_PER_S;
+		assert_int_equal(fw_timer_take(&t, now, out, 1), 0);
+	}
+	fw_timer_add(&t, 5, now, 1);
+	fw_timer_add(&t, 6, now, 1);
+	now = fw_timer_filed_ns(&t, 5);
+	fw_timer_reclass(&t, 5, 2);
+	assert_int_equal(fw_timer_filed_ns(&t, 5), now);
+	assert_int_equal(fw_timer_first(&t, 1), 6);
+	assert_int_equal(fw_timer_first(&t, 2), 5);
 }
 
 int
@@ -235,6 +277,7 @@ main(void)
 		cmocka_unit_test(test_bytes),
 		cmocka_unit_test(test_counters),
 		cmocka_unit_test(test_timer),
+		cmocka_unit_test(test_timer_first),
 	};
 
 	return cmocka_run_group_tests_name("fw/session", tests, NULL, NULL);

@@ -275,5 +275,5 @@ world_balanced(const struct fw_path *p)
 	return in == out && pk_counter_read(&s->drop[FW_DROP_NONE]) == 0 &&
 	    pk_counter_read(&s->sessions_created) ==
 	    fw_path_nb_sessions(p) + pk_counter_read(&s->sessions_ended) +
-	        pk_counter_read(&s->sessions_expired);
+	        pk_counter_read(&s->sessions_expired) + pk_counter_read(&s->sessions_evicted);
 }
