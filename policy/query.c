@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "fw/rule.h"
+#include "policy/k8s.h"
 #include "policy/map.h"
 #include "policy/query_priv.h"
 
@@ -34,9 +35,11 @@ struct policy_query {
 	POLICY_VECTOR(const struct policy_service_def *) services;
 	POLICY_VECTOR(const struct policy_rule *) known; /* one of each id */
 	struct policy_map workload_index;                /* "tenant/name" */
-	struct policy_map address_index;                 /* struct pk_addr: in the lowest VRF */
-	struct policy_map service_index;                 /* "tenant/name" */
-	struct policy_map rule_index;                    /* id -> index in known */
+	struct policy_map host_index;                    /* Pods that are no workloads */
+	POLICY_VECTOR(const struct policy_workload_def *) hosts;
+	struct policy_map address_index; /* struct pk_addr: in the lowest VRF */
+	struct policy_map service_index; /* "tenant/name" */
+	struct policy_map rule_index;    /* id -> index in known */
 };
 
 void
@@ -50,6 +53,8 @@ policy_query_destroy(struct policy_query *q)
 		free(q->plane);
 	}
 	policy_map_fini(&q->workload_index);
+	policy_map_fini(&q->host_index);
+	free(q->hosts.at);
 	policy_map_fini(&q->address_index);
 	policy_map_fini(&q->service_index);
 	policy_map_fini(&q->rule_index);
@@ -130,6 +135,21 @@ index_workload(struct policy_query *q, const struct policy_workload_def *w)
 	return 0;
 }
 
+/* A Pod on its node's network is asked about by name, and stands for the node's address. */
+static int
+index_host(struct policy_query *q, const struct policy_workload_def *w)
+{
+	const struct policy_workload_def **slot = POLICY_PUSH(&q->hosts);
+	const char *key = policy_meta_key(&q->arena, &w->meta);
+
+	if (slot == NULL || key == NULL)
+		return -ENOMEM;
+	*slot = w;
+	return policy_map_get_text(&q->host_index, key) != NOBODY
+	    ? 0
+	    : policy_map_put_text(&q->host_index, key, (uint32_t)q->hosts.nb - 1);
+}
+
 static int
 index_addresses(struct policy_query *q)
 {
@@ -172,6 +192,8 @@ index_model(struct policy_query *q, const struct policy_model *m,
 
 		for (size_t i = 0; i < o->workloads.nb && rc == 0; i++)
 			rc = index_workload(q, o->workloads.at[i]);
+		for (size_t i = 0; i < o->hosts.nb && rc == 0; i++)
+			rc = index_host(q, o->hosts.at[i]);
 		for (size_t i = 0; i < o->services.nb && rc == 0; i++)
 			rc = index_service(q, o->services.at[i]);
 	}
@@ -238,7 +260,7 @@ policy_query_by_pairs(struct policy_query *q)
 struct policy_end
 policy_query_end_of(const struct policy_query *q, const struct policy_workload_def *w)
 {
-	char key[2 * (POLICY_NAME_MAX + 2)];
+	char key[POLICY_NAME_MAX + POLICY_K8S_NAME_MAX + 2];
 
 	snprintf(key, sizeof(key), "%s/%s", w->meta.tenant, w->meta.name);
 	return (struct policy_end){ .workload = policy_map_get_text(&q->workload_index, key) };
@@ -248,8 +270,9 @@ int
 policy_query_end(
     const struct policy_query *q, const char *text, struct policy_end *out, struct pk_diag *diag)
 {
-	char key[2 * (POLICY_NAME_MAX + 2)];
+	char key[POLICY_NAME_MAX + POLICY_K8S_NAME_MAX + 2];
 	const char *known[512], *near, *name;
+	uint32_t host;
 	size_t nb = 0;
 
 	*out = (struct policy_end){ .workload = NOBODY };
@@ -264,6 +287,11 @@ policy_query_end(
 	out->workload = policy_map_get_text(&q->workload_index, key);
 	if (out->workload != NOBODY)
 		return 0;
+	host = policy_map_get_text(&q->host_index, key);
+	if (host != NOBODY && q->hosts.at[host]->addresses.nb > 0) {
+		out->addr = q->hosts.at[host]->addresses.at[0].addr;
+		return 0;
+	}
 	/* Compare without tenants, which would drown a slip in the name. */
 	for (size_t i = 0; i < q->workloads.nb && nb < PK_COUNT(known); i++)
 		known[nb++] = q->workloads.at[i]->meta.name;
