@@ -764,6 +764,45 @@ lay_out_endpoints(struct compile *c)
 	free(dpu_names.at);
 }
 
+static int
+by_unplaced(const void *a, const void *b)
+{
+	return strcmp(
+	    ((const struct policy_unplaced *)a)->name, ((const struct policy_unplaced *)b)->name);
+}
+
+static void
+lay_out_unplaced(struct compile *c)
+{
+	struct policy_unplaced *out;
+	uint32_t nb = 0;
+
+	for (size_t i = 0; i < c->all.workloads.nb; i++)
+		nb += c->all.workloads.at[i]->addresses.nb == 0;
+	out = policy_arena_array(&c->table->arena, nb, sizeof(out[0]));
+	if (out == NULL) {
+		c->nomem = 1;
+		return;
+	}
+	c->table->t.unplaced = out;
+	for (size_t i = 0; i < c->all.workloads.nb; i++) {
+		const struct policy_workload_def *w = c->all.workloads.at[i];
+
+		if (w->addresses.nb > 0)
+			continue;
+		out->name = policy_meta_key(&c->table->arena, &w->meta);
+		out->identity = c->identities.at[c->workload_identity[i]].id;
+		if (out++->name == NULL) {
+			c->nomem = 1;
+			return;
+		}
+	}
+	/* By tenant and name is not quite by both as one text. */
+	if (nb > 1)
+		qsort(out - nb, nb, sizeof(out[0]), by_unplaced);
+	c->table->t.nb_unplaced = nb;
+}
+
 /* ---- all of it ----------------------------------------------------------------------------------- */
 
 #define FREE_VECTORS(v, member)                         \
@@ -829,7 +868,7 @@ policy_compile_with(const struct policy_model *m, struct policy_workload_def *co
 	/* A step is taken when the one before left nothing to complain of that would mislead it. */
 	void (*const steps[])(struct compile *) = { policy_k8s_join, find_tenants, find_tiers,
 		order_policies, index_names, resolve, find_places, compile_identities,
-		lay_out_endpoints, compile_members, compile_layout };
+		lay_out_endpoints, lay_out_unplaced, compile_members, compile_layout };
 	struct compile *c = calloc(1, sizeof(*c));
 	int rc;
 

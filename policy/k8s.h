@@ -40,3 +40,9 @@ struct compile;
  * into selectors and networks.  Works on c->all.
  */
 void policy_k8s_join(struct compile *c);
+
+/*
+ * A check once it is known who is the subject of what: two policies of equal priority that may decide
+ * differently about one workload are refused, since the API leaves open which of them does.
+ */
+void policy_k8s_check(struct compile *c);

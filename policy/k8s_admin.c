@@ -120,11 +120,12 @@ read_namespaces(struct rule_reader *x, const struct policy_node *n, struct polic
 		policy_k8s_select(x->r, n, POLICY_K8S_NAMESPACE, &p->selector);
 }
 
+/* Required by the schema; but readers of the API see an empty one, which selects all, and so do we. */
 static void
-missing(struct rule_reader *x, const struct policy_node *n, const char *what, const char *key)
+warn_missing(struct policy_reader *r, const struct policy_node *n, const char *key)
 {
-	policy_reader_error(
-	    x->r, n, "missing-key", "\"%s\" lacks \"%s\": a map, {} for all", what, key);
+	policy_reader_warn(r, n, "missing-key",
+	    "\"pods\" lacks \"%s\", and so takes all; write {} if that is meant", key);
 }
 
 static void
@@ -144,13 +145,12 @@ read_pods(struct rule_reader *x, const struct policy_node *n, struct policy_peer
 	} else if (is_strange(x, n, known, PK_COUNT(known))) {
 		return;
 	} else if (ns == NULL) {
-		missing(x, n, "pods", "namespaceSelector");
-		return;
+		warn_missing(x->r, n, known[0]);
 	} else if (!is_strange(x, ns, selector_keys, PK_COUNT(selector_keys))) {
 		policy_k8s_select(x->r, ns, POLICY_K8S_NAMESPACE, &p->selector);
 	}
 	if (pods == NULL)
-		missing(x, n, "pods", "podSelector");
+		warn_missing(x->r, n, known[1]);
 	else if (!is_strange(x, pods, selector_keys, PK_COUNT(selector_keys)))
 		policy_k8s_select(x->r, pods, "", &p->selector);
 }
@@ -548,8 +548,7 @@ read_subject(struct policy_reader *r, const struct policy_node *spec, struct pol
 		policy_k8s_keys(r, pods, pod_keys, PK_COUNT(pod_keys));
 		for (size_t i = 0; i < PK_COUNT(pod_keys); i++)
 			if (policy_k8s_get(pods, pod_keys[i]) == NULL)
-				policy_reader_error(r, pods, "missing-key",
-				    "\"pods\" lacks \"%s\": a map, {} for all", pod_keys[i]);
+				warn_missing(r, pods, pod_keys[i]);
 		namespaces = policy_k8s_map(r, pods, "namespaceSelector");
 		pods = policy_k8s_map(r, pods, "podSelector");
 	}
@@ -603,10 +602,10 @@ read_policy(struct policy_reader *r, const struct policy_node *doc, const struct
 
 	if (d == NULL)
 		return;
+	d->meta.kind = f->kind;
 	policy_k8s_keys(r, doc, top, PK_COUNT(top));
 	if (policy_k8s_meta(r, doc, &d->meta, 0) < 0)
 		return;
-	d->meta.kind = f->kind;
 	d->meta.tenant = POLICY_ALL_TENANTS;
 	spec = policy_k8s_map(r, doc, "spec");
 	if (spec == NULL) {
@@ -628,7 +627,8 @@ read_policy(struct policy_reader *r, const struct policy_node *doc, const struct
 	else
 		d->priority = BANP_PRIORITY;
 	/* "The policy is a singleton, and its name is default." */
-	if (!f->has_priority && strcmp(d->meta.name, "default") != 0)
+	if (!f->has_priority && strcmp(d->meta.name, "default") != 0 &&
+	    policy_k8s_get(policy_k8s_get(doc, "metadata"), "name") != NULL)
 		policy_reader_error(r, policy_k8s_map(r, doc, "metadata"), "bad-value",
 		    "there is one BaselineAdminNetworkPolicy, and its name is \"default\", not \"%.64s\"",
 		    d->meta.name);

@@ -424,3 +424,58 @@ policy_k8s_join(struct compile *c)
 	free(j.all.at);
 	policy_map_fini(&j.index);
 }
+
+/* ---- ranks --------------------------------------------------------------------------------------- */
+
+/* Whether it matters which of two policies comes first in a direction. */
+static int
+may_differ(const struct policy_rules_def *a, const struct policy_rules_def *b)
+{
+	if (a->nb == 0 || b->nb == 0)
+		return 0;
+	for (uint32_t i = 0; i < a->nb; i++)
+		if (a->at[i].action != a->at[0].action)
+			return 1;
+	for (uint32_t i = 0; i < b->nb; i++)
+		if (b->at[i].action != a->at[0].action)
+			return 1;
+	return 0;
+}
+
+static int
+is_ambiguous(const struct compile_policy *a, const struct compile_policy *b)
+{
+	/* NetworkPolicies all allow, and those that one policy has been split into share no subject. */
+	if (a->def->meta.kind == NULL || b->def->meta.kind == NULL || a->tier != b->tier ||
+	    a->def->priority != b->def->priority)
+		return 0;
+	for (int dir = 0; dir < PK_DIRECTION_COUNT; dir++)
+		if (may_differ(&a->def->rules[dir], &b->def->rules[dir]))
+			return 1;
+	return 0;
+}
+
+void
+policy_k8s_check(struct compile *c)
+{
+	uint32_t last = NONE;
+
+	for (size_t i = 0; i < c->identities.nb; i++) {
+		const numbers *v = &c->identities.at[i].policies;
+
+		for (size_t k = 1; k < v->nb; k++) {
+			const struct compile_policy *a = &c->policies.at[v->at[k - 1]];
+			const struct compile_policy *b = &c->policies.at[v->at[k]];
+
+			/* Said once for each policy, whoever else is its subject. */
+			if (v->at[k] == last || !is_ambiguous(a, b))
+				continue;
+			last = v->at[k];
+			compile_error(c, b->def->meta.file, b->def->priority_line,
+			    b->def->priority_column, "equal-priority",
+			    "priority %u in tier %s is that of %s \"%s\" already (%s:%u), and some workload is the subject of both; which comes first?",
+			    b->def->priority, b->tier->name, a->def->meta.kind, a->def->meta.name,
+			    a->def->meta.file, a->def->priority_line);
+		}
+	}
+}

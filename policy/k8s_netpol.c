@@ -258,10 +258,10 @@ policy_k8s_read_netpol(
 
 	if (d == NULL)
 		return;
+	d->meta.kind = "NetworkPolicy";
 	policy_k8s_keys(r, doc, top, PK_COUNT(top));
 	if (policy_k8s_meta(r, doc, &d->meta, 1) < 0)
 		return;
-	d->meta.kind = "NetworkPolicy";
 	spec = policy_k8s_map(r, doc, "spec");
 	if (spec == NULL) {
 		if (r->errors == errors)

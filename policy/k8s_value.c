@@ -226,13 +226,22 @@ policy_k8s_meta(
 	m->line = doc->line;
 	m->column = doc->column;
 	m->tenant = POLICY_TENANT;
-	if (name == NULL || name->text[0] == '\0') {
+	if ((name == NULL || name->text[0] == '\0') && m->kind != NULL) {
+		/* As in a manifest with generateName.  Nothing hangs on a policy's name. */
+		policy_reader_warn(r, meta != NULL ? meta : doc, "missing-key",
+		    "this %s has no name, and is called after its place", m->kind);
+		m->name = policy_arena_printf(
+		    r->arena, "unnamed-%u-%u", (unsigned int)doc->line, (unsigned int)doc->column);
+		if (m->name == NULL)
+			r->nomem = 1;
+	} else if (name == NULL || name->text[0] == '\0') {
 		policy_reader_error(r, meta != NULL ? meta : doc, "missing-key",
 		    "metadata lacks \"name\": a name in lower case");
 		return -1;
+	} else {
+		m->name = name->text;
 	}
-	m->name = name->text;
-	if (!policy_k8s_subdomain_ok(name->text))
+	if (name != NULL && name->text[0] != '\0' && !policy_k8s_subdomain_ok(name->text))
 		policy_reader_error(r, name, "bad-value",
 		    "\"name\" must be lower-case letters and digits with - and . between them, at most %d, not \"%.64s\"",
 		    POLICY_K8S_NAME_MAX, name->text);

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "policy/compile_priv.h"
+#include "policy/k8s.h"
 
 /* Tiers to programs, and everything into the table. */
 
@@ -297,6 +298,8 @@ compile_layout(struct compile *c)
 	struct policy_table *t = &c->table->t;
 
 	compile_rules(c);
+	if (!c->nomem)
+		policy_k8s_check(c);
 	if (c->nomem || c->errors > 0)
 		return;
 	make_programs(c);
