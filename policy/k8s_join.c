@@ -156,6 +156,21 @@ selects(const struct policy_selector *s, const struct policy_labels *l)
 	return 1;
 }
 
+/* Whether Pods of a namespace can be subjects at all. */
+static int
+admits(const struct policy_selector *s, const struct policy_labels *ns)
+{
+	for (uint32_t i = 0; i < s->nb; i++) {
+		struct policy_selector one = { .nb = 1, .at = &s->at[i] };
+
+		if (strncmp(s->at[i].key, POLICY_K8S_NAMESPACE, strlen(POLICY_K8S_NAMESPACE)) ==
+		        0 &&
+		    !selects(&one, ns))
+			return 0;
+	}
+	return 1;
+}
+
 /* A selector with `more` room at its end; NULL when there is no memory. */
 static struct policy_requirement *
 widen(struct compile *c, struct policy_selector *s, uint32_t more)
@@ -375,6 +390,7 @@ relate_policies(struct join *j)
 	for (size_t i = 0; i < nb && !c->nomem; i++) {
 		const struct policy_def *d = c->all.policies.at[i];
 		struct policy_def **slot, *own;
+		size_t nb_own = 0;
 
 		if (!d->related)
 			continue;
@@ -386,14 +402,17 @@ relate_policies(struct join *j)
 		}
 		/* One for each namespace, the first in the place of the whole. */
 		for (size_t k = 0; k < j->all.nb && !c->nomem; k++) {
+			if (!admits(&d->subject.selector, &j->all.at[k]->labels))
+				continue;
 			own = relate(c, d, j->all.at[k]);
-			slot = k == 0 ? &c->all.policies.at[i] : POLICY_PUSH(&c->all.policies);
+			slot = nb_own++ == 0 ? &c->all.policies.at[i]
+			                     : POLICY_PUSH(&c->all.policies);
 			if (slot == NULL)
 				c->nomem = 1;
 			else if (own != NULL)
 				*slot = own;
 		}
-		if (j->all.nb == 0 && !c->nomem) {
+		if (nb_own == 0 && !c->nomem) {
 			static const struct policy_meta nowhere;
 
 			own = relate(c, d, &nowhere);

@@ -75,6 +75,8 @@ read_peer(
 	if (!policy_k8s_is_map(r, n, "peer"))
 		return;
 	policy_k8s_keys(r, n, known, PK_COUNT(known));
+	if (policy_k8s_stranger(n, known, PK_COUNT(known)) != NULL)
+		return;
 	pods = policy_k8s_map(r, n, "podSelector");
 	namespaces = policy_k8s_map(r, n, "namespaceSelector");
 	block = policy_k8s_map(r, n, "ipBlock");

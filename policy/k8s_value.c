@@ -456,14 +456,6 @@ policy_k8s_select(struct policy_reader *r, const struct policy_node *n, const ch
 }
 
 void
-policy_k8s_select_name(struct policy_reader *r, const char *name, struct policy_selector *s)
-{
-	if (make_room(r, s, 1) != NULL)
-		add_requirement(
-		    r, s, POLICY_K8S_NAME, name != NULL ? POLICY_IN : POLICY_EXISTS, name);
-}
-
-void
 policy_k8s_select_end(struct policy_selector *s)
 {
 	policy_selector_sort(s);
@@ -478,6 +470,17 @@ policy_k8s_selected_name(const struct policy_selector *s)
 		    policy_k8s_label_ok(s->at[i].values[0]))
 			return s->at[i].values[0];
 	return NULL;
+}
+
+void
+policy_k8s_select_name(struct policy_reader *r, const char *name, struct policy_selector *s)
+{
+	/* Whoever asks for one by name asks for one. */
+	if (name == NULL && policy_k8s_selected_name(s) != NULL)
+		return;
+	if (make_room(r, s, 1) != NULL)
+		add_requirement(
+		    r, s, POLICY_K8S_NAME, name != NULL ? POLICY_IN : POLICY_EXISTS, name);
 }
 
 /* ---- networks and ports -------------------------------------------------------------------------- */
