@@ -5,20 +5,23 @@
 #include <string.h>
 
 #include "policy/compile_priv.h"
+#include "policy/k8s.h"
 
 /* Gathering: everything together, and what can only be seen then. */
 
 /*
  * The built-in tiers.  Only `application` ends in a refusal: a policy there says what its workloads
  * need, and so isolates them.  The tiers above exist to overrule, the one below to fill in, and
- * neither must refuse what it does not mention.
+ * neither must refuse what it does not mention.  Those of Kubernetes stand below ours of like purpose.
  */
 static const struct compile_tier builtin_tiers[] = {
 	{ "emergency", 50, PK_VERDICT_PASS },
 	{ "infrastructure", 100, PK_VERDICT_PASS },
 	{ "environment", 150, PK_VERDICT_PASS },
+	{ POLICY_K8S_ADMIN, 175, PK_VERDICT_PASS },
 	{ "application", 200, PK_VERDICT_DENY },
 	{ "baseline", 250, PK_VERDICT_PASS },
+	{ POLICY_K8S_BASELINE, 251, PK_VERDICT_PASS },
 };
 
 static void
@@ -98,6 +101,8 @@ by_meta(const void *va, const void *vb)
 	if (d == 0)
 		d = strcmp(a->name, b->name);
 	if (d == 0)
+		d = strcmp(a->kind != NULL ? a->kind : "", b->kind != NULL ? b->kind : "");
+	if (d == 0)
 		d = strcmp(a->file, b->file);
 	return d != 0 ? d : (a->line > b->line) - (a->line < b->line);
 }
@@ -116,12 +121,12 @@ sort_objects(struct compile *c, void *at, size_t nb, const char *kind, int globa
 	qsort(v, nb, sizeof(v[0]), by_meta);
 	for (size_t i = 1; i < nb; i++) {
 		if (strcmp(v[i - 1]->tenant, v[i]->tenant) != 0 ||
-		    strcmp(v[i - 1]->name, v[i]->name) != 0)
+		    strcmp(v[i - 1]->name, v[i]->name) != 0 || v[i - 1]->kind != v[i]->kind)
 			continue;
 		compile_error(c, v[i]->file, v[i]->line, v[i]->column, "duplicate-name",
-		    "%s \"%s%s%s\" stands twice; the first is in %s:%u", kind,
-		    global ? "" : v[i]->tenant, global ? "" : "/", v[i]->name, v[i - 1]->file,
-		    v[i - 1]->line);
+		    "%s \"%s%s%s\" stands twice; the first is in %s:%u",
+		    v[i]->kind != NULL ? v[i]->kind : kind, global ? "" : v[i]->tenant,
+		    global ? "" : "/", v[i]->name, v[i - 1]->file, v[i - 1]->line);
 	}
 }
 
@@ -148,6 +153,8 @@ gather(struct compile *c, struct policy_workload_def *const *extra, size_t nb_ex
 	GATHER(c, tiers);
 	GATHER(c, tenants);
 	GATHER(c, workloads);
+	GATHER(c, namespaces);
+	GATHER(c, nodes);
 	c->nb_real_workloads = c->all.workloads.nb;
 	for (size_t i = 0; i < nb_extra && !c->nomem; i++) {
 		struct policy_workload_def **slot = POLICY_PUSH(&c->all.workloads);
@@ -190,17 +197,19 @@ tenant_add(struct compile *c, const char *name)
 /*
  * As soon as one tenant is declared all must be, but for "default": then a slip in a name is an
  * error.  While none is, a tenant is whatever somebody writes, so that a first policy needs no
- * ceremony.  It does not depend on workloads: their coming and going must never break a policy.
+ * ceremony.  It does not depend on workloads: their coming and going must never break a policy.  A
+ * namespace of Kubernetes is declared over there.
  */
 static void
-tenant_use(struct compile *c, const char *name, const char *file, uint32_t line, uint32_t column)
+tenant_use(struct compile *c, const char *name, int imported, const char *file, uint32_t line,
+    uint32_t column)
 {
 	const char *known[256];
 	size_t nb = 0;
 
 	if (c->nomem || strcmp(name, POLICY_ALL_TENANTS) == 0)
 		return;
-	if (c->strict_tenants && strcmp(name, POLICY_TENANT) != 0 &&
+	if (c->strict_tenants && !imported && strcmp(name, POLICY_TENANT) != 0 &&
 	    policy_map_get_text(&c->tenant_index, name) == NONE) {
 		for (size_t i = 0; i < c->tenants.nb && nb < PK_COUNT(known); i++)
 			if (c->tenants.at[i].declared)
@@ -212,28 +221,28 @@ tenant_use(struct compile *c, const char *name, const char *file, uint32_t line,
 }
 
 static void
-tenant_use_peers(struct compile *c, const char *file, const struct policy_peers *peers)
+tenant_use_peers(struct compile *c, const struct policy_meta *m, const struct policy_peers *peers)
 {
 	for (uint32_t i = 0; i < peers->nb; i++)
 		if (peers->at[i].tenant != NULL)
-			tenant_use(
-			    c, peers->at[i].tenant, file, peers->at[i].line, peers->at[i].column);
+			tenant_use(c, peers->at[i].tenant, m->kind != NULL, m->file,
+			    peers->at[i].line, peers->at[i].column);
 }
 
 static void
 tenant_use_end(struct compile *c, const char *file, const struct policy_test_end *e)
 {
 	if (e->tenant != NULL)
-		tenant_use(c, e->tenant, file, e->line, e->column);
+		tenant_use(c, e->tenant, 0, file, e->line, e->column);
 }
 
 static void
 find_tenants(struct compile *c)
 {
-#define USE(v)                                                         \
-	for (size_t i = 0; i < c->all.v.nb; i++) {                     \
-		const struct policy_meta *m = &c->all.v.at[i]->meta;   \
-		tenant_use(c, m->tenant, m->file, m->line, m->column); \
+#define USE(v, imported)                                                         \
+	for (size_t i = 0; i < c->all.v.nb; i++) {                               \
+		const struct policy_meta *m = &c->all.v.at[i]->meta;             \
+		tenant_use(c, m->tenant, imported, m->file, m->line, m->column); \
 	}
 	for (size_t i = 0; i < c->all.tenants.nb && !c->nomem; i++) {
 		const struct policy_tenant_def *d = c->all.tenants.at[i];
@@ -245,24 +254,24 @@ find_tenants(struct compile *c)
 			c->strict_tenants |= strcmp(t->name, POLICY_TENANT) != 0;
 		}
 	}
-	USE(policies)
-	USE(groups)
-	USE(services)
-	USE(workloads)
+	USE(policies, m->kind != NULL)
+	USE(groups, 0)
+	USE(services, 0)
+	USE(workloads, c->all.workloads.at[i]->imported)
 #undef USE
 	for (size_t i = 0; i < c->all.policies.nb; i++) {
 		const struct policy_def *d = c->all.policies.at[i];
 
 		for (int dir = 0; dir < PK_DIRECTION_COUNT; dir++)
 			for (uint32_t r = 0; r < d->rules[dir].nb; r++)
-				tenant_use_peers(c, d->meta.file, &d->rules[dir].at[r].peers);
+				tenant_use_peers(c, &d->meta, &d->rules[dir].at[r].peers);
 		for (uint32_t t = 0; t < d->tests.nb; t++) {
 			tenant_use_end(c, d->meta.file, &d->tests.at[t].from);
 			tenant_use_end(c, d->meta.file, &d->tests.at[t].to);
 		}
 	}
 	for (size_t i = 0; i < c->all.groups.nb; i++)
-		tenant_use_peers(c, c->all.groups.at[i]->meta.file, &c->all.groups.at[i]->members);
+		tenant_use_peers(c, &c->all.groups.at[i]->meta, &c->all.groups.at[i]->members);
 }
 
 /* ---- tiers --------------------------------------------------------------------------------------- */
@@ -376,6 +385,9 @@ order_policies(struct compile *c)
 	for (size_t i = 1; i < c->policies.nb; i++) {
 		const struct compile_policy *a = &c->policies.at[i - 1], *b = &c->policies.at[i];
 
+		/* In Kubernetes this is no mistake as long as nobody is the subject of both. */
+		if (a->def->meta.kind != NULL || b->def->meta.kind != NULL)
+			continue;
 		if (a->tier == b->tier && a->def->priority == b->def->priority &&
 		    strcmp(a->def->meta.tenant, b->def->meta.tenant) == 0)
 			compile_error(c, b->def->meta.file, b->def->priority_line,
@@ -752,6 +764,45 @@ lay_out_endpoints(struct compile *c)
 	free(dpu_names.at);
 }
 
+static int
+by_unplaced(const void *a, const void *b)
+{
+	return strcmp(
+	    ((const struct policy_unplaced *)a)->name, ((const struct policy_unplaced *)b)->name);
+}
+
+static void
+lay_out_unplaced(struct compile *c)
+{
+	struct policy_unplaced *out;
+	uint32_t nb = 0;
+
+	for (size_t i = 0; i < c->all.workloads.nb; i++)
+		nb += c->all.workloads.at[i]->addresses.nb == 0;
+	out = policy_arena_array(&c->table->arena, nb, sizeof(out[0]));
+	if (out == NULL) {
+		c->nomem = 1;
+		return;
+	}
+	c->table->t.unplaced = out;
+	for (size_t i = 0; i < c->all.workloads.nb; i++) {
+		const struct policy_workload_def *w = c->all.workloads.at[i];
+
+		if (w->addresses.nb > 0)
+			continue;
+		out->name = policy_meta_key(&c->table->arena, &w->meta);
+		out->identity = c->identities.at[c->workload_identity[i]].id;
+		if (out++->name == NULL) {
+			c->nomem = 1;
+			return;
+		}
+	}
+	/* By tenant and name is not quite by both as one text. */
+	if (nb > 1)
+		qsort(out - nb, nb, sizeof(out[0]), by_unplaced);
+	c->table->t.nb_unplaced = nb;
+}
+
 /* ---- all of it ----------------------------------------------------------------------------------- */
 
 #define FREE_VECTORS(v, member)                         \
@@ -815,9 +866,9 @@ policy_compile_with(const struct policy_model *m, struct policy_workload_def *co
     size_t nb_extra, struct policy_ids *ids, struct policy_table **out, struct policy_findings *f)
 {
 	/* A step is taken when the one before left nothing to complain of that would mislead it. */
-	void (*const steps[])(struct compile *) = { find_tenants, find_tiers, order_policies,
-		index_names, resolve, find_places, compile_identities, lay_out_endpoints,
-		compile_members, compile_layout };
+	void (*const steps[])(struct compile *) = { policy_k8s_join, find_tenants, find_tiers,
+		order_policies, index_names, resolve, find_places, compile_identities,
+		lay_out_endpoints, lay_out_unplaced, compile_members, compile_layout };
 	struct compile *c = calloc(1, sizeof(*c));
 	int rc;
 

@@ -85,6 +85,7 @@ struct compile_identity {
 	const char *labels;
 	uint32_t id;
 	uint32_t tenant;
+	int imported; /* from Kubernetes, where what nobody selects is allowed */
 	uint32_t nb_labels, nb_ports;
 	const uint32_t *labels_at; /* pairs of symbols */
 	const struct compile_port *ports;

@@ -1,6 +1,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "policy/k8s.h"
 #include "policy/map.h"
 #include "policy/model_priv.h"
 #include "policy/network.h"
@@ -788,6 +789,10 @@ policy_document_read(
 		r->key = "document";
 		r->want = "a map with apiVersion, kind, metadata and spec";
 		policy_reader_mismatch(r, doc);
+		return;
+	}
+	if (policy_k8s_is(doc)) {
+		policy_k8s_read(r, doc, o);
 		return;
 	}
 	kind = read_kind(r, doc);

@@ -169,6 +169,7 @@ fill_identity(struct compile *c, struct compile_identity *id, const char *key,
 	*id = (struct compile_identity){ .key = key,
 		.labels = labels,
 		.tenant = tenant_find(c, w->meta.tenant),
+		.imported = w->imported,
 		.labels_at = pairs,
 		.ports = ports };
 	for (uint32_t i = 0; i < w->meta.labels.nb; i++) {

@@ -398,6 +398,8 @@ rule_id(struct compile *c, const struct policy_meta *m, int dir, const char *nam
 	policy_hash_add_text(&c->hash, "rule");
 	policy_hash_add_text(&c->hash, m->tenant);
 	policy_hash_add_text(&c->hash, m->name);
+	if (m->kind != NULL)
+		policy_hash_add_text(&c->hash, m->kind);
 	policy_hash_add_u64(&c->hash, (uint64_t)dir);
 	policy_hash_add_text(&c->hash, name);
 	return policy_hash_end(&c->hash);

@@ -20,6 +20,9 @@ policy_objects_fini(struct policy_objects *o)
 	free(o->tiers.at);
 	free(o->tenants.at);
 	free(o->workloads.at);
+	free(o->hosts.at);
+	free(o->namespaces.at);
+	free(o->nodes.at);
 	memset(o, 0, sizeof(*o));
 }
 

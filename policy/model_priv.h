@@ -16,6 +16,7 @@ struct policy_meta {
 	const char *name;
 	const char *tenant; /* never NULL once read; POLICY_TENANT for kinds without one */
 	struct policy_labels labels;
+	const char *kind; /* of an imported policy, such as "NetworkPolicy"; NULL: one of ours */
 	uint32_t line, column; /* of the document */
 };
 
@@ -31,8 +32,22 @@ struct policy_prefixes {
 	struct pk_prefix *at;
 };
 
+/*
+ * What of an imported peer cannot be said before all sources are read; policy_k8s_join() turns it
+ * into selectors and networks, so no later step sees it.
+ */
+enum policy_relation {
+	POLICY_RELATION_NONE = 0,
+	POLICY_RELATION_SAME,     /* namespaces that agree with the subject's in all of `keys` */
+	POLICY_RELATION_NOT_SAME, /* those that have all of them, and not all the same */
+	POLICY_RELATION_NODES,    /* addresses of the nodes that `selector` selects */
+};
+
 struct policy_peer {
 	enum policy_peer_kind kind;
+	enum policy_relation relation;
+	uint32_t nb_keys;
+	const char **keys; /* namespace labels, as workloads carry them */
 	uint32_t line, column;
 	const char *tenant; /* of the workloads; NULL: the document's */
 	struct policy_selector selector;
@@ -92,6 +107,7 @@ struct policy_def {
 	uint32_t tier_line, tier_column;
 	uint32_t priority, priority_line, priority_column;
 	uint8_t mode;               /* enum policy_mode */
+	uint8_t related;            /* a peer has a relation */
 	struct policy_peer subject; /* WORKLOADS, GROUP, or ANY: all workloads of the tenant */
 	struct policy_rules_def rules[PK_DIRECTION_COUNT];
 	struct policy_tests tests;
@@ -136,6 +152,18 @@ struct policy_workload_def {
 	uint32_t wire, vrf;
 	uint8_t has_mac;
 	uint8_t mac[6];
+	uint8_t
+	    imported; /* a Pod: it carries its namespace's labels too, and is allowed by default */
+};
+
+/* Of Kubernetes: what workloads and peers are joined with. */
+struct policy_namespace_def {
+	struct policy_meta meta; /* labels with their prefix, the name among them */
+};
+
+struct policy_node_def {
+	struct policy_meta meta;
+	struct policy_addresses addresses;
 };
 
 /* One vector per kind, of pointers into a source's arena. */
@@ -146,6 +174,9 @@ struct policy_objects {
 	POLICY_VECTOR(struct policy_tier_def *) tiers;
 	POLICY_VECTOR(struct policy_tenant_def *) tenants;
 	POLICY_VECTOR(struct policy_workload_def *) workloads;
+	POLICY_VECTOR(struct policy_workload_def *) hosts; /* Pods with the address of their node */
+	POLICY_VECTOR(struct policy_namespace_def *) namespaces;
+	POLICY_VECTOR(struct policy_node_def *) nodes;
 };
 
 void policy_objects_fini(struct policy_objects *o);

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "policy/compile_priv.h"
+#include "policy/k8s.h"
 
 /* Tiers to programs, and everything into the table. */
 
@@ -11,8 +12,8 @@
 
 /* A rule nobody wrote: everything from everybody. */
 static uint32_t
-default_template(
-    struct compile *c, const char *what, uint8_t tier, enum pk_verdict verdict, uint8_t flags)
+default_template(struct compile *c, const char *kind, const char *what, uint8_t tier,
+    enum pk_verdict verdict, uint8_t flags)
 {
 	static const numbers nobody;
 	struct policy_rule r = { .verdict = verdict,
@@ -20,9 +21,9 @@ default_template(
 		.any_peer = 1,
 		.any_service = 1,
 		.flags = PK_RULE_DEFAULT | flags };
-	char name[POLICY_NAME_MAX + sizeof("tenant ")];
+	char name[POLICY_NAME_MAX + sizeof("namespace ")];
 
-	snprintf(name, sizeof(name), "%s %s", tier == UINT8_MAX ? "tenant" : "tier", what);
+	snprintf(name, sizeof(name), "%s %s", kind, what);
 	r.policy = compile_text(c, "default");
 	r.name = compile_text(c, name);
 	r.file = compile_text(c, "");
@@ -55,6 +56,8 @@ static void
 lay_out_program(struct compile *c, const struct compile_identity *id, int dir, numbers *out)
 {
 	const struct compile_tenant *t = &c->tenants.at[id->tenant];
+	/* Unless somebody has declared the namespace a tenant, and so said what holds there. */
+	int open = id->imported && !t->declared;
 	size_t i = 0;
 
 	while (i < id->policies.nb && !c->nomem) {
@@ -75,11 +78,13 @@ lay_out_program(struct compile *c, const struct compile_identity *id, int dir, n
 		}
 		if (tier->end == PK_VERDICT_DENY && !c->nomem && (enforced || audited))
 			compile_push(c, out,
-			    default_template(c, tier->name, tier->order, PK_VERDICT_DENY,
+			    default_template(c, "tier", tier->name, tier->order, PK_VERDICT_DENY,
 			        enforced ? 0 : PK_RULE_AUDIT));
 	}
 	if (!c->nomem)
-		compile_push(c, out, default_template(c, t->name, UINT8_MAX, t->verdict, 0));
+		compile_push(c, out,
+		    open ? default_template(c, "namespace", t->name, UINT8_MAX, PK_VERDICT_ALLOW, 0)
+		         : default_template(c, "tenant", t->name, UINT8_MAX, t->verdict, 0));
 }
 
 static uint64_t
@@ -125,6 +130,7 @@ program_key(struct compile *c, const struct compile_identity *id, numbers *out)
 {
 	out->nb = 0;
 	compile_push(c, out, id->tenant);
+	compile_push(c, out, (uint32_t)id->imported);
 	compile_push(c, out, id->nb_ports);
 	for (uint32_t i = 0; i < id->nb_ports && !c->nomem; i++) {
 		compile_push(c, out, id->ports[i].name);
@@ -292,6 +298,8 @@ compile_layout(struct compile *c)
 	struct policy_table *t = &c->table->t;
 
 	compile_rules(c);
+	if (!c->nomem)
+		policy_k8s_check(c);
 	if (c->nomem || c->errors > 0)
 		return;
 	make_programs(c);

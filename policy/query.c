@@ -6,7 +6,9 @@
 #include <string.h>
 
 #include "fw/rule.h"
+#include "policy/k8s.h"
 #include "policy/map.h"
+#include "policy/network.h"
 #include "policy/query_priv.h"
 
 #define NOBODY UINT32_MAX
@@ -29,27 +31,51 @@ struct policy_query {
 	const struct policy_table *table;
 	struct policy_arena arena;
 	struct plane *plane;
-	int whole; /* all of the table is loaded */
+	struct plane *pair; /* for what does not fit in `plane`, or has no address there */
+	int whole;          /* all of the table is loaded in `plane` */
 	POLICY_VECTOR(const struct policy_workload_def *) workloads;
 	POLICY_VECTOR(const struct policy_service_def *) services;
 	POLICY_VECTOR(const struct policy_rule *) known; /* one of each id */
 	struct policy_map workload_index;                /* "tenant/name" */
-	struct policy_map address_index;                 /* struct pk_addr: in the lowest VRF */
-	struct policy_map service_index;                 /* "tenant/name" */
-	struct policy_map rule_index;                    /* id -> index in known */
+	struct policy_map host_index;                    /* Pods that are no workloads */
+	POLICY_VECTOR(const struct policy_workload_def *) hosts;
+	struct policy_map address_index; /* struct pk_addr: in the lowest VRF */
+	struct policy_map service_index; /* "tenant/name" */
+	struct policy_map rule_index;    /* id -> index in known */
 };
+
+static struct plane *
+plane_create(void)
+{
+	struct plane *p = calloc(1, sizeof(*p));
+
+	if (p != NULL && fw_rules_state_create(&p->state) < 0) {
+		free(p);
+		return NULL;
+	}
+	return p;
+}
+
+static void
+plane_destroy(struct plane *p)
+{
+	if (p == NULL)
+		return;
+	fw_rules_destroy(p->rules);
+	fw_rules_state_destroy(p->state);
+	free(p);
+}
 
 void
 policy_query_destroy(struct policy_query *q)
 {
 	if (q == NULL)
 		return;
-	if (q->plane != NULL) {
-		fw_rules_destroy(q->plane->rules);
-		fw_rules_state_destroy(q->plane->state);
-		free(q->plane);
-	}
+	plane_destroy(q->plane);
+	plane_destroy(q->pair);
 	policy_map_fini(&q->workload_index);
+	policy_map_fini(&q->host_index);
+	free(q->hosts.at);
 	policy_map_fini(&q->address_index);
 	policy_map_fini(&q->service_index);
 	policy_map_fini(&q->rule_index);
@@ -82,14 +108,14 @@ feed(void *arg, const struct pk_msg *m)
 }
 
 static int
-load(const struct policy_query *q, const struct policy_table *t, struct pk_diag *diag)
+load(struct plane *p, const struct policy_table *t, struct pk_diag *diag)
 {
-	struct feed f = { .plane = q->plane, .diag = diag };
-	int rc = policy_table_emit(t, ++q->plane->generation, NULL, feed, &f);
+	struct feed f = { .plane = p, .diag = diag };
+	int rc = policy_table_emit(t, ++p->generation, NULL, feed, &f);
 
 	if (rc < 0)
-		fw_rules_state_abort(q->plane->state);
-	PK_ASSERT(rc < 0 || q->plane->rules != NULL);
+		fw_rules_state_abort(p->state);
+	PK_ASSERT(rc < 0 || p->rules != NULL);
 	return rc;
 }
 
@@ -128,6 +154,21 @@ index_workload(struct policy_query *q, const struct policy_workload_def *w)
 	    policy_map_put_text(&q->workload_index, key, i) < 0)
 		return -ENOMEM;
 	return 0;
+}
+
+/* A Pod on its node's network is asked about by name, and stands for the node's address. */
+static int
+index_host(struct policy_query *q, const struct policy_workload_def *w)
+{
+	const struct policy_workload_def **slot = POLICY_PUSH(&q->hosts);
+	const char *key = policy_meta_key(&q->arena, &w->meta);
+
+	if (slot == NULL || key == NULL)
+		return -ENOMEM;
+	*slot = w;
+	return policy_map_get_text(&q->host_index, key) != NOBODY
+	    ? 0
+	    : policy_map_put_text(&q->host_index, key, (uint32_t)q->hosts.nb - 1);
 }
 
 static int
@@ -172,6 +213,8 @@ index_model(struct policy_query *q, const struct policy_model *m,
 
 		for (size_t i = 0; i < o->workloads.nb && rc == 0; i++)
 			rc = index_workload(q, o->workloads.at[i]);
+		for (size_t i = 0; i < o->hosts.nb && rc == 0; i++)
+			rc = index_host(q, o->hosts.at[i]);
 		for (size_t i = 0; i < o->services.nb && rc == 0; i++)
 			rc = index_service(q, o->services.at[i]);
 	}
@@ -195,8 +238,9 @@ policy_query_create_with(struct policy_query **out, const struct policy_model *m
 		return -ENOMEM;
 	}
 	q->table = t;
-	q->plane = calloc(1, sizeof(*q->plane));
-	rc = q->plane != NULL ? fw_rules_state_create(&q->plane->state) : -ENOMEM;
+	q->plane = plane_create();
+	q->pair = plane_create();
+	rc = q->plane != NULL && q->pair != NULL ? 0 : -ENOMEM;
 	if (rc == 0)
 		rc = index_model(q, m, extra, nb_extra);
 	if (rc == 0)
@@ -210,7 +254,7 @@ policy_query_create_with(struct policy_query **out, const struct policy_model *m
 			rules += t->programs[i].nb_rules;
 		q->whole = q->known.nb <= WHOLE_RULES_MAX && rules <= WHOLE_PROGRAM_MAX;
 		if (q->whole)
-			rc = load(q, t, diag);
+			rc = load(q->plane, t, diag);
 	}
 	if (rc < 0) {
 		policy_query_destroy(q);
@@ -238,7 +282,7 @@ policy_query_by_pairs(struct policy_query *q)
 struct policy_end
 policy_query_end_of(const struct policy_query *q, const struct policy_workload_def *w)
 {
-	char key[2 * (POLICY_NAME_MAX + 2)];
+	char key[POLICY_NAME_MAX + POLICY_K8S_NAME_MAX + 2];
 
 	snprintf(key, sizeof(key), "%s/%s", w->meta.tenant, w->meta.name);
 	return (struct policy_end){ .workload = policy_map_get_text(&q->workload_index, key) };
@@ -248,8 +292,9 @@ int
 policy_query_end(
     const struct policy_query *q, const char *text, struct policy_end *out, struct pk_diag *diag)
 {
-	char key[2 * (POLICY_NAME_MAX + 2)];
+	char key[POLICY_NAME_MAX + POLICY_K8S_NAME_MAX + 2];
 	const char *known[512], *near, *name;
+	uint32_t host;
 	size_t nb = 0;
 
 	*out = (struct policy_end){ .workload = NOBODY };
@@ -264,6 +309,11 @@ policy_query_end(
 	out->workload = policy_map_get_text(&q->workload_index, key);
 	if (out->workload != NOBODY)
 		return 0;
+	host = policy_map_get_text(&q->host_index, key);
+	if (host != NOBODY && q->hosts.at[host]->addresses.nb > 0) {
+		out->addr = q->hosts.at[host]->addresses.at[0].addr;
+		return 0;
+	}
 	/* Compare without tenants, which would drown a slip in the name. */
 	for (size_t i = 0; i < q->workloads.nb && nb < PK_COUNT(known); i++)
 		known[nb++] = q->workloads.at[i]->meta.name;
@@ -311,6 +361,21 @@ addresses(const struct policy_query *q, const struct policy_end *e, uint32_t i, 
 	return w->addresses.nb;
 }
 
+/*
+ * A workload without an address is judged by what it is, and no network covers it.  It borrows one that
+ * nobody can own, and load_pair() cuts that out of all networks.
+ */
+static struct pk_addr
+borrowed(unsigned int family, int last)
+{
+	struct pk_addr a = { .family = (uint8_t)family };
+	unsigned int len = family == 4 ? 4 : 16;
+
+	memset(a.bytes, 0xff, len);
+	a.bytes[len - 1] = last ? 0xff : 0xfe;
+	return a;
+}
+
 /* The first pair of one family. */
 static int
 choose_addresses(const struct policy_query *q, const struct policy_end *src,
@@ -319,6 +384,12 @@ choose_addresses(const struct policy_query *q, const struct policy_end *src,
 	char from[2 * PK_NAME_MAX], to[2 * PK_NAME_MAX];
 	uint32_t na = addresses(q, src, 0, a), nb = addresses(q, dst, 0, b);
 
+	if (na == 0)
+		*a = borrowed(nb > 0 ? b->family : 4, 0);
+	if (nb == 0)
+		*b = borrowed(a->family, 1);
+	if (na == 0 || nb == 0)
+		return 0;
 	for (uint32_t i = 0; i < na; i++) {
 		for (uint32_t k = 0; k < nb; k++) {
 			addresses(q, src, i, a);
@@ -457,6 +528,9 @@ struct excerpt {
 	POLICY_VECTOR(struct policy_set) sets;
 	uint32_t members[2]; /* identities of the ends, ascending */
 	uint32_t nb_members;
+	struct pk_prefix cut[2]; /* borrowed addresses, which are in no network */
+	uint32_t nb_cut;
+	struct policy_arena arena;
 };
 
 static int
@@ -475,6 +549,18 @@ is_member(const struct policy_set *s, uint32_t identity)
 	return low < s->nb_members && s->identities[low] == identity;
 }
 
+static int
+cut_set(struct excerpt *e, struct policy_set *s)
+{
+	struct policy_networks n = { 0 };
+	int rc = policy_networks_add(&n, s->prefixes, s->nb_members, e->cut, e->nb_cut);
+
+	if (rc == 0)
+		rc = policy_networks_prefixes(&n, &e->arena, &s->prefixes, &s->nb_members);
+	policy_networks_fini(&n);
+	return rc;
+}
+
 /* Of an identity set only the two ends matter. */
 static int
 excerpt_set(struct excerpt *e, const struct policy_set *s)
@@ -489,7 +575,7 @@ excerpt_set(struct excerpt *e, const struct policy_set *s)
 		return -ENOMEM;
 	*slot = *s;
 	if (s->kind != PK_SET_IDENTITY)
-		return 0;
+		return e->nb_cut > 0 ? cut_set(e, slot) : 0;
 	/* A bit for each: there are four possible lists, and all are part of the one in `members`. */
 	for (uint32_t i = 0; i < e->nb_members; i++)
 		if (is_member(s, e->members[i]))
@@ -525,6 +611,33 @@ excerpt_end(struct excerpt *e, const struct policy_table *t, const struct policy
 	return rc;
 }
 
+static struct pk_prefix
+host_prefix(const struct pk_addr *a)
+{
+	return (struct pk_prefix){ .addr = *a, .len = (uint8_t)pk_addr_bits(a) };
+}
+
+/* An end's entry in the inventory; made up in *own, without a DPU, if it has no address. */
+static const struct policy_endpoint *
+endpoint(const struct policy_query *q, const struct policy_workload_def *w, const struct pk_addr *a,
+    struct policy_endpoint *own)
+{
+	char key[POLICY_NAME_MAX + POLICY_K8S_NAME_MAX + 2];
+	const struct policy_unplaced *u;
+
+	if (w == NULL)
+		return NULL;
+	if (w->addresses.nb > 0)
+		return policy_table_endpoint(q->table, w->vrf, a);
+	snprintf(key, sizeof(key), "%s/%s", w->meta.tenant, w->meta.name);
+	u = policy_table_unplaced(q->table, key);
+	PK_ASSERT(u != NULL);
+	*own = (struct policy_endpoint){
+		.name = u->name, .vrf = w->vrf, .identity = u->identity, .addr = *a
+	};
+	return own;
+}
+
 static int
 load_pair(const struct policy_query *q, const struct policy_endpoint *src,
     const struct policy_endpoint *dst, struct pk_diag *diag)
@@ -532,6 +645,10 @@ load_pair(const struct policy_query *q, const struct policy_endpoint *src,
 	struct excerpt e = { 0 };
 	int rc = 0;
 
+	if (src != NULL && src->dpu == NULL)
+		e.cut[e.nb_cut++] = host_prefix(&src->addr);
+	if (dst != NULL && dst->dpu == NULL)
+		e.cut[e.nb_cut++] = host_prefix(&dst->addr);
 	if (src != NULL)
 		e.members[e.nb_members++] = src->identity;
 	if (dst != NULL && (src == NULL || dst->identity != src->identity))
@@ -552,36 +669,37 @@ load_pair(const struct policy_query *q, const struct policy_endpoint *src,
 	if (rc < 0)
 		pk_diag_set(diag, "out of memory");
 	else
-		rc = load(q, &e.t, diag);
+		rc = load(q->pair, &e.t, diag);
+	policy_arena_fini(&e.arena);
 	free(e.sets.at);
 	return rc;
 }
 
 static const struct policy_rule *
-rule_of(const struct policy_query *q, uint32_t rule)
+rule_of(const struct policy_query *q, const struct plane *p, uint32_t rule)
 {
 	struct fw_rule_info info;
 	uint32_t i;
 
 	if (rule == FW_RULE_NONE)
 		return NULL;
-	fw_rules_info(q->plane->rules, rule, &info);
+	fw_rules_info(p->rules, rule, &info);
 	i = policy_map_get(&q->rule_index, &info.id, sizeof(info.id));
 	return i != NOBODY ? q->known.at[i] : NULL;
 }
 
 static void
-judge(const struct policy_query *q, enum pk_direction direction, uint32_t subject, uint32_t peer,
-    struct policy_point point, struct policy_side *out)
+judge(const struct policy_query *q, const struct plane *p, enum pk_direction direction,
+    uint32_t subject, uint32_t peer, struct policy_point point, struct policy_side *out)
 {
 	struct fw_decision d;
 
-	fw_rules_decide(q->plane->rules, direction, subject, peer, point.proto, point.selector, &d);
+	fw_rules_decide(p->rules, direction, subject, peer, point.proto, point.selector, &d);
 	out->judged = 1;
 	out->verdict = d.verdict;
 	out->audit_verdict = d.audit_verdict;
-	out->rule = rule_of(q, d.rule);
-	out->audit_rule = d.audited ? rule_of(q, d.audit_rule) : NULL;
+	out->rule = rule_of(q, p, d.rule);
+	out->audit_rule = d.audited ? rule_of(q, p, d.audit_rule) : NULL;
 }
 
 int
@@ -595,6 +713,8 @@ policy_query_flow(const struct policy_query *q, const struct policy_end *src,
 	    dst->workload != NOBODY ? q->workloads.at[dst->workload] : NULL;
 	struct policy_side *egress = &out->side[PK_EGRESS], *ingress = &out->side[PK_INGRESS];
 	uint32_t src_vrf, dst_vrf, src_class, dst_class;
+	const struct plane *plane = q->plane;
+	struct policy_endpoint made[2];
 	struct pk_addr a, b;
 	int rc;
 
@@ -612,18 +732,20 @@ policy_query_flow(const struct policy_query *q, const struct policy_end *src,
 	/* An address of nobody is met in the address space of whoever meets it. */
 	src_vrf = ws != NULL ? ws->vrf : wd->vrf;
 	dst_vrf = wd != NULL ? wd->vrf : ws->vrf;
-	if (!q->whole) {
-		rc = load_pair(q, ws != NULL ? policy_table_endpoint(q->table, src_vrf, &a) : NULL,
-		    wd != NULL ? policy_table_endpoint(q->table, dst_vrf, &b) : NULL, diag);
+	if (!q->whole || (ws != NULL && ws->addresses.nb == 0) ||
+	    (wd != NULL && wd->addresses.nb == 0)) {
+		plane = q->pair;
+		rc = load_pair(
+		    q, endpoint(q, ws, &a, &made[0]), endpoint(q, wd, &b, &made[1]), diag);
 		if (rc < 0)
 			return rc;
 	}
-	src_class = fw_rules_class(q->plane->rules, src_vrf, &a);
-	dst_class = fw_rules_class(q->plane->rules, dst_vrf, &b);
+	src_class = fw_rules_class(plane->rules, src_vrf, &a);
+	dst_class = fw_rules_class(plane->rules, dst_vrf, &b);
 	if (ws != NULL)
-		judge(q, PK_EGRESS, src_class, dst_class, point, egress);
+		judge(q, plane, PK_EGRESS, src_class, dst_class, point, egress);
 	if (wd != NULL)
-		judge(q, PK_INGRESS, dst_class, src_class, point, ingress);
+		judge(q, plane, PK_INGRESS, dst_class, src_class, point, ingress);
 	out->verdict = egress->verdict != PK_VERDICT_ALLOW ? egress->verdict : ingress->verdict;
 	out->audit_verdict = egress->audit_verdict != PK_VERDICT_ALLOW ? egress->audit_verdict
 	                                                               : ingress->audit_verdict;

@@ -83,6 +83,20 @@ by_label(const void *a, const void *b)
 	return strcmp(((const struct policy_label *)a)->key, ((const struct policy_label *)b)->key);
 }
 
+void
+policy_selector_sort(struct policy_selector *s)
+{
+	if (s->nb > 1)
+		qsort(s->at, s->nb, sizeof(s->at[0]), by_requirement);
+}
+
+void
+policy_labels_sort(struct policy_labels *l)
+{
+	if (l->nb > 1)
+		qsort(l->at, l->nb, sizeof(l->at[0]), by_label);
+}
+
 /* One value, or a list of them; `q` has its key and operator. */
 static void
 read_values(struct policy_reader *r, const struct policy_node *n, struct policy_requirement *q)
@@ -251,8 +265,8 @@ policy_read_selector(
 		read_long(r, n, s);
 	else
 		read_short(r, n, s);
-	if (r->errors == errors && !r->nomem && s->nb > 1)
-		qsort(s->at, s->nb, sizeof(s->at[0]), by_requirement);
+	if (r->errors == errors && !r->nomem)
+		policy_selector_sort(s);
 }
 
 void
@@ -272,8 +286,7 @@ policy_read_labels(struct policy_reader *r, const struct policy_node *n, void *o
 		if (check_key(r, key, key->text) && check_value(r, value, key->text))
 			l->at[l->nb++] = (struct policy_label){ key->text, value->text };
 	}
-	if (l->nb > 1)
-		qsort(l->at, l->nb, sizeof(l->at[0]), by_label);
+	policy_labels_sort(l);
 }
 
 const char *

@@ -45,5 +45,9 @@ struct policy_labels {
 policy_decode policy_read_selector; /* out: struct policy_selector */
 policy_decode policy_read_labels;   /* out: struct policy_labels */
 
+/* Bring requirements that were put together by hand into canonical order. */
+void policy_selector_sort(struct policy_selector *s);
+void policy_labels_sort(struct policy_labels *l);
+
 /* "app=web,env in (prod,stage),!legacy", "" for everybody.  NULL when there is no memory. */
 const char *policy_selector_text(struct policy_arena *a, const struct policy_selector *s);

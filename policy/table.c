@@ -1,6 +1,7 @@
 #include "policy/table.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "policy/compile_priv.h"
 
@@ -45,6 +46,25 @@ const struct policy_program *
 policy_table_program(const struct policy_table *t, uint64_t id)
 {
 	SEARCH(t->programs, t->nb_programs, id);
+}
+
+const struct policy_unplaced *
+policy_table_unplaced(const struct policy_table *t, const char *name)
+{
+	uint32_t low = 0, high = t->nb_unplaced;
+
+	while (low < high) {
+		uint32_t mid = low + (high - low) / 2;
+		int d = strcmp(t->unplaced[mid].name, name);
+
+		if (d == 0)
+			return &t->unplaced[mid];
+		if (d < 0)
+			low = mid + 1;
+		else
+			high = mid;
+	}
+	return NULL;
 }
 
 const struct policy_endpoint *

@@ -74,12 +74,19 @@ struct policy_endpoint {
 	struct pk_addr addr;
 };
 
+/* A workload without an address: no packet is its, but it can be asked about. */
+struct policy_unplaced {
+	const char *name; /* "tenant/workload" */
+	uint32_t identity;
+};
+
 struct policy_table {
-	uint32_t nb_identities, nb_endpoints, nb_sets, nb_programs;
+	uint32_t nb_identities, nb_endpoints, nb_sets, nb_programs, nb_unplaced;
 	const struct policy_identity *identities; /* by id */
 	const struct policy_endpoint *endpoints;  /* by vrf, then address */
 	const struct policy_set *sets;            /* by id */
 	const struct policy_program *programs;    /* by id */
+	const struct policy_unplaced *unplaced;   /* by name; never said in messages */
 };
 
 /* Binary search.  NULL if there is none. */
@@ -88,6 +95,7 @@ const struct policy_endpoint *policy_table_endpoint(
     const struct policy_table *t, uint32_t vrf, const struct pk_addr *addr);
 const struct policy_set *policy_table_set(const struct policy_table *t, uint64_t id);
 const struct policy_program *policy_table_program(const struct policy_table *t, uint64_t id);
+const struct policy_unplaced *policy_table_unplaced(const struct policy_table *t, const char *name);
 
 /*
  * Take messages one at a time.  A negative return ends the emission and is passed on.

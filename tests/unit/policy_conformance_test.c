@@ -1,0 +1,611 @@
+#include <dirent.h>
+#include <netinet/in.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include <jansson.h>
+
+#include "lib/base.h"
+#include "policy/query.h"
+#include "tests/unit/test.h"
+
+/*
+ * Public conformance suites of Kubernetes policies: clusters, policies, and what must come of it.
+ *
+ * A case is made into what `kubectl get -o yaml` would print, read, compiled, and asked flow by flow.
+ * The suites are not part of the sources; without them only our own samples in tests/data/k8s are run.
+ */
+struct score {
+	unsigned long right, total, cases;
+};
+
+static unsigned int shown; /* of what is wrong, the first few are worth reading */
+
+static void wrong(const char *fmt, ...) PK_PRINTF(1, 2);
+
+static void
+wrong(const char *fmt, ...)
+{
+	va_list ap;
+
+	if (shown++ >= 30)
+		return;
+	va_start(ap, fmt);
+	printf("# ");
+	vprintf(fmt, ap);
+	printf("\n");
+	va_end(ap);
+}
+
+/* ---- a cluster ----------------------------------------------------------------------------------- */
+
+struct cluster {
+	struct policy_findings *findings;
+	struct policy_model *model;
+	struct policy_ids *ids;
+	struct policy_table *table;
+	struct policy_query *query;
+};
+
+static void
+close_cluster(struct cluster *c)
+{
+	policy_query_destroy(c->query);
+	policy_table_destroy(c->table);
+	policy_ids_destroy(c->ids);
+	policy_model_destroy(c->model);
+	policy_findings_destroy(c->findings);
+}
+
+/* Read the list, which is dropped.  Returns 0, or -1 having said why. */
+static int
+open_cluster(struct cluster *c, const char *id, json_t *list)
+{
+	struct pk_diag why;
+	char *text = json_dumps(list, JSON_INDENT(1));
+	int rc;
+
+	memset(c, 0, sizeof(*c));
+	assert_non_null(text);
+	assert_int_equal(policy_findings_create(&c->findings), 0);
+	assert_int_equal(policy_model_create(&c->model), 0);
+	assert_int_equal(policy_ids_create(&c->ids), 0);
+	rc = policy_model_add_text(c->model, id, text, strlen(text), c->findings);
+	if (rc == 0)
+		rc = policy_compile(c->model, c->ids, &c->table, c->findings);
+	if (rc < 0) {
+		policy_findings_first(c->findings, &why);
+		wrong("%s", why.text);
+	} else {
+		rc = policy_query_create(&c->query, c->model, c->table, &why);
+		if (rc < 0)
+			wrong("%s: %s", id, why.text);
+	}
+	free(text);
+	json_decref(list);
+	return rc;
+}
+
+static json_t *
+new_list(void)
+{
+	return json_pack("{ss ss s[]}", "apiVersion", "v1", "kind", "List", "items");
+}
+
+static void
+add(json_t *list, json_t *object)
+{
+	assert_non_null(object);
+	json_array_append_new(json_object_get(list, "items"), object);
+}
+
+static void
+add_namespaces(json_t *list, json_t *namespaces, int nested)
+{
+	const char *name;
+	json_t *value;
+
+	json_object_foreach(namespaces, name, value) add(list,
+	    json_pack("{ss ss s{ss sO}}", "apiVersion", "v1", "kind", "Namespace", "metadata",
+	        "name", name, "labels", nested ? json_object_get(value, "labels") : value));
+}
+
+static void
+add_pod(
+    json_t *list, const char *ns, const char *name, json_t *labels, const char *ip, json_t *ports)
+{
+	json_t *all = json_array(), *p, *pod;
+	size_t i;
+
+	json_array_foreach(ports, i, p)
+	{
+		json_t *port = json_pack("{sO}", "containerPort", json_object_get(p, "port"));
+
+		json_object_set(port, "protocol", json_object_get(p, "protocol"));
+		if (json_is_string(json_object_get(p, "name")))
+			json_object_set(port, "name", json_object_get(p, "name"));
+		json_array_append_new(all, port);
+	}
+	pod = json_pack("{ss ss s{ss ss sO} s{s[{ss so}]} s{ss}}", "apiVersion", "v1", "kind",
+	    "Pod", "metadata", "name", name, "namespace", ns, "labels", labels, "spec",
+	    "containers", "name", "c", "ports", all, "status", "phase", "Running");
+	assert_non_null(pod);
+	if (ip != NULL)
+		json_object_set_new(json_object_get(pod, "status"), "podIP", json_string(ip));
+	add(list, pod);
+}
+
+/* Suites leave out what their own readers know: kinds, and names that nobody asks for. */
+static void
+add_policy(json_t *list, json_t *policy, const char *api, const char *kind, const char *name)
+{
+	json_t *own = json_deep_copy(policy), *meta = json_object_get(own, "metadata");
+
+	if (json_object_get(own, "apiVersion") == NULL)
+		json_object_set_new(own, "apiVersion", json_string(api));
+	if (json_object_get(own, "kind") == NULL)
+		json_object_set_new(own, "kind", json_string(kind));
+	if (json_object_get(meta, "name") == NULL)
+		json_object_set_new(meta, "name", json_string(name));
+	add(list, own);
+}
+
+static void
+add_policies(json_t *list, json_t *policies, const char *api, const char *kind)
+{
+	char name[32];
+	json_t *policy;
+	size_t i;
+
+	json_array_foreach(policies, i, policy)
+	{
+		snprintf(name, sizeof(name), "unnamed-%zu", i);
+		add_policy(list, policy, api, kind, name);
+	}
+}
+
+#define NETPOL "networking.k8s.io/v1", "NetworkPolicy"
+#define ANP    "policy.networking.k8s.io/v1alpha1", "AdminNetworkPolicy"
+#define BANP   "policy.networking.k8s.io/v1alpha1", "BaselineAdminNetworkPolicy"
+
+/* ---- matrices ------------------------------------------------------------------------------------ */
+
+static int
+point_of(const char *proto, const char *port, struct policy_point *out)
+{
+	out->proto = strcmp(proto, "TCP") == 0 ? IPPROTO_TCP
+	    : strcmp(proto, "UDP") == 0        ? IPPROTO_UDP
+	                                       : IPPROTO_SCTP;
+	out->selector = (uint16_t)atoi(port);
+	return port[0] >= '0' && port[0] <= '9';
+}
+
+/* Rows are sources, columns destinations: `.` allowed, `X` not, else not asked. */
+static void
+check_matrix(const struct cluster *c, const char *id, json_t *order, json_t *expect, int side,
+    struct score *s)
+{
+	const char *service, *source, *row;
+	json_t *rows, *value, *name;
+	size_t i;
+
+	json_object_foreach(expect, service, rows)
+	{
+		char proto[16], *port;
+		struct policy_point point;
+
+		snprintf(proto, sizeof(proto), "%s", service);
+		port = strchr(proto, '/');
+		assert_non_null(port);
+		*port++ = '\0';
+		json_object_foreach(rows, source, value)
+		{
+			row = json_string_value(value);
+			json_array_foreach(order, i, name)
+			{
+				const char *target = json_string_value(name);
+				struct policy_end src, dst;
+				struct policy_answer a;
+				struct policy_point points[POLICY_POINTS_MAX];
+				char text[64];
+				struct pk_diag d;
+				int allowed;
+
+				if ((row[i] != '.' && row[i] != 'X') || strcmp(source, target) == 0)
+					continue;
+				s->total++;
+				if (policy_query_end(c->query, source, &src, &d) < 0 ||
+				    policy_query_end(c->query, target, &dst, &d) < 0) {
+					wrong("%s: %s", id, d.text);
+					continue;
+				}
+				if (!point_of(proto, port, &point)) {
+					snprintf(text, sizeof(text), "port/%s", port);
+					if (policy_query_service(
+					        c->query, &src, &dst, text, points, &d) < 1) {
+						wrong("%s: %s", id, d.text);
+						continue;
+					}
+					point = points[0];
+				}
+				if (policy_query_flow(c->query, &src, &dst, point, &a, &d) < 0) {
+					wrong("%s: %s", id, d.text);
+					continue;
+				}
+				allowed = (side < 0 ? a.verdict : a.side[side].verdict) ==
+				    PK_VERDICT_ALLOW;
+				if (allowed == (row[i] == '.'))
+					s->right++;
+				else
+					wrong("%s: %s -> %s %s %s: want %c", id, source, target,
+					    service,
+					    side < 0                ? ""
+					        : side == PK_EGRESS ? "egress"
+					                            : "ingress",
+					    row[i]);
+			}
+		}
+	}
+}
+
+static void
+check_step(const char *id, json_t *step, json_t *list, struct score *s)
+{
+	struct cluster c;
+	json_t *order = json_object_get(step, "order"), *pod;
+	size_t i;
+
+	add_namespaces(list, json_object_get(step, "namespaces"), 1);
+	json_array_foreach(json_object_get(step, "pods"), i, pod)
+	    add_pod(list, json_string_value(json_object_get(pod, "namespace")),
+	        json_string_value(json_object_get(pod, "name")), json_object_get(pod, "labels"),
+	        json_string_value(json_object_get(pod, "ip")), json_object_get(pod, "ports"));
+	s->cases++;
+	if (open_cluster(&c, id, list) < 0) {
+		s->total++;
+	} else {
+		check_matrix(&c, id, order, json_object_get(step, "expect"), -1, s);
+		check_matrix(&c, id, order, json_object_get(step, "expect_egress"), PK_EGRESS, s);
+		check_matrix(&c, id, order, json_object_get(step, "expect_ingress"), PK_INGRESS, s);
+	}
+	close_cluster(&c);
+}
+
+/* Steps of a case: a list, or the case itself; policies by kind, or all in one list. */
+static void
+check_cases(json_t *suite, struct score *s)
+{
+	json_t *all = json_object_get(suite, "cases"), *item, *steps, *step, *banp;
+	size_t i, k;
+
+	json_array_foreach(all, i, item)
+	{
+		const char *id = json_string_value(json_object_get(item, "id"));
+
+		steps = json_object_get(item, "steps");
+		json_array_foreach(steps, k, step)
+		{
+			json_t *list = new_list();
+
+			add_policies(list, json_object_get(step, "policies"), NETPOL);
+			check_step(id, step, list, s);
+		}
+		if (steps != NULL)
+			continue;
+		step = new_list();
+		add_policies(step, json_object_get(item, "policies"), NETPOL);
+		add_policies(step, json_object_get(item, "network_policies"), NETPOL);
+		add_policies(step, json_object_get(item, "admin_network_policies"), ANP);
+		banp = json_object_get(item, "baseline_admin_network_policy");
+		if (json_is_object(banp))
+			add_policy(step, banp, BANP, "default");
+		check_step(id, item, step, s);
+	}
+}
+
+/* ---- connections --------------------------------------------------------------------------------- */
+
+/* "default/web[Deployment]" to a name that a Pod may have; "0.0.0.0-...[External]" to its start. */
+static void
+end_name(const char *peer, char *out, size_t size)
+{
+	size_t n = 0;
+
+	if (strstr(peer, "[External]") != NULL) {
+		snprintf(out, size, "%.*s", (int)strcspn(peer, "-["), peer);
+		/* What is nobody's address is in no packet. */
+		if (strcmp(out, "0.0.0.0") == 0)
+			snprintf(out, size, "0.0.0.1");
+		return;
+	}
+	for (; *peer != '\0' && *peer != ']' && n + 1 < size; peer++)
+		out[n++] = *peer == '[' ? '-' : *peer >= 'A' && *peer <= 'Z' ? *peer + 32 : *peer;
+	out[n] = '\0';
+}
+
+/* Whether "TCP 80,90-99,UDP 53" or "All Connections" holds a point. */
+static int
+has_point(const char *conn, const char *proto, unsigned int port)
+{
+	char current[16] = "", *copy, *save = NULL;
+	int found = conn != NULL && strcmp(conn, "All Connections") == 0;
+
+	if (conn == NULL || found)
+		return found;
+	copy = strdup(conn);
+	for (char *t = strtok_r(copy, ",", &save); t != NULL; t = strtok_r(NULL, ",", &save)) {
+		char *space = strchr(t, ' ');
+		unsigned int low, high;
+		int n;
+
+		if (space != NULL) {
+			snprintf(current, sizeof(current), "%.*s", (int)(space - t), t);
+			t = space + 1;
+		}
+		n = sscanf(t, "%u-%u", &low, &high);
+		if (n < 1)
+			continue;
+		if (n == 1)
+			high = low;
+		found |= strcmp(current, proto) == 0 && port >= low && port <= high;
+	}
+	free(copy);
+	return found;
+}
+
+static const char *
+conn_of(json_t *expect, const char *src, const char *dst)
+{
+	json_t *e;
+	size_t i;
+
+	json_array_foreach(
+	    expect, i, e) if (strcmp(json_string_value(json_object_get(e, "src")), src) == 0 &&
+	    strcmp(json_string_value(json_object_get(e, "dst")), dst) ==
+	        0) return json_string_value(json_object_get(e, "conn"));
+	return NULL;
+}
+
+static void
+check_pair(const struct cluster *c, const char *id, json_t *connlist, const char *src,
+    const char *dst, struct score *s)
+{
+	static const char *const protos[] = { "TCP", "UDP", "SCTP" };
+	const char *conn = conn_of(json_object_get(connlist, "expect"), src, dst);
+	json_t *hints = json_object_get(connlist, "port_hints");
+	char from[256], to[256];
+	struct policy_end a, b;
+	struct pk_diag d;
+
+	end_name(src, from, sizeof(from));
+	end_name(dst, to, sizeof(to));
+	if (policy_query_end(c->query, from, &a, &d) < 0 ||
+	    policy_query_end(c->query, to, &b, &d) < 0) {
+		wrong("%s: %s", id, d.text);
+		s->total++;
+		return;
+	}
+	for (size_t i = 0; i < json_array_size(hints) + 2; i++) {
+		unsigned int port = i < json_array_size(hints)
+		    ? (unsigned int)json_integer_value(json_array_get(hints, i))
+		    : i == json_array_size(hints) ? 1
+		                                  : 54321;
+
+		for (size_t p = 0; p < PK_COUNT(protos); p++) {
+			struct policy_point point = { .selector = (uint16_t)port };
+			struct policy_answer answer;
+			int want = has_point(conn, protos[p], port);
+
+			point_of(protos[p], "1", &point);
+			point.selector = (uint16_t)port;
+			s->total++;
+			if (policy_query_flow(c->query, &a, &b, point, &answer, &d) < 0)
+				wrong("%s: %s", id, d.text);
+			else if ((answer.verdict == PK_VERDICT_ALLOW) == want)
+				s->right++;
+			else
+				wrong("%s: %s -> %s %s %u: want %s", id, from, to, protos[p], port,
+				    want ? "allow" : "deny");
+		}
+	}
+}
+
+static int
+is_outside(const char *peer)
+{
+	return strstr(peer, "[External]") != NULL;
+}
+
+static void
+check_connections(json_t *input, json_t *connlist, struct score *s)
+{
+	const char *id = json_string_value(json_object_get(input, "id"));
+	json_t *list = new_list(), *peers = json_object(), *w, *e;
+	const char *src, *dst;
+	struct cluster c;
+	size_t i;
+
+	add_namespaces(list, json_object_get(input, "namespaces"), 0);
+	json_array_foreach(json_object_get(input, "workloads"), i, w)
+	{
+		const char *peer = json_string_value(json_object_get(w, "peer"));
+		char name[256];
+
+		end_name(peer, name, sizeof(name));
+		add_pod(list, json_string_value(json_object_get(w, "namespace")),
+		    strchr(name, '/') + 1, json_object_get(w, "labels"),
+		    json_string_value(json_object_get(w, "ip")), json_object_get(w, "ports"));
+		json_object_set_new(peers, peer, json_true());
+	}
+	add_policies(list, json_object_get(input, "np"), NETPOL);
+	add_policies(list, json_object_get(input, "admin"), ANP);
+	add_policies(list, json_object_get(input, "baseline"), BANP);
+	json_array_foreach(json_object_get(connlist, "expect"), i, e)
+	{
+		src = json_string_value(json_object_get(e, "src"));
+		dst = json_string_value(json_object_get(e, "dst"));
+		if (is_outside(src))
+			json_object_set_new(peers, src, json_true());
+		if (is_outside(dst))
+			json_object_set_new(peers, dst, json_true());
+	}
+	s->cases++;
+	if (open_cluster(&c, id, list) < 0) {
+		s->total++;
+	} else {
+		json_object_foreach(peers, src, w) json_object_foreach(peers, dst,
+		    e) if (strcmp(src, dst) != 0 && !(is_outside(src) && is_outside(dst)))
+		    check_pair(&c, id, connlist, src, dst, s);
+	}
+	close_cluster(&c);
+	json_decref(peers);
+}
+
+static int
+is_json(const struct dirent *e)
+{
+	size_t len = strlen(e->d_name);
+
+	return len > 5 && strcmp(e->d_name + len - 5, ".json") == 0;
+}
+
+/* inputs/X.json with connlist/X.json; those with kinds that no policy here speaks of are passed over. */
+static void
+check_directory(const char *dir, struct score *s)
+{
+	struct dirent **names;
+	char path[2048];
+	int n;
+
+	snprintf(path, sizeof(path), "%s/inputs", dir);
+	n = scandir(path, &names, is_json, alphasort);
+	for (int i = 0; i < n; i++) {
+		json_t *input, *connlist;
+
+		snprintf(path, sizeof(path), "%s/inputs/%s", dir, names[i]->d_name);
+		input = json_load_file(path, 0, NULL);
+		snprintf(path, sizeof(path), "%s/connlist/%s", dir, names[i]->d_name);
+		connlist = json_load_file(path, 0, NULL);
+		if (input != NULL && connlist != NULL &&
+		    json_is_true(json_object_get(connlist, "core")))
+			check_connections(input, connlist, s);
+		json_decref(input);
+		json_decref(connlist);
+		free(names[i]);
+	}
+	if (n >= 0)
+		free(names);
+}
+
+/* ---- the suites ---------------------------------------------------------------------------------- */
+
+static const char *
+source_dir(void)
+{
+	const char *src = getenv("SRCDIR");
+
+	return src != NULL ? src : ".";
+}
+
+/* Where the suites are, or NULL having said so. */
+static const char *
+corpora(void)
+{
+	static char path[1024];
+	const char *given = getenv("PICKET_CORPORA");
+	static const char *const near[] = { "../shared/corpora/policy",
+		"../../shared/corpora/policy" };
+	struct stat st;
+
+	if (given != NULL && given[0] != '\0')
+		return given;
+	for (size_t i = 0; i < PK_COUNT(near); i++) {
+		snprintf(path, sizeof(path), "%s/%s", source_dir(), near[i]);
+		if (stat(path, &st) == 0)
+			return path;
+	}
+	return NULL;
+}
+
+static void
+report(const char *name, const struct score *s)
+{
+	printf(
+	    "# %s: %lu of %lu cells right in %lu clusters\n", name, s->right, s->total, s->cases);
+	assert_true(s->total > 0);
+	assert_int_equal(s->right, s->total);
+}
+
+static void
+run_suite(const char *name)
+{
+	const char *dir = corpora();
+	struct score s = { 0 };
+	char path[1100];
+	struct stat st;
+	json_t *suite;
+
+	if (dir == NULL) {
+		printf("# skipped: %s: no suites; name their directory in PICKET_CORPORA\n", name);
+		skip();
+	}
+	shown = 0;
+	snprintf(path, sizeof(path), "%s/%s/cases.json", dir, name);
+	suite = json_load_file(path, 0, NULL);
+	if (suite != NULL) {
+		check_cases(suite, &s);
+		json_decref(suite);
+	} else {
+		snprintf(path, sizeof(path), "%s/%s", dir, name);
+		if (stat(path, &st) < 0) {
+			printf("# skipped: %s is not among the suites\n", name);
+			skip();
+		}
+		check_directory(path, &s);
+	}
+	report(name, &s);
+}
+
+static void
+test_cyclonus(void **state)
+{
+	(void)state;
+	run_suite("cyclonus");
+}
+
+static void
+test_policy_assistant(void **state)
+{
+	(void)state;
+	run_suite("policy-assistant");
+}
+
+static void
+test_fuzz(void **state)
+{
+	(void)state;
+	run_suite("fuzz");
+}
+
+static void
+test_np_guard(void **state)
+{
+	(void)state;
+	run_suite("np-guard");
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_cyclonus),
+		cmocka_unit_test(test_policy_assistant),
+		cmocka_unit_test(test_fuzz),
+		cmocka_unit_test(test_np_guard),
+	};
+
+	return cmocka_run_group_tests_name("policy/conformance", tests, NULL, NULL);
+}
