@@ -34,6 +34,7 @@ struct fw_path {
 	struct fw_guard guard;
 	struct fw_ethers ethers;
 	struct fw_hosts hosts;
+	bool counting; /* there are limits to sessions, so hosts are kept */
 	struct fw_frags frags;
 	pk_counter *hits;                      /* FW_RULE_SLOTS */
 	uint8_t head[FW_BURST][FW_PARSE_HEAD]; /* starts of packets that lie in several segments */
@@ -101,6 +102,7 @@ fw_path_create(struct fw_path **out, const struct fw_path_conf *conf)
 	rc = fw_ethers_init(&p->ethers);
 	if (rc < 0)
 		goto fail;
+	p->counting = conf->per_workload != 0 || conf->half_open_per_workload != 0;
 	rc = fw_hosts_init(&p->hosts, FW_HOSTS_MAX, conf->seed);
 	if (rc < 0)
 		goto fail;
@@ -247,10 +249,77 @@ trace_closed(struct fw_path *p, uint32_t i, uint64_t now_ns, enum fw_drop why)
 
 /* ---- life of a session ------------------------------------------------------------------------- */
 
+/* What is limited apart from the rest: nobody has answered yet. */
+static bool
+is_half_open(unsigned int state)
+{
+	return (state >= FW_STATE_SYN_SENT && state <= FW_STATE_SYN_RECV) ||
+	    state == FW_STATE_UDP_NEW;
+}
+
+static struct pk_addr
+inside_of(const struct fw_path *p, uint32_t i)
+{
+	const struct fw_session *s = &p->sessions.hot[i];
+	struct pk_addr src, dst;
+	uint16_t sport, dport;
+
+	session_names(s, &p->sessions.cold[i], &src, &dst, &sport, &dport);
+	return origin(s) == FW_INSIDE ? src : dst;
+}
+
+/* Whether the workload at `inside` may have one more session, half open at first. */
+static __rte_noinline enum fw_drop
+may_hold(const struct fw_path *p, const struct fw_pkt *pk, const struct pk_addr *inside)
+{
+	const struct fw_path_conf *c = &p->conf;
+	const struct fw_host *h = fw_hosts_find(&p->hosts, pk->key.wire, pk->key.vrf, inside);
+
+	if (h == NULL)
+		return p->hosts.nb < p->hosts.capacity ? FW_DROP_NONE : FW_DROP_LIMIT_SESSIONS;
+	if (c->per_workload != 0 && h->held[FW_HELD_SESSIONS] >= c->per_workload)
+		return FW_DROP_LIMIT_SESSIONS;
+	if (c->half_open_per_workload != 0 &&
+	    h->held[FW_HELD_HALF_OPEN] >= c->half_open_per_workload &&
+	    (pk->l4_proto == IPPROTO_UDP ||
+	        (pk->l4_proto == IPPROTO_TCP && (pk->tcp_flags & FW_TCP_SYN) != 0)))
+		return FW_DROP_LIMIT_HALF_OPEN;
+	return FW_DROP_NONE;
+}
+
+static __rte_noinline void
+count_held(struct fw_path *p, uint32_t i)
+{
+	const struct fw_session *s = &p->sessions.hot[i];
+	struct pk_addr inside = inside_of(p, i);
+	struct fw_host *h = fw_hosts_get(&p->hosts, s->key.wire, s->key.vrf, &inside);
+
+	PK_ASSERT(h != NULL); /* may_hold() has seen to it */
+	h->held[FW_HELD_SESSIONS]++;
+	h->held[FW_HELD_HALF_OPEN] += is_half_open(s->state);
+}
+
+/* One less of these for the workload of session i. */
+static __rte_noinline void
+count_down(struct fw_path *p, uint32_t i, bool half_open, bool whole)
+{
+	const struct fw_session *s = &p->sessions.hot[i];
+	struct pk_addr inside = inside_of(p, i);
+	struct fw_host *h = fw_hosts_find(&p->hosts, s->key.wire, s->key.vrf, &inside);
+
+	PK_ASSERT(h != NULL);
+	if (half_open)
+		fw_hosts_drop(&p->hosts, h, FW_HELD_HALF_OPEN);
+	if (whole)
+		fw_hosts_drop(&p->hosts, h, FW_HELD_SESSIONS);
+}
+
 static void
 end_session(struct fw_path *p, uint32_t i, uint64_t now_ns, enum fw_drop why)
 {
 	trace_closed(p, i, now_ns, why);
+	if (unlikely(p->counting))
+		count_down(p, i, is_half_open(p->sessions.hot[i].state), true);
 	fw_ethers_put(&p->ethers, p->sessions.cold[i].timer.owner);
 	fw_sessions_remove(&p->sessions, i);
 }
@@ -286,6 +355,16 @@ hasten(struct fw_path *p, uint32_t i, uint64_t now_ns)
 	}
 	fw_timer_remove(&p->sessions.timer, i);
 	fw_timer_add(&p->sessions.timer, i, due, class);
+}
+
+/* A session has changed its state. */
+static void
+moved(struct fw_path *p, uint32_t i, unsigned int before, uint64_t now_ns)
+{
+	if (unlikely(p->counting) && is_half_open(before) &&
+	    !is_half_open(p->sessions.hot[i].state))
+		count_down(p, i, true, false);
+	hasten(p, i, now_ns);
 }
 
 /* Ask policy about a flow from src to dst.  Returns FW_DROP_NONE if it may be. */
@@ -656,6 +735,11 @@ open_session(struct burst *b, struct fw_pkt *pk)
 		why = FW_DROP_WRONG_SIDE;
 		goto done;
 	}
+	if (unlikely(p->counting)) {
+		why = may_hold(p, pk, b->from == FW_INSIDE ? &src : &dst);
+		if (why != FW_DROP_NONE)
+			goto done;
+	}
 	i = fw_sessions_create(t, pk);
 	if (unlikely(i == FW_SESSION_NONE) && make_room(b))
 		i = fw_sessions_create(t, pk);
@@ -688,6 +772,8 @@ open_session(struct burst *b, struct fw_pkt *pk)
 	default:
 		s->state = FW_STATE_OTHER;
 	}
+	if (unlikely(p->counting))
+		count_held(p, i);
 	if (pk->l4_proto == IPPROTO_TCP)
 		t->cold[i].timer.owner = fw_ethers_get(&p->ethers, pk);
 	note_rule(b, i, pk->selector, &decision);
@@ -810,13 +896,12 @@ judge_session(struct burst *b, struct fw_pkt *pk, uint32_t i)
 		if (mv.counts || mv.new != mv.old)
 			s->seen = b->seen;
 		if (mv.new != mv.old)
-			hasten(p, i, b->now_ns);
+			moved(p, i, mv.old, b->now_ns);
 	} else {
 		s->seen = b->seen;
 		if (unlikely(before == FW_STATE_UDP_NEW && d == 1)) {
 			s->state = FW_STATE_UDP;
-			hasten(
-			    p, i, b->now_ns); /* nobody says that this timeout is the longer one */
+			moved(p, i, before, b->now_ns);
 		}
 	}
 	fw_session_count(&p->sessions, i, d, pk->len);
@@ -1285,6 +1370,12 @@ uint32_t
 fw_path_nb_sessions(const struct fw_path *p)
 {
 	return p->sessions.nb;
+}
+
+uint32_t
+fw_path_nb_hosts(const struct fw_path *p)
+{
+	return p->hosts.nb;
 }
 
 /* ---- reading along ----------------------------------------------------------------------------- */

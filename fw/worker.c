@@ -187,6 +187,15 @@ add_polls(struct worker *w, const struct fw_wire *wire, uint16_t number, uint16_
 	}
 }
 
+/* An lcore's part of a limit; none stays none. */
+static uint32_t
+share(uint32_t limit)
+{
+	uint32_t nb = rte_lcore_count() - 1;
+
+	return limit / nb + (limit % nb != 0);
+}
+
 static int
 worker_create(struct fw_workers *all, const struct fw_workers_conf *conf, unsigned int lcore)
 {
@@ -205,6 +214,9 @@ worker_create(struct fw_workers *all, const struct fw_workers_conf *conf, unsign
 	if (rc < 0)
 		return rc;
 	path.trace = w->trace;
+	/* A workload's sessions are spread over the lcores, about evenly. */
+	path.per_workload = share(conf->path.per_workload);
+	path.half_open_per_workload = share(conf->path.half_open_per_workload);
 	path.nb_sessions = PK_MAX(conf->path.nb_sessions / (rte_lcore_count() - 1), 1024u);
 	return fw_path_create(&w->path, &path);
 }

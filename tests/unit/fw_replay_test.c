@@ -807,6 +807,10 @@ set_option(struct replay *r, char **words, unsigned int n)
 			r->with_workload_mac = yes;
 		else if (strcmp(words[1], "sessions") == 0)
 			r->conf.nb_sessions = (uint32_t)atoi(words[2]);
+		else if (strcmp(words[1], "sessions-per-workload") == 0)
+			r->conf.per_workload = (uint32_t)atoi(words[2]);
+		else if (strcmp(words[1], "half-open-per-workload") == 0)
+			r->conf.half_open_per_workload = (uint32_t)atoi(words[2]);
 		else if (strcmp(words[1], "reevaluate-rate") == 0)
 			r->conf.reevaluate_rate = (uint32_t)atoi(words[2]);
 		else
@@ -1016,6 +1020,8 @@ check_end(struct replay *r)
 	check_told(r, NULL, NULL);
 	if (fw_path_nb_sessions(r->path) != 0)
 		complain(r, "%u sessions outlive all timeouts", fw_path_nb_sessions(r->path));
+	if (fw_path_nb_hosts(r->path) != 0)
+		complain(r, "%u workloads still hold something", fw_path_nb_hosts(r->path));
 	if (fw_trace_lost(r->trace) != 0)
 		complain(r, "trace records were lost");
 }
