@@ -158,9 +158,18 @@ send_out(struct replay *r, uint16_t wire, struct fw_burst *out)
 static void
 advance(struct replay *r, uint64_t now_ns)
 {
+	struct fw_made made;
+
 	r->now_ns = now_ns;
-	while (fw_path_tick(r->path, r->rules, now_ns, 1024) == 1024)
-		;
+	while (fw_path_tick(r->path, r->rules, now_ns, 1024, &made) == 1024 || made.nb > 0)
+		for (unsigned int i = 0; i < made.nb; i++) {
+			struct fw_burst out;
+
+			out.nb[FW_INSIDE] = out.nb[FW_OUTSIDE] = 0;
+			out.nb[made.pkt[i].side] = 1;
+			out.pkt[made.pkt[i].side][0] = made.pkt[i].m;
+			send_out(r, made.pkt[i].wire, &out);
+		}
 	report(r);
 }
 

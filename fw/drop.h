@@ -53,6 +53,9 @@
 	/* session */                                                                              \
 	X(WRONG_SIDE, "wrong-side", "belongs to a session, but came in on the wrong side")         \
 	X(SESSIONS_FULL, "sessions-full", "the session table is full of sessions in use")          \
+	X(LIMIT_SESSIONS, "limit-sessions", "its workload has as many sessions as it may")         \
+	X(LIMIT_HALF_OPEN, "limit-half-open",                                                      \
+	    "its workload has as many unanswered sessions as it may")                              \
 	X(TCP_NO_SESSION, "tcp-no-session", "in the middle of a TCP connection nobody has opened") \
 	X(TCP_STATE, "tcp-state", "TCP: not possible in this state")                               \
 	X(TCP_WINDOW, "tcp-window", "TCP: sequence number outside the window")                     \

@@ -13,6 +13,8 @@
 struct fw_path_options {
 	uint64_t sessions;
 	bool tcp_loose, verify_checksums;
+	uint64_t reevaluate_rate;
+	uint64_t per_workload, half_open_per_workload;
 	uint64_t timeout[FW_TIMEOUT_COUNT];
 };
 
@@ -26,6 +28,15 @@ struct fw_path_options {
 	{ "verify-checksums", PK_CONF_BOOL, NULL, "no", 0, 0, NULL, false,                         \
 	    "Drop packets whose TCP, UDP or ICMP checksum is wrong, instead of leaving that to "   \
 	    "the receiver.", offsetof(s, m.verify_checksums) },                                    \
+	{ "sessions-per-workload", PK_CONF_NUMBER, "sessions", "0", 0, 1u << 30, NULL, false,      \
+	    "Sessions of one inside address, whoever began them, over all lcores.  0: as many as " \
+	    "there are.", offsetof(s, m.per_workload) },                                           \
+	{ "half-open-per-workload", PK_CONF_NUMBER, "sessions", "0", 0, 1u << 30, NULL, false,     \
+	    "Of these, such as wait for an answer: TCP handshakes, UDP seen in one direction.  "   \
+	    "0: as many as there are.", offsetof(s, m.half_open_per_workload) },                   \
+	{ "reevaluate-rate", PK_CONF_NUMBER, "sessions/s", "100000", 0, 100000000, NULL, false,    \
+	    "Idle sessions judged anew after a change of policy, on each lcore.  0: sessions wait "\
+	    "for their next packet.", offsetof(s, m.reevaluate_rate) },                            \
 	FW_PATH_TIMEOUT_ROW(s, m, "timeout-tcp-syn-sent", "30s", TCP_SYN_SENT,                     \
 	    "TCP: a SYN without an answer."),                                                      \
 	FW_PATH_TIMEOUT_ROW(s, m, "timeout-tcp-syn-recv", "30s", TCP_SYN_RECV,                     \
@@ -61,6 +72,9 @@ fw_path_options_apply(const struct fw_path_options *o, struct fw_path_conf *conf
 	conf->nb_sessions = (uint32_t)o->sessions;
 	conf->tcp_loose = o->tcp_loose;
 	conf->verify_checksums = o->verify_checksums;
+	conf->reevaluate_rate = (uint32_t)o->reevaluate_rate;
+	conf->per_workload = (uint32_t)o->per_workload;
+	conf->half_open_per_workload = (uint32_t)o->half_open_per_workload;
 	for (unsigned int i = 0; i < FW_TIMEOUT_COUNT; i++)
 		conf->timeout_ns[i] = o->timeout[i];
 }

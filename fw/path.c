@@ -8,6 +8,7 @@
 #include <rte_ip.h>
 #include <rte_mbuf.h>
 
+#include "fw/ether.h"
 #include "fw/frag.h"
 #include "fw/guard.h"
 #include "fw/host.h"
@@ -19,6 +20,7 @@
 
 #define LOG_PER_SECOND 1000 /* records about refused packets; the counters count all of them */
 #define LOG_BURST      1000
+#define WALK_BURST     64 /* sessions judged anew at once, if there is time */
 
 struct fw_path {
 	struct fw_path_stats stats;
@@ -26,9 +28,13 @@ struct fw_path {
 	struct fw_path_conf conf;
 	uint32_t timeout[FW_STATE_COUNT]; /* in units of `seen` */
 	uint64_t packet;                  /* running number */
-	struct fw_limit reject_limit, log_limit;
+	struct fw_limit reject_limit, log_limit, walk_limit;
+	uint64_t walk_generation;    /* that idle sessions are being brought to */
+	uint32_t walk_at, walk_left; /* next record, and how many are still to be looked at */
 	struct fw_guard guard;
+	struct fw_ethers ethers;
 	struct fw_hosts hosts;
+	bool counting; /* there are limits to sessions, so hosts are kept */
 	struct fw_frags frags;
 	pk_counter *hits;                      /* FW_RULE_SLOTS */
 	uint8_t head[FW_BURST][FW_PARSE_HEAD]; /* starts of packets that lie in several segments */
@@ -93,6 +99,10 @@ fw_path_create(struct fw_path **out, const struct fw_path_conf *conf)
 	rc = fw_sessions_init(&p->sessions, conf->nb_sessions, conf->seed, conf->huge, 0);
 	if (rc < 0)
 		goto fail;
+	rc = fw_ethers_init(&p->ethers);
+	if (rc < 0)
+		goto fail;
+	p->counting = conf->per_workload != 0 || conf->half_open_per_workload != 0;
 	rc = fw_hosts_init(&p->hosts, FW_HOSTS_MAX, conf->seed);
 	if (rc < 0)
 		goto fail;
@@ -114,6 +124,7 @@ fw_path_destroy(struct fw_path *p)
 		return;
 	fw_frags_fini(&p->frags);
 	fw_hosts_fini(&p->hosts);
+	fw_ethers_fini(&p->ethers);
 	fw_sessions_fini(&p->sessions);
 	free(p->hits);
 	free(p);
@@ -238,10 +249,78 @@ trace_closed(struct fw_path *p, uint32_t i, uint64_t now_ns, enum fw_drop why)
 
 /* ---- life of a session ------------------------------------------------------------------------- */
 
+/* What is limited apart from the rest: nobody has answered yet. */
+static bool
+is_half_open(unsigned int state)
+{
+	return (state >= FW_STATE_SYN_SENT && state <= FW_STATE_SYN_RECV) ||
+	    state == FW_STATE_UDP_NEW;
+}
+
+static struct pk_addr
+inside_of(const struct fw_path *p, uint32_t i)
+{
+	const struct fw_session *s = &p->sessions.hot[i];
+	struct pk_addr src, dst;
+	uint16_t sport, dport;
+
+	session_names(s, &p->sessions.cold[i], &src, &dst, &sport, &dport);
+	return origin(s) == FW_INSIDE ? src : dst;
+}
+
+/* Whether the workload at `inside` may have one more session, half open at first. */
+static __rte_noinline enum fw_drop
+may_hold(const struct fw_path *p, const struct fw_pkt *pk, const struct pk_addr *inside)
+{
+	const struct fw_path_conf *c = &p->conf;
+	const struct fw_host *h = fw_hosts_find(&p->hosts, pk->key.wire, pk->key.vrf, inside);
+
+	if (h == NULL)
+		return p->hosts.nb < p->hosts.capacity ? FW_DROP_NONE : FW_DROP_LIMIT_SESSIONS;
+	if (c->per_workload != 0 && h->held[FW_HELD_SESSIONS] >= c->per_workload)
+		return FW_DROP_LIMIT_SESSIONS;
+	if (c->half_open_per_workload != 0 &&
+	    h->held[FW_HELD_HALF_OPEN] >= c->half_open_per_workload &&
+	    (pk->l4_proto == IPPROTO_UDP ||
+	        (pk->l4_proto == IPPROTO_TCP && (pk->tcp_flags & FW_TCP_SYN) != 0)))
+		return FW_DROP_LIMIT_HALF_OPEN;
+	return FW_DROP_NONE;
+}
+
+static __rte_noinline void
+count_held(struct fw_path *p, uint32_t i)
+{
+	const struct fw_session *s = &p->sessions.hot[i];
+	struct pk_addr inside = inside_of(p, i);
+	struct fw_host *h = fw_hosts_get(&p->hosts, s->key.wire, s->key.vrf, &inside);
+
+	PK_ASSERT(h != NULL); /* may_hold() has seen to it */
+	h->held[FW_HELD_SESSIONS]++;
+	h->held[FW_HELD_HALF_OPEN] += is_half_open(s->state);
+}
+
+/* One less of these for the workload of session i. */
+static __rte_noinline void
+count_down(struct fw_path *p, uint32_t i, bool half_open, bool whole)
+{
+	const struct fw_session *s = &p->sessions.hot[i];
+	struct pk_addr inside = inside_of(p, i);
+	struct fw_host *h = fw_hosts_find(&p->hosts, s->key.wire, s->key.vrf, &inside);
+
+	PK_ASSERT(h != NULL);
+	if (half_open)
+		fw_hosts_drop(&p->hosts, h, FW_HELD_HALF_OPEN);
+	if (whole)
+		fw_hosts_drop(&p->hosts, h, FW_HELD_SESSIONS);
+}
+
 static void
 end_session(struct fw_path *p, uint32_t i, uint64_t now_ns, enum fw_drop why)
 {
 	trace_closed(p, i, now_ns, why);
+	if (unlikely(p->counting))
+		count_down(p, i, is_half_open(p->sessions.hot[i].state), true);
+	fw_ethers_put(&p->ethers, p->sessions.cold[i].timer.owner);
 	fw_sessions_remove(&p->sessions, i);
 }
 
@@ -276,6 +355,16 @@ hasten(struct fw_path *p, uint32_t i, uint64_t now_ns)
 	}
 	fw_timer_remove(&p->sessions.timer, i);
 	fw_timer_add(&p->sessions.timer, i, due, class);
+}
+
+/* A session has changed its state. */
+static void
+moved(struct fw_path *p, uint32_t i, unsigned int before, uint64_t now_ns)
+{
+	if (unlikely(p->counting) && is_half_open(before) &&
+	    !is_half_open(p->sessions.hot[i].state))
+		count_down(p, i, true, false);
+	hasten(p, i, now_ns);
 }
 
 /* Ask policy about a flow from src to dst.  Returns FW_DROP_NONE if it may be. */
@@ -389,17 +478,13 @@ tell_both(struct burst *b, const struct fw_pkt *pk, const struct fw_session *s, 
 	send_made(b, pk, fw_reject_reset(pk, pool, false, mine, theirs), to);
 }
 
-/*
- * Policy has changed since the session was allowed.  Ask again, in the direction in which it was
- * opened, whichever direction this packet has: a flow that is no longer allowed passes nothing.
- */
+/* Policy has changed since the session was allowed.  Ask again, in the direction in which it was opened. */
 static enum fw_drop
-reevaluate(struct burst *b, struct fw_pkt *pk, uint32_t i, unsigned int d)
+ask_again(struct burst *b, uint32_t i, struct fw_decision *decision)
 {
 	struct fw_path *p = b->p;
 	struct fw_session *s = &p->sessions.hot[i];
 	struct fw_session_cold *c = &p->sessions.cold[i];
-	struct fw_decision decision;
 	struct pk_addr src, dst;
 	uint16_t sport, dport, selector = (uint16_t)c->slot_and_selector;
 	bool inside = origin(s) == FW_INSIDE;
@@ -407,7 +492,7 @@ reevaluate(struct burst *b, struct fw_pkt *pk, uint32_t i, unsigned int d)
 
 	pk_counter_add(&p->stats.reevaluated, 1);
 	session_names(s, c, &src, &dst, &sport, &dport);
-	why = ask(b, origin(s), s->key.vrf, &src, &dst, s->key.proto, selector, &decision);
+	why = ask(b, origin(s), s->key.vrf, &src, &dst, s->key.proto, selector, decision);
 	/* The inventory may have changed as well: what the guard has vouched for has to be true still. */
 	if (why == FW_DROP_NONE &&
 	    fw_guard_is_local(
@@ -415,12 +500,27 @@ reevaluate(struct burst *b, struct fw_pkt *pk, uint32_t i, unsigned int d)
 		why = FW_DROP_SPOOF_OUTSIDE;
 	if (why == FW_DROP_NONE) {
 		s->generation = (uint32_t)b->generation;
-		note_rule(b, i, selector, &decision);
+		note_rule(b, i, selector, decision);
 		return FW_DROP_NONE;
 	}
-	note_rule(b, FW_SESSION_NONE, 0, &decision);
+	note_rule(b, FW_SESSION_NONE, 0, decision);
 	pk_counter_add(&p->stats.revoked, 1);
 	pk_counter_add(&p->stats.sessions_ended, 1);
+	return why;
+}
+
+/* Ask again because of a packet, of whichever direction: a flow that is no longer allowed passes
+ * nothing. */
+static enum fw_drop
+reevaluate(struct burst *b, struct fw_pkt *pk, uint32_t i, unsigned int d)
+{
+	struct fw_path *p = b->p;
+	struct fw_session *s = &p->sessions.hot[i];
+	struct fw_decision decision;
+	enum fw_drop why = ask_again(b, i, &decision);
+
+	if (why == FW_DROP_NONE)
+		return FW_DROP_NONE;
 	if (why == FW_DROP_RULE_REJECT)
 		tell_both(b, pk, s, d);
 	/* The record about the packet names the session and the rule that ended it. */
@@ -430,6 +530,153 @@ reevaluate(struct burst *b, struct fw_pkt *pk, uint32_t i, unsigned int d)
 	end_session(p, i, b->now_ns, FW_DROP_REVOKED);
 	b->removed = true;
 	return FW_DROP_REVOKED;
+}
+
+/* As much of a packet from the opener of TCP session i as an answer copies.  False: its link is not known. */
+static bool
+stand_in(struct fw_path *p, uint32_t i, uint8_t frame[22 + 40 + 20], struct fw_pkt *pk)
+{
+	const struct fw_session *s = &p->sessions.hot[i];
+	const struct fw_session_cold *c = &p->sessions.cold[i];
+	const struct fw_ether *e = &p->ethers.ether[c->timer.owner];
+	struct pk_addr src, dst;
+	uint16_t sport, dport;
+	uint8_t *ip = frame + e->len, *l4;
+
+	if (c->timer.owner == 0)
+		return false;
+	session_names(s, c, &src, &dst, &sport, &dport);
+	memset(frame, 0, 22 + 40 + 20);
+	memcpy(frame, e->bytes, e->len);
+	memset(pk, 0, sizeof(*pk));
+	pk->key = s->key;
+	pk->kind = FW_KIND_SESSION;
+	pk->session = i;
+	pk->data = frame;
+	pk->l3 = e->len;
+	pk->l4_proto = s->key.proto;
+	pk->l4_len = 20;
+	pk->contiguous = 22 + 40 + 20;
+	if (s->key.family == 4) {
+		ip[0] = 0x45;
+		memcpy(ip + 12, src.bytes, 4);
+		memcpy(ip + 16, dst.bytes, 4);
+		l4 = ip + 20;
+	} else {
+		ip[0] = 0x60;
+		memcpy(ip + 8, src.bytes, 16);
+		memcpy(ip + 24, dst.bytes, 16);
+		l4 = ip + 40;
+	}
+	pk->l4 = (uint16_t)(l4 - frame);
+	sport = rte_cpu_to_be_16(sport);
+	dport = rte_cpu_to_be_16(dport);
+	memcpy(l4, &sport, 2);
+	memcpy(l4 + 2, &dport, 2);
+	return true;
+}
+
+static void
+add_made(struct burst *b, struct fw_made *made, const struct fw_pkt *pk, struct rte_mbuf *m,
+    enum fw_side side)
+{
+	const struct fw_ether *e =
+	    &b->p->ethers.ether[b->p->sessions.cold[pk->session].timer.owner];
+
+	if (m == NULL)
+		return;
+	if (e->stripped) {
+		m->vlan_tci = e->tci;
+		m->ol_flags |= RTE_MBUF_F_TX_VLAN;
+	}
+	made->pkt[made->nb].m = m;
+	made->pkt[made->nb].wire = b->wire;
+	made->pkt[made->nb++].side = (uint8_t)side;
+	pk_counter_add(&b->p->stats.made, 1);
+	if (b->level >= FW_TRACE_DROPS)
+		trace_made(b, pk, side);
+}
+
+/*
+ * The end of an idle session: as tell_both(), without a packet at hand.  Only TCP is told, for an ICMP error
+ * quotes a packet, and there is none.  No limit on answers here: it is the operator who asks for them, and
+ * the walk has one of its own.
+ */
+static void
+tell_idle(struct burst *b, uint32_t i, struct fw_made *made)
+{
+	const struct fw_session *s = &b->p->sessions.hot[i];
+	struct rte_mempool *pool = b->p->conf.pool;
+	uint32_t f = s->side[0].end, r = s->side[1].end;
+	enum fw_side opener = origin(s), other = opener == FW_INSIDE ? FW_OUTSIDE : FW_INSIDE;
+	uint8_t frame[22 + 40 + 20];
+	struct fw_pkt pk;
+
+	if (s->key.proto != IPPROTO_TCP || s->state >= FW_STATE_TIME_WAIT ||
+	    !stand_in(b->p, i, frame, &pk))
+		return;
+	if ((s->flags & FW_SESSION_SYN_R) == 0) {
+		/* RFC 9293 section 3.10.7.3: a SYN is answered with what acknowledges it. */
+		add_made(b, made, &pk, fw_reject_reset(&pk, pool, true, 0, f), opener);
+		return;
+	}
+	add_made(b, made, &pk, fw_reject_reset(&pk, pool, true, r, f), opener);
+	add_made(b, made, &pk, fw_reject_reset(&pk, pool, false, f, r), other);
+}
+
+/*
+ * The walk.  Packets bring their sessions to a new generation; those without packets would keep their
+ * place, and a database connection would find out hours later, by silence.  So after each change every
+ * record is looked at once, wherever the walk stands, a few in each loop.  A change in mid-walk begins
+ * another round from there; so no record waits for ever, however often policy changes.
+ */
+static void
+walk_idle(struct fw_path *p, const struct fw_rules *rules, uint64_t now_ns, unsigned int budget,
+    struct fw_made *made)
+{
+	struct fw_sessions *t = &p->sessions;
+	uint32_t fresh = atomic_load_explicit(&t->fresh, memory_order_relaxed);
+	struct burst b = {
+		.p = p,
+		.rules = rules,
+		.now_ns = now_ns,
+		.generation = fw_rules_generation(rules),
+		.seen = units(now_ns),
+		.level = p->conf.trace != NULL ? (int)fw_trace_level(p->conf.trace) : -1,
+	};
+
+	if (b.generation != p->walk_generation) {
+		p->walk_generation = b.generation;
+		p->walk_left = p->conf.reevaluate_rate != 0 ? fresh : 0;
+	}
+	for (; p->walk_left > 0 && budget > 0; budget--) {
+		uint32_t i = p->walk_at < fresh ? p->walk_at : 0;
+		struct fw_session *s = &t->hot[i];
+
+		rte_prefetch0(&t->hot[RTE_MIN(i + 8, t->capacity - 1)]);
+		if (s->state != FW_STATE_NONE && s->generation != (uint32_t)b.generation) {
+			struct fw_decision decision;
+			enum fw_drop why;
+
+			if ((made != NULL && made->nb + 2 > FW_MADE_MAX) ||
+			    !fw_limit_take(
+			        &p->walk_limit, now_ns, p->conf.reevaluate_rate, WALK_BURST))
+				return;
+			b.from = origin(s);
+			b.wire = s->key.wire;
+			why = ask_again(&b, i, &decision);
+			if (why == FW_DROP_RULE_REJECT && made != NULL)
+				tell_idle(&b, i, made);
+			if (why != FW_DROP_NONE) {
+				/* There is no packet to write a record about. */
+				if (decision.log != PK_RULE_LOG_NONE)
+					s->flags |= FW_SESSION_LOG_END;
+				end_session(p, i, now_ns, FW_DROP_REVOKED);
+			}
+		}
+		p->walk_at = i + 1;
+		p->walk_left--;
+	}
 }
 
 /* What a packet that belongs to no session may begin. */
@@ -488,6 +735,11 @@ open_session(struct burst *b, struct fw_pkt *pk)
 		why = FW_DROP_WRONG_SIDE;
 		goto done;
 	}
+	if (unlikely(p->counting)) {
+		why = may_hold(p, pk, b->from == FW_INSIDE ? &src : &dst);
+		if (why != FW_DROP_NONE)
+			goto done;
+	}
 	i = fw_sessions_create(t, pk);
 	if (unlikely(i == FW_SESSION_NONE) && make_room(b))
 		i = fw_sessions_create(t, pk);
@@ -520,6 +772,10 @@ open_session(struct burst *b, struct fw_pkt *pk)
 	default:
 		s->state = FW_STATE_OTHER;
 	}
+	if (unlikely(p->counting))
+		count_held(p, i);
+	if (pk->l4_proto == IPPROTO_TCP)
+		t->cold[i].timer.owner = fw_ethers_get(&p->ethers, pk);
 	note_rule(b, i, pk->selector, &decision);
 	t->cold[i].opened_ns = b->now_ns;
 	fw_sessions_publish(t, i);
@@ -640,13 +896,12 @@ judge_session(struct burst *b, struct fw_pkt *pk, uint32_t i)
 		if (mv.counts || mv.new != mv.old)
 			s->seen = b->seen;
 		if (mv.new != mv.old)
-			hasten(p, i, b->now_ns);
+			moved(p, i, mv.old, b->now_ns);
 	} else {
 		s->seen = b->seen;
 		if (unlikely(before == FW_STATE_UDP_NEW && d == 1)) {
 			s->state = FW_STATE_UDP;
-			hasten(
-			    p, i, b->now_ns); /* nobody says that this timeout is the longer one */
+			moved(p, i, before, b->now_ns);
 		}
 	}
 	fw_session_count(&p->sessions, i, d, pk->len);
@@ -1048,15 +1303,20 @@ fw_path_burst(struct fw_path *p, const struct fw_rules *rules, uint16_t wire, en
 }
 
 unsigned int
-fw_path_tick(struct fw_path *p, const struct fw_rules *rules, uint64_t now_ns, unsigned int budget)
+fw_path_tick(struct fw_path *p, const struct fw_rules *rules, uint64_t now_ns, unsigned int budget,
+    struct fw_made *made)
 {
 	struct fw_sessions *t = &p->sessions;
 	uint32_t due[32], now = units(now_ns);
 	unsigned int expired = 0, n;
 
-	fw_frags_expire(&p->frags, now_ns, budget);
-	/* A background walk that settles idle sessions after a change of policy belongs here. */
-	(void)rules;
+	if (unlikely(p->frags.nb != 0))
+		fw_frags_expire(&p->frags, now_ns, budget);
+	if (made != NULL)
+		made->nb = 0;
+	if (unlikely(rules != NULL &&
+	        (p->walk_left != 0 || p->walk_generation != fw_rules_generation(rules))))
+		walk_idle(p, rules, now_ns, budget, made);
 	while (budget > 0) {
 		n = fw_timer_take(
 		    &t->timer, now_ns, due, RTE_MIN(budget, (unsigned int)RTE_DIM(due)));
@@ -1110,6 +1370,12 @@ uint32_t
 fw_path_nb_sessions(const struct fw_path *p)
 {
 	return p->sessions.nb;
+}
+
+uint32_t
+fw_path_nb_hosts(const struct fw_path *p)
+{
+	return p->hosts.nb;
 }
 
 /* ---- reading along ----------------------------------------------------------------------------- */

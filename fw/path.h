@@ -55,6 +55,8 @@ struct fw_path_conf {
 	bool verify_checksums; /* drop packets with wrong L4 checksums (the NIC may have done so) */
 	bool tx_checksum; /* all ports compute L4 checksums; otherwise missing ones are made here */
 	bool tx_tso; /* all ports split coalesced segments; otherwise those drop, `oversized` */
+	uint32_t per_workload, half_open_per_workload; /* sessions of one inside address; 0: any */
+	uint32_t reevaluate_rate; /* idle sessions a second that are judged anew; 0: none */
 	uint64_t timeout_ns[FW_TIMEOUT_COUNT];
 	struct rte_mempool *pool; /* for packets the path makes; borrowed */
 	struct fw_trace *trace;   /* where records go; borrowed, NULL for nowhere */
@@ -96,12 +98,25 @@ void fw_path_burst(struct fw_path *p, const struct fw_rules *rules, uint16_t wir
     enum fw_side from, struct rte_mbuf **pkts, unsigned int n, uint64_t now_ns,
     struct fw_burst *out);
 
+/* Packets that answer no packet, to be sent on `side` of `wire`.  The caller owns them. */
+#define FW_MADE_MAX 64
+struct fw_made {
+	unsigned int nb;
+	struct {
+		struct rte_mbuf *m;
+		uint16_t wire;
+		uint8_t side; /* enum fw_side */
+	} pkt[FW_MADE_MAX];
+};
+
 /*
- * Expire what is due at `now_ns`, at most `budget` sessions; call it every loop, idle or not.
+ * Expire what is due at `now_ns`, at most `budget` sessions; and when `rules` are of a newer generation
+ * than some sessions, judge idle ones anew, at most `budget` of them.  Call it every loop, idle or not.
+ * Who has to be told of a session's end is told in *made; NULL: nobody is.
  * Returns how many were expired.  Context: the owning lcore.
  */
-unsigned int fw_path_tick(
-    struct fw_path *p, const struct fw_rules *rules, uint64_t now_ns, unsigned int budget);
+unsigned int fw_path_tick(struct fw_path *p, const struct fw_rules *rules, uint64_t now_ns,
+    unsigned int budget, struct fw_made *made);
 
 /* The port took only some of a side's packets: count the others, which the caller has freed.  They
  * leave `sent` (not sent_bytes, which stays a little high) for the drop reason tx-full. */
@@ -114,6 +129,9 @@ const struct fw_path_stats *fw_path_stats(const struct fw_path *p);
 const pk_counter *fw_path_rule_hits(const struct fw_path *p);
 
 uint32_t fw_path_nb_sessions(const struct fw_path *p);
+
+/* Inside addresses that hold something: see fw/host.h.  Sessions count only if there is a limit to them. */
+uint32_t fw_path_nb_hosts(const struct fw_path *p);
 
 /* A session for people, consistent enough to read while the lcore writes (checked by version). */
 struct fw_session_info {

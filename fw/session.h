@@ -135,7 +135,7 @@ struct fw_session_cold {
 	uint64_t packets[2], bytes[2];
 	uint64_t rule_id;
 	uint64_t opened_ns;
-	struct fw_timer_link timer; /* 12 bytes with its padding */
+	struct fw_timer_link timer; /* 12 bytes; `owner` is the link header, see fw/ether.h */
 	uint32_t slot_and_selector; /* rule slot << 16 | service selector of the opening packet */
 } __attribute__((aligned(32)));
 

@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include <rte_branch_prediction.h>
 #include <rte_prefetch.h>
 
 #define CLASS_SHIFT 12
@@ -164,6 +165,8 @@ fw_timer_take(struct fw_timer *t, uint64_t now_ns, uint32_t *out, unsigned int n
 		unsigned int slot = t->tick % FW_TIMER_SLOTS;
 
 		for (unsigned int c = 0; c < FW_TIMER_CLASSES; c++) {
+			if (likely(t->head[c][slot] == FW_TIMER_NONE))
+				continue;
 			got += take_list(t, c, slot, out + got, n - got);
 			if (t->head[c][slot] != FW_TIMER_NONE)
 				return got;

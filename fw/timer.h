@@ -27,6 +27,7 @@
 struct fw_timer_link {
 	uint32_t next, prev; /* indices, FW_TIMER_NONE at the ends */
 	uint16_t slot;       /* class << 12 | slot; FW_TIMER_UNFILED when not in a list */
+	uint16_t owner;      /* the owner's: would be padding */
 };
 
 struct fw_timer {

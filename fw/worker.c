@@ -86,6 +86,25 @@ transmit(struct worker *w, const struct poll *p, struct fw_burst *out)
 	}
 }
 
+/* Sessions are on the lcore that polls their wire, so their wire is among its polls. */
+static void
+send_made(struct worker *w, const struct fw_made *made)
+{
+	for (unsigned int k = 0; k < made->nb; k++) {
+		struct fw_burst out = { .nb = { 0 } };
+		unsigned int side = made->pkt[k].side, i = 0;
+
+		while (i < w->nb_polls && w->polls[i].wire != made->pkt[k].wire)
+			i++;
+		if (i == w->nb_polls) {
+			rte_pktmbuf_free(made->pkt[k].m);
+			continue;
+		}
+		out.pkt[side][out.nb[side]++] = made->pkt[k].m;
+		transmit(w, &w->polls[i], &out);
+	}
+}
+
 static void
 sleep_ns(uint64_t ns)
 {
@@ -102,6 +121,7 @@ run(void *arg)
 	struct fw_workers *all = w->all;
 	struct rte_mbuf *pkts[FW_BURST];
 	struct fw_burst out;
+	struct fw_made made;
 	unsigned int idle = 0;
 
 	/* Without this a sleep of 20 us takes 70. */
@@ -126,7 +146,9 @@ run(void *arg)
 			    now_ns(), &out);
 			transmit(w, p, &out);
 		}
-		got += fw_path_tick(w->path, rules, now_ns(), TICK_BUDGET) == TICK_BUDGET;
+		got += fw_path_tick(w->path, rules, now_ns(), TICK_BUDGET, &made) == TICK_BUDGET;
+		if (unlikely(made.nb > 0))
+			send_made(w, &made);
 		rte_rcu_qsbr_quiescent(all->qsbr, w->index);
 		pk_counter_add(&w->loops, 1);
 		if (likely(got > 0)) {
@@ -165,6 +187,15 @@ add_polls(struct worker *w, const struct fw_wire *wire, uint16_t number, uint16_
 	}
 }
 
+/* An lcore's part of a limit; none stays none. */
+static uint32_t
+share(uint32_t limit)
+{
+	uint32_t nb = rte_lcore_count() - 1;
+
+	return limit / nb + (limit % nb != 0);
+}
+
 static int
 worker_create(struct fw_workers *all, const struct fw_workers_conf *conf, unsigned int lcore)
 {
@@ -183,6 +214,9 @@ worker_create(struct fw_workers *all, const struct fw_workers_conf *conf, unsign
 	if (rc < 0)
 		return rc;
 	path.trace = w->trace;
+	/* A workload's sessions are spread over the lcores, about evenly. */
+	path.per_workload = share(conf->path.per_workload);
+	path.half_open_per_workload = share(conf->path.half_open_per_workload);
 	path.nb_sessions = PK_MAX(conf->path.nb_sessions / (rte_lcore_count() - 1), 1024u);
 	return fw_path_create(&w->path, &path);
 }

@@ -45,6 +45,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 	struct fw_path_conf conf;
 	struct fw_path *path;
 	struct fw_burst out;
+	struct fw_made made;
 
 	if (pool == NULL) {
 		pool = world_start(255);
@@ -67,6 +68,8 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 		conf.seed[0] = 1;
 		PK_ASSERT(fw_path_create(&paths[0], &conf) == 0);
 		conf.tcp_loose = true;
+		conf.per_workload = 4;
+		conf.half_open_per_workload = 2;
 		PK_ASSERT(fw_path_create(&paths[1], &conf) == 0);
 	}
 	path = paths[len > 0 && (data[0] & 0x40) != 0];
@@ -91,14 +94,16 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 		if ((flags & 8) != 0)
 			m->ol_flags = RTE_MBUF_F_RX_IP_CKSUM_NONE;
 		now += later * (PK_NS_PER_S / 256) * ((flags & 32) != 0 ? 100 : 1);
-		fw_path_tick(path, rules[0], now, 4);
+		fw_path_tick(path, rules[flags >> 4 & 1], now, 4, &made);
+		for (unsigned int i = 0; i < made.nb; i++)
+			rte_pktmbuf_free(made.pkt[i].m);
 		fw_path_burst(
 		    path, rules[flags >> 4 & 1], 0, (enum fw_side)(flags & 1), &m, 1, now, &out);
 		check(path, &out);
 	}
 	for (unsigned int i = 0; i < 4; i++) {
 		now += 100000 * PK_NS_PER_S; /* more than any timeout */
-		fw_path_tick(path, rules[0], now, 100);
+		fw_path_tick(path, rules[0], now, 100, NULL);
 	}
 	PK_ASSERT(fw_path_nb_sessions(path) == 0);
 	PK_ASSERT(rte_mempool_in_use_count(pool) == 0);

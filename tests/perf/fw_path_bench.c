@@ -224,7 +224,7 @@ connections(const char *name, uint8_t family)
 			now += 2000; /* as if at half a million a second */
 			burst(p, steps[i / group % 6].from_outside ? FW_OUTSIDE : FW_INSIDE, i,
 			    FW_BURST);
-			fw_path_tick(p, rules, now, 64);
+			fw_path_tick(p, rules, now, 64, NULL);
 		}
 		spent = rte_rdtsc() - t;
 		cycles[r] = (double)spent / (groups * 6 * group);

@@ -365,7 +365,7 @@ turn(struct bench *b, bool with_path)
 			}
 		}
 		if (with_path)
-			fw_path_tick(b->path, b->rules, fw_workers_now_ns(), 256);
+			fw_path_tick(b->path, b->rules, fw_workers_now_ns(), 256, NULL);
 	}
 	r.cycles = now - start;
 	return r;

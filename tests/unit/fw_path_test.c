@@ -51,6 +51,7 @@ setup(void **state)
 	f->conf.seed[0] = 1;
 	f->conf.seed[1] = 2;
 	f->conf.pool = pool;
+	f->conf.reevaluate_rate = 0; /* packets first; test_walk_idle() has the rest */
 	assert_int_equal(fw_trace_create(&f->trace, 65536), 0);
 	fw_trace_set_level(f->trace, FW_TRACE_ALL);
 	f->conf.trace = f->trace;
@@ -113,7 +114,7 @@ send_frame(struct fixture *f, bool from_outside, const uint8_t *frame, uint32_t 
 
 	release(f);
 	assert_non_null(m);
-	fw_path_tick(f->path, f->rules, f->now_ns, 1000);
+	fw_path_tick(f->path, f->rules, f->now_ns, 1000, NULL);
 	fw_path_burst(
 	    f->path, f->rules, 0, from_outside ? FW_OUTSIDE : FW_INSIDE, &m, 1, f->now_ns, &f->out);
 	return judged(f);
@@ -177,7 +178,7 @@ test_tcp_life(void **state)
 	}
 	assert_int_equal(fw_path_nb_sessions(f->path), 2);
 	f->now_ns += 32 * S;
-	fw_path_tick(f->path, f->rules, f->now_ns, 1000);
+	fw_path_tick(f->path, f->rules, f->now_ns, 1000, NULL);
 	assert_int_equal(fw_path_nb_sessions(f->path), 0);
 	release(f);
 }
@@ -518,7 +519,7 @@ test_full(void **state)
 	assert_int_equal(send_pkt(f, &w), 0);
 	f->now_ns += 122 * S;
 	w.sport = 5000;
-	while (fw_path_tick(f->path, f->rules, f->now_ns, 1000) > 0)
+	while (fw_path_tick(f->path, f->rules, f->now_ns, 1000, NULL) > 0)
 		;
 	assert_int_equal(send_pkt(f, &w), 0);
 	assert_int_equal(fw_path_nb_sessions(f->path), 1);
@@ -580,7 +581,7 @@ through_flood(struct fixture *f, struct rte_mbuf *m, bool from_outside, unsigned
 		n -= k;
 		f->now_ns += 10 * PK_NS_PER_US;
 	}
-	fw_path_tick(f->path, f->rules, f->now_ns, 256);
+	fw_path_tick(f->path, f->rules, f->now_ns, 256, NULL);
 	return passed;
 }
 
@@ -639,8 +640,75 @@ test_flood(void **state)
 	/* It is over within one timeout. */
 	f->now_ns += 31 * S;
 	for (unsigned int i = 0; i < 100; i++)
-		fw_path_tick(f->path, f->rules, f->now_ns, 1000);
+		fw_path_tick(f->path, f->rules, f->now_ns, 1000, NULL);
 	assert_int_equal(fw_path_nb_sessions(f->path), OLD + good);
+}
+
+/* Ticks of a millisecond, until the walk is done or `n` of them; how many packets they made. */
+static unsigned int
+ticks(struct fixture *f, unsigned int n)
+{
+	struct fw_made made;
+	unsigned int nb = 0;
+
+	while (n-- > 0) {
+		f->now_ns += PK_NS_PER_MS;
+		fw_path_tick(f->path, f->rules, f->now_ns, 256, &made);
+		nb += made.nb;
+		for (unsigned int i = 0; i < made.nb; i++)
+			rte_pktmbuf_free(made.pkt[i].m);
+	}
+	return nb;
+}
+
+/* Sessions without packets end after a change of policy, at the rate that was asked for, and are told. */
+static void
+test_walk_idle(void **state)
+{
+	enum {
+		NB = 3000
+	};
+	struct fixture *f = *state;
+	const struct fw_path_stats *s;
+	uint32_t left;
+
+	fw_path_destroy(f->path);
+	f->conf.trace = NULL;
+	f->conf.reevaluate_rate = 10000;
+	assert_int_equal(fw_path_create(&f->path, &f->conf), 0);
+	s = fw_path_stats(f->path);
+	for (unsigned int i = 0; i < NB; i++) {
+		uint16_t port = (uint16_t)(1 + i);
+
+		through_flood(f, segment(2, 9, port, false, FW_TCP_SYN), false, 0);
+		through_flood(f, segment(2, 9, port, true, FW_TCP_SYN | FW_TCP_ACK), true, 0);
+		through_flood(f, segment(2, 9, port, false, FW_TCP_ACK), false, 0);
+	}
+	assert_int_equal(ticks(f, 100), 0);
+	assert_int_equal(pk_counter_read(&s->reevaluated), 0);
+	/* Still allowed: 10 in a millisecond, and 64 at first. */
+	set_rules(f, 2, open_rules, PK_COUNT(open_rules));
+	assert_int_equal(ticks(f, 100), 0);
+	assert_in_range(pk_counter_read(&s->reevaluated), 950, 1100);
+	/* Another change in mid-walk: each is looked at once more, whether the walk had got to it or not. */
+	set_rules(f, 3, open_rules, PK_COUNT(open_rules));
+	ticks(f, 400);
+	assert_in_range(pk_counter_read(&s->reevaluated), NB + 950, NB + 1100);
+	assert_int_equal(fw_path_nb_sessions(f->path), NB);
+	/* No longer: both ends of each are told. */
+	set_rules(f, 4, reject_rules, PK_COUNT(reject_rules));
+	left = NB;
+	while (left > 0) {
+		unsigned int told = ticks(f, 10);
+
+		assert_true(told > 0);
+		assert_int_equal(told % 2, 0);
+		left -= told / 2;
+		assert_int_equal(fw_path_nb_sessions(f->path), left);
+	}
+	assert_int_equal(pk_counter_read(&s->revoked), NB);
+	assert_int_equal(pk_counter_read(&s->made), 2 * NB);
+	assert_int_equal(ticks(f, 100), 0);
 }
 
 static bool
@@ -779,7 +847,7 @@ test_random(void **state)
 			    open ? PK_COUNT(open_rules) : PK_COUNT(reject_rules));
 		}
 		f->now_ns += rnd(10) != 0 ? rnd(1000000) : rnd(2000000000);
-		fw_path_tick(f->path, f->rules, f->now_ns, rnd(64));
+		fw_path_tick(f->path, f->rules, f->now_ns, rnd(64), NULL);
 		fw_path_burst(
 		    f->path, f->rules, 0, side ? FW_OUTSIDE : FW_INSIDE, m, n, f->now_ns, &f->out);
 		packets += n;
@@ -793,7 +861,7 @@ test_random(void **state)
 	assert_int_equal(rte_mempool_in_use_count(pool), 0);
 	for (unsigned int i = 0; i < 10; i++) {
 		f->now_ns += 100000 * S;
-		while (fw_path_tick(f->path, f->rules, f->now_ns, 1000) > 0)
+		while (fw_path_tick(f->path, f->rules, f->now_ns, 1000, NULL) > 0)
 			;
 	}
 	assert_int_equal(fw_path_nb_sessions(f->path), 0);
@@ -818,6 +886,7 @@ main(void)
 		TEST(test_odd_mbufs),
 		TEST(test_full),
 		TEST(test_flood),
+		TEST(test_walk_idle),
 		TEST(test_walk),
 		TEST(test_random),
 	};

@@ -69,6 +69,7 @@ struct replay {
 	uint64_t generation;
 	uint32_t said;
 	uint64_t nb_made;
+	struct fw_made told; /* made without a packet since the line before */
 	bool with_workload_mac, with_policy;
 	char absent[32]; /* who is no longer in the inventory */
 	bool scattered;  /* packets lie in several buffers */
@@ -402,7 +403,7 @@ parse_expect(struct replay *r, char **words, unsigned int n, struct expect *e)
 	memset(e, 0, sizeof(*e));
 	if (n == 0)
 		return -EINVAL;
-	e->pass = strcmp(words[0], "pass") == 0;
+	e->pass = strcmp(words[0], "pass") == 0 || strcmp(words[0], "ended") == 0;
 	if (!e->pass) {
 		bool known = false;
 
@@ -729,11 +730,21 @@ run_to(struct replay *r, uint64_t ns)
 {
 	uint64_t step = PK_MAX((ns - r->now_ns) / 4096, PK_NS_PER_S / 2);
 	struct fw_trace_record t[64];
+	struct fw_made made;
+	unsigned int n;
 
 	for (;;) {
 		r->now_ns = PK_MIN(r->now_ns + step, ns);
-		while (fw_path_tick(r->path, r->rules, r->now_ns, 64) > 0)
-			;
+		do {
+			n = fw_path_tick(r->path, r->rules, r->now_ns, 64, &made);
+			for (unsigned int i = 0; i < made.nb; i++) {
+				if (r->told.nb < MADE_MAX)
+					r->told.pkt[r->told.nb++] = made.pkt[i];
+				else
+					rte_pktmbuf_free(made.pkt[i].m);
+			}
+			r->nb_made += made.nb;
+		} while (n > 0 || made.nb > 0);
 		while (fw_trace_take(r->trace, t, PK_COUNT(t)) > 0)
 			;
 		if (r->now_ns == ns)
@@ -796,6 +807,12 @@ set_option(struct replay *r, char **words, unsigned int n)
 			r->with_workload_mac = yes;
 		else if (strcmp(words[1], "sessions") == 0)
 			r->conf.nb_sessions = (uint32_t)atoi(words[2]);
+		else if (strcmp(words[1], "sessions-per-workload") == 0)
+			r->conf.per_workload = (uint32_t)atoi(words[2]);
+		else if (strcmp(words[1], "half-open-per-workload") == 0)
+			r->conf.half_open_per_workload = (uint32_t)atoi(words[2]);
+		else if (strcmp(words[1], "reevaluate-rate") == 0)
+			r->conf.reevaluate_rate = (uint32_t)atoi(words[2]);
 		else
 			return false;
 		return true;
@@ -884,6 +901,33 @@ run_open(struct replay *r, char **words, unsigned int n)
 	return run_line(r, text);
 }
 
+/* `told PACKET -> ended ; rst ...`: what has been made without a packet is as if it answered this one. */
+static void
+check_told(struct replay *r, const struct packet *p, const struct expect *e)
+{
+	bool used[MADE_MAX] = { false };
+
+	for (unsigned int i = 0; i < r->told.nb; i++) {
+		unsigned int k = 0, nb = p != NULL ? e->nb_made : 0;
+
+		while (k < nb && (used[k] || (unsigned int)e->made[k].side != r->told.pkt[i].side))
+			k++;
+		if (k < nb) {
+			used[k] = true;
+			if (r->told.pkt[i].wire != p->wire)
+				complain(r, "told on the wrong wire");
+			check_made(r, p, r->told.pkt[i].m, &e->made[k]);
+		} else {
+			complain(r, "somebody was told of something nobody expected");
+		}
+		rte_pktmbuf_free(r->told.pkt[i].m);
+	}
+	r->told.nb = 0;
+	for (unsigned int k = 0; p != NULL && k < e->nb_made; k++)
+		if (!used[k])
+			complain(r, "expected somebody to be told");
+}
+
 /* Returns false when there is no point in going on. */
 static bool
 run_line(struct replay *r, char *text)
@@ -915,6 +959,8 @@ run_line(struct replay *r, char *text)
 	if (!ready(r))
 		return false;
 	run_to(r, at);
+	if (n < 2 || strcmp(words[1], "told") != 0)
+		check_told(r, NULL, NULL);
 	if (n == 3 && strcmp(words[1], "sessions") == 0) {
 		uint32_t want = (uint32_t)atoi(words[2]), have = fw_path_nb_sessions(r->path);
 
@@ -926,6 +972,18 @@ run_line(struct replay *r, char *text)
 		return run_open(r, words + 2, n - 2);
 	while (arrow < n && strcmp(words[arrow], "->") != 0)
 		arrow++;
+	if (arrow > 2 && strcmp(words[1], "told") == 0) {
+		static struct packet like;
+		struct expect e;
+
+		if (arrow == n || parse_expect(r, words + arrow + 1, n - arrow - 1, &e) < 0 ||
+		    packet_build(&like, &r->stage, words + 2, arrow - 2, err, sizeof(err)) < 0) {
+			complain(r, "cannot read who is told what");
+			return false;
+		}
+		check_told(r, &like, &e);
+		return true;
+	}
 	if (arrow == n || batch.nb == FW_BURST ||
 	    parse_expect(r, words + arrow + 1, n - arrow - 1, &batch.item[batch.nb].expect) < 0) {
 		complain(r, "cannot read what is expected");
@@ -951,6 +1009,7 @@ check_end(struct replay *r)
 	const struct fw_path_stats *s = fw_path_stats(r->path);
 	uint64_t rx = sum_sides(s->rx), sent = sum_sides(s->sent), drops = sum_drops(s);
 
+	check_told(r, NULL, NULL);
 	if (rx != sent + drops)
 		complain(r, "received %" PRIu64 " is not sent %" PRIu64 " + dropped %" PRIu64, rx,
 		    sent, drops);
@@ -958,8 +1017,11 @@ check_end(struct replay *r)
 		complain(r, "made %" PRIu64 " packets, counted %" PRIu64, r->nb_made,
 		    pk_counter_read(&s->made));
 	run_to(r, r->now_ns + FOREVER_NS);
+	check_told(r, NULL, NULL);
 	if (fw_path_nb_sessions(r->path) != 0)
 		complain(r, "%u sessions outlive all timeouts", fw_path_nb_sessions(r->path));
+	if (fw_path_nb_hosts(r->path) != 0)
+		complain(r, "%u workloads still hold something", fw_path_nb_hosts(r->path));
 	if (fw_trace_lost(r->trace) != 0)
 		complain(r, "trace records were lost");
 }
@@ -975,11 +1037,13 @@ run_sequence(struct replay *r)
 	r->generation = 0;
 	r->absent[0] = '\0';
 	r->nb_made = 0;
+	r->told.nb = 0;
 	fw_path_conf_init(&r->conf);
 	r->conf.nb_sessions = 1024;
 	r->conf.seed[0] = 0x0123456789abcdef;
 	r->conf.seed[1] = 0xfedcba9876543210;
 	r->conf.huge = false;
+	r->conf.reevaluate_rate = 0; /* most sequences want to see what packets do */
 	r->conf.pool = pool;
 	r->now_ns = START_NS;
 	r->line = r->seq->line;
