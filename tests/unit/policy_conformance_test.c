@@ -540,9 +540,8 @@ report(const char *name, const struct score *s)
 }
 
 static void
-run_suite(const char *name)
+run_suite(const char *dir, const char *name)
 {
-	const char *dir = corpora();
 	struct score s = { 0 };
 	char path[1100];
 	struct stat st;
@@ -569,38 +568,51 @@ run_suite(const char *name)
 	report(name, &s);
 }
 
+/* What every tree has, so that the reading of suites is tested without any. */
+static void
+test_own(void **state)
+{
+	char dir[1024];
+
+	(void)state;
+	snprintf(dir, sizeof(dir), "%s/tests/data/k8s/suites", source_dir());
+	run_suite(dir, "matrix");
+	run_suite(dir, "connections");
+}
+
 static void
 test_cyclonus(void **state)
 {
 	(void)state;
-	run_suite("cyclonus");
+	run_suite(corpora(), "cyclonus");
 }
 
 static void
 test_policy_assistant(void **state)
 {
 	(void)state;
-	run_suite("policy-assistant");
+	run_suite(corpora(), "policy-assistant");
 }
 
 static void
 test_fuzz(void **state)
 {
 	(void)state;
-	run_suite("fuzz");
+	run_suite(corpora(), "fuzz");
 }
 
 static void
 test_np_guard(void **state)
 {
 	(void)state;
-	run_suite("np-guard");
+	run_suite(corpora(), "np-guard");
 }
 
 int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_own),
 		cmocka_unit_test(test_cyclonus),
 		cmocka_unit_test(test_policy_assistant),
 		cmocka_unit_test(test_fuzz),
