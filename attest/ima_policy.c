@@ -164,8 +164,8 @@ signature_ok(const struct attest_ima_judge *j, const struct attest_ima_entry *e)
  * Whether all of path[0 .. len - 1] matches: one row of "can the pattern so far have ended here" per
  * character of the pattern, so time is their product and never more.
  */
-static int
-glob_match(const char *glob, const char *path, size_t len)
+int
+attest_glob(const char *glob, const char *path, size_t len)
 {
 	uint8_t row[PATH_MAX_ + 1];
 
@@ -198,7 +198,7 @@ is_excluded(const struct attest_ima_policy *p, struct attest_bytes path)
 	if (path.len > PATH_MAX_)
 		return 0;
 	for (unsigned int i = 0; i < p->nb_globs; i++)
-		if (glob_match(p->glob[i], (const char *)path.at, path.len))
+		if (attest_glob(p->glob[i], (const char *)path.at, path.len))
 			return 1;
 	if (p->nb_regexes == 0)
 		return 0;

@@ -48,3 +48,6 @@ void attest_ima_judge_destroy(struct attest_ima_judge *j);
 /* Add a reason for all that is wrong with `e`.  Nothing is added for an entry in order. */
 void attest_ima_judge_entry(
     struct attest_ima_judge *j, const struct attest_ima_entry *e, struct attest_reasons *r);
+
+/* Glob over a whole text: '*' stops at '/', '**' does not, '?' is one character. */
+int attest_glob(const char *glob, const char *text, size_t len);
