@@ -476,7 +476,7 @@ static const struct {
 	PART(activated, "activated.bin"),
 	PART(quote, "quote.msg"),
 	PART(signature, "quote.sig"),
-	PART(pcrs, "pcrs.json", "quote.pcrs"),
+	PART(pcrs, "quote.pcrs", "pcrs.json"),
 	PART(eventlog, "eventlog.bin", "eventlog", "binary_bios_measurements"),
 	PART(ima, "ima.bin", "ima.ascii", "ima.txt", "binary_runtime_measurements",
 	    "ascii_runtime_measurements"),
