@@ -36,6 +36,7 @@ struct ctl_command {
 /* Rows end with .words == NULL.  A new file adds its table here and to ctl_tables in picketctl.c. */
 extern const struct ctl_command ctl_policy_commands[]; /* ctl/policy_*.c: offline */
 extern const struct ctl_command ctl_replay_commands[]; /* ctl/replay.c */
+extern const struct ctl_command ctl_attest_commands[]; /* ctl/attest.c: offline */
 extern const struct ctl_command ctl_local_commands[];  /* ctl/local.c: daemons on this machine */
 extern const struct ctl_command ctl_server_commands[]; /* ctl/server.c: the policy server */
 
