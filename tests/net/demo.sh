@@ -1,6 +1,6 @@
 #!/bin/sh
 # make run ONCE=1: the demo checks every verdict itself.
-LAB=pkd
+LAB=pkd$$ # a name of its own: two runs may share a machine
 . "$SRCDIR/tests/net/lib.sh"
 need_lab
 trap - EXIT

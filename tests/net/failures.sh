@@ -1,7 +1,7 @@
 #!/bin/sh
 # kill -9 of the policy server, of an agent, of both, of the data plane: enforcement goes on, and what
 # comes back catches up.
-LAB=pkf
+LAB=pkf$$ # a name of its own: two runs may share a machine
 . "$SRCDIR/tests/net/lib.sh"
 need_lab
 generation() { # DPU: what its data plane enforces

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Ports of every kind that this machine can hold: picketd starts on them, says so, and starts again
 # after a kill that left no time to tidy up.
-LAB=pkp
+LAB=pkp$$ # a name of its own: two runs may share a machine
 . "$SRCDIR/tests/net/lib.sh"
 need_lab
 mkdir -p "$LAB_DIR"

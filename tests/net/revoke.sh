@@ -1,7 +1,7 @@
 #!/bin/sh
 # A change of policy holds for connections that are open: after `policy apply` has returned, no byte of
 # what it denies arrives, on one connection or on a thousand.
-LAB=pkv
+LAB=pkv$$ # a name of its own: two runs may share a machine
 . "$SRCDIR/tests/net/lib.sh"
 need_lab
 CONNS=$BUILDDIR/tests/tools/conns

@@ -4,7 +4,7 @@
 #
 #   idle.sh SRCDIR BUILDDIR     prints JSON lines
 set -u
-SRCDIR=$1 BUILDDIR=$2 LAB=pki
+SRCDIR=$1 BUILDDIR=$2 LAB=pki$$
 . "$SRCDIR/conf/demo/lab.sh"
 if ! why=$(lab_can); then
 	echo "idle.sh: $why" >&2
