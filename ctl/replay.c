@@ -110,10 +110,8 @@ report(struct replay *r)
 				print(r,
 				    json_pack("{s:I,s:s,s:s,s:o,s:o,s:o}", "n",
 				        (json_int_t)r->nb_packets, "verdict",
-				        dropped            ? "drop"
-				            : t[i].changed ? "changed"
-				                           : "pass",
-				        "reason", fw_drop_name(t[i].drop), "session",
+				        dropped ? "drop" : "pass", "reason",
+				        fw_drop_name(t[i].drop), "session",
 				        t[i].session != 0 ? json_integer((json_int_t)t[i].session)
 				                          : json_null(),
 				        "state",

@@ -47,7 +47,6 @@ struct fw_trace_record {
 	uint8_t direction;           /* enum pk_direction, for policy decisions */
 	uint8_t verdict;             /* enum pk_verdict of the deciding rule */
 	uint8_t audit_verdict;
-	uint8_t changed;         /* the packet was altered on its way */
 	uint64_t packets, bytes; /* of the session, both directions; with CLOSED */
 };
 
