@@ -345,16 +345,18 @@ hasten(struct fw_path *p, uint32_t i, uint64_t now_ns)
 {
 	uint64_t due = now_ns + ((uint64_t)p->timeout[p->sessions.hot[i].state] << FW_SEEN_SHIFT);
 
-	unsigned int class = fw_sessions_class(&p->sessions, i);
-
 	if (due + (UINT64_C(1) << FW_TIMER_SHIFT) >= fw_timer_filed_ns(&p->sessions.timer, i)) {
-		if (unlikely(fw_sessions_tight(&p->sessions)) &&
-		    class != fw_timer_class(&p->sessions.timer, i))
+		unsigned int class;
+
+		if (likely(!fw_sessions_tight(&p->sessions)))
+			return;
+		class = fw_sessions_class(&p->sessions, i);
+		if (class != fw_timer_class(&p->sessions.timer, i))
 			fw_timer_reclass(&p->sessions.timer, i, class);
 		return;
 	}
 	fw_timer_remove(&p->sessions.timer, i);
-	fw_timer_add(&p->sessions.timer, i, due, class);
+	fw_timer_add(&p->sessions.timer, i, due, fw_sessions_class(&p->sessions, i));
 }
 
 /* A session has changed its state. */
