@@ -500,6 +500,292 @@ check_directory(const char *dir, struct score *s)
 		free(names);
 }
 
+/* ---- compiled tiers ------------------------------------------------------------------------------ */
+
+/*
+ * Tiers of rules about packets, as another data plane compiles them.  They become tiers of ours about
+ * one workload that has no address: rules that speak of destinations are its egress, the others its
+ * ingress.  Nothing of ours matches source ports, so rules that do are passed over, as are packets of
+ * hosts, which are another product's wiring.
+ */
+static int
+mentions(json_t *rule, const char *word)
+{
+	const char *key;
+	json_t *value;
+
+	json_object_foreach(rule, key, value) if (strstr(key, word) != NULL &&
+	    !(json_is_array(value) && json_array_size(value) == 0)) return 1;
+	return 0;
+}
+
+/* A network whose host bits may be set. */
+static json_t *
+network(const char *text)
+{
+	char copy[PK_PREFIX_TEXT], buf[PK_PREFIX_TEXT];
+	struct pk_prefix p;
+	char *slash;
+
+	memset(&p, 0, sizeof(p));
+	snprintf(copy, sizeof(copy), "%s", text);
+	slash = strchr(copy, '/');
+	assert_non_null(slash);
+	*slash = '\0';
+	assert_int_equal(pk_addr_parse(&p.addr, copy, NULL), 0);
+	p.len = (uint8_t)atoi(slash + 1);
+	for (unsigned int bit = p.len; bit < pk_addr_bits(&p.addr); bit++)
+		p.addr.bytes[bit / 8] &= (uint8_t) ~(0x80 >> bit % 8);
+	return json_string(pk_prefix_text(&p, buf));
+}
+
+static void
+add_networks(json_t *out, json_t *list)
+{
+	json_t *item;
+	size_t i;
+
+	json_array_foreach(list, i, item)
+	    json_array_append_new(out, network(json_string_value(item)));
+}
+
+/* The union of both families' whole, less what a negated rule names; less one of them as a whole. */
+static json_t *
+all_but(json_t *nets)
+{
+	json_t *peers = json_array();
+
+	for (int family = 4; family <= 6; family += 2) {
+		json_t *except = json_array(), *item;
+		int whole = 0;
+		size_t i;
+
+		json_array_foreach(nets, i, item)
+		{
+			const char *text = json_string_value(item);
+
+			if ((strchr(text, ':') != NULL) != (family == 6))
+				continue;
+			whole |= strstr(text, "/0") != NULL;
+			json_array_append(except, item);
+		}
+		if (!whole) {
+			json_t *peer =
+			    json_pack("{s[s]}", "networks", family == 4 ? "0.0.0.0/0" : "::/0");
+
+			if (json_array_size(except) > 0)
+				json_object_set(peer, "except", except);
+			json_array_append_new(peers, peer);
+		}
+		json_decref(except);
+	}
+	return peers;
+}
+
+static json_t *
+services_of(json_t *rule)
+{
+	json_t *not =
+	    json_object_get(json_object_get(json_object_get(rule, "not_protocol"), "v"), "name");
+	json_t *is =
+	    json_object_get(json_object_get(json_object_get(rule, "protocol"), "v"), "name");
+	json_t *ports = json_object_get(rule, "dst_ports"), *icmp = json_object_get(rule, "icmp"),
+	       *p;
+	json_t *out = json_array();
+	char text[64];
+	size_t i;
+
+	if (is != NULL && json_array_size(ports) == 0)
+		json_array_append(out, is);
+	json_array_foreach(ports, i, p)
+	{
+		snprintf(text, sizeof(text), "%s/%d-%d", json_string_value(is),
+		    (int)json_integer_value(json_object_get(p, "first")),
+		    (int)json_integer_value(json_object_get(p, "last")));
+		json_array_append_new(out, json_string(text));
+	}
+	for (int proto = 0; not != NULL && proto < 255; proto++) {
+		if (proto ==
+		    (strcmp(json_string_value(not ), "tcp") == 0 ? IPPROTO_TCP : IPPROTO_UDP))
+			continue;
+		snprintf(text, sizeof(text), "proto/%d", proto);
+		json_array_append_new(out, json_string(text));
+	}
+	if (icmp != NULL) {
+		snprintf(text, sizeof(text), "icmpv4/%d",
+		    (int)json_integer_value(json_object_get(icmp, "icmp_type")));
+		json_array_append_new(out, json_string(text));
+	}
+	return out;
+}
+
+/* One rule, or one for each member of a set of named ports ("10.0.0.2/32,tcp:80"). */
+static void
+add_rules(json_t *rules, json_t *from, const char *side, json_t *sets)
+{
+	static const char *const words[] = { "Allow", "allow", "Deny", "deny", "Pass", "pass" };
+	const char *action = json_string_value(json_object_get(from, "action")), *key;
+	json_t *rule = json_object(), *nets = json_array(), *services = services_of(from), *value,
+	       *set;
+	json_t *peers = NULL;
+	int negated = 0, several = 0;
+	size_t i, k;
+
+	for (i = 0; i < PK_COUNT(words); i += 2)
+		if (strcmp(action, words[i]) == 0)
+			json_object_set_new(rule, "action", json_string(words[i + 1]));
+	json_object_foreach(from, key, value)
+	{
+		if (strstr(key, "_net") != NULL) {
+			add_networks(nets, value);
+			negated = strncmp(key, "not_", 4) == 0;
+		}
+		if (strstr(key, "ip_set_ids") == NULL)
+			continue;
+		negated = strncmp(key, "not_", 4) == 0;
+		json_array_foreach(value, i, set)
+		{
+			json_t *members = json_object_get(sets, json_string_value(set)), *m;
+
+			json_array_foreach(members, k, m)
+			{
+				char text[128], *comma;
+
+				snprintf(text, sizeof(text), "%s", json_string_value(m));
+				comma = strchr(text, ',');
+				if (comma == NULL) {
+					json_array_append_new(nets, network(text));
+					continue;
+				}
+				*comma++ = '\0';
+				*strchr(comma, ':') = '/';
+				several = 1;
+				json_array_append_new(rules,
+				    json_pack("{sO s[{s[o]}] s[s]}", "action",
+				        json_object_get(rule, "action"), side, "networks",
+				        network(text), "services", comma));
+			}
+		}
+	}
+	if (negated)
+		peers = all_but(nets);
+	else if (json_array_size(nets) > 0)
+		peers = json_pack("[{sO}]", "networks", nets);
+	if (peers != NULL)
+		json_object_set(rule, side, peers);
+	if (json_array_size(services) > 0)
+		json_object_set(rule, "services", services);
+	/* Nothing is left of what excepts everything. */
+	if (!several && !(peers != NULL && json_array_size(peers) == 0))
+		json_array_append(rules, rule);
+	json_decref(peers);
+	json_decref(services);
+	json_decref(nets);
+	json_decref(rule);
+}
+
+static void
+add_tier(json_t *list, json_t *tier, size_t order, int egress, json_t *sets)
+{
+	const char *end = json_string_value(json_object_get(tier, "end_action"));
+	json_t *policies = json_object_get(tier, "policies"), *policy, *rule;
+	char name[32];
+	size_t i, k;
+
+	snprintf(name, sizeof(name), "tier-%zu", order);
+	add(list,
+	    json_pack("{ss ss s{ss} s{si ss}}", "apiVersion", "picket.io/v1", "kind", "Tier",
+	        "metadata", "name", name, "spec", "order", (int)order + 1, "default",
+	        end != NULL && strcmp(end, "pass") == 0 ? "pass" : "deny"));
+	json_array_foreach(policies, i, policy)
+	{
+		json_t *rules = json_array();
+		char own[64];
+
+		json_array_foreach(json_object_get(policy, "rules"), k, rule)
+		    add_rules(rules, rule, egress ? "to" : "from", sets);
+		snprintf(own, sizeof(own), "%s-%zu", name, i);
+		add(list,
+		    json_pack("{ss ss s{ss} s{ss si so}}", "apiVersion", "picket.io/v1", "kind",
+		        "Policy", "metadata", "name", own, "spec", "tier", name, "priority", (int)i,
+		        egress ? "egress" : "ingress", rules));
+	}
+}
+
+static void
+check_packets(
+    const struct cluster *c, const char *id, json_t *packets, int egress, int want, struct score *s)
+{
+	struct policy_end self, peer;
+	struct policy_answer a;
+	struct pk_diag d;
+	json_t *p;
+	size_t i;
+
+	assert_int_equal(policy_query_end(c->query, "self", &self, &d), 0);
+	json_array_foreach(packets, i, p)
+	{
+		struct policy_point point = { .proto = (uint8_t)json_integer_value(
+			                          json_object_get(p, "proto")) };
+		const char *addr = json_string_value(json_object_get(p, egress ? "dst" : "src"));
+
+		point.selector = (uint16_t)json_integer_value(json_object_get(p, "dport"));
+		if (point.proto == IPPROTO_ICMP)
+			point.selector =
+			    (uint16_t)(json_integer_value(json_object_get(p, "icmp_type")) << 8 |
+			        json_integer_value(json_object_get(p, "icmp_code")));
+		s->total++;
+		assert_int_equal(policy_query_end(c->query, addr, &peer, &d), 0);
+		if (policy_query_flow(c->query, egress ? &self : &peer, egress ? &peer : &self,
+		        point, &a, &d) == 0 &&
+		    (a.verdict == PK_VERDICT_ALLOW) == want)
+			s->right++;
+		else
+			wrong("%s: packet %zu of %s", id, i, want ? "allowed" : "dropped");
+	}
+}
+
+static void
+check_tiers(json_t *item, struct score *s, unsigned int *over)
+{
+	const char *id = json_string_value(json_object_get(item, "id"));
+	json_t *tiers = json_object_get(json_object_get(item, "policy"), "tiers"), *tier, *policy,
+	       *rule;
+	int egress = 0, ingress = 0, strange = 0;
+	json_t *list = new_list();
+	struct cluster c;
+	size_t i, k, r;
+
+	json_array_foreach(tiers, i, tier) json_array_foreach(json_object_get(tier, "policies"), k,
+	    policy) json_array_foreach(json_object_get(policy, "rules"), r, rule)
+	{
+		egress |= mentions(rule, "dst_net") | mentions(rule, "dst_ip_set") |
+		    mentions(rule, "dst_named");
+		ingress |= mentions(rule, "src_net") | mentions(rule, "src_ip_set");
+		strange |= mentions(rule, "src_port") | mentions(rule, "not_dst_port") |
+		    mentions(rule, "src_named") | mentions(rule, "not_icmp");
+	}
+	if (strange || (egress && ingress)) {
+		++*over;
+		json_decref(list);
+		return;
+	}
+	add(list,
+	    json_pack("{ss ss s{ss} s{}}", "apiVersion", "picket.io/v1", "kind", "Workload",
+	        "metadata", "name", "self", "spec"));
+	json_array_foreach(tiers, i, tier)
+	    add_tier(list, tier, i, egress, json_object_get(item, "ip_sets"));
+	s->cases++;
+	if (open_cluster(&c, id, list) < 0) {
+		s->total++;
+	} else {
+		check_packets(&c, id, json_object_get(item, "allowed"), egress, 1, s);
+		check_packets(&c, id, json_object_get(item, "dropped"), egress, 0, s);
+		check_packets(&c, id, json_object_get(item, "unmatched"), egress, 0, s);
+	}
+	close_cluster(&c);
+}
+
 /* ---- the suites ---------------------------------------------------------------------------------- */
 
 static const char *
@@ -544,8 +830,10 @@ run_suite(const char *dir, const char *name)
 {
 	struct score s = { 0 };
 	char path[1100];
+	unsigned int over = 0;
 	struct stat st;
-	json_t *suite;
+	json_t *suite, *item;
+	size_t i;
 
 	if (dir == NULL) {
 		printf("# skipped: %s: no suites; name their directory in PICKET_CORPORA\n", name);
@@ -556,6 +844,10 @@ run_suite(const char *dir, const char *name)
 	suite = json_load_file(path, 0, NULL);
 	if (suite != NULL) {
 		check_cases(suite, &s);
+		json_array_foreach(json_object_get(suite, "workload"), i, item)
+		    check_tiers(item, &s, &over);
+		if (over > 0)
+			printf("# %s: %u cases ask for what is not ours to match\n", name, over);
 		json_decref(suite);
 	} else {
 		snprintf(path, sizeof(path), "%s/%s", dir, name);
@@ -608,6 +900,13 @@ test_np_guard(void **state)
 	run_suite(corpora(), "np-guard");
 }
 
+static void
+test_polprog(void **state)
+{
+	(void)state;
+	run_suite(corpora(), "calico-polprog");
+}
+
 int
 main(void)
 {
@@ -617,6 +916,7 @@ main(void)
 		cmocka_unit_test(test_policy_assistant),
 		cmocka_unit_test(test_fuzz),
 		cmocka_unit_test(test_np_guard),
+		cmocka_unit_test(test_polprog),
 	};
 
 	return cmocka_run_group_tests_name("policy/conformance", tests, NULL, NULL);
