@@ -53,6 +53,20 @@ is_harmless(const char *api)
 	return 0;
 }
 
+/* Said once for each kind: a dump may hold thousands of one. */
+static void
+leave_out(struct policy_reader *r, const struct policy_node *at, const char *kind)
+{
+	for (unsigned int i = 0; i < r->nb_ignored; i++)
+		if (strcmp(r->ignored[i], kind) == 0)
+			return;
+	if (r->nb_ignored < POLICY_IGNORED_MAX)
+		r->ignored[r->nb_ignored++] = kind;
+	policy_reader_warn(r, at, "ignored",
+	    "kind %.64s says nothing about who may talk to whom; all objects of it are left out",
+	    kind);
+}
+
 static void
 read_one(struct policy_reader *r, const struct policy_node *doc, const char *api, const char *kind,
     const struct policy_node *at, struct policy_objects *o)
@@ -73,8 +87,7 @@ read_one(struct policy_reader *r, const struct policy_node *doc, const char *api
 		return;
 	}
 	if (is_harmless(api))
-		policy_reader_warn(r, at, "ignored",
-		    "kind %.64s says nothing about who may talk to whom, and is left out", kind);
+		leave_out(r, at, kind);
 	else
 		policy_reader_error(r, at, "unsupported",
 		    "kind \"%.64s\" of apiVersion \"%.64s\" is not supported by this version", kind,
