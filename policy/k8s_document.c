@@ -15,6 +15,10 @@ static const struct {
 	{ "v1", "Node", policy_k8s_read_node },
 	{ "v1", "Service", NULL },
 	{ "networking.k8s.io/v1", "NetworkPolicy", policy_k8s_read_netpol },
+	{ "networking.k8s.io/v1", "Ingress", NULL },
+	{ "networking.k8s.io/v1", "IngressClass", NULL },
+	{ "networking.k8s.io/v1", "IPAddress", NULL },
+	{ "networking.k8s.io/v1", "ServiceCIDR", NULL },
 	{ "policy.networking.k8s.io/v1alpha1", "AdminNetworkPolicy", policy_k8s_read_anp },
 	{ "policy.networking.k8s.io/v1alpha1", "BaselineAdminNetworkPolicy", policy_k8s_read_banp },
 	{ "policy.networking.k8s.io/v1alpha2", "ClusterNetworkPolicy", policy_k8s_read_cnp },
@@ -49,6 +53,20 @@ is_harmless(const char *api)
 	return 0;
 }
 
+/* Said once for each kind: a dump may hold thousands of one. */
+static void
+leave_out(struct policy_reader *r, const struct policy_node *at, const char *kind)
+{
+	for (unsigned int i = 0; i < r->nb_ignored; i++)
+		if (strcmp(r->ignored[i], kind) == 0)
+			return;
+	if (r->nb_ignored < POLICY_IGNORED_MAX)
+		r->ignored[r->nb_ignored++] = kind;
+	policy_reader_warn(r, at, "ignored",
+	    "kind %.64s says nothing about who may talk to whom; all objects of it are left out",
+	    kind);
+}
+
 static void
 read_one(struct policy_reader *r, const struct policy_node *doc, const char *api, const char *kind,
     const struct policy_node *at, struct policy_objects *o)
@@ -69,8 +87,7 @@ read_one(struct policy_reader *r, const struct policy_node *doc, const char *api
 		return;
 	}
 	if (is_harmless(api))
-		policy_reader_warn(r, at, "ignored",
-		    "kind %.64s says nothing about who may talk to whom, and is left out", kind);
+		leave_out(r, at, kind);
 	else
 		policy_reader_error(r, at, "unsupported",
 		    "kind \"%.64s\" of apiVersion \"%.64s\" is not supported by this version", kind,

@@ -464,9 +464,11 @@ may_differ(const struct policy_rules_def *a, const struct policy_rules_def *b)
 static int
 is_ambiguous(const struct compile_policy *a, const struct compile_policy *b)
 {
-	/* NetworkPolicies all allow, and those that one policy has been split into share no subject. */
-	if (a->def->meta.kind == NULL || b->def->meta.kind == NULL || a->tier != b->tier ||
-	    a->def->priority != b->def->priority)
+	/* Two of ours have been compared, and who writes for all tenants comes first.  NetworkPolicies
+	 * all allow, and those that one policy has been split into share no subject. */
+	if ((a->def->meta.kind == NULL && b->def->meta.kind == NULL) || a->tier != b->tier ||
+	    a->def->priority != b->def->priority ||
+	    strcmp(a->def->meta.tenant, b->def->meta.tenant) != 0)
 		return 0;
 	for (int dir = 0; dir < PK_DIRECTION_COUNT; dir++)
 		if (may_differ(&a->def->rules[dir], &b->def->rules[dir]))
@@ -493,8 +495,9 @@ policy_k8s_check(struct compile *c)
 			compile_error(c, b->def->meta.file, b->def->priority_line,
 			    b->def->priority_column, "equal-priority",
 			    "priority %u in tier %s is that of %s \"%s\" already (%s:%u), and some workload is the subject of both; which comes first?",
-			    b->def->priority, b->tier->name, a->def->meta.kind, a->def->meta.name,
-			    a->def->meta.file, a->def->priority_line);
+			    b->def->priority, b->tier->name,
+			    a->def->meta.kind != NULL ? a->def->meta.kind : "Policy",
+			    a->def->meta.name, a->def->meta.file, a->def->priority_line);
 		}
 	}
 }

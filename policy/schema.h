@@ -2,6 +2,8 @@
 
 #include "policy/yaml.h"
 
+#define POLICY_IGNORED_MAX 32 /* kinds of which only the first object is reported */
+
 /*
  * Reading a map by a table: one row per key, which says what its value must be and how to read it.
  * Unknown keys, missing keys, wrong types and words outside a vocabulary thus get the same sentence
@@ -15,6 +17,8 @@ struct policy_reader {
 	const char *want; /* what it must be: "a name", "a list of peers" */
 	unsigned int errors;
 	int nomem;
+	const char *ignored[POLICY_IGNORED_MAX]; /* kinds that have been said to be left out */
+	unsigned int nb_ignored;
 };
 
 /* Beyond this many errors a source is not worth reading on. */

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/stat.h>
 
 #include <jansson.h>
@@ -170,6 +171,7 @@ add_policies(json_t *list, json_t *policies, const char *api, const char *kind)
 #define NETPOL "networking.k8s.io/v1", "NetworkPolicy"
 #define ANP    "policy.networking.k8s.io/v1alpha1", "AdminNetworkPolicy"
 #define BANP   "policy.networking.k8s.io/v1alpha1", "BaselineAdminNetworkPolicy"
+#define CNP    "policy.networking.k8s.io/v1alpha2", "ClusterNetworkPolicy"
 
 /* ---- matrices ------------------------------------------------------------------------------------ */
 
@@ -223,7 +225,12 @@ check_matrix(const struct cluster *c, const char *id, json_t *order, json_t *exp
 					continue;
 				}
 				if (!point_of(proto, port, &point)) {
-					snprintf(text, sizeof(text), "port/%s", port);
+					snprintf(text, sizeof(text), "%s/%s",
+					    point.proto == IPPROTO_TCP       ? "tcp"
+					        : point.proto == IPPROTO_UDP ? "udp"
+					                                     : "sctp",
+					    port);
+
 					if (policy_query_service(
 					        c->query, &src, &dst, text, points, &d) < 1) {
 						wrong("%s: %s", id, d.text);
@@ -299,6 +306,8 @@ check_cases(json_t *suite, struct score *s)
 		add_policies(step, json_object_get(item, "policies"), NETPOL);
 		add_policies(step, json_object_get(item, "network_policies"), NETPOL);
 		add_policies(step, json_object_get(item, "admin_network_policies"), ANP);
+		add_policies(step, json_object_get(item, "cluster_network_policies"), CNP);
+
 		banp = json_object_get(item, "baseline_admin_network_policy");
 		if (json_is_object(banp))
 			add_policy(step, banp, BANP, "default");
@@ -356,17 +365,25 @@ has_point(const char *conn, const char *proto, unsigned int port)
 	return found;
 }
 
-static const char *
-conn_of(json_t *expect, const char *src, const char *dst)
+static int
+is_outside(const char *peer)
 {
-	json_t *e;
-	size_t i;
+	return strstr(peer, "[External]") != NULL;
+}
 
-	json_array_foreach(
-	    expect, i, e) if (strcmp(json_string_value(json_object_get(e, "src")), src) == 0 &&
-	    strcmp(json_string_value(json_object_get(e, "dst")), dst) ==
-	        0) return json_string_value(json_object_get(e, "conn"));
-	return NULL;
+/* Whether a peer of the golden file speaks of `end`: a workload by name, an address by its range. */
+static int
+speaks_of(const char *peer, const char *text, const struct policy_end *end)
+{
+	char low[PK_ADDR_TEXT], high[PK_ADDR_TEXT];
+	struct pk_addr from, to;
+
+	if (!is_outside(peer) || !is_outside(text))
+		return strcmp(peer, text) == 0;
+	if (sscanf(peer, "%45[^-[]-%45[^[]", low, high) != 2)
+		return strcmp(peer, text) == 0;
+	return pk_addr_parse(&from, low, NULL) == 0 && pk_addr_parse(&to, high, NULL) == 0 &&
+	    pk_addr_compare(&from, &end->addr) <= 0 && pk_addr_compare(&end->addr, &to) <= 0;
 }
 
 static void
@@ -374,7 +391,7 @@ check_pair(const struct cluster *c, const char *id, json_t *connlist, const char
     const char *dst, struct score *s)
 {
 	static const char *const protos[] = { "TCP", "UDP", "SCTP" };
-	const char *conn = conn_of(json_object_get(connlist, "expect"), src, dst);
+	json_t *expect = json_object_get(connlist, "expect"), *e;
 	json_t *hints = json_object_get(connlist, "port_hints");
 	char from[256], to[256];
 	struct policy_end a, b;
@@ -397,10 +414,17 @@ check_pair(const struct cluster *c, const char *id, json_t *connlist, const char
 		for (size_t p = 0; p < PK_COUNT(protos); p++) {
 			struct policy_point point = { .selector = (uint16_t)port };
 			struct policy_answer answer;
-			int want = has_point(conn, protos[p], port);
-
+			int want = 0;
+			size_t k;
+			json_array_foreach(expect, k,
+			    e) if (speaks_of(json_string_value(json_object_get(e, "src")), src,
+			               &a) &&
+			    speaks_of(json_string_value(json_object_get(e, "dst")), dst, &b))
+			    want |= has_point(
+			        json_string_value(json_object_get(e, "conn")), protos[p], port);
 			point_of(protos[p], "1", &point);
 			point.selector = (uint16_t)port;
+
 			s->total++;
 			if (policy_query_flow(c->query, &a, &b, point, &answer, &d) < 0)
 				wrong("%s: %s", id, d.text);
@@ -411,12 +435,6 @@ check_pair(const struct cluster *c, const char *id, json_t *connlist, const char
 				    want ? "allow" : "deny");
 		}
 	}
-}
-
-static int
-is_outside(const char *peer)
-{
-	return strstr(peer, "[External]") != NULL;
 }
 
 static void
@@ -500,6 +518,363 @@ check_directory(const char *dir, struct score *s)
 		free(names);
 }
 
+/* ---- compiled tiers ------------------------------------------------------------------------------ */
+
+/*
+ * Tiers of rules about packets, as another data plane compiles them.  They become tiers of ours about
+ * one workload that has no address: rules that speak of destinations are its egress, the others its
+ * ingress.  Nothing of ours matches source ports, so rules that do are passed over, as are packets of
+ * hosts, which are another product's wiring.
+ */
+static int
+mentions(json_t *rule, const char *word)
+{
+	const char *key;
+	json_t *value;
+
+	json_object_foreach(rule, key, value) if (strstr(key, word) != NULL &&
+	    !(json_is_array(value) && json_array_size(value) == 0)) return 1;
+	return 0;
+}
+
+/* What a rule of ours cannot say in one, or what nobody has told us the meaning of. */
+static int
+is_strange(json_t *rule)
+{
+	static const char *const known[] = { "action", "protocol", "not_protocol", "src_net",
+		"not_src_net", "dst_net", "not_dst_net", "dst_ports", "src_ip_set_ids",
+		"not_src_ip_set_ids", "dst_ip_set_ids", "not_dst_ip_set_ids",
+		"dst_named_port_ip_set_ids", "icmp" };
+	const char *key;
+	json_t *value;
+	int peers = 0;
+
+	json_object_foreach(rule, key, value)
+	{
+		size_t i = 0;
+
+		if (json_is_null(value) || (json_is_array(value) && json_array_size(value) == 0))
+			continue;
+		while (i < PK_COUNT(known) && strcmp(known[i], key) != 0)
+			i++;
+		if (i == PK_COUNT(known))
+			return 1;
+		peers += strstr(key, "_net") != NULL || strstr(key, "ip_set") != NULL;
+		/* A packet must be in each of several sets; we know how to ask for one of them. */
+		if (strstr(key, "ip_set_ids") != NULL && strstr(key, "named") == NULL &&
+		    strncmp(key, "not_", 4) != 0 && json_array_size(value) > 1)
+			return 1;
+	}
+	return peers > 1;
+}
+
+/* A protocol by name or number; -1 if the rule does not say. */
+static int
+protocol_of(json_t *rule, const char *key)
+{
+	json_t *v = json_object_get(json_object_get(rule, key), "v");
+	const char *name = json_string_value(json_object_get(v, "name"));
+
+	if (v == NULL)
+		return -1;
+	if (name == NULL)
+		return (int)json_integer_value(json_object_get(v, "number"));
+	return strcasecmp(name, "tcp") == 0   ? IPPROTO_TCP
+	    : strcasecmp(name, "udp") == 0    ? IPPROTO_UDP
+	    : strcasecmp(name, "sctp") == 0   ? IPPROTO_SCTP
+	    : strcasecmp(name, "icmp") == 0   ? IPPROTO_ICMP
+	    : strcasecmp(name, "icmpv6") == 0 ? IPPROTO_ICMPV6
+	                                      : 0;
+}
+
+static void
+add_ports(json_t *out, const char *proto, json_t *ports)
+{
+	char text[64];
+	json_t *p;
+	size_t i;
+
+	json_array_foreach(ports, i, p)
+	{
+		snprintf(text, sizeof(text), "%s/%d-%d", proto,
+		    (int)json_integer_value(json_object_get(p, "first")),
+		    (int)json_integer_value(json_object_get(p, "last")));
+		json_array_append_new(out, json_string(text));
+	}
+}
+
+/* A network whose host bits may be set. */
+static json_t *
+network(const char *text)
+{
+	char copy[PK_PREFIX_TEXT], buf[PK_PREFIX_TEXT];
+	struct pk_prefix p;
+	char *slash;
+
+	memset(&p, 0, sizeof(p));
+	snprintf(copy, sizeof(copy), "%s", text);
+	slash = strchr(copy, '/');
+	assert_non_null(slash);
+	*slash = '\0';
+	assert_int_equal(pk_addr_parse(&p.addr, copy, NULL), 0);
+	p.len = (uint8_t)atoi(slash + 1);
+	for (unsigned int bit = p.len; bit < pk_addr_bits(&p.addr); bit++)
+		p.addr.bytes[bit / 8] &= (uint8_t) ~(0x80 >> bit % 8);
+	return json_string(pk_prefix_text(&p, buf));
+}
+
+static void
+add_networks(json_t *out, json_t *list)
+{
+	json_t *item;
+	size_t i;
+
+	json_array_foreach(list, i, item)
+	    json_array_append_new(out, network(json_string_value(item)));
+}
+
+/* The union of both families' whole, less what a negated rule names; less one of them as a whole. */
+static json_t *
+all_but(json_t *nets)
+{
+	json_t *peers = json_array();
+
+	for (int family = 4; family <= 6; family += 2) {
+		json_t *except = json_array(), *item;
+		int whole = 0;
+		size_t i;
+
+		json_array_foreach(nets, i, item)
+		{
+			const char *text = json_string_value(item);
+
+			if ((strchr(text, ':') != NULL) != (family == 6))
+				continue;
+			whole |= strstr(text, "/0") != NULL;
+			json_array_append(except, item);
+		}
+		if (!whole) {
+			json_t *peer =
+			    json_pack("{s[s]}", "networks", family == 4 ? "0.0.0.0/0" : "::/0");
+
+			if (json_array_size(except) > 0)
+				json_object_set(peer, "except", except);
+			json_array_append_new(peers, peer);
+		}
+		json_decref(except);
+	}
+	return peers;
+}
+
+static json_t *
+services_of(json_t *rule)
+{
+	int is = protocol_of(rule, "protocol"), not = protocol_of(rule, "not_protocol");
+	json_t *ports = json_object_get(rule, "dst_ports"), *icmp = json_object_get(rule, "icmp");
+	json_t *out = json_array();
+	char text[64];
+
+	if (json_array_size(ports) > 0) {
+		if (is < 0 || is == IPPROTO_TCP)
+			add_ports(out, "tcp", ports);
+		if (is < 0 || is == IPPROTO_UDP)
+			add_ports(out, "udp", ports);
+		if (is < 0 || is == IPPROTO_SCTP)
+			add_ports(out, "sctp", ports);
+	} else if (is >= 0 && icmp == NULL) {
+		snprintf(text, sizeof(text), "proto/%d", is);
+		json_array_append_new(out, json_string(text));
+	}
+	for (int proto = 0; not >= 0 && proto < 255; proto++) {
+		if (proto == not )
+			continue;
+		snprintf(text, sizeof(text), "proto/%d", proto);
+		json_array_append_new(out, json_string(text));
+	}
+	if (icmp != NULL) {
+		json_t *both = json_object_get(icmp, "icmp_type_code");
+		json_t *type = json_object_get(
+		    both != NULL ? both : icmp, both != NULL ? "type" : "icmp_type");
+		const char *name = is == IPPROTO_ICMPV6 ? "icmpv6" : "icmpv4";
+
+		if (both != NULL)
+			snprintf(text, sizeof(text), "%s/%d/%d", name,
+			    (int)json_integer_value(type),
+			    (int)json_integer_value(json_object_get(both, "code")));
+		else
+			snprintf(text, sizeof(text), "%s/%d", name, (int)json_integer_value(type));
+
+		json_array_append_new(out, json_string(text));
+	}
+	return out;
+}
+
+/* One rule, or one for each member of a set of named ports ("10.0.0.2/32,tcp:80"). */
+static void
+add_rules(json_t *rules, json_t *from, const char *side, json_t *sets)
+{
+	static const char *const words[] = { "Allow", "allow", "Deny", "deny", "Pass", "pass" };
+	const char *action = json_string_value(json_object_get(from, "action")), *key;
+	json_t *rule = json_object(), *nets = json_array(), *services = services_of(from), *value,
+	       *set;
+	json_t *peers = NULL;
+	int negated = 0, several = 0;
+	size_t i, k;
+
+	for (i = 0; i < PK_COUNT(words); i += 2)
+		if (strcmp(action, words[i]) == 0)
+			json_object_set_new(rule, "action", json_string(words[i + 1]));
+	json_object_foreach(from, key, value)
+	{
+		if (strstr(key, "_net") != NULL) {
+			add_networks(nets, value);
+			negated = strncmp(key, "not_", 4) == 0;
+		}
+		if (strstr(key, "ip_set_ids") == NULL)
+			continue;
+		negated = strncmp(key, "not_", 4) == 0;
+		json_array_foreach(value, i, set)
+		{
+			json_t *members = json_object_get(sets, json_string_value(set)), *m;
+
+			json_array_foreach(members, k, m)
+			{
+				char text[128], *comma;
+
+				snprintf(text, sizeof(text), "%s", json_string_value(m));
+				comma = strchr(text, ',');
+				if (comma == NULL) {
+					json_array_append_new(nets, network(text));
+					continue;
+				}
+				*comma++ = '\0';
+				*strchr(comma, ':') = '/';
+				several = 1;
+				json_array_append_new(rules,
+				    json_pack("{sO s[{s[o]}] s[s]}", "action",
+				        json_object_get(rule, "action"), side, "networks",
+				        network(text), "services", comma));
+			}
+		}
+	}
+	if (negated)
+		peers = all_but(nets);
+	else if (json_array_size(nets) > 0)
+		peers = json_pack("[{sO}]", "networks", nets);
+	if (peers != NULL)
+		json_object_set(rule, side, peers);
+	if (json_array_size(services) > 0)
+		json_object_set(rule, "services", services);
+	/* Nothing is left of what excepts everything. */
+	if (!several && !(peers != NULL && json_array_size(peers) == 0))
+		json_array_append(rules, rule);
+	json_decref(peers);
+	json_decref(services);
+	json_decref(nets);
+	json_decref(rule);
+}
+
+static void
+add_tier(json_t *list, json_t *tier, size_t order, int egress, json_t *sets)
+{
+	const char *end = json_string_value(json_object_get(tier, "end_action"));
+	json_t *policies = json_object_get(tier, "policies"), *policy, *rule;
+	char name[32];
+	size_t i, k;
+
+	snprintf(name, sizeof(name), "tier-%zu", order);
+	add(list,
+	    json_pack("{ss ss s{ss} s{si ss}}", "apiVersion", "picket.io/v1", "kind", "Tier",
+	        "metadata", "name", name, "spec", "order", (int)order + 1, "default",
+	        end != NULL && strcmp(end, "pass") == 0 ? "pass" : "deny"));
+	json_array_foreach(policies, i, policy)
+	{
+		json_t *rules = json_array();
+		char own[64];
+
+		json_array_foreach(json_object_get(policy, "rules"), k, rule)
+		    add_rules(rules, rule, egress ? "to" : "from", sets);
+		snprintf(own, sizeof(own), "%s-%zu", name, i);
+		add(list,
+		    json_pack("{ss ss s{ss} s{ss si so}}", "apiVersion", "picket.io/v1", "kind",
+		        "Policy", "metadata", "name", own, "spec", "tier", name, "priority", (int)i,
+		        egress ? "egress" : "ingress", rules));
+	}
+}
+
+static void
+check_packets(
+    const struct cluster *c, const char *id, json_t *packets, int egress, int want, struct score *s)
+{
+	struct policy_end self, peer;
+	struct policy_answer a;
+	struct pk_diag d;
+	json_t *p;
+	size_t i;
+
+	assert_int_equal(policy_query_end(c->query, "self", &self, &d), 0);
+	json_array_foreach(packets, i, p)
+	{
+		struct policy_point point = { .proto = (uint8_t)json_integer_value(
+			                          json_object_get(p, "proto")) };
+		const char *addr = json_string_value(json_object_get(p, egress ? "dst" : "src"));
+
+		point.selector = (uint16_t)json_integer_value(json_object_get(p, "dport"));
+		if (point.proto == IPPROTO_ICMP || point.proto == IPPROTO_ICMPV6)
+			point.selector =
+			    (uint16_t)(json_integer_value(json_object_get(p, "icmp_type")) << 8 |
+			        json_integer_value(json_object_get(p, "icmp_code")));
+		s->total++;
+		assert_int_equal(policy_query_end(c->query, addr, &peer, &d), 0);
+		if (policy_query_flow(c->query, egress ? &self : &peer, egress ? &peer : &self,
+		        point, &a, &d) == 0 &&
+		    (a.verdict == PK_VERDICT_ALLOW) == want)
+			s->right++;
+		else
+			wrong("%s: packet %zu of %s", id, i, want ? "allowed" : "dropped");
+	}
+}
+
+static void
+check_tiers(json_t *item, struct score *s, unsigned int *over)
+{
+	const char *id = json_string_value(json_object_get(item, "id"));
+	json_t *tiers = json_object_get(json_object_get(item, "policy"), "tiers"), *tier, *policy,
+	       *rule;
+	int egress = 0, ingress = 0, strange = 0;
+	json_t *list = new_list();
+	struct cluster c;
+	size_t i, k, r;
+
+	json_array_foreach(tiers, i, tier) json_array_foreach(json_object_get(tier, "policies"), k,
+	    policy) json_array_foreach(json_object_get(policy, "rules"), r, rule)
+	{
+		egress |= mentions(rule, "dst_net") | mentions(rule, "dst_ip_set") |
+		    mentions(rule, "dst_named");
+		ingress |= mentions(rule, "src_net") | mentions(rule, "src_ip_set");
+		strange |= is_strange(rule);
+	}
+	if (strange || (egress && ingress)) {
+		++*over;
+		json_decref(list);
+		return;
+	}
+	add(list,
+	    json_pack("{ss ss s{ss} s{}}", "apiVersion", "picket.io/v1", "kind", "Workload",
+	        "metadata", "name", "self", "spec"));
+	json_array_foreach(tiers, i, tier)
+	    add_tier(list, tier, i, egress, json_object_get(item, "ip_sets"));
+	s->cases++;
+	if (open_cluster(&c, id, list) < 0) {
+		s->total++;
+	} else {
+		check_packets(&c, id, json_object_get(item, "allowed"), egress, 1, s);
+		check_packets(&c, id, json_object_get(item, "dropped"), egress, 0, s);
+		check_packets(&c, id, json_object_get(item, "unmatched"), egress, 0, s);
+	}
+	close_cluster(&c);
+}
+
 /* ---- the suites ---------------------------------------------------------------------------------- */
 
 static const char *
@@ -544,8 +919,10 @@ run_suite(const char *dir, const char *name)
 {
 	struct score s = { 0 };
 	char path[1100];
+	unsigned int over = 0;
 	struct stat st;
-	json_t *suite;
+	json_t *suite, *item;
+	size_t i;
 
 	if (dir == NULL) {
 		printf("# skipped: %s: no suites; name their directory in PICKET_CORPORA\n", name);
@@ -556,6 +933,10 @@ run_suite(const char *dir, const char *name)
 	suite = json_load_file(path, 0, NULL);
 	if (suite != NULL) {
 		check_cases(suite, &s);
+		json_array_foreach(json_object_get(suite, "workload"), i, item)
+		    check_tiers(item, &s, &over);
+		if (over > 0)
+			printf("# %s: %u cases ask for what is not ours to match\n", name, over);
 		json_decref(suite);
 	} else {
 		snprintf(path, sizeof(path), "%s/%s", dir, name);
@@ -608,6 +989,13 @@ test_np_guard(void **state)
 	run_suite(corpora(), "np-guard");
 }
 
+static void
+test_polprog(void **state)
+{
+	(void)state;
+	run_suite(corpora(), "calico-polprog");
+}
+
 int
 main(void)
 {
@@ -617,6 +1005,7 @@ main(void)
 		cmocka_unit_test(test_policy_assistant),
 		cmocka_unit_test(test_fuzz),
 		cmocka_unit_test(test_np_guard),
+		cmocka_unit_test(test_polprog),
 	};
 
 	return cmocka_run_group_tests_name("policy/conformance", tests, NULL, NULL);
