@@ -195,6 +195,28 @@ replay_object(const struct attest_eventlog *log)
 	return out;
 }
 
+static json_t *reasons_array(const struct attest_reasons *r);
+
+/* What appraisal would hold against the log, judged in its best bank. */
+static json_t *
+findings(const struct attest_eventlog *log)
+{
+	struct attest_reasons *r = calloc(1, sizeof(*r));
+	struct attest_boot boot;
+	uint16_t alg = log->bank[0].alg;
+	json_t *list;
+
+	if (r == NULL)
+		return json_null();
+	for (unsigned int b = 0; b < log->nb_banks; b++)
+		if (log->bank[b].alg == ATTEST_ALG_SHA256)
+			alg = ATTEST_ALG_SHA256;
+	attest_eventlog_check(log, alg, 0xffffff, &boot, r);
+	list = reasons_array(r);
+	free(r);
+	return list;
+}
+
 static json_t *
 log_summary(const struct attest_eventlog *log)
 {
@@ -210,6 +232,10 @@ log_summary(const struct attest_eventlog *log)
 	if (log->padding > 0)
 		json_object_set_new(row, "padding", json_integer((json_int_t)log->padding));
 	json_object_set_new(row, "replay", replay_object(log));
+	/* Of a log alone the verdict is that it can be read; only a quote could say more. */
+	json_object_set_new(row, "verdict", json_string("trusted"));
+	json_object_set_new(row, "reasons", json_array());
+	json_object_set_new(row, "findings", findings(log));
 	return row;
 }
 
@@ -217,7 +243,9 @@ static int
 malformed(const struct ctl_context *ctx, const char *file, const struct pk_diag *why)
 {
 	if (ctx->json)
-		print_row(json_pack("{s:s, s:s}", "parse", "error", "text", why->text));
+		print_row(json_pack("{s:s, s:s, s:[{s:s, s:s}]}", "parse", "error", "verdict",
+		    "rejected", "reasons", "code", attest_code_name(ATTEST_EVENTLOG_MALFORMED),
+		    "text", why->text));
 	return ctl_refused(ctx, "%s: %s", file, why->text);
 }
 
@@ -386,13 +414,7 @@ judge_ima(struct ctl_context *ctx, struct attest_bytes list, uint16_t alg, const
 	}
 	rc = list_ima(ctx, list, &entries, &violations, &why);
 	attest_appraise_ima(list, &state, want, NULL, policy, NULL, &used, &trailing, r);
-	/* With nothing asked but to show the list, a violation is part of what is shown. */
 	refused = r->nb > 0;
-	if (policy == NULL && want == NULL) {
-		refused = 0;
-		for (unsigned int i = 0; i < r->nb; i++)
-			refused |= r->reason[i].code != ATTEST_IMA_VIOLATION;
-	}
 	row = json_pack("{s:s, s:i, s:i, s:i, s:i, s:s, s:o, s:s, s:o}", "parse",
 	    rc < 0 ? "error" : "ok", "entries", (int)entries, "violations", (int)violations,
 	    "attested", (int)used, "trailing", (int)trailing, "bank", attest_alg_name(alg), "pcr10",

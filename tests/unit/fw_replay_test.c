@@ -86,7 +86,7 @@ struct expect_made {
 };
 
 struct expect {
-	bool pass, changed, opened, closed;
+	bool pass, opened, closed;
 	char reason[32]; /* of a drop */
 	char state[32];  /* "": any */
 	unsigned int nb_made;
@@ -394,7 +394,7 @@ parse_made(struct replay *r, char **words, unsigned int n, struct expect_made *e
 	return i == n ? 0 : -EINVAL;
 }
 
-/* pass|drop REASON [STATE] [changed] [opened] [closed] [; rst SIDE seq N [ack N]] [; icmp SIDE NAME] */
+/* pass|drop REASON [STATE] [opened] [closed] [; rst SIDE seq N [ack N]] [; icmp SIDE NAME] */
 static int
 parse_expect(struct replay *r, char **words, unsigned int n, struct expect *e)
 {
@@ -417,9 +417,7 @@ parse_expect(struct replay *r, char **words, unsigned int n, struct expect *e)
 		i = 2;
 	}
 	for (; i < n && strcmp(words[i], ";") != 0; i++) {
-		if (strcmp(words[i], "changed") == 0)
-			e->changed = true;
-		else if (strcmp(words[i], "opened") == 0)
+		if (strcmp(words[i], "opened") == 0)
 			e->opened = true;
 		else if (strcmp(words[i], "closed") == 0 && e->state[0] != '\0')
 			e->closed = true;
@@ -571,10 +569,9 @@ check_out(struct replay *r, struct rte_mbuf *const *in, const struct fw_trace_re
 				r->line = batch.item[i].line;
 				if ((unsigned int)p->side == side || came[i] || i < last)
 					complain(r, "came out on the wrong side or out of order");
-				if (!judged[i].changed &&
-				    (m->pkt_len != p->len || bytes == NULL ||
-				        memcmp(bytes, p->bytes, p->len) != 0))
-					complain(r, "passed, but altered without saying so");
+				if (m->pkt_len != p->len || bytes == NULL ||
+				    memcmp(bytes, p->bytes, p->len) != 0)
+					complain(r, "passed, but altered");
 				came[i] = true;
 				last = i;
 				continue;
@@ -628,16 +625,14 @@ check_record(struct replay *r, const struct packet *p, const struct expect *e,
 	const char *state = state_of(t);
 
 	if (passed == e->pass && (e->pass || strcmp(e->reason, fw_drop_name(t->drop)) == 0) &&
-	    (e->state[0] == '\0' || strcmp(e->state, state) == 0) &&
-	    e->changed == (t->changed != 0)) {
+	    (e->state[0] == '\0' || strcmp(e->state, state) == 0)) {
 		if (t->from != (uint8_t)p->side || t->wire != p->wire || t->len != p->len)
 			complain(r, "the record has wrong side, wire or length");
 		return;
 	}
-	complain(r, "expected %s%s%s %s%s, came %s%s%s %s%s", e->pass ? "pass" : "drop ",
-	    e->pass ? "" : e->reason, "", e->state[0] != '\0' ? e->state : "(any)",
-	    e->changed ? " changed" : "", passed ? "pass" : "drop ",
-	    passed ? "" : fw_drop_name(t->drop), "", state, t->changed ? " changed" : "");
+	complain(r, "expected %s%s %s, came %s%s %s", e->pass ? "pass" : "drop ",
+	    e->pass ? "" : e->reason, e->state[0] != '\0' ? e->state : "(any)",
+	    passed ? "pass" : "drop ", passed ? "" : fw_drop_name(t->drop), state);
 }
 
 /* Hand over what has been collected, and see what becomes of it. */
