@@ -185,6 +185,19 @@ check_boot_policy(
 		    (int)PK_MIN(boot->cmdline.len, (size_t)200), (const char *)boot->cmdline.at);
 }
 
+/* PCRs whose events the reference speaks of. */
+static uint32_t
+needed_pcrs(const struct attest_reference *ref)
+{
+	uint32_t mask = ref->variables != NULL ? 1U << 7 : 0;
+	const json_t *v;
+	const char *key;
+
+	json_object_foreach((json_t *)ref->events, key, v) mask |= UINT32_C(1)
+	    << strtoul(key, NULL, 10);
+	return mask;
+}
+
 static void
 check_eventlog(const struct attest_evidence *ev, const struct attest_reference *ref,
     const struct attest_bank *bank, uint32_t mask, struct attest_result *out)
@@ -216,6 +229,14 @@ check_eventlog(const struct attest_evidence *ev, const struct attest_reference *
 				attest_reason(r, ATTEST_EVENTLOG_REPLAY,
 				    "the event log does not lead to PCR %u as quoted", pcr);
 	}
+	/* What the quote does not cover, the log may claim at will. */
+	if (logged == 0)
+		attest_reason(r, ATTEST_EVENTLOG_REPLAY,
+		    "no PCR of the boot was quoted in the bank of the reference");
+	if ((needed_pcrs(ref) & ~logged) != 0)
+		attest_reason(r, ATTEST_PCR_SELECTION,
+		    "the reference judges PCRs 0x%06x, which were not quoted",
+		    needed_pcrs(ref) & ~logged);
 	attest_eventlog_check(log, ref->bank, logged, &out->boot, r);
 	check_events(ref, log, r);
 	check_variables_there(ref, log, r);
