@@ -13,7 +13,7 @@ enforced() { # DPU GENERATION
 
 lab_up && lab_init && lab_start || { ok 'the lab stands' false; exit; }
 spawn server web "$BUILDDIR/tests/tools/conns" serve 192.0.2.10 80
-ok 'the first policy is accepted' pkctl policy apply "$SRCDIR"/conf/demo/policy/*.yaml >/dev/null
+ok 'the first policy is accepted' quiet pkctl policy apply "$SRCDIR"/conf/demo/policy/*.yaml
 open() { in_ns client "$BUILDDIR/tests/tools/conns" connect 192.0.2.10 80 1 0 >/dev/null 2>&1 && echo allow || echo deny; }
 closed() { in_ns intruder "$BUILDDIR/tests/tools/conns" connect 192.0.2.10 80 1 0 >/dev/null 2>&1 && echo allow || echo deny; }
 verdicts() { # WHEN
@@ -52,14 +52,17 @@ sleep 1
 is 'agents alone, with their last policy: client -> web' deny "$(open)"
 start_policyd
 ok 'all are connected again' wait_for 30 dpus_connected 2
-ok 'rollback is accepted' pkctl policy rollback 1 >/dev/null
+ok 'rollback is accepted' quiet pkctl policy rollback 1
 verdicts 'after rollback'
 
 end picketd1 KILL
 is 'without its data plane nothing passes' deny "$(open)"
 start_picketd 1
 ok 'the agent gives a new data plane its policy' wait_for 30 enforced 1 3
-verdicts 'with a new data plane'
+# Workloads may have given each other up meanwhile (RFC 4861 section 7.3, RFC 6298 section 5): their
+# first attempt may fall into such a pause, the second may not.
+is 'with a new data plane: client -> web' allow "$(open | grep allow || open)"
+is 'with a new data plane: intruder -> web' deny "$(closed)"
 for n in 1 2; do
 	is "dpu$n: packets unaccounted for" 0 "$(unaccounted $n)"
 done

@@ -45,6 +45,10 @@ need_lab() { # skips the whole test when there can be none
 	trap 'exit 1' INT TERM
 }
 
+quiet() { # COMMAND...: what it says is not TAP
+	"$@" >/dev/null
+}
+
 http() { # FROM ADDRESS
 	in_ns "$1" curl -s -o /dev/null --max-time 2 --connect-timeout 1 "http://$2/" && echo allow || echo deny
 }

@@ -7,7 +7,7 @@ need_lab
 CONNS=$BUILDDIR/tests/tools/conns
 
 lab_up && lab_init && lab_start || { ok 'the lab stands' false; exit; }
-ok 'the first policy is accepted' pkctl policy apply "$SRCDIR"/conf/demo/policy/*.yaml >/dev/null
+ok 'the first policy is accepted' quiet pkctl policy apply "$SRCDIR"/conf/demo/policy/*.yaml
 
 for n in 1 1000; do
 	spawn server web "$CONNS" serve 192.0.2.10 80

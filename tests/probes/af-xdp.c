@@ -6,10 +6,9 @@
  * debian: libbpf-dev
  * required: no
  */
-#include <stddef.h>
-
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
+#include <stddef.h>
 
 int
 main(void)
