@@ -65,7 +65,8 @@ check_nb(struct dpi_parse *p, const struct dpi_bytes_item *b)
 {
 	int64_t max = b->base != 0 ? 23 : 8;
 
-	if (b->nb.var < 0 && (b->nb.number < 1 || b->nb.number > max))
+	/* Of digits, 0 means as many as there are. */
+	if (b->nb.var < 0 && (b->nb.number < (b->base == 0) || b->nb.number > max))
 		return dpi_refuse(p, "can read 1 to %d bytes", (int)max);
 	return 0;
 }

@@ -161,6 +161,7 @@ read_legacy(struct dpi_parse *p, const char *value, bool negated, int buf)
 	if (from->buf != DPI_RAW)
 		return dpi_refuse(p, "content is in a buffer already");
 	moved = *last;
+	memmove(last, last + 1, (size_t)(from->item + from->nb - last - 1) * sizeof(*last));
 	from->nb--;
 	i = dpi_parse_item(p, dpi_parse_list_of(p, buf), DPI_IT_CONTENT);
 	if (i == NULL) {

@@ -111,6 +111,8 @@ read_bytes(const struct dpi_look *k, const struct dpi_item *i, const uint8_t *by
 	bool little = b->order == DPI_LITTLE || (b->order == DPI_DCE && k->little), ok = true;
 	uint64_t n = 0;
 
+	if (nb == 0 && b->base != 0 && from >= 0 && from < len)
+		nb = PK_MIN((int64_t)len - from, (int64_t)23);
 	if (from < 0 || nb < 0 || from + nb > len || nb > 23)
 		return false;
 	if (b->base != 0) {

@@ -286,10 +286,10 @@ dpi_parse_last_content(struct dpi_parse *p)
 			return NULL;
 		l = &p->sig->list[p->last_list];
 	}
-	if (l->nb == 0)
-		return NULL;
-	i = &l->item[l->nb - 1];
-	return i->kind == DPI_IT_CONTENT ? i : NULL;
+	for (i = l->item + l->nb; i > l->item;)
+		if ((--i)->kind == DPI_IT_CONTENT)
+			return i;
+	return NULL;
 }
 
 struct dpi_test *
