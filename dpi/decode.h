@@ -42,6 +42,7 @@ struct dpi_frame {
 	struct dpi_events events;
 	bool bad_checksum;
 	bool reassembled;
+	bool pseudo; /* no packet: the end of a session, or of a hole in its stream */
 	bool invalid; /* could not be decoded down to a protocol: only pkthdr rules see it */
 	uint32_t vlan; /* ids, for the session key */
 	struct pk_addr src, dst;

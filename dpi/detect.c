@@ -387,7 +387,9 @@ packet_rule(struct dpi_detect *k, uint32_t index)
 
 	if (g->flags & DPI_SIG_TX)
 		return;
-	if (k->frame->invalid && !(g->flags & DPI_SIG_PKTHDR))
+	if (k->frame->invalid && !(g->flags & DPI_SIG_PKTHDR) && (k->frame->ip == NULL || g->protos != 0x3f))
+		return;
+	if (k->frame->pseudo && !(g->flags & DPI_SIG_STREAM))
 		return;
 	if (g->flags & DPI_SIG_IP_ONLY && (k->session == NULL || k->session->side[k->dir].ip_only_done) &&
 	    !k->frame->fragment.is && k->session != NULL)
@@ -501,7 +503,7 @@ packet_rules(struct dpi_detect *k)
 	for (uint32_t i = 0, n = k->nb_candidates; i < n; i++)
 		packet_rule(k, k->candidate[i]);
 	if (k->session != NULL)
-		k->session->side[k->dir].ip_only_done = true;
+		k->session->side[k->dir].ip_only_done |= !k->frame->pseudo;
 }
 
 /* ---- transactions ---- */

@@ -171,6 +171,7 @@ judge_end(struct dpi_engine *e, struct dpi_session *s, uint64_t n, uint64_t now_
 		bool moved = false;
 
 		memset(&f, 0, sizeof(f));
+		f.pseudo = true;
 		f.n = n;
 		f.time_ns = now_ns;
 		f.family = s->addr[0].family;
@@ -390,12 +391,12 @@ inspect(struct dpi_engine *e, struct dpi_frame *f)
 		s->established |= s->packets[0] > 0 && s->packets[1] > 0;
 	}
 	e->counts.dropped += dpi_detect(e->detect, s, f, dir, new_bytes);
-	if (new_bytes && s->side[!dir].stream.next != s->side[!dir].scanned && s->side[!dir].stream.started &&
-	    !s->dropped) {
+	if (s->tcp && s->side[!dir].stream.next != s->side[!dir].scanned && s->side[!dir].stream.started && !s->dropped) {
 		/* Bytes of the other side became readable: a hole in them was given up. */
 		struct dpi_frame other = *f;
 
 		other.payload_len = 0;
+		other.pseudo = true;
 		other.src = f->dst;
 		other.dst = f->src;
 		other.sport = f->dport;

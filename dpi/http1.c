@@ -61,6 +61,7 @@ static int
 on_request_line(htp_tx_t *h)
 {
 	struct dpi_tx *tx = tx_of(h);
+	static const char hex[] = "0123456789abcdefABCDEF";
 	struct dpi_pending uri = { 0 };
 	const htp_uri_t *u = h->parsed_uri;
 
@@ -79,6 +80,9 @@ on_request_line(htp_tx_t *h)
 			join_bstr(&uri, u->fragment);
 		}
 	}
+	for (uint32_t i = 0; i + 2 < uri.len; i++)
+		if (uri.bytes[i] == '%' && strchr(hex, uri.bytes[i + 1]) != NULL && strchr(hex, uri.bytes[i + 2]) != NULL)
+			dpi_tx_event(tx, DPI_EV_HTTP_DOUBLE, 0);
 	if (h->request_uri != NULL)
 		put_joined(tx, DPI_HTTP_URI, 0, &uri);
 	free(uri.bytes);

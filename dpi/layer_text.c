@@ -162,7 +162,12 @@ smtp_bytes(struct dpi_session *s, unsigned int dir, const uint8_t *bytes, uint32
 			else if (line[0] != '3' && line[0] != '2' && t->data && memcmp(line, "354", 3) != 0)
 				t->data = false;
 		} else if (t->data) {
+			const uint8_t *boundary = memmem(line, n, "boundary=", 9);
+
 			t->data = !(n == 1 && line[0] == '.');
+			/* RFC 2046, section 5.1.1: at most 70; nobody means more than 254. */
+			if (boundary != NULL && line + n - boundary > 9 + 254)
+				dpi_tx_event(t->tx, DPI_EV_SMTP_MIME_BOUNDARY, 0);
 		} else {
 			if (n > 510)
 				dpi_tx_event(t->tx, DPI_EV_SMTP_COMMAND_LONG, 0);
@@ -230,7 +235,7 @@ ftp_line(struct dpi_session *s, struct text *t, unsigned int dir, const char *li
 			}
 		} else if (strncasecmp(line, "RETR ", 5) == 0 || strncasecmp(line, "STOR ", 5) == 0) {
 			snprintf(t->last, sizeof(t->last), "%s", strncasecmp(line, "RETR", 4) == 0 ? "retr" : "stor");
-			snprintf(t->name, sizeof(t->name), "%s", line + 5);
+			snprintf(t->name, sizeof(t->name), "%.255s", line + 5);
 			expect(s, t);
 		}
 	} else if (strncmp(line, "227", 3) == 0) {
@@ -285,7 +290,8 @@ ftp_data_bytes(struct dpi_session *s, unsigned int dir, const uint8_t *bytes, ui
 		dpi_tx_done(t->tx, dir);
 		return;
 	}
-	dpi_tx_put(t->tx, DPI_FTPDATA_COMMAND, dir, s->data_command, strlen((char *)s->data_command));
+	for (unsigned int d = 0; d < 2; d++)
+		dpi_tx_put(t->tx, DPI_FTPDATA_COMMAND, d, s->data_command, strlen((char *)s->data_command));
 	if (s->data_name[0] != '\0' && dpi_tx_slot(t->tx, DPI_FILE_NAME, dir) == NULL)
 		dpi_tx_put(t->tx, DPI_FILE_NAME, dir, s->data_name, strlen((char *)s->data_name));
 	dpi_tx_grow(t->tx, DPI_FILE_DATA, dir, bytes, len, DPI_BODY_MAX);

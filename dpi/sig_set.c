@@ -381,7 +381,8 @@ always(struct dpi_set *s, const struct dpi_sig *sig)
 	if (!(sig->flags & DPI_SIG_TX))
 		return rules_add(&s->packet, sig->index);
 	for (unsigned int layer = 1; layer < DPI_NB_LAYERS && rc == 0; layer++) {
-		if ((sig->layer != DPI_LAYER_NONE && sig->layer != layer) ||
+		if ((sig->layer != DPI_LAYER_NONE && sig->layer != layer &&
+		    !(sig->layer == DPI_LAYER_DCERPC && layer == DPI_LAYER_SMB)) ||
 		    (sig->layers != 0 && !(sig->layers >> layer & 1)))
 			continue;
 		rc = rules_add(&s->tx[layer], sig->index);
