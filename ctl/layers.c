@@ -235,6 +235,11 @@ link(struct pk_wire *w, uint16_t type)
 		return true;
 	case LINK_PPP:
 	case LINK_PPP_HDLC:
+		/* Cisco's framing goes by this type as well: address, zero, an Ethernet type. */
+		if (pk_wire_left(w) >= 4 && (w->at[0] & 0x7f) == 0x0f && w->at[1] == 0) {
+			pk_wire_skip(w, 2);
+			return ether_type(w, pk_wire_be16(w));
+		}
 		if (pk_wire_left(w) >= 2 && w->at[0] == 0xff && w->at[1] == 3)
 			pk_wire_skip(w, 2);
 		proto = pk_wire_u8(w);
@@ -281,6 +286,13 @@ ctl_layers(struct ctl_fragments *f, const struct ctl_packet *p, struct ctl_layer
 		/* GRE (RFC 2784, 2890): checksum, key, sequence; IP or Ethernet inside. */
 		flags = pk_wire_be16(&w);
 		len = pk_wire_be16(&w);
+		if ((flags & 7) == 1 && len == 0x880b) {
+			/* PPTP (RFC 2637 section 4.1): length, call, sequence, acknowledgement; PPP inside. */
+			pk_wire_skip(&w, 4u + ((flags & 0x1000) != 0 ? 4 : 0) + ((flags & 0x80) != 0 ? 4 : 0));
+			if (!link(&w, LINK_PPP))
+				return false;
+			continue;
+		}
 		pk_wire_skip(&w, ((flags & 0x8000) != 0 ? 4u : 0) + ((flags & 0x2000) != 0 ? 4 : 0) + ((flags & 0x1000) != 0 ? 4 : 0));
 		if (len == 0x6558) {
 			pk_wire_skip(&w, 12);

@@ -197,5 +197,7 @@ void dpi_certificate(struct dpi_view *v, int side, const uint8_t *at, uint32_t l
 enum dpi_match dpi_dns_message(struct dpi_view *v, int side, struct dpi_bytes b, bool say);
 /* A SIP or RTSP or HTTP style start line of the given protocol name. */
 bool dpi_start_line(struct dpi_bytes line, const char *proto, size_t len);
+/* A STUN message and nothing else. */
+bool dpi_is_stun(struct dpi_bytes b);
 /* Well-formed SMB1/2/3 message of at least a header. */
 bool dpi_smb_header(const uint8_t *p, uint32_t len);

@@ -110,7 +110,7 @@ parse_teamviewer_udp(struct dpi_view *v)
 	return b.len >= 16 && b.at[0] == 0 && b.at[11] == 0x17 && b.at[12] == 0x24 && b.at[13] <= 0x50 ? DPI_MATCH : DPI_NO;
 }
 
-/* FIX: "8=FIX.4.2", SOH, "9=", a length. */
+/* FIX: "8=FIX.4.2", SOH, "9=", a length, SOH; exchanges put names of their own for the version. */
 static enum dpi_match
 parse_fix(struct dpi_view *v)
 {
@@ -118,15 +118,27 @@ parse_fix(struct dpi_view *v)
 
 	for (int i = 0; i < 2; i++) {
 		struct dpi_bytes b = v->side[i];
+		uint32_t at = 2;
 
 		if (b.len == 0)
 			continue;
-		if (DPI_FRONT(b, "8=FIX") == DPI_NO)
+		if (DPI_FRONT(b, "8=") == DPI_NO)
 			return DPI_NO;
-		if (b.len >= 13)
-			best = (b.at[5] == '.' || b.at[5] == 'T') && dpi_find((struct dpi_bytes){ b.at, PK_MIN(b.len, 20u) }, "\1" "9=", 3) != NULL ? DPI_MATCH
-			    : b.len < 20                                                                                                   ? DPI_MORE
-			                                                                                                                   : DPI_NO;
+		while (at < b.len && at < 12 && dpi_is_print(b.at[at]))
+			at++;
+		if (at == b.len)
+			continue;
+		if (at == 2 || b.at[at] != 1)
+			return DPI_NO;
+		at++;
+		if (DPI_FRONT(((struct dpi_bytes){ b.at + at, b.len - at }), "9=") == DPI_NO)
+			return DPI_NO;
+		for (at += 2; at < b.len && dpi_is_digit(b.at[at]); at++)
+			;
+		if (at < b.len)
+			best = b.at[at] == 1 ? DPI_MATCH : DPI_NO;
+		if (best == DPI_NO)
+			return best;
 	}
 	return best;
 }

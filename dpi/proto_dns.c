@@ -137,7 +137,13 @@ dpi_dns_message(struct dpi_view *v, int side, struct dpi_bytes b, bool say)
 static enum dpi_match
 parse_dns(struct dpi_view *v)
 {
-	return dpi_dns_message(v, 0, v->side[0], false);
+	struct dpi_bytes b = v->side[0];
+	enum dpi_match m = dpi_dns_message(v, 0, b, false);
+
+	/* The header of a plain question, which fixes ten bytes, before a name that is broken. */
+	if (m == DPI_NO && b.len >= 14 && b.len < 300 && memcmp(b.at + 2, "\1\0\0\1\0\0\0\0\0\0", 10) == 0)
+		return DPI_LIKELY;
+	return m;
 }
 
 static bool

@@ -72,11 +72,20 @@ read_request(struct dpi_bytes b, struct request *r)
 	const uint8_t *version;
 
 	memset(r, 0, sizeof(*r));
-	if (n == 0)
-		return DPI_NO;
+	line = dpi_line(b, &next);
+	if (n == 0) {
+		/* Not one of ours: a token all the same (RFC 9110 section 9.1), if the line ends in the version. */
+		while (n < b.len && n < 24 && ((b.at[n] >= 'A' && b.at[n] <= 'Z') || b.at[n] == '-' || b.at[n] == '_'))
+			n++;
+		if (n == b.len && n < 24)
+			return DPI_MORE;
+		if (n < 3 || b.at[n] != ' ')
+			return DPI_NO;
+		if (line.len == UINT32_MAX)
+			return b.len < 1024 ? DPI_MORE : DPI_NO;
+	}
 	if (n == UINT32_MAX)
 		return DPI_MORE;
-	line = dpi_line(b, &next);
 	if (line.len == UINT32_MAX) {
 		struct dpi_bytes part = b;
 

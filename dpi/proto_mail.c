@@ -133,13 +133,19 @@ parse_pop3(struct dpi_view *v)
 	if (!text_front(c))
 		return DPI_NO;
 	line = dpi_line(s, &next);
-	if (line.len != UINT32_MAX && (has_nocase(line, "POP3") || has_nocase(line, "POP SERVER")))
-		return DPI_MATCH;
 	if (dpi_find(c, "\n", 1) == NULL)
-		return DPI_MORE;
+		return line.len != UINT32_MAX && (has_nocase(line, "POP3") || has_nocase(line, "POP SERVER"))
+		    ? DPI_LIKELY
+		    : DPI_MORE;
 	/* Redis answers "+OK", too, but is asked with '*' or words of its own. */
 	if (!word_of(c, verbs, PK_COUNT(verbs)))
 		return DPI_NO;
+	/* Until it logs in, a session may still be turned into one of TLS (RFC 2595 section 4). */
+	if (has_nocase(c, "STLS\r\n") || has_nocase(c, "STLS\n"))
+		v->app = DPI_APP_POP3S;
+	else if (!v->last && !has_nocase(c, "USER ") && !has_nocase(c, "AUTH ") && !has_nocase(c, "APOP ") &&
+	    !has_nocase(c, "QUIT"))
+		return DPI_LIKELY;
 	return s.len >= 5 ? DPI_MATCH : DPI_MORE;
 }
 
@@ -160,18 +166,26 @@ parse_imap(struct dpi_view *v)
 	if (!text_front(c))
 		return DPI_NO;
 	line = dpi_line(s, &next);
-	if (line.len != UINT32_MAX && line.len > 2 && s.at[0] == '*' &&
-	    (has_nocase(line, "IMAP4") || DPI_FRONT_NOCASE(s, "* CAPABILITY") == DPI_MATCH))
-		return DPI_MATCH;
-	if (dpi_find(c, "\n", 1) == NULL)
+	if (dpi_find(c, "\n", 1) == NULL) {
+		if (line.len != UINT32_MAX && line.len > 2 && s.at[0] == '*' &&
+		    (has_nocase(line, "IMAP4") || DPI_FRONT_NOCASE(s, "* CAPABILITY") == DPI_MATCH))
+			return DPI_LIKELY;
 		return c.len > 128 ? DPI_NO : DPI_MORE;
+	}
 	while (i < c.len && i < 32 && (dpi_is_alpha(c.at[i]) || dpi_is_digit(c.at[i]) || c.at[i] == '.'))
 		i++;
 	if (i == 0 || i >= c.len || c.at[i] != ' ' ||
 	    !word_of((struct dpi_bytes){ c.at + i + 1, c.len - i - 1 }, verbs, PK_COUNT(verbs)))
 		return DPI_NO;
-	if (s.len > i && (memcmp(s.at, c.at, i) == 0 || s.at[0] == '*') )
+	if (s.len > i && (memcmp(s.at, c.at, i) == 0 || s.at[0] == '*')) {
+		/* RFC 9051 section 6.2.1: TLS from then on. */
+		if (has_nocase(c, " STARTTLS\r\n"))
+			v->app = DPI_APP_IMAPS;
+		else if (!v->last && !has_nocase(c, " LOGIN ") && !has_nocase(c, " AUTHENTICATE ") &&
+		    !has_nocase(c, " SELECT ") && !has_nocase(c, " LOGOUT") && c.len < 256)
+			return DPI_LIKELY;
 		return DPI_MATCH;
+	}
 	return s.len == 0 ? DPI_LIKELY : DPI_NO;
 }
 

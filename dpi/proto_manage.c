@@ -20,6 +20,10 @@ kerberos(struct dpi_bytes b, bool whole)
 	tag = dpi_ber(&w, &len);
 	if (!pk_wire_ok(&w) || pk_wire_left(&w) < 8)
 		return whole ? DPI_NO : DPI_MORE;
+	/* A field is missing in front, but lengths nest to the byte. */
+	if (whole && tag > 0xa1 && tag <= 0xae && b.len == b.at[1] + 2u && b.at[2] == 0x30 && b.at[3] + 2u == b.at[1] &&
+	    memcmp(w.at, "\2\1", 2) == 0)
+		return DPI_LIKELY;
 	if (tag != (type == 10 || type == 12 ? 0xa1 : 0xa0) || len != 3 || memcmp(w.at, "\2\1\5", 3) != 0)
 		return DPI_NO;
 	return w.at[3] == tag + 1 && w.at[4] == 3 && w.at[5] == 2 && w.at[6] == 1 && w.at[7] == type ? DPI_MATCH : DPI_NO;

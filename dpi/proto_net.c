@@ -389,6 +389,10 @@ parse_openflow(struct dpi_view *v)
 			return DPI_NO;
 		if (b.at[1] != 0 && !v->midstream)
 			return DPI_NO;
+		/* Elements of a HELLO: the bitmap of versions. */
+		if (b.at[1] == 0 && dpi_be16(b.at + 2) > 8 && b.len >= 12 &&
+		    (dpi_be16(b.at + 8) != 1 || dpi_be16(b.at + 10) + 8u > dpi_be16(b.at + 2)))
+			return DPI_NO;
 		/* More messages of the version, end to end. */
 		hello += b.at[1] == 0;
 		if (b.len >= 8u + dpi_be16(b.at + 2)) {

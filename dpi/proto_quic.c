@@ -90,6 +90,7 @@ read_header(struct dpi_bytes b, struct header *h)
 {
 	struct pk_wire w = dpi_cursor(b);
 	uint8_t first = pk_wire_u8(&w);
+	uint64_t payload_len;
 	uint32_t n;
 
 	h->version = pk_wire_be32(&w);
@@ -123,7 +124,8 @@ read_header(struct dpi_bytes b, struct header *h)
 		return pk_wire_left(&w) >= 16 ? OTHER_LONG : NOT_QUIC;
 	if (packet_type(first, h->version) == 0)
 		pk_wire_skip(&w, (size_t)varint(&w));
-	h->payload_len = (uint32_t)PK_MIN(varint(&w), UINT64_C(65536));
+	payload_len = varint(&w);
+	h->payload_len = (uint32_t)PK_MIN(payload_len, UINT64_C(65536));
 	h->payload = w.at;
 	h->payload_off = (uint32_t)(w.at - b.at);
 	if (pk_wire_bytes(&w, h->payload_len) == NULL || h->payload_len < 20)

@@ -64,6 +64,29 @@ mysql_command(struct dpi_bytes c, struct dpi_bytes s)
 	return s.len >= 8 + answer && s.at[4 + answer + 3] == 2 ? DPI_MATCH : DPI_NO;
 }
 
+static uint32_t
+le24(const uint8_t *p)
+{
+	return p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16;
+}
+
+/* The compressed protocol: length, sequence, length before compression (0: as it is); then packets, or zlib. */
+static enum dpi_match
+mysql_compressed(struct dpi_bytes c, struct dpi_bytes s)
+{
+	if (c.len < 12)
+		return DPI_MORE;
+	if (c.at[3] != 0 || le24(c.at + 4) != 0 || le24(c.at) < 5 || le24(c.at + 7) + 4 != le24(c.at) || c.at[10] != 0 ||
+	    c.at[11] == 0 || c.at[11] > 31)
+		return DPI_NO;
+	if (s.len < 11)
+		return DPI_LIKELY;
+	if (s.at[3] != 1)
+		return DPI_NO;
+	return le24(s.at + 4) == 0 ? (s.at[10] == 1 && le24(s.at + 7) < le24(s.at) ? DPI_MATCH : DPI_NO)
+	                           : (s.at[7] & 0x0f) == 8 && dpi_be16(s.at + 7) % 31 == 0 ? DPI_MATCH : DPI_NO;
+}
+
 static enum dpi_match
 parse_mysql(struct dpi_view *v)
 {
@@ -83,8 +106,12 @@ parse_mysql(struct dpi_view *v)
 		    memcmp(c.at + 13, "\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0", 19) == 0 &&
 		    (c.at[5] & 2) != 0)
 			return DPI_MATCH;
-		if (v->midstream)
-			return mysql_command(v->side[0], v->side[1]);
+		if (v->midstream) {
+			enum dpi_match plain = mysql_command(v->side[0], v->side[1]);
+			enum dpi_match packed = mysql_compressed(v->side[0], v->side[1]);
+
+			return PK_MAX(plain, packed);
+		}
 	}
 	return m;
 }
@@ -120,6 +147,16 @@ pg_messages(struct dpi_bytes b, const char *tags, int want)
 	return n >= want ? DPI_MATCH : n > 0 ? DPI_LIKELY : DPI_MORE;
 }
 
+/* ErrorResponse: 'E', length, 'S' and a severity, more fields, two zeroes at the end. */
+static bool
+pg_error(struct dpi_bytes s)
+{
+	uint32_t len = s.len >= 9 ? dpi_be32(s.at + 1) : 0;
+
+	return len >= 10 && len < s.len && s.at[0] == 'E' && s.at[5] == 'S' && dpi_is_alpha(s.at[6]) &&
+	    s.at[len] == 0 && s.at[len - 1] == 0;
+}
+
 static enum dpi_match
 parse_postgresql(struct dpi_view *v)
 {
@@ -139,7 +176,9 @@ parse_postgresql(struct dpi_view *v)
 				return DPI_LIKELY;
 			return c.at[len - 1] == 0 && dpi_find(c, "user", 5) != NULL ? DPI_MATCH : DPI_NO;
 		}
-		return DPI_NO;
+		if (code == 0x30000 && s.len == 0)
+			return DPI_MORE;
+		return code == 0x30000 && pg_error(s) ? DPI_MATCH : DPI_NO;
 	}
 	if (c.len > 0 && c.at[0] == 0)
 		return DPI_MORE;

@@ -30,7 +30,7 @@ resp(struct dpi_bytes b, bool request)
 	if (b.at[0] == ':' || number == 0)
 		return DPI_LIKELY;
 	i += 2;
-	if (b.at[0] != '*')
+	if (memchr("*|%~>", b.at[0], 5) == NULL)
 		return b.at[0] == '$' && b.len > i + number ? (b.at[i + number] == '\r' ? DPI_MATCH : DPI_NO)
 		                                            : DPI_LIKELY;
 	/* "*2\r\n$4\r\n": the first element. */
@@ -38,6 +38,8 @@ resp(struct dpi_bytes b, bool request)
 		return b.len > i && memchr("$:+-*", b.at[i], 5) == NULL ? DPI_NO : DPI_LIKELY;
 	if (memchr(request ? "$" : "$:+-*", b.at[i], request ? 1 : 5) == NULL)
 		return DPI_NO;
+	if (b.at[i] == '+' || b.at[i] == '-')
+		return DPI_MATCH;
 	while (++i < b.len && dpi_is_digit(b.at[i]))
 		;
 	return i < b.len && b.at[i] == '\r' ? DPI_MATCH : i == b.len ? DPI_LIKELY : DPI_NO;
@@ -60,10 +62,12 @@ parse_redis(struct dpi_view *v)
 		line = dpi_line(c, &next);
 		for (size_t i = 0; i < PK_COUNT(verbs); i++)
 			known |= dpi_front_nocase(c, verbs[i], strlen(verbs[i])) != DPI_NO;
-		if (!known)
+		if (!known && (line.len == UINT32_MAX ? c.len > 64 || !dpi_is_alpha(c.at[0]) : !dpi_text(line)))
 			return DPI_NO;
 		if (line.len == UINT32_MAX || v->side[1].len < 4)
 			return DPI_MORE;
+		if (!known) /* of a module; the answer has to be beyond doubt */
+			return v->side[1].at[0] == '*' || v->side[1].at[0] == '|' ? resp(v->side[1], false) : DPI_NO;
 		if (v->side[1].at[0] == '$')
 			return resp(v->side[1], false) >= DPI_LIKELY ? DPI_MATCH : DPI_NO;
 		return DPI_FRONT(v->side[1], "+PONG\r\n") == DPI_MATCH ||

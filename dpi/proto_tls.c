@@ -244,6 +244,8 @@ parse_dtls(struct dpi_view *v)
 	uint32_t off = 0;
 	int n = 0;
 
+	if (dpi_is_stun(b))
+		return DPI_MORE;
 	while (b.len - off >= 13) {
 		const uint8_t *p = b.at + off;
 		uint32_t len = dpi_be16(p + 11);
@@ -285,6 +287,6 @@ describe_dtls(struct dpi_view *v)
 static const struct dpi_proto table[] = {
 	{ DPI_APP_TLS, DPI_TCP, { DPI_FIRST("\x14\x18\x80\xff"), DPI_FIRST("\x14\x18") }, parse_tls,
 	    describe_tls },
-	{ DPI_APP_DTLS, DPI_UDP, { DPI_FIRST("\x14\x19"), DPI_ANY }, parse_dtls, describe_dtls },
+	{ DPI_APP_DTLS, DPI_UDP, { DPI_FIRST("\x00\x03\x14\x19"), DPI_ANY }, parse_dtls, describe_dtls },
 };
 DPI_FAMILY_OF(tls, table);

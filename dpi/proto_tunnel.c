@@ -93,8 +93,11 @@ parse_openvpn(struct dpi_view *v)
 		const struct dpi_past *p = &v->past[i];
 		struct dpi_bytes b = { p->head, p->len };
 
-		if (p->kept < p->len || openvpn(b, &before) != DPI_LIKELY)
+		/* What is remembered of a longer one is enough for its opcode: the third form of a client's reset. */
+		if (p->kept < p->len ? p->head[0] != 0x50 : openvpn(b, &before) != DPI_LIKELY)
 			continue;
+		if (p->kept < p->len)
+			before = false;
 		if (m == DPI_LIKELY && p->dir != v->dir && before != server)
 			return DPI_MATCH;
 		/* A server's P_CONTROL or P_ACK with the client's session id in its acknowledgement. */

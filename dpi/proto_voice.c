@@ -1,6 +1,8 @@
 /* Calls and media: SIP, RTSP, STUN, RTP and RTCP, MGCP, H.323, Skinny, IAX, RTMP, MPEG-TS. */
 #include "dpi/proto.h"
 
+#define STUN_CHECKS 6 /* datagrams to wait for what they prepare */
+
 /* A start line of SIP (RFC 3261 section 7) or RTSP (RFC 7826 section 20.2.2). */
 static enum dpi_match
 start_line(struct dpi_bytes b, const char *version, const char *const *verbs, size_t nb)
@@ -19,7 +21,7 @@ start_line(struct dpi_bytes b, const char *version, const char *const *verbs, si
 		return b.len > 2048 ? DPI_NO : DPI_MORE;
 	if (dpi_front(line, version, n) == DPI_MATCH)
 		return line.len > n + 4 && dpi_is_digit(line.at[n + 4]) ? DPI_MATCH : DPI_NO;
-	return line.len > n + 3 && memcmp(line.at + line.len - n - 3, version, n) == 0 ? DPI_MATCH : DPI_NO;
+	return line.len > n + 1 && memcmp(line.at + line.len - n - 1, version, n) == 0 ? DPI_MATCH : DPI_NO;
 }
 
 static const char *const sip_verbs[] = { "INVITE ", "ACK ", "BYE ", "CANCEL ", "OPTIONS ", "REGISTER ",
@@ -95,15 +97,21 @@ stun_message(struct dpi_bytes b, bool stream)
 	return off != b.len ? DPI_NO : len == 0 ? (b.at[1] == 1 && b.at[0] == 0 ? DPI_LIKELY : DPI_NO) : DPI_MATCH;
 }
 
+bool
+dpi_is_stun(struct dpi_bytes b)
+{
+	return stun_message(b, false) == DPI_MATCH;
+}
+
 static enum dpi_match
 parse_stun(struct dpi_view *v)
 {
 	enum dpi_match m = stun_message(v->side[0], false);
 
-	/* An empty classic request: the answer has its transaction id. */
-	if (v->nb_past > 0 && m == DPI_MATCH)
-		return m;
-	return m;
+	/* ICE and DTLS-SRTP begin with checks, and then the session is what comes after them (RFC 7983). */
+	if (m == DPI_NO)
+		return v->nb_past > 0 && v->f->likely == DPI_APP_STUN ? DPI_LIKELY : DPI_NO;
+	return v->nb_past >= STUN_CHECKS ? m : DPI_LIKELY;
 }
 
 static enum dpi_match
@@ -167,7 +175,7 @@ parse_rtp(struct dpi_view *v)
 	uint8_t type;
 
 	if (b.len < 12 || (b.at[0] & 0xc0) != 0x80)
-		return v->nb_past > 0 && (b.at[0] & 0xc0) != 0xc0 ? DPI_MORE : DPI_NO;
+		return dpi_is_stun(b) ? DPI_MORE : DPI_NO;
 	type = b.at[1] & 0x7f;
 	if (type >= 72 && type <= 79) /* RTCP's, section 12.1 */
 		return DPI_MORE;
@@ -304,7 +312,7 @@ static const struct dpi_proto table[] = {
 	{ DPI_APP_SIP, DPI_TCP, { DPI_FIRST("AZ"), DPI_FIRST("AZ") }, parse_sip_tcp, NULL },
 	{ DPI_APP_SIP, DPI_UDP, { DPI_FIRST("AZ\r\r\0\0"), DPI_ANY }, parse_sip, NULL },
 	{ DPI_APP_RTSP, DPI_TCP, { DPI_FIRST("AZ"), DPI_FIRST("AZ") }, parse_rtsp, NULL },
-	{ DPI_APP_STUN, DPI_UDP, { DPI_FIRST("\0\x3f"), DPI_ANY }, parse_stun, NULL },
+	{ DPI_APP_STUN, DPI_UDP, { DPI_ANY, DPI_ANY }, parse_stun, NULL },
 	{ DPI_APP_STUN, DPI_TCP, { DPI_ANY, DPI_ANY }, parse_stun_tcp, NULL },
 	{ DPI_APP_RTCP, DPI_UDP, { DPI_FIRST("\x80\xbf"), DPI_ANY }, parse_rtcp, NULL },
 	{ DPI_APP_RTP, DPI_UDP, { DPI_ANY, DPI_ANY }, parse_rtp, NULL },
