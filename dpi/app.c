@@ -362,7 +362,7 @@ feed_tcp(struct dpi *d, struct dpi_flow *f, const struct dpi_packet *p, const st
 			f->ended |= (uint8_t)(1 << p->dir);
 		return f->verdict;
 	}
-	f->packets += f->packets < UINT8_MAX;
+	f->packets += f->packets < UINT16_MAX;
 	/* The first segment is read where it lies; most sessions are known by it. */
 	whole = s->len == 0 && s->nb_ranges == 0 && seq == s->base && p->len <= s->limit;
 	if (!whole) {
@@ -429,7 +429,7 @@ feed_udp(struct dpi *d, struct dpi_flow *f, const struct dpi_packet *p, const st
 
 	if (p->len == 0)
 		return f->verdict;
-	f->packets += f->packets < UINT8_MAX;
+	f->packets += f->packets < UINT16_MAX;
 	for (unsigned int i = 0; i < f->udp.nb_past; i++)
 		d->past[i] = ((const struct dpi_past *)(d->pool.memory +
 		    (size_t)f->udp.past[i / PAST_PER_BLOCK] * DPI_BLOCK))[i % PAST_PER_BLOCK];

@@ -78,7 +78,7 @@ enum dpi_verdict {
 
 struct dpi_limits {
 	uint16_t bytes;    /* in order, of each direction; <= DPI_STREAM_MAX */
-	uint8_t packets;   /* with payload, both directions */
+	uint16_t packets;  /* with payload, both directions */
 	uint8_t datagrams; /* the same for UDP */
 };
 #define DPI_LIMITS_DEFAULT ((struct dpi_limits){ DPI_STREAM_MAX, 32, 12 })
@@ -98,7 +98,8 @@ struct dpi_flow {
 	uint8_t transport, verdict, app, confidence;
 	uint8_t proto;   /* row that won */
 	uint8_t swapped; /* and direction 1 is the client's */
-	uint8_t packets, needed, restarts;
+	uint16_t packets, needed;
+	uint8_t restarts;
 	uint8_t roles_known, ended; /* ended: bit for each direction */
 	uint8_t likely;             /* app, when `proto` would have it for want of a better one */
 	union {

@@ -1,4 +1,4 @@
-/* Plants and buildings: Modbus, DNP3, IEC 104, S7comm, BACnet, OPC UA, EtherNet/IP, SOME/IP, RTPS, HART-IP ... */
+/* Plants and buildings: Modbus, DNP3, IEC 104, S7comm, BACnet, OPC UA, EtherNet/IP, SOME/IP, RTPS, HART-IP, CoAP ... */
 #include "dpi/proto.h"
 
 /* Modbus/TCP: transaction, protocol 0, length exact, unit, function. */
@@ -294,6 +294,50 @@ parse_ads(struct dpi_view *v)
 	                                                                                                                                       : DPI_NO;
 }
 
+/* RFC 7252 section 3: version 1, token length, code, options, payload after 0xff. */
+static enum dpi_match
+parse_coap(struct dpi_view *v)
+{
+	struct dpi_bytes b = v->side[0];
+	uint32_t off, number = 0, options = 0;
+
+	if (b.len < 4 || b.at[0] >> 6 != 1 || (b.at[0] & 15) > 8)
+		return DPI_NO;
+	if (!((b.at[1] >= 1 && b.at[1] <= 7) || (b.at[1] >= 0x41 && b.at[1] <= 0x5f) || (b.at[1] >= 0x80 && b.at[1] <= 0x8f) || (b.at[1] >= 0xa0 && b.at[1] <= 0xa5)))
+		return b.at[1] == 0 && b.len == 4 ? DPI_MORE : DPI_NO;
+	off = 4u + (b.at[0] & 15);
+	while (off < b.len && b.at[off] != 0xff) {
+		uint32_t delta = b.at[off] >> 4, len = b.at[off] & 15;
+
+		off++;
+		if (delta == 15 || len == 15)
+			return DPI_NO;
+		if (delta == 13 && off < b.len)
+			delta += b.at[off++];
+		else if (delta == 14 && b.len - off >= 2)
+			delta = 269u + dpi_be16(b.at + off), off += 2;
+		if (len == 13 && off < b.len)
+			len += b.at[off++];
+		else if (len == 14)
+			return DPI_NO;
+		number += delta;
+		/* Registered options, RFC 7252 section 12.2 and after. */
+		if (number == 0 || (number > 292 && number != 2048 && number != 2049))
+			return DPI_NO;
+		off += len;
+		options++;
+	}
+	if (off > b.len || (off < b.len && off + 1 == b.len))
+		return DPI_NO;
+	if (options >= 2 || (options == 1 && b.at[1] < 8))
+		return DPI_MATCH;
+	return v->nb_past > 0 && v->past[v->nb_past - 1].kept >= 4 && v->past[v->nb_past - 1].dir != v->dir &&
+	        memcmp(v->past[v->nb_past - 1].head + 2, b.at + 2, 2) == 0
+	    ? DPI_MATCH
+	    : options > 0 ? DPI_LIKELY
+	                  : DPI_MORE;
+}
+
 static const struct dpi_proto table[] = {
 	{ DPI_APP_DNP3, DPI_TCP, { DPI_FIRST("\5\5"), DPI_FIRST("\5\5") }, parse_dnp3, NULL },
 	{ DPI_APP_DNP3, DPI_UDP, { DPI_FIRST("\5\5"), DPI_ANY }, parse_dnp3_udp, NULL },
@@ -309,6 +353,7 @@ static const struct dpi_proto table[] = {
 	{ DPI_APP_HISLIP, DPI_TCP, { DPI_FIRST("HH"), DPI_FIRST("HH") }, parse_hislip, NULL },
 	{ DPI_APP_SYNPHASOR, DPI_TCP, { DPI_FIRST("\xaa\xaa"), DPI_FIRST("\xaa\xaa") }, parse_synphasor, NULL },
 	{ DPI_APP_SYNPHASOR, DPI_UDP, { DPI_FIRST("\xaa\xaa"), DPI_ANY }, parse_synphasor, NULL },
+	{ DPI_APP_COAP, DPI_UDP, { DPI_FIRST("\x40\x7f"), DPI_ANY }, parse_coap, NULL },
 	{ DPI_APP_BECKHOFF_ADS, DPI_TCP, { DPI_FIRST("\0\0"), DPI_FIRST("\0\0") }, parse_ads, NULL },
 	{ DPI_APP_MODBUS, DPI_TCP, { DPI_ANY, DPI_ANY }, parse_modbus, NULL },
 };

@@ -1,4 +1,4 @@
-/* What keeps a network running: DHCP, NTP, SSDP, BGP, BFD, NAT-PMP, HSRP, LDP, PTP, SLP, CoAP, GTP, flow export. */
+/* What keeps a network running: DHCP, NTP, SSDP, BGP, BFD, NAT-PMP, HSRP, LDP, PTP, SLP, GTP, flow export. */
 #include "dpi/proto.h"
 
 /* RFC 2131: op, Ethernet, the cookie at 236. */
@@ -214,50 +214,6 @@ parse_srvloc(struct dpi_view *v)
 	if (b.len >= 12 && b.at[0] == 1 && b.at[1] >= 1 && b.at[1] <= 10) /* RFC 2165 */
 		return dpi_be16(b.at + 2) == b.len && b.at[5] == 0 && dpi_is_alpha(b.at[6]) && dpi_is_alpha(b.at[7]) ? DPI_MATCH : DPI_NO;
 	return DPI_NO;
-}
-
-/* RFC 7252 section 3: version 1, token length, code, options, payload after 0xff. */
-static enum dpi_match
-parse_coap(struct dpi_view *v)
-{
-	struct dpi_bytes b = v->side[0];
-	uint32_t off, number = 0, options = 0;
-
-	if (b.len < 4 || b.at[0] >> 6 != 1 || (b.at[0] & 15) > 8)
-		return DPI_NO;
-	if (!((b.at[1] >= 1 && b.at[1] <= 7) || (b.at[1] >= 0x41 && b.at[1] <= 0x5f) || (b.at[1] >= 0x80 && b.at[1] <= 0x8f) || (b.at[1] >= 0xa0 && b.at[1] <= 0xa5)))
-		return b.at[1] == 0 && b.len == 4 ? DPI_MORE : DPI_NO;
-	off = 4u + (b.at[0] & 15);
-	while (off < b.len && b.at[off] != 0xff) {
-		uint32_t delta = b.at[off] >> 4, len = b.at[off] & 15;
-
-		off++;
-		if (delta == 15 || len == 15)
-			return DPI_NO;
-		if (delta == 13 && off < b.len)
-			delta += b.at[off++];
-		else if (delta == 14 && b.len - off >= 2)
-			delta = 269u + dpi_be16(b.at + off), off += 2;
-		if (len == 13 && off < b.len)
-			len += b.at[off++];
-		else if (len == 14)
-			return DPI_NO;
-		number += delta;
-		/* Registered options, RFC 7252 section 12.2 and after. */
-		if (number > 292 && number != 2048 && number != 2049)
-			return DPI_NO;
-		off += len;
-		options++;
-	}
-	if (off > b.len || (off < b.len && off + 1 == b.len))
-		return DPI_NO;
-	if (options >= 2 || (options == 1 && b.at[1] < 8))
-		return DPI_MATCH;
-	return v->nb_past > 0 && v->past[v->nb_past - 1].kept >= 4 && v->past[v->nb_past - 1].dir != v->dir &&
-	        memcmp(v->past[v->nb_past - 1].head + 2, b.at + 2, 2) == 0
-	    ? DPI_MATCH
-	    : options > 0 ? DPI_LIKELY
-	                  : DPI_MORE;
 }
 
 /* GTPv1 (TS 29.060, 29.281) and v2 (TS 29.274): version, type, and a length that is exact. */
@@ -482,6 +438,5 @@ static const struct dpi_proto table[] = {
 	{ DPI_APP_LISP, DPI_UDP, { DPI_ANY, DPI_ANY }, parse_lisp, NULL },
 	{ DPI_APP_XDMCP, DPI_UDP, { DPI_FIRST("\0\0"), DPI_ANY }, parse_xdmcp, NULL },
 	{ DPI_APP_KNXIP, DPI_UDP, { DPI_FIRST("\6\6"), DPI_ANY }, parse_knxip, NULL },
-	{ DPI_APP_COAP, DPI_UDP, { DPI_FIRST("\x40\x7f"), DPI_ANY }, parse_coap, NULL },
 };
 DPI_FAMILY_OF(net, table);

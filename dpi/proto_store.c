@@ -69,12 +69,12 @@ parse_redis(struct dpi_view *v)
 		if (!known) /* of a module; the answer has to be beyond doubt */
 			return v->side[1].at[0] == '*' || v->side[1].at[0] == '|' ? resp(v->side[1], false) : DPI_NO;
 		if (v->side[1].at[0] == '$')
-			return resp(v->side[1], false) >= DPI_LIKELY ? DPI_MATCH : DPI_NO;
-		return DPI_FRONT(v->side[1], "+PONG\r\n") == DPI_MATCH ||
-		        DPI_FRONT(v->side[1], "-NOAUTH") == DPI_MATCH ||
-		        DPI_FRONT(v->side[1], "-ERR unknown command") == DPI_MATCH
-		    ? DPI_MATCH
-		    : DPI_NO;
+			return resp(v->side[1], false);
+		m = DPI_FRONT(v->side[1], "+PONG\r\n");
+		s = DPI_FRONT(v->side[1], "-NOAUTH");
+		m = PK_MAX(m, s);
+		s = DPI_FRONT(v->side[1], "-ERR unknown command");
+		return PK_MAX(m, s);
 	}
 	m = resp(c, true);
 	if (m == DPI_NO || m == DPI_MATCH)

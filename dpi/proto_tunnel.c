@@ -153,7 +153,7 @@ parse_ipsec(struct dpi_view *v)
 
 	if (m == DPI_MATCH)
 		return m;
-	if (b.len > 32 && dpi_be32(b.at) == 0)
+	if (b.len >= 32 && dpi_be32(b.at) == 0)
 		return ike((struct dpi_bytes){ b.at + 4, b.len - 4 });
 	if (b.len == 1)
 		return b.at[0] == 0xff && v->nb_past < 4 ? DPI_MORE : DPI_NO;
