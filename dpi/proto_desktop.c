@@ -126,7 +126,7 @@ parse_fix(struct dpi_view *v)
 			return DPI_NO;
 		while (at < b.len && at < 12 && dpi_is_print(b.at[at]))
 			at++;
-		if (at == b.len)
+		if (at >= b.len)
 			continue;
 		if (at == 2 || b.at[at] != 1)
 			return DPI_NO;

@@ -155,9 +155,6 @@ parse_nats(struct dpi_view *v)
 {
 	static const char *const verbs[] = { "CONNECT {", "PUB ", "SUB ", "HPUB ", "UNSUB ", "INFO {",
 		"MSG ", "HMSG ", "PING\r\n", "PONG\r\n", "+OK\r\n", "-ERR " };
-	struct dpi_bytes c = v->side[0], s = v->side[1];
-	int sure = 0;
-
 	for (int i = 0; i < 2; i++) {
 		bool can = v->side[i].len == 0;
 		uint32_t next;
@@ -170,7 +167,6 @@ parse_nats(struct dpi_view *v)
 			if (m == DPI_MATCH && line.len != UINT32_MAX) {
 				struct dpi_bytes rest = { v->side[i].at + next, v->side[i].len - next };
 
-				sure += 1;
 				/* INFO tells the server's id; PUB and MSG are followed by as many bytes as they say. */
 				if (n == 5 && dpi_find(line, "\"server_id\"", 11) != NULL)
 					return DPI_MATCH;
@@ -192,8 +188,6 @@ parse_nats(struct dpi_view *v)
 		if (!can)
 			return DPI_NO;
 	}
-	(void)c;
-	(void)s;
 	return DPI_MORE;
 }
 
