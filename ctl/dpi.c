@@ -57,7 +57,9 @@ safe_text(const uint8_t *bytes, uint32_t len)
 static json_t *
 name_text(const uint8_t *der, uint32_t len)
 {
-	static const char *const kinds[] = { [3] = "CN", [6] = "C", [7] = "L", [8] = "ST", [10] = "O", [11] = "OU" };
+	static const char *const kinds[] = {
+		[3] = "CN", [6] = "C", [7] = "L", [8] = "ST", [10] = "O", [11] = "OU"
+	};
 	char text[1024];
 	size_t n = 0;
 
@@ -71,7 +73,8 @@ name_text(const uint8_t *der, uint32_t len)
 		value = PK_MIN((uint32_t)der[i + 6], len - i - 7);
 		if (n + value + 8 >= sizeof(text))
 			break;
-		n += (size_t)snprintf(text + n, sizeof(text) - n, "%s%s=", n > 0 ? ", " : "", kinds[der[i + 4]]);
+		n += (size_t)snprintf(
+		    text + n, sizeof(text) - n, "%s%s=", n > 0 ? ", " : "", kinds[der[i + 4]]);
 		for (uint32_t k = 0; k < value; k++) {
 			uint8_t c = der[i + 7 + k];
 
@@ -83,7 +86,8 @@ name_text(const uint8_t *der, uint32_t len)
 }
 
 static void
-on_field(void *arg, enum dpi_field field, unsigned int dir, uint32_t offset, const uint8_t *bytes, uint32_t len)
+on_field(void *arg, enum dpi_field field, unsigned int dir, uint32_t offset, const uint8_t *bytes,
+    uint32_t len)
 {
 	struct flow *f = arg;
 	const char *name = dpi_field_name(field);
@@ -152,12 +156,16 @@ report(struct ctl_rows *rows, const struct flow *f)
 	/* What has no ports is known by its number. */
 	if (f->key.proto == 50 || f->key.proto == 51)
 		app = DPI_APP_IPSEC;
-	row = json_pack("{s:s, s:s, s:s, s:i, s:s, s:i, s:s, s:s, s:i, s:I, s:I}", "type", "flow", "proto",
-	    proto_name(f->key.proto, number), "src", pk_addr_text(&f->src, src), "sport", (int)f->sport, "dst",
-	    pk_addr_text(&f->dst, dst), "dport", (int)f->dport, "app", dpi_app_name(app), "confidence",
-	    app == DPI_APP_UNKNOWN ? "none" : !f->inspected ? "certain" : sure[f->dpi.confidence],
+	row = json_pack("{s:s, s:s, s:s, s:i, s:s, s:i, s:s, s:s, s:i, s:I, s:I}", "type", "flow",
+	    "proto", proto_name(f->key.proto, number), "src", pk_addr_text(&f->src, src), "sport",
+	    (int)f->sport, "dst", pk_addr_text(&f->dst, dst), "dport", (int)f->dport, "app",
+	    dpi_app_name(app), "confidence",
+	    app == DPI_APP_UNKNOWN ? "none"
+	        : !f->inspected    ? "certain"
+	                           : sure[f->dpi.confidence],
 	    "packets_needed", f->inspected ? (int)f->dpi.needed : 0, "packets",
-	    (json_int_t)(f->packets[0] + f->packets[1]), "bytes", (json_int_t)(f->bytes[0] + f->bytes[1]));
+	    (json_int_t)(f->packets[0] + f->packets[1]), "bytes",
+	    (json_int_t)(f->bytes[0] + f->bytes[1]));
 	if (f->conflicts > 0)
 		json_object_set_new(row, "conflicts", json_integer((json_int_t)f->conflicts));
 	json_object_update(row, f->fields);
@@ -304,7 +312,8 @@ test_pcap(struct ctl_context *ctx, int argc, char **argv)
 		if (strcmp(argv[i], "-j") == 0)
 			ctx->json = true;
 		else if (strcmp(argv[i], "--rules") == 0)
-			return ctl_refused(ctx, "dpi test-pcap: signatures are not part of Picket yet");
+			return ctl_refused(
+			    ctx, "dpi test-pcap: signatures are not part of Picket yet");
 		else if (argv[i][0] == '-' || path != NULL)
 			return ctl_usage(ctx, "dpi test-pcap: \"%s\" is not understood", argv[i]);
 		else
@@ -328,6 +337,7 @@ test_pcap(struct ctl_context *ctx, int argc, char **argv)
 }
 
 const struct ctl_command ctl_dpi_commands[] = {
-	{ "dpi test-pcap", "FILE", "say of every flow in a capture which application it is", test_pcap },
+	{ "dpi test-pcap", "FILE", "say of every flow in a capture which application it is",
+	    test_pcap },
 	{ NULL, NULL, NULL, NULL },
 };

@@ -31,7 +31,7 @@ struct fragment {
 	uint8_t proto;
 	bool used;
 	uint64_t order;
-	uint32_t total; /* 0: the last piece has not come */
+	uint32_t total;                 /* 0: the last piece has not come */
 	uint8_t have[DATAGRAM / 8 / 8]; /* a bit for eight bytes */
 	uint8_t bytes[DATAGRAM];
 };
@@ -58,8 +58,8 @@ ctl_fragments_destroy(struct ctl_fragments *f)
 
 /* Enter a piece; true when the datagram is whole, and then *w reads it. */
 static bool
-reassemble(struct ctl_fragments *f, const struct ctl_layers *l, uint32_t id, uint32_t off, bool more,
-    struct pk_wire *w)
+reassemble(struct ctl_fragments *f, const struct ctl_layers *l, uint32_t id, uint32_t off,
+    bool more, struct pk_wire *w)
 {
 	uint32_t len = (uint32_t)pk_wire_left(w);
 	struct fragment *s = NULL;
@@ -69,7 +69,8 @@ reassemble(struct ctl_fragments *f, const struct ctl_layers *l, uint32_t id, uin
 	for (unsigned int i = 0; i < CTL_FRAGMENTS; i++) {
 		struct fragment *c = &f->slot[i];
 
-		if (c->used && c->id == id && c->proto == l->proto && memcmp(&c->src, &l->src, sizeof(c->src)) == 0 &&
+		if (c->used && c->id == id && c->proto == l->proto &&
+		    memcmp(&c->src, &l->src, sizeof(c->src)) == 0 &&
 		    memcmp(&c->dst, &l->dst, sizeof(c->dst)) == 0) {
 			s = c;
 			break;
@@ -77,10 +78,13 @@ reassemble(struct ctl_fragments *f, const struct ctl_layers *l, uint32_t id, uin
 		if (s == NULL || !c->used || (s->used && c->order < s->order))
 			s = c;
 	}
-	if (!s->used || s->id != id || s->proto != l->proto || memcmp(&s->src, &l->src, sizeof(s->src)) != 0 ||
+	if (!s->used || s->id != id || s->proto != l->proto ||
+	    memcmp(&s->src, &l->src, sizeof(s->src)) != 0 ||
 	    memcmp(&s->dst, &l->dst, sizeof(s->dst)) != 0) {
 		memset(s->have, 0, sizeof(s->have));
-		*s = (struct fragment){ .src = l->src, .dst = l->dst, .id = id, .proto = l->proto, .used = true };
+		*s = (struct fragment){
+			.src = l->src, .dst = l->dst, .id = id, .proto = l->proto, .used = true
+		};
 		s->order = ++f->order;
 	}
 	/* The first byte to come stands. */
@@ -288,12 +292,15 @@ ctl_layers(struct ctl_fragments *f, const struct ctl_packet *p, struct ctl_layer
 		len = pk_wire_be16(&w);
 		if ((flags & 7) == 1 && len == 0x880b) {
 			/* PPTP (RFC 2637 section 4.1): length, call, sequence, acknowledgement; PPP inside. */
-			pk_wire_skip(&w, 4u + ((flags & 0x1000) != 0 ? 4 : 0) + ((flags & 0x80) != 0 ? 4 : 0));
+			pk_wire_skip(&w,
+			    4u + ((flags & 0x1000) != 0 ? 4 : 0) + ((flags & 0x80) != 0 ? 4 : 0));
 			if (!link(&w, LINK_PPP))
 				return false;
 			continue;
 		}
-		pk_wire_skip(&w, ((flags & 0x8000) != 0 ? 4u : 0) + ((flags & 0x2000) != 0 ? 4 : 0) + ((flags & 0x1000) != 0 ? 4 : 0));
+		pk_wire_skip(&w,
+		    ((flags & 0x8000) != 0 ? 4u : 0) + ((flags & 0x2000) != 0 ? 4 : 0) +
+		        ((flags & 0x1000) != 0 ? 4 : 0));
 		if (len == 0x6558) {
 			pk_wire_skip(&w, 12);
 			len = pk_wire_be16(&w);

@@ -12,9 +12,10 @@
  */
 struct ctl_layers {
 	struct pk_addr src, dst;
-	uint8_t proto;       /* of the innermost IP packet */
+	uint8_t proto; /* of the innermost IP packet */
 	uint16_t sport, dport;
-	const uint8_t *payload; /* borrowed from the packet, or from the table of fragments until the next call */
+	const uint8_t *
+	    payload; /* borrowed from the packet, or from the table of fragments until the next call */
 	uint32_t len;
 	uint32_t seq; /* TCP, with its flags as in the header */
 	uint8_t tcp_flags;

@@ -11,7 +11,7 @@
 
 #include "lib/wire.h"
 
-#define INTERFACES_MAX    256
+#define INTERFACES_MAX 256
 
 enum {
 	BLOCK_INTERFACE = 1,

@@ -7,7 +7,9 @@
  * Captures: pcapng files (draft-ietf-opsawg-pcapng) with any number of interfaces, which it names, and
  * classic pcap files, whose one interface is called "inside0".
  */
-enum { CTL_LINK_ETHERNET = 1 }; /* link types are LINKTYPE_* of the registry at tcpdump.org */
+enum {
+	CTL_LINK_ETHERNET = 1
+}; /* link types are LINKTYPE_* of the registry at tcpdump.org */
 
 struct ctl_packet {
 	uint64_t time_ns; /* since 1970 */

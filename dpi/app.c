@@ -119,8 +119,7 @@ dpi_say(struct dpi_view *v, enum dpi_field field, int side, const void *bytes, s
 	const struct dpi_bytes *b = side >= 0 ? &v->side[side] : NULL;
 	unsigned int dir = v->dir;
 
-	if (dpi_said(v, field) ||
-	    (field != DPI_FIELD_DNS_ANSWER && (v->emitted >> field & 1) != 0))
+	if (dpi_said(v, field) || (field != DPI_FIELD_DNS_ANSWER && (v->emitted >> field & 1) != 0))
 		return;
 	v->emitted |= 1U << field;
 	if (v->sink == NULL)
@@ -182,8 +181,8 @@ dpi_flow_fini(struct dpi *d, struct dpi_flow *f)
 	dpi_stream_fini(&f->udp.crypto, &d->pool);
 	/* The list of datagrams borrows its blocks the way a stream does. */
 	for (unsigned int i = 0; i < f->udp.past_blocks; i++) {
-		memcpy(
-		    d->pool.memory + (size_t)f->udp.past[i] * DPI_BLOCK, &d->pool.head, sizeof(uint32_t));
+		memcpy(d->pool.memory + (size_t)f->udp.past[i] * DPI_BLOCK, &d->pool.head,
+		    sizeof(uint32_t));
 		d->pool.head = f->udp.past[i];
 		d->pool.nb_free++;
 	}
@@ -387,8 +386,7 @@ feed_tcp(struct dpi *d, struct dpi_flow *f, const struct dpi_packet *p, const st
 		none_left(d, f);
 		return f->verdict;
 	}
-	if (whole &&
-	    (dpi_stream_add(s, &d->pool, seq, p->bytes, p->len) & DPI_SEG_FULL) != 0)
+	if (whole && (dpi_stream_add(s, &d->pool, seq, p->bytes, p->len) & DPI_SEG_FULL) != 0)
 		decide(d, f, f->verdict == DPI_DESCRIBING ? DPI_IDENTIFIED : DPI_UNKNOWN);
 	return f->verdict;
 }
@@ -489,8 +487,7 @@ dpi_flow_finish(struct dpi *d, struct dpi_flow *f, const struct dpi_sink *sink)
 const char *
 dpi_app_name(enum dpi_app app)
 {
-	static const char *const names[DPI_NB_APPS] = {
-		[DPI_APP_UNKNOWN] = "unknown",
+	static const char *const names[DPI_NB_APPS] = { [DPI_APP_UNKNOWN] = "unknown",
 #define NAME(id, slug) [DPI_APP_##id] = slug,
 		DPI_APPS(NAME)
 #undef NAME

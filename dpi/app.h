@@ -30,7 +30,10 @@
 #define DPI_PAST_ROOM (DPI_PAST_HEAD + 4)
 #define DPI_PROTO_MAX 192 /* rows in the table of protocols */
 
-enum dpi_transport { DPI_TCP, DPI_UDP };
+enum dpi_transport {
+	DPI_TCP,
+	DPI_UDP
+};
 
 enum dpi_confidence {
 	DPI_DOUBTFUL = 0,
@@ -44,7 +47,7 @@ enum dpi_field {
 	DPI_FIELD_ALPN,    /* first one offered */
 	DPI_FIELD_JA3,     /* MD5, in hexadecimal */
 	DPI_FIELD_JA4,
-	DPI_FIELD_TLS_VERSION, /* "1.2" */
+	DPI_FIELD_TLS_VERSION,  /* "1.2" */
 	DPI_FIELD_CERT_SUBJECT, /* DER of the Name (RFC 5280 section 4.1.2.6) */
 	DPI_FIELD_HTTP_METHOD,
 	DPI_FIELD_HTTP_PATH,
@@ -55,8 +58,8 @@ enum dpi_field {
 	DPI_FIELD_DNS_TYPE,   /* "28" */
 	DPI_FIELD_DNS_ANSWER, /* an address, 4 or 16 bytes; one call for each */
 	DPI_FIELD_SOFTWARE,   /* banner of SSH, FTP, SMTP ... */
-	DPI_FIELD_SERVICE,    /* what runs on top: "etcd", "docker", a gRPC service, a DCE/RPC UUID */
-	DPI_FIELD_TUNNEL,     /* carries other traffic: "http-connect", "websocket", "socks", "dns" */
+	DPI_FIELD_SERVICE, /* what runs on top: "etcd", "docker", a gRPC service, a DCE/RPC UUID */
+	DPI_FIELD_TUNNEL,  /* carries other traffic: "http-connect", "websocket", "socks", "dns" */
 	DPI_NB_FIELDS
 };
 
@@ -72,7 +75,7 @@ enum dpi_verdict {
 	DPI_PENDING = 0, /* feed me */
 	DPI_DESCRIBING,  /* identified, and more can be said of it */
 	DPI_IDENTIFIED,
-	DPI_UNKNOWN,  /* no protocol of ours */
+	DPI_UNKNOWN, /* no protocol of ours */
 	DPI_CONFLICT, /* the segment contradicts what was forwarded: drop it; the verdict is as before */
 };
 
@@ -92,8 +95,9 @@ void dpi_destroy(struct dpi *d);
 
 /* A session under inspection. */
 struct dpi_flow {
-	uint64_t live[2][DPI_PROTO_MAX / 64]; /* candidates; [1]: with client and server exchanged */
-	uint32_t emitted;                     /* 1 << field */
+	uint64_t live[2]
+	             [DPI_PROTO_MAX / 64]; /* candidates; [1]: with client and server exchanged */
+	uint32_t emitted;                  /* 1 << field */
 	uint16_t port[2];
 	uint8_t transport, verdict, app, confidence;
 	uint8_t proto;   /* row that won */
@@ -113,7 +117,8 @@ struct dpi_flow {
 		} udp;
 	};
 };
-_Static_assert(sizeof(struct dpi_flow) <= 512, "a session under inspection has 1 KB, blocks and all");
+_Static_assert(
+    sizeof(struct dpi_flow) <= 512, "a session under inspection has 1 KB, blocks and all");
 
 struct dpi_packet {
 	const uint8_t *bytes; /* payload */

@@ -45,5 +45,5 @@ enum dpi_app {
 #define DPI_APP_ENUM(id, slug) DPI_APP_##id,
 	DPI_APPS(DPI_APP_ENUM)
 #undef DPI_APP_ENUM
-	    DPI_NB_APPS
+	DPI_NB_APPS
 };

@@ -260,8 +260,8 @@ say_ja4(struct dpi_view *v, struct hello *h, char proto)
 	hash12(c, text, n);
 	n = (size_t)snprintf(out, sizeof(out), "%c%s%c%02u%02u%s_%s_%s", proto,
 	    ja4_version(h->best_version != 0 ? h->best_version : h->version),
-	    h->sni.len > 0 ? 'd' : 'i', PK_MIN(h->nb_ciphers, 99U), PK_MIN(h->nb_exts, 99U), alpn, b,
-	    c);
+	    h->sni.len > 0 ? 'd' : 'i', PK_MIN(h->nb_ciphers, 99U), PK_MIN(h->nb_exts, 99U), alpn,
+	    b, c);
 	dpi_say(v, DPI_FIELD_JA4, -1, out, n);
 }
 

@@ -68,8 +68,14 @@ struct dpi_proto {
 	bool (*describe)(struct dpi_view *v);
 };
 
-#define DPI_FIRST(ranges) { ranges, sizeof(ranges) - 1 }
-#define DPI_ANY           { NULL, 0 }
+#define DPI_FIRST(ranges)                  \
+	{                                  \
+		ranges, sizeof(ranges) - 1 \
+	}
+#define DPI_ANY         \
+	{               \
+		NULL, 0 \
+	}
 
 /* The families of protocols, each a table in the file of its name (dpi/proto_*.c).  Among parsers that match
  * at the same time the first one wins, so the precise come before the broad. */
@@ -77,9 +83,10 @@ struct dpi_family {
 	const struct dpi_proto *proto;
 	unsigned int nb;
 };
-#define DPI_FAMILIES(X) \
-	X(tls) X(quic) X(http) X(dns) X(shell) X(mail) X(file) X(sql) X(store) X(queue) X(rpc) \
-	X(voice) X(net) X(manage) X(tunnel) X(peer) X(industry) X(desktop)
+#define DPI_FAMILIES(X)                                                                          \
+	X(tls)                                                                                   \
+	X(quic) X(http) X(dns) X(shell) X(mail) X(file) X(sql) X(store) X(queue) X(rpc) X(voice) \
+	    X(net) X(manage) X(tunnel) X(peer) X(industry) X(desktop)
 #define DPI_FAMILY(name) extern const struct dpi_family dpi_family_##name;
 DPI_FAMILIES(DPI_FAMILY)
 #undef DPI_FAMILY

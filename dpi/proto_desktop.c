@@ -10,22 +10,29 @@ parse_rdp(struct dpi_view *v)
 
 	if (c.len < 11) {
 		if (c.len == 0 && s.len >= 19)
-			return s.at[0] == 3 && dpi_be16(s.at + 2) == 19 && s.at[5] == 0xd0 && (s.at[11] == 2 || s.at[11] == 3) && dpi_le16(s.at + 13) == 8 ? DPI_MATCH : DPI_NO;
+			return s.at[0] == 3 && dpi_be16(s.at + 2) == 19 && s.at[5] == 0xd0 &&
+			        (s.at[11] == 2 || s.at[11] == 3) && dpi_le16(s.at + 13) == 8
+			    ? DPI_MATCH
+			    : DPI_NO;
 		return c.len > 5 && c.at[5] != 0xe0 ? DPI_NO : DPI_MORE;
 	}
 	len = dpi_be16(c.at + 2);
-	if (c.at[0] != 3 || c.at[1] != 0 || c.at[5] != 0xe0 || len < 11 || c.at[4] + 5u != len || (c.at[10] & 0xf0) != 0)
+	if (c.at[0] != 3 || c.at[1] != 0 || c.at[5] != 0xe0 || len < 11 || c.at[4] + 5u != len ||
+	    (c.at[10] & 0xf0) != 0)
 		return DPI_NO;
 	if (c.len < len)
 		return DPI_MORE;
 	if (len == 11) { /* no negotiation: the answer, then GCC */
 		if (s.len >= 11 && s.at[5] == 0xd0 && c.len >= 11 + 9)
-			return c.at[11] == 3 && c.at[18] == 0x7f && c.at[19] == 0x65 ? DPI_MATCH : DPI_NO;
+			return c.at[11] == 3 && c.at[18] == 0x7f && c.at[19] == 0x65 ? DPI_MATCH
+			                                                             : DPI_NO;
 		return c.len > 20 ? DPI_NO : DPI_MORE;
 	}
-	if (dpi_find((struct dpi_bytes){ c.at + 11, len - 11 }, "Cookie: ms", 10) != NULL || dpi_find((struct dpi_bytes){ c.at + 11, len - 11 }, "tsv://", 6) != NULL)
+	if (dpi_find((struct dpi_bytes){ c.at + 11, len - 11 }, "Cookie: ms", 10) != NULL ||
+	    dpi_find((struct dpi_bytes){ c.at + 11, len - 11 }, "tsv://", 6) != NULL)
 		return DPI_MATCH;
-	return len >= 19 && c.at[len - 8] == 1 && dpi_le16(c.at + len - 6) == 8 ? DPI_MATCH : DPI_NO;
+	return len >= 19 && c.at[len - 8] == 1 && dpi_le16(c.at + len - 6) == 8 ? DPI_MATCH
+	                                                                        : DPI_NO;
 }
 
 /* MS-RDPEUDP section 2.2.2.1: the SYN has source ack 0xffffffff, flags SYN, and is padded to 1232 bytes. */
@@ -38,8 +45,10 @@ parse_rdp_udp(struct dpi_view *v)
 	if (b.len < 16)
 		return DPI_NO;
 	flags = dpi_be16(b.at + 6);
-	return dpi_be32(b.at) == 0xffffffff && (flags & 1) != 0 && (flags & 0xe000) == 0 && b.len >= 1000 && dpi_be16(b.at + 12) <= 1500 && dpi_be16(b.at + 12) >= 500 ? DPI_MATCH
-	                                                                                                                                                        : DPI_NO;
+	return dpi_be32(b.at) == 0xffffffff && (flags & 1) != 0 && (flags & 0xe000) == 0 &&
+	        b.len >= 1000 && dpi_be16(b.at + 12) <= 1500 && dpi_be16(b.at + 12) >= 500
+	    ? DPI_MATCH
+	    : DPI_NO;
 }
 
 /* RFC 6143 section 7.1.1. */
@@ -54,7 +63,9 @@ parse_vnc(struct dpi_view *v)
 		if (b.len > 0 && DPI_FRONT(b, "RFB ") == DPI_NO)
 			return DPI_NO;
 		if (b.len >= 12)
-			best = dpi_is_digit(b.at[4]) && b.at[7] == '.' && b.at[11] == '\n' ? DPI_MATCH : DPI_NO;
+			best = dpi_is_digit(b.at[4]) && b.at[7] == '.' && b.at[11] == '\n'
+			    ? DPI_MATCH
+			    : DPI_NO;
 	}
 	return best;
 }
@@ -69,7 +80,10 @@ parse_citrix(struct dpi_view *v)
 
 		if (b.len > 0 && m != DPI_NO)
 			return m;
-		if (b.len >= 16 && DPI_FRONT(b, "\x1a" "CGP/01") == DPI_MATCH)
+		if (b.len >= 16 &&
+		    DPI_FRONT(b,
+		        "\x1a"
+		        "CGP/01") == DPI_MATCH)
 			return DPI_MATCH;
 	}
 	return v->side[0].len >= 7 ? DPI_NO : DPI_MORE;
@@ -95,7 +109,8 @@ parse_teamviewer(struct dpi_view *v)
 				return DPI_MATCH;
 			seen = true;
 			/* 0x1724: a length of two bytes, little-endian, then zero; the next message right behind. */
-			if (b.at[0] == 0x17 && b.len >= 5u + dpi_le16(b.at + 3) && dpi_le16(b.at + 3) > 0 && b.len == 5u + dpi_le16(b.at + 3))
+			if (b.at[0] == 0x17 && b.len >= 5u + dpi_le16(b.at + 3) &&
+			    dpi_le16(b.at + 3) > 0 && b.len == 5u + dpi_le16(b.at + 3))
 				return DPI_MATCH;
 		}
 	}
@@ -107,7 +122,10 @@ parse_teamviewer_udp(struct dpi_view *v)
 {
 	struct dpi_bytes b = v->side[0];
 
-	return b.len >= 16 && b.at[0] == 0 && b.at[11] == 0x17 && b.at[12] == 0x24 && b.at[13] <= 0x50 ? DPI_MATCH : DPI_NO;
+	return b.len >= 16 && b.at[0] == 0 && b.at[11] == 0x17 && b.at[12] == 0x24 &&
+	        b.at[13] <= 0x50
+	    ? DPI_MATCH
+	    : DPI_NO;
 }
 
 /* FIX: "8=FIX.4.2", SOH, "9=", a length, SOH; exchanges put names of their own for the version. */
@@ -147,7 +165,9 @@ parse_fix(struct dpi_view *v)
 static enum dpi_match
 parse_hl7(struct dpi_view *v)
 {
-	return DPI_FRONT(v->side[0], "\x0b" "MSH|^~\\&");
+	return DPI_FRONT(v->side[0],
+	    "\x0b"
+	    "MSH|^~\\&");
 }
 
 static const struct dpi_proto table[] = {
@@ -155,7 +175,8 @@ static const struct dpi_proto table[] = {
 	{ DPI_APP_RDP, DPI_UDP, { DPI_FIRST("\xff\xff"), DPI_ANY }, parse_rdp_udp, NULL },
 	{ DPI_APP_VNC, DPI_TCP, { DPI_FIRST("RR"), DPI_FIRST("RR") }, parse_vnc, NULL },
 	{ DPI_APP_CITRIX, DPI_TCP, { DPI_ANY, DPI_ANY }, parse_citrix, NULL },
-	{ DPI_APP_TEAMVIEWER, DPI_TCP, { DPI_FIRST("\x11\x17"), DPI_FIRST("\x11\x17") }, parse_teamviewer, NULL },
+	{ DPI_APP_TEAMVIEWER, DPI_TCP, { DPI_FIRST("\x11\x17"), DPI_FIRST("\x11\x17") },
+	    parse_teamviewer, NULL },
 	{ DPI_APP_TEAMVIEWER, DPI_UDP, { DPI_FIRST("\0\0"), DPI_ANY }, parse_teamviewer_udp, NULL },
 	{ DPI_APP_FIX, DPI_TCP, { DPI_FIRST("88"), DPI_FIRST("88") }, parse_fix, NULL },
 	{ DPI_APP_HL7, DPI_TCP, { DPI_FIRST("\x0b\x0b"), DPI_FIRST("\x0b\x0b") }, parse_hl7, NULL },

@@ -5,7 +5,15 @@
 
 #define NAME_MAX_TEXT 256
 
-enum { TYPE_A = 1, TYPE_NULL = 10, TYPE_TXT = 16, TYPE_AAAA = 28, TYPE_NB = 32, TYPE_NBSTAT = 33, TYPE_OPT = 41 };
+enum {
+	TYPE_A = 1,
+	TYPE_NULL = 10,
+	TYPE_TXT = 16,
+	TYPE_AAAA = 28,
+	TYPE_NB = 32,
+	TYPE_NBSTAT = 33,
+	TYPE_OPT = 41
+};
 
 /* A name at w, compressed or not (RFC 1035 section 4.1.4), as text.  Its length, or -1.  The message is `b`. */
 static int
@@ -75,7 +83,7 @@ dpi_dns_message(struct dpi_view *v, int side, struct dpi_bytes b, bool say)
 
 	for (int i = 0; i < 4; i++)
 		sum += nb[i] = pk_wire_be16(&w);
-	if (!pk_wire_ok(&w) || sum == 0 || nb[0] > 32 || sum > 512 || opcode > 5 || opcode == 3 ||
+	if (!pk_wire_ok(&w) || sum == 0 || nb[0] > 32 || sum > 512 || opcode > 9 || opcode == 3 ||
 	    (!response && (flags & 0x000f) != 0 && nb[0] == 0))
 		return DPI_NO;
 	for (unsigned int i = 0; i < nb[0]; i++) {
@@ -124,6 +132,9 @@ dpi_dns_message(struct dpi_view *v, int side, struct dpi_bytes b, bool say)
 	}
 	if (done == records && pk_wire_left(&w) > 0 && nb[0] == 0)
 		return DPI_NO;
+	/* NetBIOS has operations of its own (RFC 1002 section 4.2.1.1). */
+	if (opcode > 5 && v->app != DPI_APP_NETBIOS)
+		return DPI_NO;
 	if (v->app == DPI_APP_DNS && id == 0 && v->port[1] == 5353)
 		v->app = DPI_APP_MDNS;
 	else if (v->app == DPI_APP_DNS && (v->port[0] == 5353 || v->port[1] == 5353))
@@ -141,7 +152,8 @@ parse_dns(struct dpi_view *v)
 	enum dpi_match m = dpi_dns_message(v, 0, b, false);
 
 	/* The header of a plain question, which fixes ten bytes, before a name that is broken. */
-	if (m == DPI_NO && b.len >= 14 && b.len < 300 && memcmp(b.at + 2, "\1\0\0\1\0\0\0\0\0\0", 10) == 0)
+	if (m == DPI_NO && b.len >= 14 && b.len < 300 &&
+	    memcmp(b.at + 2, "\1\0\0\1\0\0\0\0\0\0", 10) == 0)
 		return DPI_LIKELY;
 	return m;
 }
@@ -169,7 +181,8 @@ tcp_side(struct dpi_view *v, int i, bool say)
 	len = dpi_be16(b.at);
 	if (len < 17)
 		return DPI_NO;
-	if (b.len >= 14 && (dpi_be16(b.at + 6) > 1 || (b.at[4] & 0x78) > 0x28 || (b.at[5] & 0x40) != 0))
+	if (b.len >= 14 &&
+	    (dpi_be16(b.at + 6) > 1 || (b.at[4] & 0x78) > 0x28 || (b.at[5] & 0x40) != 0))
 		return DPI_NO;
 	if (b.len < 2 + len)
 		return DPI_MORE;
@@ -190,7 +203,8 @@ parse_dns_tcp(struct dpi_view *v)
 static bool
 describe_dns_tcp(struct dpi_view *v)
 {
-	bool asked = tcp_side(v, 0, true) == DPI_MATCH, answered = tcp_side(v, 1, true) == DPI_MATCH;
+	bool asked = tcp_side(v, 0, true) == DPI_MATCH,
+	     answered = tcp_side(v, 1, true) == DPI_MATCH;
 
 	return answered || (asked && v->end[1]);
 }

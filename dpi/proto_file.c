@@ -115,8 +115,9 @@ describe_dcerpc(struct dpi_view *v)
 	if (v->side[0].len < 52 || p[2] != 11 || (p[4] & 0x10) == 0)
 		return true;
 	p += 32;
-	n = snprintf(uuid, sizeof(uuid), "%08x-%04x-%04x-%02x%02x-%02x%02x%02x%02x%02x%02x", dpi_le32(p),
-	    dpi_le16(p + 4), dpi_le16(p + 6), p[8], p[9], p[10], p[11], p[12], p[13], p[14], p[15]);
+	n = snprintf(uuid, sizeof(uuid), "%08x-%04x-%04x-%02x%02x-%02x%02x%02x%02x%02x%02x",
+	    dpi_le32(p), dpi_le16(p + 4), dpi_le16(p + 6), p[8], p[9], p[10], p[11], p[12], p[13],
+	    p[14], p[15]);
 	dpi_say(v, DPI_FIELD_SERVICE, -1, uuid, (size_t)n);
 	return true;
 }
@@ -172,10 +173,12 @@ parse_rpc_udp(struct dpi_view *v)
 		/* A reply to a call remembered, or a second reply. */
 		for (unsigned int i = 0; i < v->nb_past; i++)
 			if (memcmp(v->past[i].head, v->side[0].at, 4) == 0 ||
-			    rpc_message((struct dpi_bytes){ v->past[i].head, v->past[i].kept }) == DPI_LIKELY)
+			    rpc_message((struct dpi_bytes){ v->past[i].head, v->past[i].kept }) ==
+			        DPI_LIKELY)
 				return DPI_MATCH;
 		/* Alone: an accepted reply with null verifier and success. */
-		if (v->side[0].len >= 24 && memcmp(v->side[0].at + 4, "\0\0\0\1\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0", 20) == 0)
+		if (v->side[0].len >= 24 &&
+		    memcmp(v->side[0].at + 4, "\0\0\0\1\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0", 20) == 0)
 			return DPI_MATCH;
 	}
 	return m == DPI_MORE ? DPI_NO : m;
@@ -230,13 +233,17 @@ parse_iscsi(struct dpi_view *v)
 	if (b.len < 48)
 		return b.len > 3 && (b.at[2] > 1 || b.at[3] > 1) ? DPI_NO : DPI_MORE;
 	len = (uint32_t)b.at[5] << 16 | dpi_be16(b.at + 6);
-	if (b.at[2] > 1 || b.at[3] > 1 || b.at[4] != 0 || (b.at[1] & 0x30) != 0 || len > 8192 || len < 8)
+	if (b.at[2] > 1 || b.at[3] > 1 || b.at[4] != 0 || (b.at[1] & 0x30) != 0 || len > 8192 ||
+	    len < 8)
 		return DPI_NO;
 	if (b.len < 48 + 14)
 		return DPI_MORE;
-	return dpi_find((struct dpi_bytes){ b.at + 48, PK_MIN(b.len - 48, len) }, "=iqn.", 5) != NULL ||
-	        dpi_find((struct dpi_bytes){ b.at + 48, PK_MIN(b.len - 48, len) }, "Name=", 5) != NULL ||
-	        dpi_find((struct dpi_bytes){ b.at + 48, PK_MIN(b.len - 48, len) }, "AuthMethod=", 11) != NULL
+	return dpi_find((struct dpi_bytes){ b.at + 48, PK_MIN(b.len - 48, len) }, "=iqn.", 5) !=
+	            NULL ||
+	        dpi_find((struct dpi_bytes){ b.at + 48, PK_MIN(b.len - 48, len) }, "Name=", 5) !=
+	            NULL ||
+	        dpi_find((struct dpi_bytes){ b.at + 48, PK_MIN(b.len - 48, len) },
+	            "AuthMethod=", 11) != NULL
 	    ? DPI_MATCH
 	    : b.len < 48 + len ? DPI_MORE
 	                       : DPI_NO;
@@ -280,8 +287,10 @@ parse_lustre(struct dpi_view *v)
 {
 	struct dpi_bytes b = v->side[0];
 
-	if (DPI_FRONT(b, "\x27\x80\x50\x71") == DPI_NO && DPI_FRONT(b, "\x71\x50\x80\x27") == DPI_NO &&
-	    DPI_FRONT(b, "\x00\x00\x07\x61") == DPI_NO && DPI_FRONT(b, "\x61\x07\x00\x00") == DPI_NO &&
+	if (DPI_FRONT(b, "\x27\x80\x50\x71") == DPI_NO &&
+	    DPI_FRONT(b, "\x71\x50\x80\x27") == DPI_NO &&
+	    DPI_FRONT(b, "\x00\x00\x07\x61") == DPI_NO &&
+	    DPI_FRONT(b, "\x61\x07\x00\x00") == DPI_NO &&
 	    DPI_FRONT(b, "\xee\x7f\x7e\xac") == DPI_NO)
 		return DPI_NO;
 	return b.len >= 8 ? DPI_MATCH : DPI_MORE;
@@ -294,7 +303,9 @@ parse_afp(struct dpi_view *v)
 	struct dpi_bytes b = v->side[0], s = v->side[1];
 
 	if (b.len < 16)
-		return (b.len > 0 && b.at[0] != 0) || (b.len > 1 && b.at[1] != 3 && b.at[1] != 4) ? DPI_NO : DPI_MORE;
+		return (b.len > 0 && b.at[0] != 0) || (b.len > 1 && b.at[1] != 3 && b.at[1] != 4)
+		    ? DPI_NO
+		    : DPI_MORE;
 	/* DSIGetStatus or DSIOpenSession opens a session. */
 	if (b.at[0] != 0 || (b.at[1] != 3 && b.at[1] != 4) || dpi_be32(b.at + 4) != 0 ||
 	    dpi_be32(b.at + 8) > 64 || dpi_be32(b.at + 12) != 0)
@@ -342,7 +353,9 @@ parse_tftp(struct dpi_view *v)
 		    ? DPI_MATCH
 		    : DPI_MORE;
 	}
-	return b.at[1] == 3 ? (b.len <= 516 ? DPI_MORE : DPI_NO) : b.at[1] == 4 && b.len != 4 ? DPI_NO : DPI_MORE;
+	return b.at[1] == 3              ? (b.len <= 516 ? DPI_MORE : DPI_NO)
+	    : b.at[1] == 4 && b.len != 4 ? DPI_NO
+	                                 : DPI_MORE;
 }
 
 static const struct dpi_proto table[] = {
@@ -352,7 +365,8 @@ static const struct dpi_proto table[] = {
 	{ DPI_APP_DCERPC, DPI_TCP, { DPI_FIRST("\x05\x05"), DPI_FIRST("\x05\x05") }, parse_dcerpc,
 	    describe_dcerpc },
 	{ DPI_APP_DCERPC, DPI_UDP, { DPI_FIRST("\x04\x04"), DPI_ANY }, parse_dcerpc_udp, NULL },
-	{ DPI_APP_NFS, DPI_TCP, { DPI_FIRST("\x80\x80"), DPI_FIRST("\x80\x80") }, parse_rpc, describe_rpc },
+	{ DPI_APP_NFS, DPI_TCP, { DPI_FIRST("\x80\x80"), DPI_FIRST("\x80\x80") }, parse_rpc,
+	    describe_rpc },
 	{ DPI_APP_NFS, DPI_UDP, { DPI_ANY, DPI_ANY }, parse_rpc_udp, describe_rpc },
 	{ DPI_APP_ISCSI, DPI_TCP, { DPI_FIRST("\x03\x03\x43\x43"), DPI_FIRST("\x23\x23") },
 	    parse_iscsi, NULL },

@@ -12,8 +12,9 @@ static const char *const methods[] = { "GET", "POST", "HEAD", "PUT", "DELETE", "
 	"RPC_CONNECT", "LINK", "UNLINK", "SOURCE", "ACL", "BIND", "REBIND", "VERSION-CONTROL" };
 
 struct request {
-	struct dpi_bytes method, target, headers; /* headers: up to the empty line, or all there is */
-	uint32_t body;                            /* offset; 0 when the empty line has not come */
+	struct dpi_bytes method, target,
+	    headers;   /* headers: up to the empty line, or all there is */
+	uint32_t body; /* offset; 0 when the empty line has not come */
 };
 
 /* Length of the method at the front; 0: none of these; UINT32_MAX: too short to tell. */
@@ -50,7 +51,8 @@ header_block(struct dpi_bytes b, uint32_t from, uint32_t *body)
 	*body = 0;
 	while (from < b.len) {
 		uint32_t next = 0;
-		struct dpi_bytes line = dpi_line((struct dpi_bytes){ b.at + from, b.len - from }, &next);
+		struct dpi_bytes line =
+		    dpi_line((struct dpi_bytes){ b.at + from, b.len - from }, &next);
 
 		if (line.len == UINT32_MAX)
 			break;
@@ -75,7 +77,8 @@ read_request(struct dpi_bytes b, struct request *r)
 	line = dpi_line(b, &next);
 	if (n == 0) {
 		/* Not one of ours: a token all the same (RFC 9110 section 9.1), if the line ends in the version. */
-		while (n < b.len && n < 24 && ((b.at[n] >= 'A' && b.at[n] <= 'Z') || b.at[n] == '-' || b.at[n] == '_'))
+		while (n < b.len && n < 24 &&
+		    ((b.at[n] >= 'A' && b.at[n] <= 'Z') || b.at[n] == '-' || b.at[n] == '_'))
 			n++;
 		if (n == b.len && n < 24)
 			return DPI_MORE;
@@ -101,8 +104,7 @@ read_request(struct dpi_bytes b, struct request *r)
 	}
 	version = memrchr(b.at, ' ', line.len);
 	if (version == NULL || line.at + line.len - version != 9 ||
-	    memcmp(version, " HTTP/1.", 8) != 0 || !dpi_is_digit(version[8]) ||
-	    version <= b.at + n)
+	    memcmp(version, " HTTP/1.", 8) != 0 || !dpi_is_digit(version[8]) || version <= b.at + n)
 		return DPI_NO;
 	r->method = (struct dpi_bytes){ b.at, n };
 	r->target = (struct dpi_bytes){ b.at + n + 1, (uint32_t)(version - b.at) - n - 1 };
@@ -263,7 +265,15 @@ describe_http(struct dpi_view *v)
 static const char preface[] = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 #define PREFACE_LEN (sizeof(preface) - 1)
 
-enum { DATA = 0, HEADERS = 1, SETTINGS = 4, CONTINUATION = 9, PADDED = 8, PRIORITY = 0x20, END_HEADERS = 4 };
+enum {
+	DATA = 0,
+	HEADERS = 1,
+	SETTINGS = 4,
+	CONTINUATION = 9,
+	PADDED = 8,
+	PRIORITY = 0x20,
+	END_HEADERS = 4
+};
 
 /* A frame header as RFC 9113 section 4.1 and 6 have it: stream 0 or not, fixed lengths. */
 static bool
@@ -283,7 +293,8 @@ frame_ok(const uint8_t *p)
 	case 3: /* RST_STREAM */
 		return stream != 0 && len == 4;
 	case SETTINGS:
-		return stream == 0 && len % 6 == 0 && (p[4] & ~1) == 0 && ((p[4] & 1) == 0 || len == 0);
+		return stream == 0 && len % 6 == 0 && (p[4] & ~1) == 0 &&
+		    ((p[4] & 1) == 0 || len == 0);
 	case 5: /* PUSH_PROMISE */
 		return stream != 0 && len >= 4;
 	case 6: /* PING */
@@ -324,7 +335,8 @@ first_headers(struct dpi_bytes b, uint32_t off, uint8_t *room)
 		const uint8_t *p = b.at + off;
 		uint32_t len = (uint32_t)p[0] << 16 | dpi_be16(p + 1), skip = 0, tail = 0;
 
-		if (!frame_ok(p) || (stream != 0 && (p[3] != CONTINUATION || dpi_be32(p + 5) != stream)))
+		if (!frame_ok(p) ||
+		    (stream != 0 && (p[3] != CONTINUATION || dpi_be32(p + 5) != stream)))
 			return UINT32_MAX;
 		if (b.len - off - 9 < len)
 			return 0;
@@ -426,7 +438,8 @@ say_header(struct dpi_view *v, const nghttp2_nv *nv)
 static enum dpi_match
 parse_http2(struct dpi_view *v)
 {
-	enum dpi_match m = v->side[0].len > 0 ? dpi_front(v->side[0], preface, PREFACE_LEN) : DPI_MORE;
+	enum dpi_match m = v->side[0].len > 0 ? dpi_front(v->side[0], preface, PREFACE_LEN)
+	                                      : DPI_MORE;
 	uint32_t n, kinds, other;
 	int c, s;
 

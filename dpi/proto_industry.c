@@ -11,7 +11,8 @@ modbus(struct dpi_bytes b, uint16_t *id)
 		return b.len >= 4 && (b.at[2] | b.at[3]) != 0 ? DPI_NO : DPI_MORE;
 	len = dpi_be16(b.at + 4);
 	*id = dpi_be16(b.at);
-	if (dpi_be16(b.at + 2) != 0 || len < 2 || len > 254 || (b.at[7] & 0x7f) == 0 || (b.at[7] & 0x7f) > 0x6e)
+	if (dpi_be16(b.at + 2) != 0 || len < 2 || len > 254 || (b.at[7] & 0x7f) == 0 ||
+	    (b.at[7] & 0x7f) > 0x6e)
 		return DPI_NO;
 	if (b.len < 6 + len)
 		return DPI_MORE;
@@ -32,9 +33,14 @@ parse_modbus(struct dpi_view *v)
 	if (c == DPI_NO || s == DPI_NO)
 		return DPI_NO;
 	if (c == DPI_LIKELY && s == DPI_LIKELY)
-		return id[0] == id[1] || v->midstream ? ((b.at[7] ^ v->side[1].at[7]) & 0x7f) == 0 || v->midstream ? DPI_MATCH : DPI_NO : DPI_NO;
+		return id[0] == id[1] || v->midstream
+		    ? ((b.at[7] ^ v->side[1].at[7]) & 0x7f) == 0 || v->midstream ? DPI_MATCH
+		                                                                 : DPI_NO
+		    : DPI_NO;
 	/* Reads and single writes have six bytes of arguments at most: 40 bits agree. */
-	return c == DPI_LIKELY && dpi_be16(b.at + 4) == 6 && ((b.at[7] >= 1 && b.at[7] <= 6)) ? DPI_MATCH : PK_MAX(c, s);
+	return c == DPI_LIKELY && dpi_be16(b.at + 4) == 6 && ((b.at[7] >= 1 && b.at[7] <= 6))
+	    ? DPI_MATCH
+	    : PK_MAX(c, s);
 }
 
 /* IEEE 1815 section 9.2: 0x0564, length, control, addresses, CRC. */
@@ -56,7 +62,10 @@ dnp3(struct dpi_bytes b)
 {
 	if (b.len < 10)
 		return DPI_FRONT(b, "\x05\x64");
-	return b.at[0] == 5 && b.at[1] == 0x64 && b.at[2] >= 5 && dnp3_crc(b.at, 8) == dpi_le16(b.at + 8) ? DPI_MATCH : DPI_NO;
+	return b.at[0] == 5 && b.at[1] == 0x64 && b.at[2] >= 5 &&
+	        dnp3_crc(b.at, 8) == dpi_le16(b.at + 8)
+	    ? DPI_MATCH
+	    : DPI_NO;
 }
 
 static enum dpi_match
@@ -89,7 +98,9 @@ iec104(struct dpi_bytes b, int *n)
 			return DPI_NO;
 		if ((p[2] & 3) == 3 || (p[2] & 3) == 1) {
 			/* U and S frames are four bytes, U with one of six functions */
-			if (p[1] != 4 || ((p[2] & 3) == 3 && ((p[3] | p[4] | p[5]) != 0 || __builtin_popcount(p[2] >> 2) != 1)))
+			if (p[1] != 4 ||
+			    ((p[2] & 3) == 3 &&
+			        ((p[3] | p[4] | p[5]) != 0 || __builtin_popcount(p[2] >> 2) != 1)))
 				return DPI_NO;
 			if ((p[2] & 3) == 1 && (p[2] != 1 || p[3] != 0))
 				return DPI_NO;
@@ -97,7 +108,8 @@ iec104(struct dpi_bytes b, int *n)
 		} else {
 			if (p[1] < 10 || (p[4] & 1) != 0)
 				return DPI_NO;
-			if (b.len - off >= 12 && (p[6] == 0 || p[6] > 127 || (p[8] & 0x3f) == 0 || (p[8] & 0x3f) > 47))
+			if (b.len - off >= 12 &&
+			    (p[6] == 0 || p[6] > 127 || (p[8] & 0x3f) == 0 || (p[8] & 0x3f) > 47))
 				return DPI_NO;
 			*n += b.len - off >= 12 ? 2 : 0;
 		}
@@ -113,7 +125,8 @@ parse_iec104(struct dpi_view *v)
 {
 	int n = 0;
 
-	if ((v->side[0].len > 0 && iec104(v->side[0], &n) == DPI_NO) || (v->side[1].len > 0 && iec104(v->side[1], &n) == DPI_NO))
+	if ((v->side[0].len > 0 && iec104(v->side[0], &n) == DPI_NO) ||
+	    (v->side[1].len > 0 && iec104(v->side[1], &n) == DPI_NO))
 		return DPI_NO;
 	return n >= 2 ? DPI_MATCH : DPI_MORE;
 }
@@ -173,7 +186,9 @@ parse_opcua(struct dpi_view *v)
 		struct dpi_bytes b = v->side[i];
 
 		if (b.len >= 8)
-			return (memcmp(b.at, "HELF", 4) == 0 || memcmp(b.at, "ACKF", 4) == 0 || memcmp(b.at, "OPNF", 4) == 0 || memcmp(b.at, "MSGF", 4) == 0 || memcmp(b.at, "ERRF", 4) == 0) &&
+			return (memcmp(b.at, "HELF", 4) == 0 || memcmp(b.at, "ACKF", 4) == 0 ||
+			           memcmp(b.at, "OPNF", 4) == 0 || memcmp(b.at, "MSGF", 4) == 0 ||
+			           memcmp(b.at, "ERRF", 4) == 0) &&
 			        dpi_le32(b.at + 4) >= 16 && dpi_le32(b.at + 4) < 1 << 24
 			    ? DPI_MATCH
 			    : DPI_NO;
@@ -188,10 +203,12 @@ enip(struct dpi_bytes b, bool stream)
 	uint16_t command;
 
 	if (b.len < 24)
-		return stream ? (b.len >= 2 && (dpi_le16(b.at) > 0x75) ? DPI_NO : DPI_MORE) : DPI_NO;
+		return stream ? (b.len >= 2 && (dpi_le16(b.at) > 0x75) ? DPI_NO : DPI_MORE)
+		              : DPI_NO;
 	command = dpi_le16(b.at);
-	if ((command != 4 && command != 0x63 && command != 0x64 && command != 0x65 && command != 0x66 && command != 0x6f && command != 0x70) || dpi_le32(b.at + 20) != 0 ||
-	    dpi_le32(b.at + 8) > 0x69)
+	if ((command != 4 && command != 0x63 && command != 0x64 && command != 0x65 &&
+	        command != 0x66 && command != 0x6f && command != 0x70) ||
+	    dpi_le32(b.at + 20) != 0 || dpi_le32(b.at + 8) > 0x69)
 		return DPI_NO;
 	if (!stream)
 		return 24u + dpi_le16(b.at + 2) == b.len ? DPI_MATCH : DPI_NO;
@@ -204,7 +221,8 @@ parse_enip_udp(struct dpi_view *v)
 {
 	struct dpi_bytes b = v->side[0];
 
-	if (b.len >= 18 && dpi_le16(b.at) == 2 && dpi_le16(b.at + 2) == 0x8002 && dpi_le16(b.at + 4) == 8 && dpi_le16(b.at + 14) == 0xb1)
+	if (b.len >= 18 && dpi_le16(b.at) == 2 && dpi_le16(b.at + 2) == 0x8002 &&
+	    dpi_le16(b.at + 4) == 8 && dpi_le16(b.at + 14) == 0xb1)
 		return DPI_MATCH;
 	return enip(b, false);
 }
@@ -223,11 +241,15 @@ parse_someip(struct dpi_view *v)
 {
 	struct dpi_bytes b = v->side[0];
 
-	if (b.len < 16 || dpi_be32(b.at + 4) + 8u > b.len || dpi_be32(b.at + 4) < 8 || b.at[12] != 1)
+	if (b.len < 16 || dpi_be32(b.at + 4) + 8u > b.len || dpi_be32(b.at + 4) < 8 ||
+	    b.at[12] != 1 || b.at[13] == 0 || (b.at[14] <= 2 && b.at[15] != 0))
 		return DPI_NO;
-	if (!(b.at[14] <= 2 || (b.at[14] >= 0x20 && b.at[14] <= 0x22) || b.at[14] == 0x80 || b.at[14] == 0x81 || b.at[14] == 0xa0 || b.at[14] == 0xa1) || b.at[15] > 0x20)
+	if (!(b.at[14] <= 2 || (b.at[14] >= 0x20 && b.at[14] <= 0x22) || b.at[14] == 0x80 ||
+	        b.at[14] == 0x81 || b.at[14] == 0xa0 || b.at[14] == 0xa1) ||
+	    b.at[15] > 0x20)
 		return DPI_NO;
-	return dpi_be32(b.at) == 0xffff8100 || dpi_be32(b.at + 4) + 8u == b.len ? DPI_MATCH : DPI_LIKELY;
+	return dpi_be32(b.at) == 0xffff8100 || dpi_be32(b.at + 4) + 8u == b.len ? DPI_MATCH
+	                                                                        : DPI_LIKELY;
 }
 
 /* RTPS: magic, version 1 or 2. */
@@ -236,7 +258,10 @@ parse_rtps(struct dpi_view *v)
 {
 	struct dpi_bytes b = v->side[0];
 
-	return b.len >= 20 && (memcmp(b.at, "RTPS", 4) == 0 || memcmp(b.at, "RTPX", 4) == 0) && b.at[4] >= 1 && b.at[4] <= 2 ? DPI_MATCH : DPI_NO;
+	return b.len >= 20 && (memcmp(b.at, "RTPS", 4) == 0 || memcmp(b.at, "RTPX", 4) == 0) &&
+	        b.at[4] >= 1 && b.at[4] <= 2
+	    ? DPI_MATCH
+	    : DPI_NO;
 }
 
 /* HART-IP: version 1, type 0 to 2, message 0 to 3, status, sequence, count exact. */
@@ -245,8 +270,10 @@ parse_hart(struct dpi_view *v)
 {
 	struct dpi_bytes b = v->side[0];
 
-	return b.len >= 8 && (b.at[0] == 1 || b.at[0] == 2) && b.at[1] <= 2 && b.at[2] <= 3 && dpi_be16(b.at + 6) == b.len ? (b.len > 8 ? DPI_MATCH : DPI_LIKELY)
-	                                                                                                             : DPI_NO;
+	return b.len >= 8 && (b.at[0] == 1 || b.at[0] == 2) && b.at[1] <= 2 && b.at[2] <= 3 &&
+	        dpi_be16(b.at + 6) == b.len
+	    ? (b.len > 8 ? DPI_MATCH : DPI_LIKELY)
+	    : DPI_NO;
 }
 
 /* HiSLIP (IVI-6.1): "HS", message type, and a length of 8 bytes. */
@@ -256,8 +283,11 @@ parse_hislip(struct dpi_view *v)
 	const struct dpi_bytes *b = &v->side[v->side[0].len == 0];
 
 	if (b->len < 16)
-		return DPI_FRONT(*b, "HS") == DPI_NO || (b->len > 2 && b->at[2] > 31) ? DPI_NO : DPI_MORE;
-	return b->at[0] == 'H' && b->at[1] == 'S' && b->at[2] <= 31 && dpi_be32(b->at + 8) == 0 ? DPI_MATCH : DPI_NO;
+		return DPI_FRONT(*b, "HS") == DPI_NO || (b->len > 2 && b->at[2] > 31) ? DPI_NO
+		                                                                      : DPI_MORE;
+	return b->at[0] == 'H' && b->at[1] == 'S' && b->at[2] <= 31 && dpi_be32(b->at + 8) == 0
+	    ? DPI_MATCH
+	    : DPI_NO;
 }
 
 /* C37.118.2: 0xaa, type and version, size, and a CRC at the end. */
@@ -268,16 +298,19 @@ parse_synphasor(struct dpi_view *v)
 	uint16_t crc = 0xffff, len;
 
 	if (b.len < 16)
-		return v->f->transport == DPI_TCP && (b.len < 2 || (b.at[1] & 0x8f) <= 2) ? DPI_MORE : DPI_NO;
+		return v->f->transport == DPI_TCP && (b.len < 2 || (b.at[1] & 0x8f) <= 2) ? DPI_MORE
+		                                                                          : DPI_NO;
 	len = dpi_be16(b.at + 2);
-	if ((b.at[1] & 0x80) != 0 || (b.at[1] & 0x70) > 0x50 || (b.at[1] & 15) < 1 || (b.at[1] & 15) > 2 || len < 16 || len > 4096)
+	if ((b.at[1] & 0x80) != 0 || (b.at[1] & 0x70) > 0x50 || (b.at[1] & 15) < 1 ||
+	    (b.at[1] & 15) > 2 || len < 16 || len > 4096)
 		return DPI_NO;
 	if (b.len < len)
 		return v->f->transport == DPI_TCP ? DPI_MORE : DPI_NO;
 	for (uint32_t i = 0; i < len - 2u; i++) {
 		crc ^= (uint16_t)(b.at[i] << 8);
 		for (int k = 0; k < 8; k++)
-			crc = (crc & 0x8000) != 0 ? (uint16_t)(crc << 1 ^ 0x1021) : (uint16_t)(crc << 1);
+			crc = (crc & 0x8000) != 0 ? (uint16_t)(crc << 1 ^ 0x1021)
+			                          : (uint16_t)(crc << 1);
 	}
 	return crc == dpi_be16(b.at + len - 2) ? DPI_MATCH : DPI_NO;
 }
@@ -290,8 +323,10 @@ parse_ads(struct dpi_view *v)
 
 	if (b->len < 38)
 		return b->len >= 2 && dpi_be16(b->at) != 0 ? DPI_NO : DPI_MORE;
-	return dpi_be16(b->at) == 0 && dpi_le32(b->at + 2) == 32 + dpi_le32(b->at + 26) && dpi_le16(b->at + 22) <= 9 && dpi_le16(b->at + 24) < 0x100 ? DPI_MATCH
-	                                                                                                                                       : DPI_NO;
+	return dpi_be16(b->at) == 0 && dpi_le32(b->at + 2) == 32 + dpi_le32(b->at + 26) &&
+	        dpi_le16(b->at + 22) <= 9 && dpi_le16(b->at + 24) < 0x100
+	    ? DPI_MATCH
+	    : DPI_NO;
 }
 
 /* RFC 7252 section 3: version 1, token length, code, options, payload after 0xff. */
@@ -303,7 +338,8 @@ parse_coap(struct dpi_view *v)
 
 	if (b.len < 4 || b.at[0] >> 6 != 1 || (b.at[0] & 15) > 8)
 		return DPI_NO;
-	if (!((b.at[1] >= 1 && b.at[1] <= 7) || (b.at[1] >= 0x41 && b.at[1] <= 0x5f) || (b.at[1] >= 0x80 && b.at[1] <= 0x8f) || (b.at[1] >= 0xa0 && b.at[1] <= 0xa5)))
+	if (!((b.at[1] >= 1 && b.at[1] <= 7) || (b.at[1] >= 0x41 && b.at[1] <= 0x5f) ||
+	        (b.at[1] >= 0x80 && b.at[1] <= 0x8f) || (b.at[1] >= 0xa0 && b.at[1] <= 0xa5)))
 		return b.at[1] == 0 && b.len == 4 ? DPI_MORE : DPI_NO;
 	off = 4u + (b.at[0] & 15);
 	while (off < b.len && b.at[off] != 0xff) {
@@ -331,7 +367,8 @@ parse_coap(struct dpi_view *v)
 		return DPI_NO;
 	if (options >= 2 || (options == 1 && b.at[1] < 8))
 		return DPI_MATCH;
-	return v->nb_past > 0 && v->past[v->nb_past - 1].kept >= 4 && v->past[v->nb_past - 1].dir != v->dir &&
+	return v->nb_past > 0 && v->past[v->nb_past - 1].kept >= 4 &&
+	        v->past[v->nb_past - 1].dir != v->dir &&
 	        memcmp(v->past[v->nb_past - 1].head + 2, b.at + 2, 2) == 0
 	    ? DPI_MATCH
 	    : options > 0 ? DPI_LIKELY
@@ -345,16 +382,19 @@ static const struct dpi_proto table[] = {
 	{ DPI_APP_S7COMM, DPI_TCP, { DPI_FIRST("\3\3"), DPI_FIRST("\3\3") }, parse_s7, NULL },
 	{ DPI_APP_BACNET, DPI_UDP, { DPI_FIRST("\x81\x81"), DPI_ANY }, parse_bacnet, NULL },
 	{ DPI_APP_OPCUA, DPI_TCP, { DPI_FIRST("AZ"), DPI_FIRST("AZ") }, parse_opcua, NULL },
-	{ DPI_APP_ENIP, DPI_TCP, { DPI_FIRST("\4\4\x63\x70"), DPI_FIRST("\4\4\x63\x70") }, parse_enip, NULL },
+	{ DPI_APP_ENIP, DPI_TCP, { DPI_FIRST("\4\4\x63\x70"), DPI_FIRST("\4\4\x63\x70") },
+	    parse_enip, NULL },
 	{ DPI_APP_ENIP, DPI_UDP, { DPI_FIRST("\2\4\x63\x70"), DPI_ANY }, parse_enip_udp, NULL },
 	{ DPI_APP_SOMEIP, DPI_UDP, { DPI_ANY, DPI_ANY }, parse_someip, NULL },
 	{ DPI_APP_RTPS, DPI_UDP, { DPI_FIRST("RR"), DPI_ANY }, parse_rtps, NULL },
 	{ DPI_APP_HART_IP, DPI_UDP, { DPI_FIRST("\1\2"), DPI_ANY }, parse_hart, NULL },
 	{ DPI_APP_HISLIP, DPI_TCP, { DPI_FIRST("HH"), DPI_FIRST("HH") }, parse_hislip, NULL },
-	{ DPI_APP_SYNPHASOR, DPI_TCP, { DPI_FIRST("\xaa\xaa"), DPI_FIRST("\xaa\xaa") }, parse_synphasor, NULL },
+	{ DPI_APP_SYNPHASOR, DPI_TCP, { DPI_FIRST("\xaa\xaa"), DPI_FIRST("\xaa\xaa") },
+	    parse_synphasor, NULL },
 	{ DPI_APP_SYNPHASOR, DPI_UDP, { DPI_FIRST("\xaa\xaa"), DPI_ANY }, parse_synphasor, NULL },
 	{ DPI_APP_COAP, DPI_UDP, { DPI_FIRST("\x40\x7f"), DPI_ANY }, parse_coap, NULL },
-	{ DPI_APP_BECKHOFF_ADS, DPI_TCP, { DPI_FIRST("\0\0"), DPI_FIRST("\0\0") }, parse_ads, NULL },
+	{ DPI_APP_BECKHOFF_ADS, DPI_TCP, { DPI_FIRST("\0\0"), DPI_FIRST("\0\0") }, parse_ads,
+	    NULL },
 	{ DPI_APP_MODBUS, DPI_TCP, { DPI_ANY, DPI_ANY }, parse_modbus, NULL },
 };
 DPI_FAMILY_OF(industry, table);

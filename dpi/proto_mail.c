@@ -77,7 +77,8 @@ parse_smtp(struct dpi_view *v)
 
 	if (code == 0 && s.len > 0)
 		return DPI_NO;
-	if (!text_front(c) || (s.len >= 4 && code / 100 != 2 && code / 100 != 5 && code != 421 && code != 354))
+	if (!text_front(c) ||
+	    (s.len >= 4 && code / 100 != 2 && code / 100 != 5 && code != 421 && code != 354))
 		return DPI_NO;
 	if (word_of(c, hello, PK_COUNT(hello)))
 		return code > 0 || dpi_find(c, "\n", 1) != NULL ? DPI_MATCH : DPI_MORE;
@@ -107,13 +108,13 @@ parse_ftp(struct dpi_view *v)
 	if (code > 0 && (code < 110 || code > 553))
 		return DPI_NO;
 	line = dpi_line(s, &next);
-	if (code > 0 && c.len > 4 && word_of(c, verbs, PK_COUNT(verbs)) && dpi_find(c, "\n", 1) != NULL)
+	if (code > 0 && c.len > 4 && word_of(c, verbs, PK_COUNT(verbs)) &&
+	    dpi_find(c, "\n", 1) != NULL)
 		return DPI_MATCH;
 	if (code == 220 && line.len != UINT32_MAX && has_nocase(line, "FTP"))
 		return DPI_MATCH;
 	/* Greetings without a name are followed by a login. */
-	return c.len > 0 && dpi_find(c, "\n", 1) != NULL &&
-	        !word_of(c, verbs, PK_COUNT(verbs))
+	return c.len > 0 && dpi_find(c, "\n", 1) != NULL && !word_of(c, verbs, PK_COUNT(verbs))
 	    ? DPI_NO
 	    : DPI_MORE;
 }
@@ -134,7 +135,8 @@ parse_pop3(struct dpi_view *v)
 		return DPI_NO;
 	line = dpi_line(s, &next);
 	if (dpi_find(c, "\n", 1) == NULL)
-		return line.len != UINT32_MAX && (has_nocase(line, "POP3") || has_nocase(line, "POP SERVER"))
+		return line.len != UINT32_MAX &&
+		        (has_nocase(line, "POP3") || has_nocase(line, "POP SERVER"))
 		    ? DPI_LIKELY
 		    : DPI_MORE;
 	/* Redis answers "+OK", too, but is asked with '*' or words of its own. */
@@ -143,8 +145,8 @@ parse_pop3(struct dpi_view *v)
 	/* Until it logs in, a session may still be turned into one of TLS (RFC 2595 section 4). */
 	if (has_nocase(c, "STLS\r\n") || has_nocase(c, "STLS\n"))
 		v->app = DPI_APP_POP3S;
-	else if (!v->last && !has_nocase(c, "USER ") && !has_nocase(c, "AUTH ") && !has_nocase(c, "APOP ") &&
-	    !has_nocase(c, "QUIT"))
+	else if (!v->last && !has_nocase(c, "USER ") && !has_nocase(c, "AUTH ") &&
+	    !has_nocase(c, "APOP ") && !has_nocase(c, "QUIT"))
 		return DPI_LIKELY;
 	return s.len >= 5 ? DPI_MATCH : DPI_MORE;
 }
@@ -153,15 +155,15 @@ parse_pop3(struct dpi_view *v)
 static enum dpi_match
 parse_imap(struct dpi_view *v)
 {
-	static const char *const verbs[] = { "CAPABILITY", "LOGIN", "AUTHENTICATE", "SELECT", "LIST",
-		"STARTTLS", "NOOP", "ID", "EXAMINE", "FETCH", "UID", "LOGOUT", "NAMESPACE", "LSUB",
-		"STATUS", "IDLE" };
+	static const char *const verbs[] = { "CAPABILITY", "LOGIN", "AUTHENTICATE", "SELECT",
+		"LIST", "STARTTLS", "NOOP", "ID", "EXAMINE", "FETCH", "UID", "LOGOUT", "NAMESPACE",
+		"LSUB", "STATUS", "IDLE" };
 	struct dpi_bytes c = v->side[0], s = v->side[1], line;
 	uint32_t next, i = 0;
 
 	if (DPI_FRONT_NOCASE(s, "* OK") == DPI_NO && DPI_FRONT_NOCASE(s, "* PREAUTH") == DPI_NO &&
-	    DPI_FRONT_NOCASE(s, "* CAPABILITY") == DPI_NO && DPI_FRONT_NOCASE(s, "* BYE") == DPI_NO &&
-	    !v->midstream)
+	    DPI_FRONT_NOCASE(s, "* CAPABILITY") == DPI_NO &&
+	    DPI_FRONT_NOCASE(s, "* BYE") == DPI_NO && !v->midstream)
 		return DPI_NO;
 	if (!text_front(c))
 		return DPI_NO;
@@ -172,7 +174,8 @@ parse_imap(struct dpi_view *v)
 			return DPI_LIKELY;
 		return c.len > 128 ? DPI_NO : DPI_MORE;
 	}
-	while (i < c.len && i < 32 && (dpi_is_alpha(c.at[i]) || dpi_is_digit(c.at[i]) || c.at[i] == '.'))
+	while (i < c.len && i < 32 &&
+	    (dpi_is_alpha(c.at[i]) || dpi_is_digit(c.at[i]) || c.at[i] == '.'))
 		i++;
 	if (i == 0 || i >= c.len || c.at[i] != ' ' ||
 	    !word_of((struct dpi_bytes){ c.at + i + 1, c.len - i - 1 }, verbs, PK_COUNT(verbs)))
@@ -181,8 +184,9 @@ parse_imap(struct dpi_view *v)
 		/* RFC 9051 section 6.2.1: TLS from then on. */
 		if (has_nocase(c, " STARTTLS\r\n"))
 			v->app = DPI_APP_IMAPS;
-		else if (!v->last && !has_nocase(c, " LOGIN ") && !has_nocase(c, " AUTHENTICATE ") &&
-		    !has_nocase(c, " SELECT ") && !has_nocase(c, " LOGOUT") && c.len < 256)
+		else if (!v->last && !has_nocase(c, " LOGIN ") &&
+		    !has_nocase(c, " AUTHENTICATE ") && !has_nocase(c, " SELECT ") &&
+		    !has_nocase(c, " LOGOUT") && c.len < 256)
 			return DPI_LIKELY;
 		return DPI_MATCH;
 	}
@@ -193,9 +197,10 @@ parse_imap(struct dpi_view *v)
 static enum dpi_match
 parse_nntp(struct dpi_view *v)
 {
-	static const char *const verbs[] = { "MODE READER", "MODE STREAM", "GROUP", "ARTICLE", "XOVER",
-		"NEWGROUPS", "NEWNEWS", "AUTHINFO", "LISTGROUP", "CAPABILITIES", "IHAVE", "LIST",
-		"OVER", "XHDR", "CHECK", "TAKETHIS", "BODY", "HEAD", "STAT", "POST", "NEXT" };
+	static const char *const verbs[] = { "MODE READER", "MODE STREAM", "GROUP", "ARTICLE",
+		"XOVER", "NEWGROUPS", "NEWNEWS", "AUTHINFO", "LISTGROUP", "CAPABILITIES", "IHAVE",
+		"LIST", "OVER", "XHDR", "CHECK", "TAKETHIS", "BODY", "HEAD", "STAT", "POST",
+		"NEXT" };
 	struct dpi_bytes c = v->side[0], s = v->side[1];
 	int code = reply(s);
 
@@ -214,8 +219,8 @@ parse_nntp(struct dpi_view *v)
 static enum dpi_match
 parse_irc(struct dpi_view *v)
 {
-	static const char *const verbs[] = { "NICK", "USER", "CAP", "PASS", "JOIN", "PRIVMSG", "NOTICE",
-		"PING", "PONG", "MODE", "WHO", "PART" };
+	static const char *const verbs[] = { "NICK", "USER", "CAP", "PASS", "JOIN", "PRIVMSG",
+		"NOTICE", "PING", "PONG", "MODE", "WHO", "PART" };
 	struct dpi_bytes c = v->side[0], s = v->side[1], line;
 	enum dpi_match m = DPI_MORE;
 	uint32_t next;
@@ -225,14 +230,16 @@ parse_irc(struct dpi_view *v)
 	if (s.len > 0) {
 		line = dpi_line(s, &next);
 		if (s.at[0] == ':') {
-			const uint8_t *space = line.len != UINT32_MAX ? memchr(s.at, ' ', line.len) : NULL;
+			const uint8_t *space = line.len != UINT32_MAX ? memchr(s.at, ' ', line.len)
+			                                              : NULL;
 			struct dpi_bytes rest;
 
 			if (line.len == UINT32_MAX)
 				return s.len > 512 ? DPI_NO : DPI_MORE;
 			if (space == NULL)
 				return DPI_NO;
-			rest = (struct dpi_bytes){ space + 1, (uint32_t)(s.at + s.len - space - 1) };
+			rest =
+			    (struct dpi_bytes){ space + 1, (uint32_t)(s.at + s.len - space - 1) };
 			if (reply(rest) > 0 || word_of(rest, verbs, PK_COUNT(verbs)))
 				m = DPI_LIKELY;
 			else
@@ -252,7 +259,8 @@ parse_irc(struct dpi_view *v)
 		return m == DPI_MATCH && c.at[0] == ':' ? m : DPI_NO;
 	if (DPI_FRONT_NOCASE(c, "NICK ") == DPI_MATCH && dpi_find(c, "\nUSER ", 6) != NULL)
 		return DPI_MATCH;
-	if (DPI_FRONT_NOCASE(c, "CAP LS") == DPI_MATCH || DPI_FRONT_NOCASE(c, "PRIVMSG ") == DPI_MATCH)
+	if (DPI_FRONT_NOCASE(c, "CAP LS") == DPI_MATCH ||
+	    DPI_FRONT_NOCASE(c, "PRIVMSG ") == DPI_MATCH)
 		return DPI_MATCH;
 	return m >= DPI_LIKELY ? DPI_MATCH : DPI_MORE;
 }

@@ -9,10 +9,12 @@ kerberos(struct dpi_bytes b, bool whole)
 	uint32_t len;
 	uint8_t tag = dpi_ber(&w, &len), type;
 
-	if (b.len > 0 && ((b.at[0] & 0xe0) != 0x60 || (b.at[0] & 0x1f) < 10 || (b.at[0] & 0x1f) > 30))
+	if (b.len > 0 &&
+	    ((b.at[0] & 0xe0) != 0x60 || (b.at[0] & 0x1f) < 10 || (b.at[0] & 0x1f) > 30))
 		return DPI_NO;
 	type = tag & 0x1f;
-	if (tag != 0 && (len < 8 || len > 1 << 17 || (whole && len > pk_wire_left(&w) + 64 && len < 1200)))
+	if (tag != 0 &&
+	    (len < 8 || len > 1 << 17 || (whole && len > pk_wire_left(&w) + 64 && len < 1200)))
 		return DPI_NO;
 	if (dpi_ber(&w, &len) != 0x30 && pk_wire_ok(&w))
 		return DPI_NO;
@@ -21,12 +23,15 @@ kerberos(struct dpi_bytes b, bool whole)
 	if (!pk_wire_ok(&w) || pk_wire_left(&w) < 8)
 		return whole ? DPI_NO : DPI_MORE;
 	/* A field is missing in front, but lengths nest to the byte. */
-	if (whole && tag > 0xa1 && tag <= 0xae && b.len == b.at[1] + 2u && b.at[2] == 0x30 && b.at[3] + 2u == b.at[1] &&
-	    memcmp(w.at, "\2\1", 2) == 0)
+	if (whole && tag > 0xa1 && tag <= 0xae && b.len == b.at[1] + 2u && b.at[2] == 0x30 &&
+	    b.at[3] + 2u == b.at[1] && memcmp(w.at, "\2\1", 2) == 0)
 		return DPI_LIKELY;
-	if (tag != (type == 10 || type == 12 ? 0xa1 : 0xa0) || len != 3 || memcmp(w.at, "\2\1\5", 3) != 0)
+	if (tag != (type == 10 || type == 12 ? 0xa1 : 0xa0) || len != 3 ||
+	    memcmp(w.at, "\2\1\5", 3) != 0)
 		return DPI_NO;
-	return w.at[3] == tag + 1 && w.at[4] == 3 && w.at[5] == 2 && w.at[6] == 1 && w.at[7] == type ? DPI_MATCH : DPI_NO;
+	return w.at[3] == tag + 1 && w.at[4] == 3 && w.at[5] == 2 && w.at[6] == 1 && w.at[7] == type
+	    ? DPI_MATCH
+	    : DPI_NO;
 }
 
 static enum dpi_match
@@ -80,7 +85,8 @@ ldap(struct dpi_bytes b, bool *is_request)
 		*is_request = true;
 		if (pk_wire_left(&w) < 3)
 			return DPI_MORE;
-		return memcmp(w.at, "\2\1", 2) == 0 && w.at[2] >= 2 && w.at[2] <= 3 ? DPI_MATCH : DPI_NO;
+		return memcmp(w.at, "\2\1", 2) == 0 && w.at[2] >= 2 && w.at[2] <= 3 ? DPI_MATCH
+		                                                                    : DPI_NO;
 	case 0x42: /* unbind */
 		*is_request = true;
 		return n == 0 ? DPI_LIKELY : DPI_NO;
@@ -96,7 +102,8 @@ ldap(struct dpi_bytes b, bool *is_request)
 		*is_request = true;
 		if (pk_wire_left(&w) < 4)
 			return DPI_MORE;
-		return w.at[0] == 0x80 && dpi_is_digit(w.at[2]) && w.at[3] == '.' ? DPI_MATCH : DPI_NO;
+		return w.at[0] == 0x80 && dpi_is_digit(w.at[2]) && w.at[3] == '.' ? DPI_MATCH
+		                                                                  : DPI_NO;
 	case 0x61: /* results: a code */
 	case 0x65:
 	case 0x67:
@@ -188,7 +195,9 @@ parse_radius(struct dpi_view *v)
 	if (b.len < 20)
 		return DPI_NO;
 	len = dpi_be16(b.at + 2);
-	if (len < 20 || len > b.len || b.len - len > 8 || !((b.at[0] >= 1 && b.at[0] <= 5) || (b.at[0] >= 11 && b.at[0] <= 13) || (b.at[0] >= 40 && b.at[0] <= 45)))
+	if (len < 20 || len > b.len || b.len - len > 8 ||
+	    !((b.at[0] >= 1 && b.at[0] <= 5) || (b.at[0] >= 11 && b.at[0] <= 13) ||
+	        (b.at[0] >= 40 && b.at[0] <= 45)))
 		return DPI_NO;
 	while (len - off >= 2) {
 		if (b.at[off] == 0 || b.at[off + 1] < 2 || b.at[off + 1] > len - off)
@@ -199,8 +208,10 @@ parse_radius(struct dpi_view *v)
 		return DPI_NO;
 	if (off > 24)
 		return DPI_MATCH;
-	return v->nb_past > 0 && v->past[v->nb_past - 1].kept > 1 && v->past[v->nb_past - 1].head[1] == b.at[1] && v->past[v->nb_past - 1].dir != v->dir ? DPI_MATCH
-	                                                                                                                                      : DPI_LIKELY;
+	return v->nb_past > 0 && v->past[v->nb_past - 1].kept > 1 &&
+	        v->past[v->nb_past - 1].head[1] == b.at[1] && v->past[v->nb_past - 1].dir != v->dir
+	    ? DPI_MATCH
+	    : DPI_LIKELY;
 }
 
 /* RMCP (ASF 2.0): version 6, 0, sequence, class; IPMI: auth type and session. */
@@ -212,8 +223,10 @@ parse_ipmi(struct dpi_view *v)
 	if (b.len < 4 || b.at[0] != 6 || b.at[1] != 0)
 		return DPI_NO;
 	if ((b.at[3] & 0x1f) == 7)
-		return b.len >= 14 && (b.at[4] <= 2 || b.at[4] == 4 || b.at[4] == 6) ? DPI_MATCH : DPI_NO;
-	return (b.at[3] & 0x7f) == 6 && b.len >= 12 && dpi_be32(b.at + 4) == 4542 ? DPI_MATCH : DPI_NO;
+		return b.len >= 14 && (b.at[4] <= 2 || b.at[4] == 4 || b.at[4] == 6) ? DPI_MATCH
+		                                                                     : DPI_NO;
+	return (b.at[3] & 0x7f) == 6 && b.len >= 12 && dpi_be32(b.at + 4) == 4542 ? DPI_MATCH
+	                                                                          : DPI_NO;
 }
 
 /* "ZBXD", flags, length. */
@@ -255,8 +268,11 @@ parse_collectd(struct dpi_view *v)
 	while (b.len - off >= 4) {
 		uint16_t type = dpi_be16(b.at + off), len = dpi_be16(b.at + off + 2);
 
-		if ((type > 9 && type != 0x100 && type != 0x101 && type != 0x200 && type != 0x210) || len < 5 || len > b.len - off ||
-		    ((type == 1 || (type >= 7 && type <= 9)) && len != 12) || ((type == 0 || (type >= 2 && type <= 5)) && b.at[off + len - 1] != 0))
+		if ((type > 9 && type != 0x100 && type != 0x101 && type != 0x200 &&
+		        type != 0x210) ||
+		    len < 5 || len > b.len - off ||
+		    ((type == 1 || (type >= 7 && type <= 9)) && len != 12) ||
+		    ((type == 0 || (type >= 2 && type <= 5)) && b.at[off + len - 1] != 0))
 			return DPI_NO;
 		off += len;
 		n++;
@@ -272,7 +288,8 @@ parse_smpp(struct dpi_view *v)
 
 	if (b.len < 16)
 		return b.len > 4 && b.at[4] != 0 && b.at[4] != 0x80 ? DPI_NO : DPI_MORE;
-	return dpi_be32(b.at) >= 16 && dpi_be32(b.at) < 1024 && (dpi_be32(b.at + 4) == 1 || dpi_be32(b.at + 4) == 2 || dpi_be32(b.at + 4) == 9) &&
+	return dpi_be32(b.at) >= 16 && dpi_be32(b.at) < 1024 &&
+	        (dpi_be32(b.at + 4) == 1 || dpi_be32(b.at + 4) == 2 || dpi_be32(b.at + 4) == 9) &&
 	        dpi_be32(b.at + 8) == 0 && dpi_be32(b.at) >= 23 && dpi_be32(b.at + 12) < 0x80000000
 	    ? DPI_MATCH
 	    : DPI_NO;
@@ -280,7 +297,8 @@ parse_smpp(struct dpi_view *v)
 
 static const struct dpi_proto table[] = {
 	{ DPI_APP_KERBEROS, DPI_UDP, { DPI_FIRST("\x6a\x7e"), DPI_ANY }, parse_kerberos_udp, NULL },
-	{ DPI_APP_KERBEROS, DPI_TCP, { DPI_FIRST("\0\0"), DPI_FIRST("\0\0") }, parse_kerberos, NULL },
+	{ DPI_APP_KERBEROS, DPI_TCP, { DPI_FIRST("\0\0"), DPI_FIRST("\0\0") }, parse_kerberos,
+	    NULL },
 	{ DPI_APP_LDAP, DPI_TCP, { DPI_FIRST("00"), DPI_FIRST("00") }, parse_ldap, NULL },
 	{ DPI_APP_SNMP, DPI_UDP, { DPI_FIRST("00"), DPI_ANY }, parse_snmp, NULL },
 	{ DPI_APP_LDAP, DPI_UDP, { DPI_FIRST("00"), DPI_ANY }, parse_cldap, NULL },

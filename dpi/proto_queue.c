@@ -46,7 +46,9 @@ parse_kafka(struct dpi_view *v)
 	/* The whole of a first request with a name is rarely anything else. */
 	len = dpi_be32(c.at);
 	if (s.len < 8)
-		return dpi_be16(c.at + 12) != 0xffff && c.len >= 4 + len && dpi_be16(c.at + 12) >= 4 ? DPI_LIKELY : DPI_MORE;
+		return dpi_be16(c.at + 12) != 0xffff && c.len >= 4 + len && dpi_be16(c.at + 12) >= 4
+		    ? DPI_LIKELY
+		    : DPI_MORE;
 	return dpi_be32(s.at + 4) == correlation ? DPI_MATCH : DPI_NO;
 }
 
@@ -125,7 +127,8 @@ parse_mqtt(struct dpi_view *v)
 		/* In the middle: a PUBLISH with a topic in print, and its acknowledgement. */
 		uint32_t topic;
 
-		if (!v->midstream || b.at[0] >> 4 != 3 || mqtt_packet(b, &len, &head) != DPI_MATCH || b.len < head + 3)
+		if (!v->midstream || b.at[0] >> 4 != 3 ||
+		    mqtt_packet(b, &len, &head) != DPI_MATCH || b.len < head + 3)
 			return v->midstream && b.at[0] >> 4 == 3 ? DPI_MORE : DPI_NO;
 		topic = dpi_be16(b.at + head);
 		if (topic < 1 || topic + 2 > len || topic > 256 || b.len < head + len)
@@ -134,7 +137,8 @@ parse_mqtt(struct dpi_view *v)
 			if (!dpi_is_print(b.at[head + 2 + i]))
 				return DPI_NO;
 		if ((b.at[0] & 6) == 2 && s.len >= 4)
-			return s.at[0] == 0x40 && s.at[1] == 2 && memcmp(s.at + 2, b.at + head + 2 + topic, 2) == 0
+			return s.at[0] == 0x40 && s.at[1] == 2 &&
+			        memcmp(s.at + 2, b.at + head + 2 + topic, 2) == 0
 			    ? DPI_MATCH
 			    : DPI_NO;
 		return b.len == head + len ? DPI_LIKELY : DPI_MORE;
@@ -153,8 +157,8 @@ parse_mqtt(struct dpi_view *v)
 static enum dpi_match
 parse_nats(struct dpi_view *v)
 {
-	static const char *const verbs[] = { "CONNECT {", "PUB ", "SUB ", "HPUB ", "UNSUB ", "INFO {",
-		"MSG ", "HMSG ", "PING\r\n", "PONG\r\n", "+OK\r\n", "-ERR " };
+	static const char *const verbs[] = { "CONNECT {", "PUB ", "SUB ", "HPUB ", "UNSUB ",
+		"INFO {", "MSG ", "HMSG ", "PING\r\n", "PONG\r\n", "+OK\r\n", "-ERR " };
 	for (int i = 0; i < 2; i++) {
 		bool can = v->side[i].len == 0;
 		uint32_t next;
@@ -165,7 +169,8 @@ parse_nats(struct dpi_view *v)
 
 			can |= m != DPI_NO;
 			if (m == DPI_MATCH && line.len != UINT32_MAX) {
-				struct dpi_bytes rest = { v->side[i].at + next, v->side[i].len - next };
+				struct dpi_bytes rest = { v->side[i].at + next,
+					v->side[i].len - next };
 
 				/* INFO tells the server's id; PUB and MSG are followed by as many bytes as they say. */
 				if (n == 5 && dpi_find(line, "\"server_id\"", 11) != NULL)
@@ -176,12 +181,16 @@ parse_nats(struct dpi_view *v)
 					const uint8_t *number = memrchr(line.at, ' ', line.len);
 					uint32_t want = 0;
 
-					for (number++; number < line.at + line.len && dpi_is_digit(*number); number++)
+					for (number++;
+					     number < line.at + line.len && dpi_is_digit(*number);
+					     number++)
 						want = PK_MIN(10 * want + *number - '0', 1u << 20);
 					if (number != line.at + line.len)
 						return DPI_NO;
 					if (rest.len >= want + 2)
-						return memcmp(rest.at + want, "\r\n", 2) == 0 ? DPI_MATCH : DPI_NO;
+						return memcmp(rest.at + want, "\r\n", 2) == 0
+						    ? DPI_MATCH
+						    : DPI_NO;
 				}
 			}
 		}
@@ -195,8 +204,8 @@ parse_nats(struct dpi_view *v)
 static enum dpi_match
 parse_stomp(struct dpi_view *v)
 {
-	static const char *const verbs[] = { "CONNECT", "STOMP", "CONNECTED", "SEND", "SUBSCRIBE", "MESSAGE",
-		"RECEIPT", "ERROR", "ACK", "UNSUBSCRIBE" };
+	static const char *const verbs[] = { "CONNECT", "STOMP", "CONNECTED", "SEND", "SUBSCRIBE",
+		"MESSAGE", "RECEIPT", "ERROR", "ACK", "UNSUBSCRIBE" };
 	enum dpi_match best = DPI_MORE;
 
 	for (int i = 0; i < 2; i++) {
@@ -213,7 +222,8 @@ parse_stomp(struct dpi_view *v)
 			continue;
 		}
 		for (size_t n = 0; n < PK_COUNT(verbs); n++)
-			known |= line.len == strlen(verbs[n]) && memcmp(line.at, verbs[n], line.len) == 0;
+			known |= line.len == strlen(verbs[n]) &&
+			    memcmp(line.at, verbs[n], line.len) == 0;
 		if (!known)
 			return DPI_NO;
 		line = dpi_line((struct dpi_bytes){ b.at + next, b.len - next }, &second);
@@ -270,7 +280,8 @@ parse_zeromq(struct dpi_view *v)
 		if (b.at[10] < 3) {
 			best = memcmp(b.at + 1, "\0\0\0\0\0\0\0", 7) == 0 ? DPI_MATCH : best;
 		} else if (b.len >= 16) {
-			if (memcmp(b.at + 12, "NULL", 4) != 0 && memcmp(b.at + 12, "PLAI", 4) != 0 &&
+			if (memcmp(b.at + 12, "NULL", 4) != 0 &&
+			    memcmp(b.at + 12, "PLAI", 4) != 0 &&
 			    memcmp(b.at + 12, "CURV", 4) != 0 && memcmp(b.at + 12, "GSSA", 4) != 0)
 				return DPI_NO;
 			best = DPI_MATCH;
@@ -295,7 +306,9 @@ pulsar_side(struct dpi_bytes b)
 	/* The second field is the message of that very type: its tag is type << 3 | 2. */
 	if (b.at[9] < 16)
 		return b.at[10] == (b.at[9] << 3 | 2) || command == 2 ? DPI_MATCH : DPI_NO;
-	return b.at[10] == (uint8_t)(((b.at[9] << 3 | 2) & 0x7f) | 0x80) && b.at[11] == b.at[9] >> 4 ? DPI_MATCH : DPI_NO;
+	return b.at[10] == (uint8_t)(((b.at[9] << 3 | 2) & 0x7f) | 0x80) && b.at[11] == b.at[9] >> 4
+	    ? DPI_MATCH
+	    : DPI_NO;
 }
 
 static enum dpi_match
@@ -323,15 +336,18 @@ rocketmq_side(struct dpi_bytes b)
 	if (b.at[4] == 0) {
 		if (b.at[8] != '{')
 			return DPI_NO;
-		if (dpi_find((struct dpi_bytes){ b.at + 8, PK_MIN(b.len - 8, head) }, "\"opaque\"", 8) != NULL ||
-		    dpi_find((struct dpi_bytes){ b.at + 8, PK_MIN(b.len - 8, head) }, "\"serializeTypeCurrentRPC\"", 25) != NULL)
+		if (dpi_find((struct dpi_bytes){ b.at + 8, PK_MIN(b.len - 8, head) }, "\"opaque\"",
+		        8) != NULL ||
+		    dpi_find((struct dpi_bytes){ b.at + 8, PK_MIN(b.len - 8, head) },
+		        "\"serializeTypeCurrentRPC\"", 25) != NULL)
 			return DPI_MATCH;
 		return b.len >= 8 + head ? DPI_NO : DPI_MORE;
 	}
 	/* code(2) language(1) version(2) opaque(4) flag(4) remark(4) ... */
 	if (b.len < 29)
 		return DPI_MORE;
-	return b.at[10] <= 12 && dpi_be32(b.at + 17) <= 3 && dpi_be32(b.at + 21) < head ? DPI_MATCH : DPI_NO;
+	return b.at[10] <= 12 && dpi_be32(b.at + 17) <= 3 && dpi_be32(b.at + 21) < head ? DPI_MATCH
+	                                                                                : DPI_NO;
 }
 
 static enum dpi_match
@@ -346,13 +362,17 @@ parse_rocketmq(struct dpi_view *v)
 
 static const struct dpi_proto table[] = {
 	{ DPI_APP_AMQP, DPI_TCP, { DPI_FIRST("AA\1\10"), DPI_FIRST("AA\0\10") }, parse_amqp, NULL },
-	{ DPI_APP_MQTT, DPI_TCP, { DPI_FIRST("\x10\x3f"), DPI_FIRST("\x20\xd0") }, parse_mqtt, NULL },
+	{ DPI_APP_MQTT, DPI_TCP, { DPI_FIRST("\x10\x3f"), DPI_FIRST("\x20\xd0") }, parse_mqtt,
+	    NULL },
 	{ DPI_APP_NATS, DPI_TCP, { DPI_ANY, DPI_ANY }, parse_nats, NULL },
 	{ DPI_APP_STOMP, DPI_TCP, { DPI_FIRST("AZ"), DPI_FIRST("AZ") }, parse_stomp, NULL },
-	{ DPI_APP_OPENWIRE, DPI_TCP, { DPI_FIRST("\0\0"), DPI_FIRST("\0\0") }, parse_openwire, NULL },
-	{ DPI_APP_ZEROMQ, DPI_TCP, { DPI_FIRST("\xff\xff"), DPI_FIRST("\xff\xff") }, parse_zeromq, NULL },
+	{ DPI_APP_OPENWIRE, DPI_TCP, { DPI_FIRST("\0\0"), DPI_FIRST("\0\0") }, parse_openwire,
+	    NULL },
+	{ DPI_APP_ZEROMQ, DPI_TCP, { DPI_FIRST("\xff\xff"), DPI_FIRST("\xff\xff") }, parse_zeromq,
+	    NULL },
 	{ DPI_APP_PULSAR, DPI_TCP, { DPI_FIRST("\0\0"), DPI_FIRST("\0\0") }, parse_pulsar, NULL },
-	{ DPI_APP_ROCKETMQ, DPI_TCP, { DPI_FIRST("\0\0"), DPI_FIRST("\0\0") }, parse_rocketmq, NULL },
+	{ DPI_APP_ROCKETMQ, DPI_TCP, { DPI_FIRST("\0\0"), DPI_FIRST("\0\0") }, parse_rocketmq,
+	    NULL },
 	{ DPI_APP_KAFKA, DPI_TCP, { DPI_FIRST("\0\3"), DPI_FIRST("\0\3") }, parse_kafka, NULL },
 };
 DPI_FAMILY_OF(queue, table);

@@ -62,7 +62,14 @@ varint(struct pk_wire *w)
 
 /* ---- headers ---- */
 
-enum kind { NOT_QUIC, UNKNOWN_VERSION, NEGOTIATION, INITIAL, OTHER_LONG, GOOGLE };
+enum kind {
+	NOT_QUIC,
+	UNKNOWN_VERSION,
+	NEGOTIATION,
+	INITIAL,
+	OTHER_LONG,
+	GOOGLE
+};
 
 struct header {
 	uint32_t version;
@@ -194,16 +201,21 @@ static bool
 client_keys(uint32_t version, const uint8_t *dcid, uint32_t dcid_len, uint8_t key[16],
     uint8_t iv[12], uint8_t hp[16])
 {
-	static const uint8_t salt_v1[20] = "\x38\x76\x2c\xf7\xf5\x59\x34\xb3\x4d\x17\x9a\xe6\xa4\xc8\x0c"
-	                                   "\xad\xcc\xbb\x7f\x0a",
-	                     salt_v2[20] = "\x0d\xed\xe3\xde\xf7\x00\xa6\xdb\x81\x93\x81\xbe\x6e\x26\x9d"
-	                                   "\xcb\xf9\xbd\x2e\xd9",
-	                     salt_29[20] = "\xaf\xbf\xec\x28\x99\x93\xd2\x4c\x9e\x97\x86\xf1\x9c\x61\x11"
-	                                   "\xe0\x43\x90\xa8\x99",
-	                     salt_23[20] = "\xc3\xee\xf7\x12\xc7\x2e\xbb\x5a\x11\xa7\xd2\x43\x2b\xb4\x63"
-	                                   "\x65\xbe\xf9\xf5\x02",
-	                     salt_q050[20] = "\x50\x45\x74\xef\xd0\x66\xfe\x2f\x9d\x94\x5c\xfc\xdb\xd3\xa7"
-	                                     "\xf0\xd3\xb5\x6b\x45";
+	static const uint8_t salt_v1[20] =
+	    "\x38\x76\x2c\xf7\xf5\x59\x34\xb3\x4d\x17\x9a\xe6\xa4\xc8\x0c"
+	    "\xad\xcc\xbb\x7f\x0a",
+	                     salt_v2[20] =
+	                         "\x0d\xed\xe3\xde\xf7\x00\xa6\xdb\x81\x93\x81\xbe\x6e\x26\x9d"
+	                         "\xcb\xf9\xbd\x2e\xd9",
+	                     salt_29[20] =
+	                         "\xaf\xbf\xec\x28\x99\x93\xd2\x4c\x9e\x97\x86\xf1\x9c\x61\x11"
+	                         "\xe0\x43\x90\xa8\x99",
+	                     salt_23[20] =
+	                         "\xc3\xee\xf7\x12\xc7\x2e\xbb\x5a\x11\xa7\xd2\x43\x2b\xb4\x63"
+	                         "\x65\xbe\xf9\xf5\x02",
+	                     salt_q050[20] =
+	                         "\x50\x45\x74\xef\xd0\x66\xfe\x2f\x9d\x94\x5c\xfc\xdb\xd3\xa7"
+	                         "\xf0\xd3\xb5\x6b\x45";
 	const uint8_t *salt = salt_v1;
 	uint8_t initial[32], client[32];
 	unsigned int n = sizeof(initial);
@@ -212,7 +224,9 @@ client_keys(uint32_t version, const uint8_t *dcid, uint32_t dcid_len, uint8_t ke
 	if (v2)
 		salt = salt_v2;
 	else if (version >> 8 == 0xff0000)
-		salt = (version & 0xff) <= 28 ? salt_23 : (version & 0xff) <= 32 ? salt_29 : salt_v1;
+		salt = (version & 0xff) <= 28 ? salt_23
+		    : (version & 0xff) <= 32  ? salt_29
+		                              : salt_v1;
 	else if ((version & 0xfffffff0) == 0xfaceb000)
 		salt = version == 0xfaceb001 ? salt_23 : salt_29;
 	else if (version == 0x51303530 || version == 0x54303530)

@@ -37,7 +37,10 @@ parse_brpc(struct dpi_view *v)
 		if (b.len > 0 && DPI_FRONT(b, "PRPC") == DPI_NO)
 			return DPI_NO;
 		if (b.len >= 12)
-			return dpi_be32(b.at + 8) <= dpi_be32(b.at + 4) && dpi_be32(b.at + 4) < 1 << 26 ? DPI_MATCH : DPI_NO;
+			return dpi_be32(b.at + 8) <= dpi_be32(b.at + 4) &&
+			        dpi_be32(b.at + 4) < 1 << 26
+			    ? DPI_MATCH
+			    : DPI_NO;
 	}
 	return DPI_MORE;
 }
@@ -55,7 +58,9 @@ bolt_side(struct dpi_bytes b, bool request)
 		return DPI_NO;
 	o = b.at[0] == 2 ? 1 : 0;
 	if (b.len < 22 + o)
-		return (b.len > 1 + o && b.at[1 + o] > 2) || (b.len > 3 + o && b.at[2 + o] != 0) ? DPI_NO : DPI_MORE;
+		return (b.len > 1 + o && b.at[1 + o] > 2) || (b.len > 3 + o && b.at[2 + o] != 0)
+		    ? DPI_NO
+		    : DPI_MORE;
 	command = dpi_be16(b.at + 2 + o);
 	if (b.at[1 + o] > 2 || command > 2 || (b.at[4 + o] != 1 && b.at[4 + o] != 2) ||
 	    (request ? b.at[1 + o] == 0 : b.at[1 + o] != 0))
@@ -69,7 +74,8 @@ bolt_side(struct dpi_bytes b, bool request)
 	class_len = dpi_be16(b.at + at);
 	header_len = dpi_be16(b.at + at + 2);
 	content_len = dpi_be32(b.at + at + 4);
-	if (content_len > 1 << 26 || (command == 0 ? class_len + header_len + content_len != 0 : class_len == 0))
+	if (content_len > 1 << 26 ||
+	    (command == 0 ? class_len + header_len + content_len != 0 : class_len == 0))
 		return DPI_NO;
 	if (command == 0)
 		return DPI_LIKELY;
@@ -110,8 +116,8 @@ parse_tars(struct dpi_view *v)
 		return DPI_MORE;
 	/* Field 5 as a short string, "App.Server.Obj". */
 	for (uint32_t i = 7; i + 8 < PK_MIN(b.len, 20u); i++)
-		if (b.at[i] == 0x56 && b.at[i + 1] >= 3 && dpi_is_alpha(b.at[i + 2]) && dpi_is_print(b.at[i + 3]) &&
-		    dpi_is_print(b.at[i + 4]))
+		if (b.at[i] == 0x56 && b.at[i + 1] >= 3 && dpi_is_alpha(b.at[i + 2]) &&
+		    dpi_is_print(b.at[i + 3]) && dpi_is_print(b.at[i + 4]))
 			return DPI_MATCH;
 	return DPI_NO;
 }
@@ -135,7 +141,8 @@ thrift(struct dpi_bytes b, bool framed)
 				return DPI_NO;
 		return DPI_MATCH;
 	}
-	if (!framed || b.at[0] != 0x82 || (b.at[1] & 0x1f) != 1 || b.at[1] >> 5 < 1 || b.at[1] >> 5 > 4)
+	if (!framed || b.at[0] != 0x82 || (b.at[1] & 0x1f) != 1 || b.at[1] >> 5 < 1 ||
+	    b.at[1] >> 5 > 4)
 		return DPI_NO;
 	for (n = 2; n < 7 && (b.at[n] & 0x80) != 0; n++)
 		;
@@ -194,7 +201,10 @@ parse_rmi(struct dpi_view *v)
 
 	if (m != DPI_MATCH || v->side[0].len < 7)
 		return m == DPI_NO ? m : DPI_MORE;
-	return dpi_be16(v->side[0].at + 4) <= 2 && v->side[0].at[6] >= 0x4b && v->side[0].at[6] <= 0x4d ? DPI_MATCH : DPI_NO;
+	return dpi_be16(v->side[0].at + 4) <= 2 && v->side[0].at[6] >= 0x4b &&
+	        v->side[0].at[6] <= 0x4d
+	    ? DPI_MATCH
+	    : DPI_NO;
 }
 
 /* AJP 1.3: 0x1234 to the container with FORWARD_REQUEST (2), PING (8), CPING (10); "AB" back. */
@@ -208,12 +218,16 @@ parse_ajp(struct dpi_view *v)
 	if (m == DPI_NO || r == DPI_NO)
 		return DPI_NO;
 	if (c.len < 7)
-		return c.len == 5 && c.at[4] == 10 && s.len >= 5 ? (s.at[4] == 9 ? DPI_MATCH : DPI_NO) : DPI_MORE;
+		return c.len == 5 && c.at[4] == 10 && s.len >= 5
+		    ? (s.at[4] == 9 ? DPI_MATCH : DPI_NO)
+		    : DPI_MORE;
 	len = dpi_be16(c.at + 2);
 	if (len > 8192)
 		return DPI_NO;
 	if (c.at[4] == 2)
-		return c.at[5] >= 1 && c.at[5] <= 28 && dpi_be16(c.at + 6 - 0) < 64 * 256 ? DPI_MATCH : DPI_NO;
+		return c.at[5] >= 1 && c.at[5] <= 28 && dpi_be16(c.at + 6 - 0) < 64 * 256
+		    ? DPI_MATCH
+		    : DPI_NO;
 	return c.at[4] == 10 || c.at[4] == 8 || c.at[4] == 7 ? DPI_LIKELY : DPI_NO;
 }
 
@@ -224,7 +238,9 @@ parse_fastcgi(struct dpi_view *v)
 	struct dpi_bytes b = v->side[0];
 
 	if (b.len < 16)
-		return (b.len > 1 && b.at[1] != 1 && b.at[1] != 9) || (b.len > 4 && b.at[4] != 0) ? DPI_NO : DPI_MORE;
+		return (b.len > 1 && b.at[1] != 1 && b.at[1] != 9) || (b.len > 4 && b.at[4] != 0)
+		    ? DPI_NO
+		    : DPI_MORE;
 	return b.at[0] == 1 && b.at[1] == 1 && dpi_be16(b.at + 4) == 8 && b.at[6] == 0 &&
 	        dpi_be16(b.at + 8) >= 1 && dpi_be16(b.at + 8) <= 3 && (b.at[10] & ~1) == 0 &&
 	        memcmp(b.at + 11, "\0\0\0\0\0", 5) == 0
@@ -247,8 +263,8 @@ parse_jsonrpc(struct dpi_view *v)
 		    (dpi_find(b, "\"method\"", 8) != NULL || dpi_find(b, "\"result\"", 8) != NULL ||
 		        dpi_find(b, "\"error\"", 7) != NULL)) {
 			/* Miners talk that way, too, with words of their own. */
-			return dpi_find(b, "\"login\"", 7) != NULL || dpi_find(b, "mining.", 7) != NULL ||
-			        dpi_find(b, "eth_", 4) != NULL
+			return dpi_find(b, "\"login\"", 7) != NULL ||
+			        dpi_find(b, "mining.", 7) != NULL || dpi_find(b, "eth_", 4) != NULL
 			    ? DPI_NO
 			    : DPI_MATCH;
 		}
@@ -273,11 +289,13 @@ parse_gearman(struct dpi_view *v)
 }
 
 static const struct dpi_proto table[] = {
-	{ DPI_APP_DUBBO, DPI_TCP, { DPI_FIRST("\xda\xda"), DPI_FIRST("\xda\xda") }, parse_dubbo, NULL },
+	{ DPI_APP_DUBBO, DPI_TCP, { DPI_FIRST("\xda\xda"), DPI_FIRST("\xda\xda") }, parse_dubbo,
+	    NULL },
 	{ DPI_APP_BRPC, DPI_TCP, { DPI_FIRST("PP"), DPI_FIRST("PP") }, parse_brpc, NULL },
 	{ DPI_APP_SOFARPC, DPI_TCP, { DPI_FIRST("\1\2"), DPI_FIRST("\1\2") }, parse_sofarpc, NULL },
 	{ DPI_APP_TARS, DPI_TCP, { DPI_FIRST("\0\0"), DPI_FIRST("\0\0") }, parse_tars, NULL },
-	{ DPI_APP_THRIFT, DPI_TCP, { DPI_FIRST("\0\0\x80\x82"), DPI_FIRST("\0\0\x80\x82") }, parse_thrift, NULL },
+	{ DPI_APP_THRIFT, DPI_TCP, { DPI_FIRST("\0\0\x80\x82"), DPI_FIRST("\0\0\x80\x82") },
+	    parse_thrift, NULL },
 	{ DPI_APP_CORBA, DPI_TCP, { DPI_FIRST("GG"), DPI_FIRST("GG") }, parse_corba, NULL },
 	{ DPI_APP_JAVA_RMI, DPI_TCP, { DPI_FIRST("JJ"), DPI_FIRST("NO") }, parse_rmi, NULL },
 	{ DPI_APP_AJP, DPI_TCP, { DPI_FIRST("\x12\x12"), DPI_FIRST("AA") }, parse_ajp, NULL },

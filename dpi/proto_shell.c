@@ -128,7 +128,8 @@ parse_git(struct dpi_view *v)
 static enum dpi_match
 parse_rsync(struct dpi_view *v)
 {
-	enum dpi_match c = DPI_FRONT(v->side[0], "@RSYNCD: "), s = DPI_FRONT(v->side[1], "@RSYNCD: ");
+	enum dpi_match c = DPI_FRONT(v->side[0], "@RSYNCD: "),
+	               s = DPI_FRONT(v->side[1], "@RSYNCD: ");
 
 	if (c == DPI_NO || s == DPI_NO)
 		return DPI_NO;
@@ -247,7 +248,11 @@ static const struct dpi_proto table[] = {
 	{ DPI_APP_SYSLOG, DPI_UDP, { DPI_FIRST("<<"), DPI_ANY }, parse_syslog, NULL },
 	{ DPI_APP_TACACS, DPI_TCP, { DPI_FIRST("\xc0\xc1"), DPI_FIRST("\xc0\xc1") }, parse_tacacs,
 	    NULL },
-	{ DPI_APP_RSH, DPI_TCP, { DPI_FIRST("\0\0" "09"), DPI_FIRST("\0\0") }, parse_rsh, NULL },
+	{ DPI_APP_RSH, DPI_TCP,
+	    { DPI_FIRST("\0\0"
+	                "09"),
+	        DPI_FIRST("\0\0") },
+	    parse_rsh, NULL },
 	{ DPI_APP_WHOIS, DPI_TCP, { DPI_ANY, DPI_ANY }, parse_whois, NULL },
 };
 DPI_FAMILY_OF(shell, table);

@@ -15,7 +15,8 @@ mysql_greeting(struct dpi_bytes s)
 	if (s.at[4] == 0xff) { /* refused before the greeting: error code and text */
 		if (s.len < 9)
 			return DPI_MORE;
-		return dpi_le16(s.at + 5) >= 1000 && dpi_le16(s.at + 5) < 4000 && dpi_is_print(s.at[8])
+		return dpi_le16(s.at + 5) >= 1000 && dpi_le16(s.at + 5) < 4000 &&
+		        dpi_is_print(s.at[8])
 		    ? (s.len >= 4 + len ? DPI_MATCH : DPI_MORE)
 		    : DPI_NO;
 	}
@@ -49,7 +50,8 @@ mysql_command(struct dpi_bytes c, struct dpi_bytes s)
 		return DPI_NO;
 	if (c.at[4] == 3 || c.at[4] == 22 || c.at[4] == 2) /* text of a statement */
 		for (uint32_t i = 5; i < 4 + len && i < 40; i++)
-			if (c.at[i] < 0x20 && c.at[i] != '\t' && c.at[i] != '\n' && c.at[i] != '\r' && c.at[i] != 0)
+			if (c.at[i] < 0x20 && c.at[i] != '\t' && c.at[i] != '\n' &&
+			    c.at[i] != '\r' && c.at[i] != 0)
 				return DPI_NO;
 	if (s.len < 5)
 		return DPI_MORE;
@@ -76,15 +78,17 @@ mysql_compressed(struct dpi_bytes c, struct dpi_bytes s)
 {
 	if (c.len < 12)
 		return DPI_MORE;
-	if (c.at[3] != 0 || le24(c.at + 4) != 0 || le24(c.at) < 5 || le24(c.at + 7) + 4 != le24(c.at) || c.at[10] != 0 ||
-	    c.at[11] == 0 || c.at[11] > 31)
+	if (c.at[3] != 0 || le24(c.at + 4) != 0 || le24(c.at) < 5 ||
+	    le24(c.at + 7) + 4 != le24(c.at) || c.at[10] != 0 || c.at[11] == 0 || c.at[11] > 31)
 		return DPI_NO;
 	if (s.len < 11)
 		return DPI_LIKELY;
 	if (s.at[3] != 1)
 		return DPI_NO;
-	return le24(s.at + 4) == 0 ? (s.at[10] == 1 && le24(s.at + 7) < le24(s.at) ? DPI_MATCH : DPI_NO)
-	                           : (s.at[7] & 0x0f) == 8 && dpi_be16(s.at + 7) % 31 == 0 ? DPI_MATCH : DPI_NO;
+	return le24(s.at + 4) == 0
+	    ? (s.at[10] == 1 && le24(s.at + 7) < le24(s.at) ? DPI_MATCH : DPI_NO)
+	    : (s.at[7] & 0x0f) == 8 && dpi_be16(s.at + 7) % 31 == 0 ? DPI_MATCH
+	                                                            : DPI_NO;
 }
 
 static enum dpi_match
@@ -153,28 +157,31 @@ pg_error(struct dpi_bytes s)
 {
 	uint32_t len = s.len >= 9 ? dpi_be32(s.at + 1) : 0;
 
-	return len >= 10 && len < s.len && s.at[0] == 'E' && s.at[5] == 'S' && dpi_is_alpha(s.at[6]) &&
-	    s.at[len] == 0 && s.at[len - 1] == 0;
+	return len >= 10 && len < s.len && s.at[0] == 'E' && s.at[5] == 'S' &&
+	    dpi_is_alpha(s.at[6]) && s.at[len] == 0 && s.at[len - 1] == 0;
 }
 
 static enum dpi_match
 parse_postgresql(struct dpi_view *v)
 {
-	static const char from_server[] = "RSKZTDCEN123tnIGHWAVvsdc", from_client[] = "QPBEDSCXHFpfdc";
+	static const char from_server[] = "RSKZTDCEN123tnIGHWAVvsdc",
+	                  from_client[] = "QPBEDSCXHFpfdc";
 	struct dpi_bytes c = v->side[0], s = v->side[1];
 	uint32_t len, code;
 
 	if (c.len >= 8 && c.at[0] == 0) {
 		len = dpi_be32(c.at);
 		code = dpi_be32(c.at + 4);
-		if (len == 8 && (code == 80877103 || code == 80877104)) /* SSLRequest, GSSENCRequest */
+		if (len == 8 &&
+		    (code == 80877103 || code == 80877104)) /* SSLRequest, GSSENCRequest */
 			return DPI_MATCH;
 		if (len == 16 && code == 80877102) /* CancelRequest */
 			return DPI_MATCH;
 		if (len >= 9 && len <= 10000 && code == 0x30000) {
 			if (c.len < len)
 				return DPI_LIKELY;
-			return c.at[len - 1] == 0 && dpi_find(c, "user", 5) != NULL ? DPI_MATCH : DPI_NO;
+			return c.at[len - 1] == 0 && dpi_find(c, "user", 5) != NULL ? DPI_MATCH
+			                                                            : DPI_NO;
 		}
 		if (code == 0x30000 && s.len == 0)
 			return DPI_MORE;
@@ -186,7 +193,8 @@ parse_postgresql(struct dpi_view *v)
 		return DPI_NO;
 	/* In the middle: messages of both sides, or several of one. */
 	{
-		enum dpi_match mc = pg_messages(c, from_client, 2), ms = pg_messages(s, from_server, 3);
+		enum dpi_match mc = pg_messages(c, from_client, 2),
+		               ms = pg_messages(s, from_server, 3);
 
 		if (mc == DPI_NO || ms == DPI_NO)
 			return DPI_NO;
@@ -208,7 +216,8 @@ parse_mssql(struct dpi_view *v)
 	if (b.len < 9)
 		return b.len >= 8 && b.at[7] != 0 ? DPI_NO : DPI_MORE;
 	len = dpi_be16(b.at + 2);
-	if (b.at[1] > 1 + 8 + 16 || dpi_be16(b.at + 4) != 0 || b.at[7] != 0 || len < 9 || len > 32767)
+	if (b.at[1] > 1 + 8 + 16 || dpi_be16(b.at + 4) != 0 || b.at[7] != 0 || len < 9 ||
+	    len > 32767)
 		return DPI_NO;
 	switch (b.at[0]) {
 	case 0x12:
@@ -218,15 +227,18 @@ parse_mssql(struct dpi_view *v)
 	case 0x10: /* LOGIN7 repeats its length, and has a version 7.x */
 		if (b.len < 16)
 			return DPI_MORE;
-		return dpi_le32(b.at + 8) == len - 8 && b.at[15] >= 0x70 && b.at[15] <= 0x7f ? DPI_MATCH : DPI_NO;
+		return dpi_le32(b.at + 8) == len - 8 && b.at[15] >= 0x70 && b.at[15] <= 0x7f
+		    ? DPI_MATCH
+		    : DPI_NO;
 	case 0x01: /* batch and RPC: in UTF-16, after ALL_HEADERS of 22 bytes */
 	case 0x03:
 		if (b.len < 18)
 			return DPI_MORE;
-		if (dpi_le32(b.at + 8) == 22 && dpi_le32(b.at + 12) == 18 && dpi_le16(b.at + 16) == 2)
+		if (dpi_le32(b.at + 8) == 22 && dpi_le32(b.at + 12) == 18 &&
+		    dpi_le16(b.at + 16) == 2)
 			return DPI_MATCH;
-		return s.len >= 8 && s.at[0] == 4 && s.at[1] <= 1 && dpi_be16(s.at + 2) <= 32767 && v->midstream &&
-		        b.at[6] <= 1 && b.len > 10 && b.at[9] == 0 && b.at[11] == 0
+		return s.len >= 8 && s.at[0] == 4 && s.at[1] <= 1 && dpi_be16(s.at + 2) <= 32767 &&
+		        v->midstream && b.at[6] <= 1 && b.len > 10 && b.at[9] == 0 && b.at[11] == 0
 		    ? DPI_LIKELY
 		    : DPI_MORE;
 	default:
@@ -241,9 +253,11 @@ parse_oracle(struct dpi_view *v)
 	struct dpi_bytes b = v->side[0];
 
 	if (b.len < 12)
-		return (b.len >= 5 && b.at[4] != 1) || (b.len >= 4 && (b.at[2] | b.at[3]) != 0) ? DPI_NO : DPI_MORE;
-	if (dpi_be16(b.at) < 34 || dpi_be16(b.at + 2) != 0 || b.at[4] != 1 || dpi_be16(b.at + 6) != 0 ||
-	    dpi_be16(b.at + 8) < 0x0100 || dpi_be16(b.at + 8) > 0x0200 ||
+		return (b.len >= 5 && b.at[4] != 1) || (b.len >= 4 && (b.at[2] | b.at[3]) != 0)
+		    ? DPI_NO
+		    : DPI_MORE;
+	if (dpi_be16(b.at) < 34 || dpi_be16(b.at + 2) != 0 || b.at[4] != 1 ||
+	    dpi_be16(b.at + 6) != 0 || dpi_be16(b.at + 8) < 0x0100 || dpi_be16(b.at + 8) > 0x0200 ||
 	    dpi_be16(b.at + 10) > dpi_be16(b.at + 8))
 		return DPI_NO;
 	if (b.len < 28)
@@ -260,9 +274,10 @@ parse_db2(struct dpi_view *v)
 
 	if (b.len < 10)
 		return b.len > 2 && b.at[2] != 0xd0 ? DPI_NO : DPI_MORE;
-	return b.at[2] == 0xd0 && (b.at[3] & 0x0f) <= 5 && dpi_be16(b.at + 6) == dpi_be16(b.at) - 6 &&
-	        (b.at[8] == 0x10 || b.at[8] == 0x20 || b.at[8] == 0x24 || b.at[8] == 0x22 || b.at[8] == 0x14 ||
-	            b.at[8] == 0x12)
+	return b.at[2] == 0xd0 && (b.at[3] & 0x0f) <= 5 &&
+	        dpi_be16(b.at + 6) == dpi_be16(b.at) - 6 &&
+	        (b.at[8] == 0x10 || b.at[8] == 0x20 || b.at[8] == 0x24 || b.at[8] == 0x22 ||
+	            b.at[8] == 0x14 || b.at[8] == 0x12)
 	    ? DPI_MATCH
 	    : DPI_NO;
 }
@@ -270,7 +285,8 @@ parse_db2(struct dpi_view *v)
 static const struct dpi_proto table[] = {
 	{ DPI_APP_MYSQL, DPI_TCP, { DPI_ANY, DPI_ANY }, parse_mysql, describe_mysql },
 	{ DPI_APP_POSTGRESQL, DPI_TCP, { DPI_ANY, DPI_ANY }, parse_postgresql, NULL },
-	{ DPI_APP_MSSQL, DPI_TCP, { DPI_FIRST("\x01\x12"), DPI_FIRST("\x04\x04\x12\x12") }, parse_mssql, NULL },
+	{ DPI_APP_MSSQL, DPI_TCP, { DPI_FIRST("\x01\x12"), DPI_FIRST("\x04\x04\x12\x12") },
+	    parse_mssql, NULL },
 	{ DPI_APP_ORACLE, DPI_TCP, { DPI_FIRST("\x00\x08"), DPI_ANY }, parse_oracle, NULL },
 	{ DPI_APP_DB2, DPI_TCP, { DPI_FIRST("\x00\x0f"), DPI_ANY }, parse_db2, NULL },
 };

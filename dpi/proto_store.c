@@ -31,8 +31,9 @@ resp(struct dpi_bytes b, bool request)
 		return DPI_LIKELY;
 	i += 2;
 	if (memchr("*|%~>", b.at[0], 5) == NULL)
-		return b.at[0] == '$' && b.len > i + number ? (b.at[i + number] == '\r' ? DPI_MATCH : DPI_NO)
-		                                            : DPI_LIKELY;
+		return b.at[0] == '$' && b.len > i + number
+		    ? (b.at[i + number] == '\r' ? DPI_MATCH : DPI_NO)
+		    : DPI_LIKELY;
 	/* "*2\r\n$4\r\n": the first element. */
 	if (b.len < i + 4)
 		return b.len > i && memchr("$:+-*", b.at[i], 5) == NULL ? DPI_NO : DPI_LIKELY;
@@ -55,19 +56,23 @@ parse_redis(struct dpi_view *v)
 
 	if (c.len > 0 && c.at[0] != '*') {
 		/* Inline commands, as people type them; the answer has to be RESP. */
-		static const char *const verbs[] = { "PING", "INFO", "AUTH ", "GET ", "SET ", "COMMAND",
-			"QUIT", "CONFIG ", "KEYS ", "SELECT ", "SYNC", "PSYNC ", "MONITOR" };
+		static const char *const verbs[] = { "PING", "INFO", "AUTH ", "GET ", "SET ",
+			"COMMAND", "QUIT", "CONFIG ", "KEYS ", "SELECT ", "SYNC", "PSYNC ",
+			"MONITOR" };
 		bool known = false;
 
 		line = dpi_line(c, &next);
 		for (size_t i = 0; i < PK_COUNT(verbs); i++)
 			known |= dpi_front_nocase(c, verbs[i], strlen(verbs[i])) != DPI_NO;
-		if (!known && (line.len == UINT32_MAX ? c.len > 64 || !dpi_is_alpha(c.at[0]) : !dpi_text(line)))
+		if (!known &&
+		    (line.len == UINT32_MAX ? c.len > 64 || !dpi_is_alpha(c.at[0])
+		                            : !dpi_text(line)))
 			return DPI_NO;
 		if (line.len == UINT32_MAX || v->side[1].len < 4)
 			return DPI_MORE;
 		if (!known) /* of a module; the answer has to be beyond doubt */
-			return v->side[1].at[0] == '*' || v->side[1].at[0] == '|' ? resp(v->side[1], false) : DPI_NO;
+			return memchr("*|>", v->side[1].at[0], 3) != NULL ? resp(v->side[1], false)
+			                                                  : DPI_NO;
 		if (v->side[1].at[0] == '$')
 			return resp(v->side[1], false);
 		m = DPI_FRONT(v->side[1], "+PONG\r\n");
@@ -82,7 +87,9 @@ parse_redis(struct dpi_view *v)
 	s = resp(v->side[1], false);
 	if (s == DPI_NO)
 		return DPI_NO;
-	return m >= DPI_LIKELY && s >= DPI_LIKELY ? DPI_MATCH : c.len == 0 && s == DPI_LIKELY ? DPI_MORE : PK_MAX(m, s);
+	return m >= DPI_LIKELY && s >= DPI_LIKELY ? DPI_MATCH
+	    : c.len == 0 && s == DPI_LIKELY       ? DPI_MORE
+	                                          : PK_MAX(m, s);
 }
 
 /* memcached, doc/protocol.txt and doc/protocol-binary.txt. */
@@ -144,8 +151,8 @@ memcached_binary(struct dpi_bytes b, uint8_t magic)
 		return b.len > 5 && b.at[5] != 0 ? DPI_NO : DPI_MORE;
 	/* Extras and key lie within the body. */
 	return b.at[1] <= 0x30 && b.at[5] == 0 && b.at[4] <= 20 && dpi_be16(b.at + 2) <= 250 &&
-	        b.at[4] + dpi_be16(b.at + 2) <= dpi_be32(b.at + 8) && dpi_be32(b.at + 8) < 1 << 24 &&
-	        (magic == 0x81 || b.at[6] == 0)
+	        b.at[4] + dpi_be16(b.at + 2) <= dpi_be32(b.at + 8) &&
+	        dpi_be32(b.at + 8) < 1 << 24 && (magic == 0x81 || b.at[6] == 0)
 	    ? DPI_MATCH
 	    : DPI_NO;
 }
@@ -163,7 +170,10 @@ parse_memcached(struct dpi_view *v)
 	if (c.len == 0 && s.len > 0) {
 		if (!v->midstream)
 			return DPI_NO;
-		return DPI_FRONT(s, "STORED\r\n") == DPI_MATCH || DPI_FRONT(s, "VALUE ") == DPI_MATCH ? DPI_LIKELY : DPI_NO;
+		return DPI_FRONT(s, "STORED\r\n") == DPI_MATCH ||
+		        DPI_FRONT(s, "VALUE ") == DPI_MATCH
+		    ? DPI_LIKELY
+		    : DPI_NO;
 	}
 	return memcached_text(c, s);
 }
@@ -181,7 +191,8 @@ parse_memcached_udp(struct dpi_view *v)
 	return DPI_FRONT(text, "STAT ") == DPI_MATCH || DPI_FRONT(text, "VALUE ") == DPI_MATCH ||
 	        DPI_FRONT(text, "stats\r\n") == DPI_MATCH || DPI_FRONT(text, "get ") == DPI_MATCH ||
 	        DPI_FRONT(text, "gets ") == DPI_MATCH || DPI_FRONT(text, "END\r\n") == DPI_MATCH ||
-	        DPI_FRONT(text, "version\r\n") == DPI_MATCH || DPI_FRONT(text, "VERSION ") == DPI_MATCH
+	        DPI_FRONT(text, "version\r\n") == DPI_MATCH ||
+	        DPI_FRONT(text, "VERSION ") == DPI_MATCH
 	    ? DPI_MATCH
 	    : DPI_NO;
 }
@@ -193,12 +204,15 @@ mongo_side(struct dpi_bytes b)
 	uint32_t len, op;
 
 	if (b.len < 16)
-		return b.len >= 4 && (dpi_le32(b.at) < 20 || dpi_le32(b.at) > 48000000) ? DPI_NO : DPI_MORE;
+		return b.len >= 4 && (dpi_le32(b.at) < 20 || dpi_le32(b.at) > 48000000) ? DPI_NO
+		                                                                        : DPI_MORE;
 	len = dpi_le32(b.at);
 	op = dpi_le32(b.at + 12);
 	if (len < 20 || len > 48000000)
 		return DPI_NO;
-	return op == 1 || (op >= 2001 && op <= 2007 && op != 2003) || (op >= 2010 && op <= 2013) ? DPI_MATCH : DPI_NO;
+	return op == 1 || (op >= 2001 && op <= 2007 && op != 2003) || (op >= 2010 && op <= 2013)
+	    ? DPI_MATCH
+	    : DPI_NO;
 }
 
 static enum dpi_match
@@ -211,7 +225,7 @@ parse_mongodb(struct dpi_view *v)
 	/* OP_REPLY is a small number: ask for the other side, too. */
 	if (c == DPI_MATCH && dpi_le32(v->side[0].at + 12) > 2000)
 		return DPI_MATCH;
-	return c == DPI_MATCH && s == DPI_MATCH ? DPI_MATCH
+	return c == DPI_MATCH && s == DPI_MATCH                     ? DPI_MATCH
 	    : s == DPI_MATCH && dpi_le32(v->side[1].at + 12) > 2000 ? DPI_MATCH
 	    : c == DPI_MATCH || s == DPI_MATCH                      ? DPI_LIKELY
 	                                                            : DPI_MORE;
@@ -247,8 +261,10 @@ cql_side(struct dpi_bytes b, bool response)
 		    ? DPI_MATCH
 		    : DPI_NO;
 	}
-	return b.at[off] == 2 || b.at[off] == 3 || b.at[off] == 6 || b.at[off] == 8 || b.at[off] == 0 ? DPI_LIKELY
-	                                                                                              : DPI_NO;
+	return b.at[off] == 2 || b.at[off] == 3 || b.at[off] == 6 || b.at[off] == 8 ||
+	        b.at[off] == 0
+	    ? DPI_LIKELY
+	    : DPI_NO;
 }
 
 static enum dpi_match
@@ -271,12 +287,14 @@ parse_zookeeper(struct dpi_view *v)
 	uint32_t len;
 
 	if (c.len >= 4 && dpi_is_alpha(c.at[0])) {
-		if (c.len > 6 || (memcmp(c.at, "ruok", 4) != 0 && memcmp(c.at, "mntr", 4) != 0 &&
-		                     memcmp(c.at, "stat", 4) != 0 && memcmp(c.at, "srvr", 4) != 0))
+		if (c.len > 6 ||
+		    (memcmp(c.at, "ruok", 4) != 0 && memcmp(c.at, "mntr", 4) != 0 &&
+		        memcmp(c.at, "stat", 4) != 0 && memcmp(c.at, "srvr", 4) != 0))
 			return DPI_NO;
 		if (s.len < 4)
 			return DPI_MORE;
-		return DPI_FRONT(s, "imok") == DPI_MATCH || DPI_FRONT(s, "Zookeeper version") == DPI_MATCH ||
+		return DPI_FRONT(s, "imok") == DPI_MATCH ||
+		        DPI_FRONT(s, "Zookeeper version") == DPI_MATCH ||
 		        DPI_FRONT(s, "zk_version") == DPI_MATCH
 		    ? DPI_MATCH
 		    : DPI_NO;
@@ -296,7 +314,8 @@ static const struct dpi_proto table[] = {
 	{ DPI_APP_MEMCACHED, DPI_TCP, { DPI_ANY, DPI_ANY }, parse_memcached, NULL },
 	{ DPI_APP_MEMCACHED, DPI_UDP, { DPI_ANY, DPI_ANY }, parse_memcached_udp, NULL },
 	{ DPI_APP_MONGODB, DPI_TCP, { DPI_ANY, DPI_ANY }, parse_mongodb, NULL },
-	{ DPI_APP_CASSANDRA, DPI_TCP, { DPI_FIRST("\1\6"), DPI_FIRST("\x81\x86") }, parse_cassandra, NULL },
+	{ DPI_APP_CASSANDRA, DPI_TCP, { DPI_FIRST("\1\6"), DPI_FIRST("\x81\x86") }, parse_cassandra,
+	    NULL },
 	{ DPI_APP_ZOOKEEPER, DPI_TCP, { DPI_FIRST("\0\0mmrrss"), DPI_ANY }, parse_zookeeper, NULL },
 };
 DPI_FAMILY_OF(store, table);

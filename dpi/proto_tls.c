@@ -134,7 +134,8 @@ parse_side(struct dpi_view *v, int i)
 	if ((b.at[0] & 0x80) != 0)
 		return i == 0 ? ssl2_hello(b) : DPI_NO;
 	if (b.len < 5)
-		return (b.len > 1 && b.at[1] != 3) || (b.len > 2 && b.at[2] > 4) ? DPI_NO : DPI_MORE;
+		return (b.len > 1 && b.at[1] != 3) || (b.len > 2 && b.at[2] > 4) ? DPI_NO
+		                                                                 : DPI_MORE;
 	if (!record(b.at))
 		return DPI_NO;
 	if (b.at[0] == RECORD_ALERT && dpi_be16(b.at + 3) == 2 && b.len >= 7)
@@ -224,8 +225,7 @@ describe_tls(struct dpi_view *v)
 		if (hs[off] == SERVER_HELLO)
 			say_version(v, hs + off, 4 + len);
 		if (hs[off] == CERTIFICATE) {
-			dpi_certificate(
-			    v, hs == dpi_room(v) ? -1 : 1, hs + off + 4, len);
+			dpi_certificate(v, hs == dpi_room(v) ? -1 : 1, hs + off + 4, len);
 			return true;
 		}
 		if (hs[off] == HELLO_DONE)
@@ -287,6 +287,7 @@ describe_dtls(struct dpi_view *v)
 static const struct dpi_proto table[] = {
 	{ DPI_APP_TLS, DPI_TCP, { DPI_FIRST("\x14\x18\x80\xff"), DPI_FIRST("\x14\x18") }, parse_tls,
 	    describe_tls },
-	{ DPI_APP_DTLS, DPI_UDP, { DPI_FIRST("\x00\x03\x14\x19"), DPI_ANY }, parse_dtls, describe_dtls },
+	{ DPI_APP_DTLS, DPI_UDP, { DPI_FIRST("\x00\x03\x14\x19"), DPI_ANY }, parse_dtls,
+	    describe_dtls },
 };
 DPI_FAMILY_OF(tls, table);

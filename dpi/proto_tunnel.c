@@ -1,11 +1,11 @@
 /* What carries other traffic: WireGuard, OpenVPN, IPsec, SOCKS, PPTP, L2TP, VXLAN, Geneve, Teredo, DNSCrypt. */
 #include "dpi/proto.h"
 
-#define TUNNEL(name) \
-	static bool describe_##name(struct dpi_view *v) \
-	{ \
+#define TUNNEL(name)                                                        \
+	static bool describe_##name(struct dpi_view *v)                     \
+	{                                                                   \
 		dpi_say(v, DPI_FIELD_TUNNEL, -1, #name, sizeof(#name) - 1); \
-		return true; \
+		return true;                                                \
 	}
 TUNNEL(wireguard)
 TUNNEL(openvpn)
@@ -39,7 +39,8 @@ parse_wireguard(struct dpi_view *v)
 			const struct dpi_past *p = &v->past[i];
 
 			if (p->dir == v->dir && p->kept >= 16 && memcmp(p->head, b.at, 8) == 0)
-				return dpi_le32(b.at + 8) - dpi_le32(p->head + 8) < 64 ? DPI_MATCH : DPI_NO;
+				return dpi_le32(b.at + 8) - dpi_le32(p->head + 8) < 64 ? DPI_MATCH
+				                                                       : DPI_NO;
 		}
 		return DPI_MORE;
 	}
@@ -56,7 +57,8 @@ openvpn(struct dpi_bytes b, bool *server)
 	static const uint8_t hmacs[] = { 0, 16, 20, 28, 32, 48, 64 };
 
 	*server = op == 8 || op == 2;
-	if ((b.at[0] & 7) != 0 || !(op == 7 || op == 8 || op == 10 || op == 1 || op == 2) || b.len < 14 || b.len > 1200)
+	if ((b.at[0] & 7) != 0 || !(op == 7 || op == 8 || op == 10 || op == 1 || op == 2) ||
+	    b.len < 14 || b.len > 1200)
 		return DPI_NO;
 	if (op == 10)
 		return b.len >= 54 ? DPI_LIKELY : DPI_NO;
@@ -72,11 +74,15 @@ openvpn(struct dpi_bytes b, bool *server)
 		acks = b.at[at];
 		if (acks > 8 || (acks != 0) != *server)
 			continue;
-		if (b.len == at + 1 + acks * 4 + (acks != 0 ? 8 : 0) + 4 && dpi_be32(b.at + b.len - 4) == 0)
+		if (b.len == at + 1 + acks * 4 + (acks != 0 ? 8 : 0) + 4 &&
+		    dpi_be32(b.at + b.len - 4) == 0)
 			return DPI_LIKELY;
 	}
 	/* tls-crypt: everything behind the session id and the replay id is encrypted. */
-	return b.len >= 9 + 8 + 32 + 5 && b.len <= 100 && dpi_be32(b.at + 9) <= 64 && dpi_be32(b.at + 9) >= 1 ? DPI_LIKELY : DPI_NO;
+	return b.len >= 9 + 8 + 32 + 5 && b.len <= 100 && dpi_be32(b.at + 9) <= 64 &&
+	        dpi_be32(b.at + 9) >= 1
+	    ? DPI_LIKELY
+	    : DPI_NO;
 }
 
 static enum dpi_match
@@ -102,7 +108,8 @@ parse_openvpn(struct dpi_view *v)
 			return DPI_MATCH;
 		/* A server's P_CONTROL or P_ACK with the client's session id in its acknowledgement. */
 		if (p->dir != v->dir && v->side[0].len >= 22 && p->kept >= 9 &&
-		    memmem(v->side[0].at + 9, PK_MIN(v->side[0].len - 9, 120u), p->head + 1, 8) != NULL)
+		    memmem(v->side[0].at + 9, PK_MIN(v->side[0].len - 9, 120u), p->head + 1, 8) !=
+		        NULL)
 			return DPI_MATCH;
 	}
 	return m == DPI_NO ? DPI_NO : DPI_MORE;
@@ -129,7 +136,9 @@ parse_openvpn_tcp(struct dpi_view *v)
 		return DPI_NO;
 	if (s.len < 2u + dpi_be16(s.at))
 		return DPI_LIKELY;
-	return openvpn((struct dpi_bytes){ s.at + 2, dpi_be16(s.at) }, &server) == DPI_LIKELY ? DPI_MATCH : DPI_NO;
+	return openvpn((struct dpi_bytes){ s.at + 2, dpi_be16(s.at) }, &server) == DPI_LIKELY
+	    ? DPI_MATCH
+	    : DPI_NO;
 }
 
 /* RFC 7296 section 3.1 and RFC 2408: two SPIs, version, exchange, and a length that is exact; behind a
@@ -139,10 +148,15 @@ ike(struct dpi_bytes b)
 {
 	if (b.len < 28 || dpi_be32(b.at + 24) != b.len)
 		return DPI_NO;
-	if ((b.at[17] != 0x10 && b.at[17] != 0x20 && b.at[17] != 0x11) || memcmp(b.at, "\0\0\0\0\0\0\0", 8) == 0)
+	if ((b.at[17] != 0x10 && b.at[17] != 0x20 && b.at[17] != 0x11) ||
+	    memcmp(b.at, "\0\0\0\0\0\0\0", 8) == 0)
 		return DPI_NO;
-	return b.at[17] == 0x20 ? (b.at[18] >= 34 && b.at[18] <= 44 && (b.at[19] & 0xc7) == 0 ? DPI_MATCH : DPI_NO)
-	                        : ((b.at[18] >= 1 && b.at[18] <= 6) || b.at[18] == 32 || b.at[18] == 33) && (b.at[19] & 0xf8) == 0 ? DPI_MATCH : DPI_NO;
+	return b.at[17] == 0x20
+	    ? (b.at[18] >= 34 && b.at[18] <= 44 && (b.at[19] & 0xc7) == 0 ? DPI_MATCH : DPI_NO)
+	    : ((b.at[18] >= 1 && b.at[18] <= 6) || b.at[18] == 32 || b.at[18] == 33) &&
+	        (b.at[19] & 0xf8) == 0
+	    ? DPI_MATCH
+	    : DPI_NO;
 }
 
 static enum dpi_match
@@ -184,7 +198,9 @@ parse_socks(struct dpi_view *v)
 	struct dpi_bytes c = v->side[0], s = v->side[1];
 
 	if (c.len < 3)
-		return c.len > 0 && c.at[0] == 4 && c.len > 1 && (c.at[1] < 1 || c.at[1] > 2) ? DPI_NO : DPI_MORE;
+		return c.len > 0 && c.at[0] == 4 && c.len > 1 && (c.at[1] < 1 || c.at[1] > 2)
+		    ? DPI_NO
+		    : DPI_MORE;
 	if (c.at[0] == 5) {
 		if (c.at[1] == 0 || c.at[1] > 10)
 			return DPI_NO;
@@ -201,8 +217,10 @@ parse_socks(struct dpi_view *v)
 		if (c.len < 2u + c.at[1] + 4)
 			return DPI_LIKELY;
 		c.at += 2 + c.at[1];
-		return (c.at[0] == 5 && c.at[1] >= 1 && c.at[1] <= 3 && c.at[2] == 0) || (c.at[0] == 1 && s.at[1] == 2) || s.at[1] == 1 ? DPI_MATCH
-		                                                                                                                  : DPI_NO;
+		return (c.at[0] == 5 && c.at[1] >= 1 && c.at[1] <= 3 && c.at[2] == 0) ||
+		        (c.at[0] == 1 && s.at[1] == 2) || s.at[1] == 1
+		    ? DPI_MATCH
+		    : DPI_NO;
 	}
 	if (c.at[0] != 4 || c.at[1] < 1 || c.at[1] > 2)
 		return DPI_NO;
@@ -235,7 +253,11 @@ parse_l2tp(struct dpi_view *v)
 
 	if (b.len < 12 || (dpi_be16(b.at) & 0xcb0f) != 0xc802 || dpi_be16(b.at + 2) != b.len)
 		return DPI_NO;
-	return b.len == 12 || (b.len >= 20 && dpi_be16(b.at + 12) == 0x8008 && dpi_be32(b.at + 14) == 0 && dpi_be16(b.at + 18) <= 30) ? DPI_MATCH : DPI_NO;
+	return b.len == 12 ||
+	        (b.len >= 20 && dpi_be16(b.at + 12) == 0x8008 && dpi_be32(b.at + 14) == 0 &&
+	            dpi_be16(b.at + 18) <= 30)
+	    ? DPI_MATCH
+	    : DPI_NO;
 }
 
 static bool
@@ -243,7 +265,8 @@ is_ethernet(const uint8_t *p)
 {
 	uint16_t type = dpi_be16(p + 12);
 
-	return type == 0x0800 || type == 0x86dd || type == 0x0806 || type == 0x8100 || type == 0x8847;
+	return type == 0x0800 || type == 0x86dd || type == 0x0806 || type == 0x8100 ||
+	    type == 0x8847;
 }
 
 /* RFC 7348: the I flag alone, a VNI, zeroes; Ethernet inside. */
@@ -252,7 +275,10 @@ parse_vxlan(struct dpi_view *v)
 {
 	struct dpi_bytes b = v->side[0];
 
-	return b.len >= 8 + 14 + 20 && (b.at[0] & 0x7f) == 0x08 && b.at[1] == 0 && b.at[7] == 0 && is_ethernet(b.at + 8) ? DPI_MATCH : DPI_NO;
+	return b.len >= 8 + 14 + 20 && (b.at[0] & 0x7f) == 0x08 && b.at[1] == 0 && b.at[7] == 0 &&
+	        is_ethernet(b.at + 8)
+	    ? DPI_MATCH
+	    : DPI_NO;
 }
 
 /* RFC 8926: version 0, option length, protocol of what is inside. */
@@ -262,7 +288,8 @@ parse_geneve(struct dpi_view *v)
 	struct dpi_bytes b = v->side[0];
 	uint32_t head = 8 + 4u * (b.at[0] & 0x3f);
 
-	if (b.len < 8 || (b.at[0] & 0xc0) != 0 || (b.at[1] & 0x3f) != 0 || b.at[7] != 0 || b.len < head + 34)
+	if (b.len < 8 || (b.at[0] & 0xc0) != 0 || (b.at[1] & 0x3f) != 0 || b.at[7] != 0 ||
+	    b.len < head + 34)
 		return DPI_NO;
 	return dpi_be16(b.at + 2) == 0x6558 && is_ethernet(b.at + head) ? DPI_MATCH : DPI_NO;
 }
@@ -278,7 +305,8 @@ parse_teredo(struct dpi_view *v)
 		off += 4u + b.at[2] + b.at[3] + 9;
 	if (b.len >= off + 8 && b.at[off] == 0 && b.at[off + 1] == 0)
 		off += 8;
-	if (b.len < off + 40 || b.at[off] >> 4 != 6 || dpi_be16(b.at + off + 4) + 40u + off != b.len)
+	if (b.len < off + 40 || b.at[off] >> 4 != 6 ||
+	    dpi_be16(b.at + off + 4) + 40u + off != b.len)
 		return DPI_NO;
 	return dpi_be32(b.at + off + 8) == 0x20010000 || dpi_be32(b.at + off + 24) == 0x20010000 ||
 	        (off > 0 && dpi_be16(b.at + off + 8) == 0xfe80)
@@ -294,20 +322,28 @@ parse_dnscrypt(struct dpi_view *v)
 
 	if (b.len >= 48 && memcmp(b.at, "r6fnvWj8", 8) == 0)
 		return DPI_MATCH;
-	return v->nb_past < 2 && b.len >= 256 && b.len % 64 == (8 + 32 + 12 + 16) % 64 ? DPI_MORE : DPI_NO;
+	return v->nb_past < 2 && b.len >= 256 && b.len % 64 == (8 + 32 + 12 + 16) % 64 ? DPI_MORE
+	                                                                               : DPI_NO;
 }
 
 static const struct dpi_proto table[] = {
-	{ DPI_APP_WIREGUARD, DPI_UDP, { DPI_FIRST("\1\4"), DPI_ANY }, parse_wireguard, describe_wireguard },
+	{ DPI_APP_WIREGUARD, DPI_UDP, { DPI_FIRST("\1\4"), DPI_ANY }, parse_wireguard,
+	    describe_wireguard },
 	{ DPI_APP_OPENVPN, DPI_UDP, { DPI_ANY, DPI_ANY }, parse_openvpn, describe_openvpn },
-	{ DPI_APP_OPENVPN, DPI_TCP, { DPI_FIRST("\0\4"), DPI_FIRST("\0\4") }, parse_openvpn_tcp, describe_openvpn },
+	{ DPI_APP_OPENVPN, DPI_TCP, { DPI_FIRST("\0\4"), DPI_FIRST("\0\4") }, parse_openvpn_tcp,
+	    describe_openvpn },
 	{ DPI_APP_IPSEC, DPI_UDP, { DPI_ANY, DPI_ANY }, parse_ipsec, describe_ipsec },
-	{ DPI_APP_SOCKS, DPI_TCP, { DPI_FIRST("\4\5"), DPI_FIRST("\0\0\5\5") }, parse_socks, describe_socks },
-	{ DPI_APP_PPTP, DPI_TCP, { DPI_FIRST("\0\0"), DPI_FIRST("\0\0") }, parse_pptp, describe_pptp },
+	{ DPI_APP_SOCKS, DPI_TCP, { DPI_FIRST("\4\5"), DPI_FIRST("\0\0\5\5") }, parse_socks,
+	    describe_socks },
+	{ DPI_APP_PPTP, DPI_TCP, { DPI_FIRST("\0\0"), DPI_FIRST("\0\0") }, parse_pptp,
+	    describe_pptp },
 	{ DPI_APP_L2TP, DPI_UDP, { DPI_FIRST("\xc8\xcb"), DPI_ANY }, parse_l2tp, describe_l2tp },
-	{ DPI_APP_VXLAN, DPI_UDP, { DPI_FIRST("\x08\x08\x88\x88"), DPI_ANY }, parse_vxlan, describe_vxlan },
-	{ DPI_APP_GENEVE, DPI_UDP, { DPI_FIRST("\x00\x3f"), DPI_ANY }, parse_geneve, describe_geneve },
-	{ DPI_APP_TEREDO, DPI_UDP, { DPI_FIRST("\0\0\x60\x6f"), DPI_ANY }, parse_teredo, describe_teredo },
+	{ DPI_APP_VXLAN, DPI_UDP, { DPI_FIRST("\x08\x08\x88\x88"), DPI_ANY }, parse_vxlan,
+	    describe_vxlan },
+	{ DPI_APP_GENEVE, DPI_UDP, { DPI_FIRST("\x00\x3f"), DPI_ANY }, parse_geneve,
+	    describe_geneve },
+	{ DPI_APP_TEREDO, DPI_UDP, { DPI_FIRST("\0\0\x60\x6f"), DPI_ANY }, parse_teredo,
+	    describe_teredo },
 	{ DPI_APP_DNSCRYPT, DPI_UDP, { DPI_ANY, DPI_ANY }, parse_dnscrypt, NULL },
 };
 DPI_FAMILY_OF(tunnel, table);

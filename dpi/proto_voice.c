@@ -21,13 +21,15 @@ start_line(struct dpi_bytes b, const char *version, const char *const *verbs, si
 		return b.len > 2048 ? DPI_NO : DPI_MORE;
 	if (dpi_front(line, version, n) == DPI_MATCH)
 		return line.len > n + 4 && dpi_is_digit(line.at[n + 4]) ? DPI_MATCH : DPI_NO;
-	return line.len > n + 1 && memcmp(line.at + line.len - n - 1, version, n) == 0 ? DPI_MATCH : DPI_NO;
+	return line.len > n + 1 && memcmp(line.at + line.len - n - 1, version, n) == 0 ? DPI_MATCH
+	                                                                               : DPI_NO;
 }
 
-static const char *const sip_verbs[] = { "INVITE ", "ACK ", "BYE ", "CANCEL ", "OPTIONS ", "REGISTER ",
-	"PRACK ", "SUBSCRIBE ", "NOTIFY ", "PUBLISH ", "INFO ", "REFER ", "MESSAGE ", "UPDATE " };
-static const char *const rtsp_verbs[] = { "OPTIONS ", "DESCRIBE ", "ANNOUNCE ", "SETUP ", "PLAY ", "PAUSE ",
-	"TEARDOWN ", "GET_PARAMETER ", "SET_PARAMETER ", "RECORD ", "REDIRECT " };
+static const char *const sip_verbs[] = { "INVITE ", "ACK ", "BYE ", "CANCEL ", "OPTIONS ",
+	"REGISTER ", "PRACK ", "SUBSCRIBE ", "NOTIFY ", "PUBLISH ", "INFO ", "REFER ", "MESSAGE ",
+	"UPDATE " };
+static const char *const rtsp_verbs[] = { "OPTIONS ", "DESCRIBE ", "ANNOUNCE ", "SETUP ", "PLAY ",
+	"PAUSE ", "TEARDOWN ", "GET_PARAMETER ", "SET_PARAMETER ", "RECORD ", "REDIRECT " };
 
 static enum dpi_match
 both_sides(struct dpi_view *v, const char *version, const char *const *verbs, size_t nb)
@@ -35,7 +37,8 @@ both_sides(struct dpi_view *v, const char *version, const char *const *verbs, si
 	enum dpi_match best = DPI_MORE;
 
 	for (int i = 0; i < 2; i++) {
-		enum dpi_match m = v->side[i].len > 0 ? start_line(v->side[i], version, verbs, nb) : DPI_MORE;
+		enum dpi_match m = v->side[i].len > 0 ? start_line(v->side[i], version, verbs, nb)
+		                                      : DPI_MORE;
 
 		if (m == DPI_NO)
 			return m;
@@ -62,7 +65,9 @@ parse_sip(struct dpi_view *v)
 	/* Keep-alives of blanks and zeroes come between (RFC 5626 section 4.4.1). */
 	if (v->side[0].len <= 4)
 		return v->side[0].at[0] == '\r' || v->side[0].at[0] == 0 ? DPI_MORE : DPI_NO;
-	return start_line(v->side[0], "SIP/2.", sip_verbs, PK_COUNT(sip_verbs)) == DPI_MATCH ? DPI_MATCH : DPI_NO;
+	return start_line(v->side[0], "SIP/2.", sip_verbs, PK_COUNT(sip_verbs)) == DPI_MATCH
+	    ? DPI_MATCH
+	    : DPI_NO;
 }
 
 /* RFC 8489 section 5: two zero bits, method and class, a length in words, the cookie; RFC 3489 had none. */
@@ -80,7 +85,8 @@ stun_message(struct dpi_bytes b, bool stream)
 		return DPI_NO;
 	if (cookie)
 		return stream || 20 + len == b.len ? DPI_MATCH : DPI_LIKELY;
-	if (stream || 20 + len != b.len || (b.at[0] & 0xfe) != 0 || (b.at[1] & 0x0f) == 0 || b.at[1] > 0x1f)
+	if (stream || 20 + len != b.len || (b.at[0] & 0xfe) != 0 || (b.at[1] & 0x0f) == 0 ||
+	    b.at[1] > 0x1f)
 		return DPI_NO;
 	/* Classic: attributes of known types fill it exactly. */
 	while (off < b.len) {
@@ -94,7 +100,9 @@ stun_message(struct dpi_bytes b, bool stream)
 			return DPI_NO;
 		off += 4 + ((n + 3) & ~3u);
 	}
-	return off != b.len ? DPI_NO : len == 0 ? (b.at[1] == 1 && b.at[0] == 0 ? DPI_LIKELY : DPI_NO) : DPI_MATCH;
+	return off != b.len ? DPI_NO
+	    : len == 0      ? (b.at[1] == 1 && b.at[0] == 0 ? DPI_LIKELY : DPI_NO)
+	                    : DPI_MATCH;
 }
 
 bool
@@ -160,7 +168,9 @@ parse_rtcp(struct dpi_view *v)
 		return DPI_NO;
 	/* Exactly filled, by a compound as the RFC wants it; SRTCP has 14 bytes more, encrypted. */
 	if (off == b.len)
-		return n >= 2 || b.at[1] >= 205 || b.at[1] == 200 ? DPI_MATCH : v->nb_past > 0 ? DPI_MATCH : DPI_LIKELY;
+		return n >= 2 || b.at[1] >= 205 || b.at[1] == 200 ? DPI_MATCH
+		    : v->nb_past > 0                              ? DPI_MATCH
+		                                                  : DPI_LIKELY;
 	return n >= 1 && b.len - off <= 24 && b.at[1] <= 201 ? DPI_LIKELY : DPI_MORE;
 }
 
@@ -208,14 +218,16 @@ parse_rtp(struct dpi_view *v)
 static enum dpi_match
 parse_mgcp(struct dpi_view *v)
 {
-	static const char *const verbs[] = { "AUEP ", "AUCX ", "CRCX ", "MDCX ", "DLCX ", "RQNT ", "NTFY ", "RSIP ", "EPCF " };
+	static const char *const verbs[] = { "AUEP ", "AUCX ", "CRCX ", "MDCX ", "DLCX ", "RQNT ",
+		"NTFY ", "RSIP ", "EPCF " };
 	uint32_t next;
 	struct dpi_bytes line = dpi_line(v->side[0], &next);
 
 	if (line.len == UINT32_MAX)
 		return DPI_NO;
 	for (size_t i = 0; i < PK_COUNT(verbs); i++)
-		if (dpi_front(line, verbs[i], 5) == DPI_MATCH && dpi_find(line, " MGCP ", 6) != NULL)
+		if (dpi_front(line, verbs[i], 5) == DPI_MATCH &&
+		    dpi_find(line, " MGCP ", 6) != NULL)
 			return DPI_MATCH;
 	return DPI_NO;
 }
@@ -228,8 +240,10 @@ parse_h323(struct dpi_view *v)
 
 	if (b.len < 9)
 		return DPI_MORE;
-	return b.at[0] == 3 && b.at[1] == 0 && dpi_be16(b.at + 2) >= 9 && b.at[4] == 8 && b.at[5] == 2 &&
-	        (b.at[8] == 0x05 || b.at[8] == 0x02 || b.at[8] == 0x01 || b.at[8] == 0x07 || b.at[8] == 0x5a || b.at[8] == 0x62)
+	return b.at[0] == 3 && b.at[1] == 0 && dpi_be16(b.at + 2) >= 9 && b.at[4] == 8 &&
+	        b.at[5] == 2 &&
+	        (b.at[8] == 0x05 || b.at[8] == 0x02 || b.at[8] == 0x01 || b.at[8] == 0x07 ||
+	            b.at[8] == 0x5a || b.at[8] == 0x62)
 	    ? DPI_MATCH
 	    : DPI_NO;
 }
@@ -250,13 +264,15 @@ parse_skinny(struct dpi_view *v)
 			return b.len >= 8 && dpi_le32(b.at + 4) > 22 ? DPI_NO : DPI_MORE;
 		len = dpi_le32(b.at);
 		id = dpi_le32(b.at + 8);
-		if (len < 4 || len > 2000 || dpi_le32(b.at + 4) > 22 || id > 0x160 || (id > 0x4f && id < 0x81))
+		if (len < 4 || len > 2000 || dpi_le32(b.at + 4) > 22 || id > 0x160 ||
+		    (id > 0x4f && id < 0x81))
 			return DPI_NO;
 		/* The next message begins where this one ends. */
 		if (b.len >= 8 + len + 12) {
 			const uint8_t *p = b.at + 8 + len;
 
-			if (dpi_le32(p) < 4 || dpi_le32(p) > 2000 || dpi_le32(p + 4) > 22 || dpi_le32(p + 8) > 0x160)
+			if (dpi_le32(p) < 4 || dpi_le32(p) > 2000 || dpi_le32(p + 4) > 22 ||
+			    dpi_le32(p + 8) > 0x160)
 				return DPI_NO;
 			seen++;
 		}
@@ -272,7 +288,8 @@ parse_iax(struct dpi_view *v)
 	struct dpi_bytes b = v->side[0];
 	uint32_t off = 12;
 
-	if (b.len < 14 || (b.at[0] & 0x80) == 0 || b.at[10] != 6 || b.at[11] == 0 || b.at[11] > 40 || b.at[8] > 4 || b.at[9] > 4)
+	if (b.len < 14 || (b.at[0] & 0x80) == 0 || b.at[10] != 6 || b.at[11] == 0 ||
+	    b.at[11] > 40 || b.at[8] > 4 || b.at[9] > 4)
 		return DPI_NO;
 	while (off + 2 <= b.len)
 		off += 2 + b.at[off + 1];
@@ -287,7 +304,10 @@ parse_rtmp(struct dpi_view *v)
 
 	if (c.len < 9)
 		return c.len > 0 && c.at[0] != 3 ? DPI_NO : DPI_MORE;
-	if (c.at[0] != 3 || (dpi_be32(c.at + 5) != 0 && !(c.at[5] == 0x80 || c.at[5] == 0x09 || c.at[5] == 0x0a || c.at[5] == 0x0c || c.at[5] == 0x0d)))
+	if (c.at[0] != 3 ||
+	    (dpi_be32(c.at + 5) != 0 &&
+	        !(c.at[5] == 0x80 || c.at[5] == 0x09 || c.at[5] == 0x0a || c.at[5] == 0x0c ||
+	            c.at[5] == 0x0d)))
 		return DPI_NO;
 	if (c.len > 1537)
 		return s.len > 0 && s.at[0] == 3 ? DPI_LIKELY : DPI_MORE;

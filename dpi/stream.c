@@ -94,8 +94,8 @@ same(const struct dpi_stream *s, const struct dpi_pool *pool, uint32_t from, uin
 }
 
 static void
-put_bytes(struct dpi_stream *s, struct dpi_pool *pool, uint32_t from, uint32_t to,
-    const uint8_t *bytes)
+put_bytes(
+    struct dpi_stream *s, struct dpi_pool *pool, uint32_t from, uint32_t to, const uint8_t *bytes)
 {
 	while (from < to) {
 		uint32_t n = PK_MIN(to - from, DPI_BLOCK - from % DPI_BLOCK);

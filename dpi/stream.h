@@ -56,10 +56,11 @@ enum dpi_segment_fate {
 	DPI_SEG_NEW = 1 << 0,       /* `len` has grown */
 	DPI_SEG_HELD = 1 << 1,      /* taken, but bytes before it are missing */
 	DPI_SEG_DUPLICATE = 1 << 2, /* some or all of it had come before, with the same bytes */
-	DPI_SEG_CONFLICT = 1 << 3,  /* differs from bytes that came first: drop it, nothing was taken */
-	DPI_SEG_BEFORE = 1 << 4,    /* some or all of it lies before byte 0, and was left out */
-	DPI_SEG_BEYOND = 1 << 5,    /* some or all of it lies after the limit, and was left out */
-	DPI_SEG_FULL = 1 << 6,      /* no block or range left, nothing was taken */
+	DPI_SEG_CONFLICT =
+	    1 << 3, /* differs from bytes that came first: drop it, nothing was taken */
+	DPI_SEG_BEFORE = 1 << 4, /* some or all of it lies before byte 0, and was left out */
+	DPI_SEG_BEYOND = 1 << 5, /* some or all of it lies after the limit, and was left out */
+	DPI_SEG_FULL = 1 << 6,   /* no block or range left, nothing was taken */
 };
 
 /* An empty stream that will hold at most `limit` bytes, <= DPI_STREAM_MAX. */

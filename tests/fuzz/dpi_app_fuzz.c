@@ -15,7 +15,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
 static volatile uint8_t sum;
 
 static void
-on_field(void *arg, enum dpi_field field, unsigned int dir, uint32_t offset, const uint8_t *bytes, uint32_t len)
+on_field(void *arg, enum dpi_field field, unsigned int dir, uint32_t offset, const uint8_t *bytes,
+    uint32_t len)
 {
 	(void)arg;
 	(void)field;

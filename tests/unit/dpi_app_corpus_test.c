@@ -36,14 +36,17 @@ score(const char *corpus, double right, double macro, double wrong, double false
 	char command[8192], line[512] = "";
 	FILE *f;
 
-	snprintf(command, sizeof(command), "python3 %s/tests/tools/score_app.py %s/bin/picketctl %s %s 2>&1", src,
+	snprintf(command, sizeof(command),
+	    "python3 %s/tests/tools/score_app.py %s/bin/picketctl %s %s 2>&1", src,
 	    build != NULL ? build : ".", base, corpus);
 	f = popen(command, "r");
 	assert_non_null(f);
 	while (fgets(line, sizeof(line), f) != NULL) {
 		print_message("# %s: %s", corpus, line);
-		if (sscanf(line, "flows=%u labels=%u micro=%lf%% macro=%lf%% unknown=%lf%% wrong=%lf%% negatives=%u fp=%lf%%",
-		        &flows, &labels, &micro, &got_macro, &unknown, &got_wrong, &negatives, &got_false) == 8)
+		if (sscanf(line,
+		        "flows=%u labels=%u micro=%lf%% macro=%lf%% unknown=%lf%% wrong=%lf%% negatives=%u fp=%lf%%",
+		        &flows, &labels, &micro, &got_macro, &unknown, &got_wrong, &negatives,
+		        &got_false) == 8)
 			break;
 	}
 	pclose(f);

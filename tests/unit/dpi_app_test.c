@@ -45,7 +45,8 @@ struct session {
 };
 
 static void
-on_field(void *arg, enum dpi_field field, unsigned int dir, uint32_t offset, const uint8_t *bytes, uint32_t len)
+on_field(void *arg, enum dpi_field field, unsigned int dir, uint32_t offset, const uint8_t *bytes,
+    uint32_t len)
 {
 	struct session *s = arg;
 
@@ -75,7 +76,9 @@ feed_at(struct session *s, unsigned int dir, uint32_t seq, const uint8_t *bytes,
 {
 	/* A copy that ends where the segment ends. */
 	uint8_t *copy = malloc(len);
-	struct dpi_packet p = { .bytes = copy, .len = (uint16_t)len, .dir = (uint8_t)dir, .seq = seq };
+	struct dpi_packet p = {
+		.bytes = copy, .len = (uint16_t)len, .dir = (uint8_t)dir, .seq = seq
+	};
 	enum dpi_verdict v;
 
 	assert_non_null(copy);
@@ -110,8 +113,8 @@ expect(const struct session *s, const struct dpi_vector *v, const char *how)
 	if (s->f.app == v->app)
 		return;
 	if (v->line != last_wrong)
-		print_message("# vectors.txt:%u: want %s, got %s, %s\n", v->line, dpi_app_name(v->app),
-		    dpi_app_name((enum dpi_app)s->f.app), how);
+		print_message("# vectors.txt:%u: want %s, got %s, %s\n", v->line,
+		    dpi_app_name(v->app), dpi_app_name((enum dpi_app)s->f.app), how);
 	last_wrong = v->line;
 	nb_wrong++;
 }
@@ -136,11 +139,12 @@ test_vectors(void **state)
 	for (size_t i = 0; i < nb; i++) {
 		begin(&s, all[i].transport, 1000);
 		for (unsigned int m = 0; m < all[i].nb; m++)
-			feed(&s, all[i].message[m].dir, all[i].message[m].bytes, all[i].message[m].len);
+			feed(&s, all[i].message[m].dir, all[i].message[m].bytes,
+			    all[i].message[m].len);
 		end(&s);
 		if (s.f.app != all[i].app) {
-			print_message("# vectors.txt:%u: want %s, got %s\n", all[i].line, dpi_app_name(all[i].app),
-			    dpi_app_name((enum dpi_app)s.f.app));
+			print_message("# vectors.txt:%u: want %s, got %s\n", all[i].line,
+			    dpi_app_name(all[i].app), dpi_app_name((enum dpi_app)s.f.app));
 			wrong++;
 		}
 	}
@@ -197,11 +201,13 @@ test_split(void **state)
 					uint32_t seq = s.next[msg->dir];
 
 					if (reversed && at < msg->len)
-						feed_at(&s, msg->dir, seq + at, msg->bytes + at, msg->len - at);
+						feed_at(&s, msg->dir, seq + at, msg->bytes + at,
+						    msg->len - at);
 					feed_at(&s, msg->dir, seq, msg->bytes, at);
 					feed_at(&s, msg->dir, seq, msg->bytes, at);
 					if (!reversed && at < msg->len)
-						feed_at(&s, msg->dir, seq + at, msg->bytes + at, msg->len - at);
+						feed_at(&s, msg->dir, seq + at, msg->bytes + at,
+						    msg->len - at);
 					s.next[msg->dir] += msg->len;
 				}
 				end(&s);
@@ -226,11 +232,13 @@ test_one_side(void **state)
 			begin(&s, all[i].transport, 1);
 			for (unsigned int m = 0; m < all[i].nb; m++)
 				if (all[i].message[m].dir == side)
-					feed(&s, side, all[i].message[m].bytes, all[i].message[m].len);
+					feed(&s, side, all[i].message[m].bytes,
+					    all[i].message[m].len);
 			end(&s);
 			if (s.f.app != DPI_APP_UNKNOWN && all[i].app != DPI_APP_WEBSOCKET &&
 			    all[i].app != DPI_APP_ELASTICSEARCH && all[i].app != DPI_APP_GRPC)
-				expect(&s, &all[i], side == 0 ? "the client alone" : "the server alone");
+				expect(&s, &all[i],
+				    side == 0 ? "the client alone" : "the server alone");
 		}
 	assert_int_equal(nb_wrong, 0);
 	dpi_vectors_free(all, nb);
@@ -242,11 +250,13 @@ test_one_side(void **state)
 static size_t
 make_hello(uint8_t *out, size_t padding)
 {
-	static const uint8_t middle[] = { 0, 8, 0x0a, 0x0a, 0x13, 0x01, 0xc0, 0x2f, 0xc0, 0x2b, 1, 0 },
-	                     exts[] = { 0x1a, 0x1a, 0, 0, 0, 0, 0, 20, 0, 18, 0, 0, 15, 'w', 'w', 'w', '.', 'e', 'x', 'a',
-		                     'm', 'p', 'l', 'e', '.', 'o', 'r', 'g', 0, 10, 0, 6, 0, 4, 0x2a, 0x2a, 0, 29, 0,
-		                     11, 0, 2, 1, 0, 0, 13, 0, 6, 0, 4, 4, 3, 8, 4, 0, 16, 0, 5, 0, 3, 2, 'h', '2', 0,
-		                     43, 0, 5, 4, 3, 4, 3, 3 };
+	static const uint8_t middle[] = { 0, 8, 0x0a, 0x0a, 0x13, 0x01, 0xc0, 0x2f, 0xc0, 0x2b, 1,
+		0 },
+	                     exts[] = { 0x1a, 0x1a, 0, 0, 0, 0, 0, 20, 0, 18, 0, 0, 15, 'w', 'w',
+		                     'w', '.', 'e', 'x', 'a', 'm', 'p', 'l', 'e', '.', 'o', 'r',
+		                     'g', 0, 10, 0, 6, 0, 4, 0x2a, 0x2a, 0, 29, 0, 11, 0, 2, 1, 0,
+		                     0, 13, 0, 6, 0, 4, 4, 3, 8, 4, 0, 16, 0, 5, 0, 3, 2, 'h', '2',
+		                     0, 43, 0, 5, 4, 3, 4, 3, 3 };
 	size_t n = 4, ext_len = sizeof(exts) + 4 + padding;
 
 	out[n++] = 3;
@@ -340,17 +350,22 @@ struct keys {
 	uint8_t key[16], iv[12], hp[16];
 };
 static const struct keys quic_v1 = { 1, 0xc3,
-	{ 0x1f, 0x36, 0x96, 0x13, 0xdd, 0x76, 0xd5, 0x46, 0x77, 0x30, 0xef, 0xcb, 0xe3, 0xb1, 0xa2, 0x2d },
+	{ 0x1f, 0x36, 0x96, 0x13, 0xdd, 0x76, 0xd5, 0x46, 0x77, 0x30, 0xef, 0xcb, 0xe3, 0xb1, 0xa2,
+	    0x2d },
 	{ 0xfa, 0x04, 0x4b, 0x2f, 0x42, 0xa3, 0xfd, 0x3b, 0x46, 0xfb, 0x25, 0x5c },
-	{ 0x9f, 0x50, 0x44, 0x9e, 0x04, 0xa0, 0xe8, 0x10, 0x28, 0x3a, 0x1e, 0x99, 0x33, 0xad, 0xed, 0xd2 } };
+	{ 0x9f, 0x50, 0x44, 0x9e, 0x04, 0xa0, 0xe8, 0x10, 0x28, 0x3a, 0x1e, 0x99, 0x33, 0xad, 0xed,
+	    0xd2 } };
 static const struct keys quic_v2 = { 0x6b3343cf, 0xd3,
-	{ 0x8b, 0x1a, 0x0b, 0xc1, 0x21, 0x28, 0x42, 0x90, 0xa2, 0x9e, 0x09, 0x71, 0xb5, 0xcd, 0x04, 0x5d },
+	{ 0x8b, 0x1a, 0x0b, 0xc1, 0x21, 0x28, 0x42, 0x90, 0xa2, 0x9e, 0x09, 0x71, 0xb5, 0xcd, 0x04,
+	    0x5d },
 	{ 0x91, 0xf7, 0x3e, 0x23, 0x51, 0xd8, 0xfa, 0x91, 0x66, 0x0e, 0x90, 0x9f },
-	{ 0x45, 0xb9, 0x5e, 0x15, 0x23, 0x5d, 0x6f, 0x45, 0xa6, 0xb1, 0x9c, 0xbc, 0xb0, 0x29, 0x4b, 0xa9 } };
+	{ 0x45, 0xb9, 0x5e, 0x15, 0x23, 0x5d, 0x6f, 0x45, 0xa6, 0xb1, 0x9c, 0xbc, 0xb0, 0x29, 0x4b,
+	    0xa9 } };
 
 /* An Initial packet with one CRYPTO frame, padded to 1200 bytes. */
 static size_t
-make_initial(uint8_t *out, const struct keys *k, uint32_t number, const uint8_t *crypto, uint16_t off, uint16_t len)
+make_initial(uint8_t *out, const struct keys *k, uint32_t number, const uint8_t *crypto,
+    uint16_t off, uint16_t len)
 {
 	static const uint8_t dcid[8] = { 0x83, 0x94, 0xc8, 0xf0, 0x3e, 0x51, 0x57, 0x08 };
 	uint8_t plain[1200] = { 0 }, iv[12], mask[16];
@@ -409,7 +424,8 @@ test_quic(void **state)
 	for (size_t k = 0; k < PK_COUNT(keys); k++)
 		for (int order = 0; order < 2; order++) {
 			n[0] = make_initial(packet[0], keys[k], 0, hello, 0, 400);
-			n[1] = make_initial(packet[1], keys[k], 1, hello + 400, 400, (uint16_t)(len - 400));
+			n[1] = make_initial(
+			    packet[1], keys[k], 1, hello + 400, 400, (uint16_t)(len - 400));
 			begin(&s, DPI_UDP, 0);
 			feed(&s, 0, packet[order], n[order]);
 			assert_int_equal(s.f.verdict, DPI_DESCRIBING);
@@ -434,7 +450,8 @@ test_fields(void **state)
 	for (size_t i = 0; i < nb; i++) {
 		begin(&s, all[i].transport, 5);
 		for (unsigned int m = 0; m < all[i].nb; m++)
-			feed(&s, all[i].message[m].dir, all[i].message[m].bytes, all[i].message[m].len);
+			feed(&s, all[i].message[m].dir, all[i].message[m].bytes,
+			    all[i].message[m].len);
 		end(&s);
 		if (all[i].app == DPI_APP_HTTP && all[i].nb == 2) {
 			assert_string_equal(s.said[DPI_FIELD_HTTP_METHOD], "GET");
@@ -455,7 +472,8 @@ test_fields(void **state)
 			seen++;
 		}
 		if (all[i].app == DPI_APP_SSH)
-			assert_string_equal(s.said[DPI_FIELD_SOFTWARE], "SSH-2.0-OpenSSH_9.2p1 Debian");
+			assert_string_equal(
+			    s.said[DPI_FIELD_SOFTWARE], "SSH-2.0-OpenSSH_9.2p1 Debian");
 	}
 	assert_int_equal(seen, 3);
 	dpi_vectors_free(all, nb);
@@ -494,7 +512,8 @@ write_seeds(const char *dir)
 		char path[1024];
 		FILE *f;
 
-		snprintf(path, sizeof(path), "%s/%s-%u", dir, dpi_app_name(all[i].app), all[i].line);
+		snprintf(
+		    path, sizeof(path), "%s/%s-%u", dir, dpi_app_name(all[i].app), all[i].line);
 		f = fopen(path, "wb");
 		if (f == NULL)
 			return 1;

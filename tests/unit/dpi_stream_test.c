@@ -88,7 +88,8 @@ test_limits(void **state)
 	for (uint32_t i = 0; i < DPI_STREAM_RANGES; i++)
 		assert_int_equal(add(&s, 1 + 2 * i, "x"), DPI_SEG_HELD);
 	assert_int_equal(add(&s, 100, "y"), DPI_SEG_FULL);
-	assert_int_equal(add(&s, 1 + 2 * DPI_STREAM_RANGES - 1, "z"), DPI_SEG_HELD); /* touches the last */
+	assert_int_equal(
+	    add(&s, 1 + 2 * DPI_STREAM_RANGES - 1, "z"), DPI_SEG_HELD); /* touches the last */
 	dpi_stream_fini(&s, &pool);
 	assert_int_equal(pool.nb_free, pool.nb - 1);
 }
@@ -111,7 +112,8 @@ test_random(void **state)
 		dpi_stream_init(&s, sizeof(truth));
 		dpi_stream_start(&s, base);
 		for (int n = 0; n < 60; n++) {
-			uint32_t from = (uint32_t)rand() % 3900, len = 1 + (uint32_t)rand() % 600, len_ok, touched = 0, want;
+			uint32_t from = (uint32_t)rand() % 3900, len = 1 + (uint32_t)rand() % 600,
+			         len_ok, touched = 0, want;
 			unsigned int fate;
 			uint8_t bytes[700];
 			bool differs = false;
