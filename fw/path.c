@@ -12,6 +12,7 @@
 #include "fw/frag.h"
 #include "fw/guard.h"
 #include "fw/host.h"
+#include "fw/lane.h"
 #include "fw/options.h"
 #include "fw/parse.h"
 #include "fw/reject.h"
@@ -51,8 +52,7 @@ struct burst {
 	uint32_t seen;
 	enum fw_side from;
 	uint16_t wire;
-	int level;             /* of the trace; -1 without one */
-	bool created, removed; /* the table has changed since the burst looked its sessions up */
+	int level; /* of the trace; -1 without one */
 };
 
 /* The option table is where defaults are written, for programs and tests alike. */
@@ -335,7 +335,6 @@ make_room(struct burst *b)
 		return false;
 	pk_counter_add(&b->p->stats.sessions_evicted, 1);
 	end_session(b->p, i, b->now_ns, FW_DROP_SESSIONS_FULL);
-	b->removed = true;
 	return true;
 }
 
@@ -530,7 +529,6 @@ reevaluate(struct burst *b, struct fw_pkt *pk, uint32_t i, unsigned int d)
 	if (b->level >= FW_TRACE_DROPS || (b->level >= 0 && decision.log != PK_RULE_LOG_NONE))
 		trace_packet(b, pk, FW_TRACE_PACKET, s->state, FW_STATE_NONE, &decision);
 	end_session(p, i, b->now_ns, FW_DROP_REVOKED);
-	b->removed = true;
 	return FW_DROP_REVOKED;
 }
 
@@ -760,7 +758,6 @@ open_session(struct burst *b, struct fw_pkt *pk)
 		why = fw_tcp_open(s, pk, p->conf.tcp_loose);
 		if (why != FW_DROP_NONE) {
 			fw_sessions_remove(t, i);
-			b->removed = true;
 			goto done;
 		}
 		break;
@@ -785,7 +782,6 @@ open_session(struct burst *b, struct fw_pkt *pk)
 	fw_timer_add(&t->timer, i, b->now_ns + ((uint64_t)p->timeout[s->state] << FW_SEEN_SHIFT),
 	    fw_sessions_class(t, i));
 	pk_counter_add(&p->stats.sessions_created, 1);
-	b->created = true;
 	pk->session = i;
 done:
 	pk->drop = (uint16_t)why;
@@ -880,7 +876,8 @@ judge_session(struct burst *b, struct fw_pkt *pk, uint32_t i)
 		if (why != FW_DROP_NONE)
 			return why;
 	}
-	if (likely(before == FW_STATE_ESTABLISHED && fw_tcp_fast(s, pk, d))) {
+	if (likely(before == FW_STATE_ESTABLISHED &&
+	        (pk->tcp_flags & FW_TCP_PLAIN_MASK) == FW_TCP_PLAIN && fw_tcp_plain(s, pk, d))) {
 		s->seen = b->seen;
 	} else if (pk->l4_proto == IPPROTO_TCP) {
 		struct fw_tcp_move mv;
@@ -888,7 +885,6 @@ judge_session(struct burst *b, struct fw_pkt *pk, uint32_t i)
 		if (unlikely(fw_tcp_reopens(s, pk, d))) {
 			pk_counter_add(&p->stats.sessions_ended, 1);
 			end_session(p, i, b->now_ns, FW_DROP_NONE);
-			b->removed = true;
 			pk->session = FW_SESSION_NONE;
 			return open_session(b, pk);
 		}
@@ -927,6 +923,7 @@ read_packet(struct burst *b, struct rte_mbuf *m, unsigned int n, struct fw_pkt *
 	uint16_t tci = 0;
 
 	pk->m = m;
+	pk->lane = false;
 	pk->session = FW_SESSION_NONE;
 	pk->key.wire = b->wire;
 	pk->checksum_ok = RX_IP(m) == RTE_MBUF_F_RX_IP_CKSUM_GOOD ||
@@ -1092,13 +1089,15 @@ is_unfinished(const struct rte_mbuf *m)
 static __rte_always_inline enum fw_drop
 judge_whole(struct burst *b, struct fw_pkt *pk)
 {
-	uint32_t i = pk->session;
+	uint32_t i;
 
-	/* An earlier packet of the burst may have begun or ended this one's session. */
-	if (unlikely((b->created && i == FW_SESSION_NONE) || b->removed)) {
-		if (pk->kind == FW_KIND_SESSION || pk->kind == FW_KIND_ICMP_ERROR)
-			i = pk->session = fw_sessions_find(&b->p->sessions, pk);
-	}
+	/* Looked up now and not before: an earlier packet of the burst may have begun or ended this one's
+	 * session.  ARP and ND have keys too, of no session; they are not asked for. */
+	if (likely(pk->kind == FW_KIND_SESSION || pk->kind == FW_KIND_ICMP_ERROR))
+		i = fw_sessions_settle(&b->p->sessions, pk, pk->session);
+	else
+		i = FW_SESSION_NONE;
+	pk->session = i;
 	if (likely(pk->kind == FW_KIND_SESSION)) {
 		if (likely(i != FW_SESSION_NONE))
 			return judge_session(b, pk, i);
@@ -1198,12 +1197,59 @@ done:
 	return why;
 }
 
-static __rte_always_inline enum fw_drop
-judge(struct burst *b, struct fw_pkt *pk)
+/* All that is asked of a packet before its session, in the order of the stages. */
+static __rte_noinline void
+admit(struct burst *b, struct rte_mbuf *m, unsigned int n, struct fw_pkt *pk)
 {
-	if (unlikely(pk->fragment))
-		return judge_fragment(b, pk);
-	return judge_whole(b, pk);
+	struct fw_path *p = b->p;
+
+	read_packet(b, m, n, pk);
+	if (unlikely(b->rules == NULL))
+		pk->drop = FW_DROP_NO_POLICY;
+	if (unlikely(pk->drop != FW_DROP_NONE))
+		return;
+	if (b->from == FW_INSIDE) {
+		pk->drop = (uint16_t)fw_guard_inside(&p->guard, b->rules, b->generation, pk);
+		if (unlikely(pk->drop != FW_DROP_NONE))
+			return;
+	}
+	if (pk->kind == FW_KIND_ARP)
+		return;
+	if (unlikely(p->conf.verify_checksums)) {
+		pk->drop = (uint16_t)verify_checksum(pk);
+		if (pk->drop != FW_DROP_NONE)
+			return;
+	}
+	if (unlikely(is_unfinished(m)))
+		pk->drop = (uint16_t)complete(p, pk);
+}
+
+/* The general stages take the packet from the start.  They will find it in good standing, with the same key,
+ * for that much the lane has seen to. */
+static void
+leave_lane(struct burst *b, unsigned int n, struct fw_pkt *pk)
+{
+	struct fw_sessions *t = &b->p->sessions;
+	uint32_t guess = pk->session;
+
+	admit(b, pk->m, n, pk);
+	if (likely(pk->drop == FW_DROP_NONE))
+		fw_sessions_hash(t, pk);
+	pk->session = guess;
+}
+
+/* The general stages from the session on. */
+static __rte_noinline void
+judge(struct burst *b, unsigned int n, struct fw_pkt *pk)
+{
+	if (unlikely(pk->lane))
+		leave_lane(b, n, pk);
+	if (unlikely(pk->drop != FW_DROP_NONE))
+		trace_judged(b, pk, 0, 0);
+	else if (unlikely(pk->fragment))
+		(void)judge_fragment(b, pk);
+	else
+		(void)judge_whole(b, pk);
 }
 
 void
@@ -1213,8 +1259,8 @@ fw_path_burst(struct fw_path *p, const struct fw_rules *rules, uint16_t wire, en
 	const enum fw_side to = from == FW_INSIDE ? FW_OUTSIDE : FW_INSIDE;
 	struct fw_pkt pkt[FW_BURST];
 	struct rte_mbuf *refused[FW_BURST];
-	unsigned int nb_refused = 0, nb_sent = 0;
-	uint64_t rx_bytes = 0, sent_bytes = 0;
+	unsigned int nb_refused = 0;
+	uint64_t rx_bytes = 0, refused_bytes = 0;
 	struct fw_sessions *t = &p->sessions;
 	struct burst b = {
 		.p = p,
@@ -1228,78 +1274,69 @@ fw_path_burst(struct fw_path *p, const struct fw_rules *rules, uint16_t wire, en
 		.level = p->conf.trace != NULL ? (int)fw_trace_level(p->conf.trace) : -1,
 	};
 
+	const bool lane = rules != NULL && b.level < (int)FW_TRACE_ALL && !p->conf.general_only;
+	struct fw_lane l;
+	uint32_t others;     /* bit i: packet i is not in the lane */
+	uint32_t missed = 0; /* bit i: packet i's session is not in its first bucket */
+
 	PK_ASSERT(n <= FW_BURST);
+	fw_lane_init(
+	    &l, lane, t, &p->guard, wire, from, b.generation, b.seen, p->conf.verify_checksums);
 	out->nb[FW_INSIDE] = out->nb[FW_OUTSIDE] = 0;
 	for (unsigned int i = 0; i < n; i++)
 		rte_prefetch0(rte_pktmbuf_mtod(pkts[i], const void *));
 
 	/* Parse, guard, hash: all that needs no table but small ones, and ask for the buckets. */
-	for (unsigned int i = 0; i < n; i++) {
-		struct fw_pkt *pk = &pkt[i];
+	others = (uint32_t)((UINT64_C(1) << n) - 1) & ~fw_lane_read(&l, pkts, n, pkt, &rx_bytes);
+	for (; unlikely(others != 0); others &= others - 1) {
+		unsigned int i = (unsigned int)__builtin_ctz(others);
 
-		read_packet(&b, pkts[i], i, pk);
-		rx_bytes += pk->len;
-		if (unlikely(rules == NULL))
-			pk->drop = FW_DROP_NO_POLICY;
-		if (unlikely(pk->drop != FW_DROP_NONE))
-			continue;
-		if (from == FW_INSIDE) {
-			pk->drop = (uint16_t)fw_guard_inside(&p->guard, rules, b.generation, pk);
-			if (unlikely(pk->drop != FW_DROP_NONE))
-				continue;
+		admit(&b, pkts[i], i, &pkt[i]);
+		if (likely(pkt[i].drop == FW_DROP_NONE)) {
+			fw_sessions_hash(t, &pkt[i]);
+			fw_sessions_prefetch(t, &pkt[i]);
 		}
-		if (unlikely(p->conf.verify_checksums) && pk->kind != FW_KIND_ARP) {
-			pk->drop = (uint16_t)verify_checksum(pk);
-			if (pk->drop != FW_DROP_NONE)
-				continue;
-		}
-		if (unlikely(is_unfinished(pk->m)) && pk->kind != FW_KIND_ARP) {
-			pk->drop = (uint16_t)complete(p, pk);
-			if (pk->drop != FW_DROP_NONE)
-				continue;
-		}
-		fw_sessions_hash(t, pk);
-		fw_sessions_prefetch(t, pk);
 	}
 	/* Guess each packet's session, and ask for its line. */
 	for (unsigned int i = 0; i < n; i++) {
-		if (likely(pkt[i].drop == FW_DROP_NONE))
-			pkt[i].session = fw_sessions_guess(t, &pkt[i]);
-	}
-	/* Be sure of it.  ARP and ND have keys too, of no session; they are not asked for. */
-	for (unsigned int i = 0; i < n; i++) {
-		struct fw_pkt *pk = &pkt[i];
-
-		if (unlikely(pk->drop != FW_DROP_NONE))
+		if (unlikely(pkt[i].drop != FW_DROP_NONE))
 			continue;
-		if (likely(pk->kind == FW_KIND_SESSION || pk->kind == FW_KIND_ICMP_ERROR))
-			pk->session = fw_sessions_settle(t, pk, pk->session);
-		else
-			pk->session = FW_SESSION_NONE;
+		pkt[i].session = fw_sessions_guess(t, &pkt[i]);
+		missed |= (uint32_t)(pkt[i].session == FW_SESSION_NONE) << i;
 	}
-	/* One after the other, in the order they came. */
-	for (unsigned int i = 0; i < n; i++) {
-		struct fw_pkt *pk = &pkt[i];
+	for (; missed != 0; missed &= missed - 1) {
+		struct fw_pkt *pk = &pkt[__builtin_ctz(missed)];
 
+		pk->session = fw_sessions_guess_other(t, pk);
+	}
+	/* Wait for the lines, all at once. */
+	for (unsigned int i = 0; i < n; i++)
+		fw_sessions_touch(t, &pkt[i]);
+	/* One after the other, in the order they came. */
+	for (unsigned int i = 0;; i++) {
+		struct fw_pkt *pk;
+		unsigned int at = i;
+
+		i = fw_lane_run(&l, t, pkt, i, n, out->pkt[to] + out->nb[to]);
+		out->nb[to] = (uint16_t)(out->nb[to] + (i - at));
+		if (i == n)
+			break;
+		pk = &pkt[i];
 		b.packet = p->packet + i + 1;
-		if (likely(pk->drop == FW_DROP_NONE))
-			(void)judge(&b, pk);
-		else
-			trace_judged(&b, pk, 0, 0);
+		judge(&b, i, pk);
 		if (likely(pk->drop == FW_DROP_NONE)) {
 			out->pkt[to][out->nb[to]++] = pk->m;
-			nb_sent++;
-			sent_bytes += pk->len;
-		} else {
-			pk_counter_add(&p->stats.drop[pk->drop], 1);
-			refused[nb_refused++] = pk->m;
+			continue;
 		}
+		pk_counter_add(&p->stats.drop[pk->drop], 1);
+		refused_bytes += pk->len;
+		refused[nb_refused++] = pk->m;
 	}
 	p->packet += n;
 	pk_counter_add(&p->stats.rx[from], n);
 	pk_counter_add(&p->stats.rx_bytes[from], rx_bytes);
-	pk_counter_add(&p->stats.sent[to], nb_sent);
-	pk_counter_add(&p->stats.sent_bytes[to], sent_bytes);
+	pk_counter_add(&p->stats.sent[to], n - nb_refused);
+	pk_counter_add(&p->stats.sent_bytes[to], rx_bytes - refused_bytes);
 	if (unlikely(nb_refused != 0))
 		rte_pktmbuf_free_bulk(refused, nb_refused);
 }

@@ -384,6 +384,7 @@ fw_sessions_remove(struct fw_sessions *t, uint32_t i)
 	atomic_thread_fence(
 	    memory_order_release); /* readers see the version go before what follows */
 	t->hot[i].state = FW_STATE_NONE;
+	t->hot[i].key.family = 0; /* a guess made before matches no more */
 	c->timer.next = t->free;
 	t->free = i;
 	t->nb--;

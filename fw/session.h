@@ -1,6 +1,5 @@
 #pragma once
 
-#include <emmintrin.h>
 #include <stdatomic.h>
 
 #include <rte_branch_prediction.h>
@@ -9,6 +8,7 @@
 
 #include "fw/parse.h"
 #include "fw/path.h"
+#include "fw/simd.h"
 #include "fw/timer.h"
 
 /*
@@ -223,6 +223,30 @@ fw_session_id(const struct fw_sessions *t, uint32_t i)
 	return (uint64_t)atomic_load_explicit(&t->version[i], memory_order_relaxed) << 32 | i;
 }
 
+/* A key as three numbers: compared, hashed and stored as such, for narrow stores that a wide load follows
+ * make the load wait. */
+struct fw_words {
+	uint64_t q[2];
+	uint32_t tail;
+};
+
+static __rte_always_inline struct fw_words
+fw_key_words(const struct fw_key *k)
+{
+	struct fw_words w;
+
+	memcpy(&w.q[0], k, 8);
+	memcpy(&w.q[1], (const char *)k + 8, 8);
+	memcpy(&w.tail, (const char *)k + 16, 4);
+	return w;
+}
+
+static __rte_always_inline bool
+fw_words_equal(struct fw_words a, struct fw_words b)
+{
+	return ((a.q[0] ^ b.q[0]) | (a.q[1] ^ b.q[1]) | (a.tail ^ b.tail)) == 0;
+}
+
 /* Multiply to 128 bits and fold: each output bit hangs on each input bit. */
 static __rte_always_inline uint64_t
 fw_hash_mix(uint64_t a, uint64_t b)
@@ -232,25 +256,25 @@ fw_hash_mix(uint64_t a, uint64_t b)
 	return (uint64_t)m ^ (uint64_t)(m >> 64);
 }
 
+static __rte_always_inline uint64_t
+fw_words_hash(const struct fw_sessions *t, struct fw_words w)
+{
+	return fw_hash_mix(fw_hash_mix(w.q[0] ^ t->key[0], w.q[1] ^ t->key[1]) ^ w.tail, t->key[2]);
+}
+
 /* Complete pk->key and compute pk->hash. */
 static __rte_always_inline void
 fw_sessions_hash(const struct fw_sessions *t, struct fw_pkt *pk)
 {
-	uint64_t q[2], h;
-	uint32_t tail;
-
 	if (pk->key.family == 6) {
-		uint64_t a[4];
+		uint64_t a[4], h;
 
 		memcpy(a, pk->addr, sizeof(a));
 		h = fw_hash_mix(a[0] ^ t->key[2], a[1] ^ t->key[3]);
 		h = fw_hash_mix(a[2] ^ t->key[0] ^ h, a[3] ^ t->key[1] ^ (h << 32 | h >> 32));
 		memcpy(pk->key.digest, &h, sizeof(h));
 	}
-	memcpy(q, &pk->key, sizeof(q));
-	memcpy(&tail, (const char *)&pk->key + sizeof(q), sizeof(tail));
-	h = fw_hash_mix(q[0] ^ t->key[0], q[1] ^ t->key[1]);
-	pk->hash = fw_hash_mix(h ^ tail, t->key[2]);
+	pk->hash = fw_words_hash(t, fw_key_words(&pk->key));
 }
 
 static __rte_always_inline uint16_t
@@ -271,25 +295,14 @@ fw_hash_other(const struct fw_sessions *t, uint32_t bucket, uint16_t tag)
 static __rte_always_inline unsigned int
 fw_bucket_match(const struct fw_bucket *b, uint16_t tag)
 {
-	__m128i tags = _mm_load_si128((const __m128i *)b->tag);
-	__m128i eq = _mm_cmpeq_epi16(tags, _mm_set1_epi16((short)tag));
-
-	return (unsigned int)_mm_movemask_epi8(_mm_packs_epi16(eq, _mm_setzero_si128()));
+	return fw_match8(b->tag, tag);
 }
 
 /* Whether session i is of this key; IPv6 addresses in full. */
 static __rte_always_inline bool
 fw_session_is(const struct fw_sessions *t, uint32_t i, const struct fw_pkt *pk)
 {
-	const struct fw_key *k = &t->hot[i].key;
-	__m128i x = _mm_xor_si128(
-	    _mm_load_si128((const __m128i *)k), _mm_loadu_si128((const __m128i *)&pk->key));
-	uint32_t a, b;
-
-	memcpy(&a, (const char *)k + 16, sizeof(a));
-	memcpy(&b, (const char *)&pk->key + 16, sizeof(b));
-	x = _mm_or_si128(x, _mm_cvtsi32_si128((int)(a ^ b)));
-	if (_mm_movemask_epi8(_mm_cmpeq_epi8(x, _mm_setzero_si128())) != 0xffff)
+	if (!fw_words_equal(fw_key_words(&t->hot[i].key), fw_key_words(&pk->key)))
 		return false;
 	return likely(pk->key.family == 4) ||
 	    memcmp(t->cold[i].addr, pk->addr, sizeof(pk->addr)) == 0;
@@ -307,21 +320,54 @@ fw_sessions_prefetch(const struct fw_sessions *t, const struct fw_pkt *pk)
 }
 
 static __rte_always_inline uint32_t
-fw_sessions_guess(const struct fw_sessions *t, const struct fw_pkt *pk)
+fw_sessions_guess_in(const struct fw_sessions *t, const struct fw_pkt *pk, uint32_t b, uint16_t tag)
 {
-	uint16_t tag = fw_hash_tag(pk->hash);
-	uint32_t b = (uint32_t)pk->hash & t->mask, i;
 	unsigned int m = fw_bucket_match(&t->bucket[b], tag);
+	uint32_t i;
 
-	if (unlikely(m == 0)) {
-		rte_prefetch0(&t->bucket[fw_hash_other(t, b, tag)]);
+	if (unlikely(m == 0))
 		return FW_SESSION_NONE;
-	}
 	i = t->bucket[b].index[__builtin_ctz(m)];
 	__builtin_prefetch(&t->hot[i], 1); /* to be written */
 	if (pk->key.family == 6)
 		rte_prefetch0(&t->cold[i]);
 	return i;
+}
+
+/* In the first bucket; if it is not there, the second is asked for. */
+static __rte_always_inline uint32_t
+fw_sessions_guess(const struct fw_sessions *t, const struct fw_pkt *pk)
+{
+	uint16_t tag = fw_hash_tag(pk->hash);
+	uint32_t b = (uint32_t)pk->hash & t->mask;
+	uint32_t i = fw_sessions_guess_in(t, pk, b, tag);
+
+	if (unlikely(i == FW_SESSION_NONE))
+		rte_prefetch0(&t->bucket[fw_hash_other(t, b, tag)]);
+	return i;
+}
+
+/* In the second. */
+static __rte_always_inline uint32_t
+fw_sessions_guess_other(const struct fw_sessions *t, const struct fw_pkt *pk)
+{
+	uint16_t tag = fw_hash_tag(pk->hash);
+
+	return fw_sessions_guess_in(
+	    t, pk, fw_hash_other(t, (uint32_t)pk->hash & t->mask, tag), tag);
+}
+
+/*
+ * Load from the guessed session's line.  A prefetch is a hint, and where pages are translated twice, in
+ * virtual machines, many are not taken: then each packet would wait for its line alone.  Loads with nothing
+ * between them are all under way together.  Any line will do for a packet without a guess.
+ */
+static __rte_always_inline void
+fw_sessions_touch(const struct fw_sessions *t, const struct fw_pkt *pk)
+{
+	uint32_t i = pk->session != FW_SESSION_NONE ? pk->session : 0;
+
+	(void)*(const volatile uint32_t *)&t->hot[i].generation;
 }
 
 static __rte_always_inline uint32_t
