@@ -65,16 +65,23 @@ fw_guard_slot_of(uint64_t a, uint16_t wire, uint32_t vrf)
 	return (unsigned int)(a * UINT64_C(0x9e3779b97f4a7c15) >> 40) & (FW_GUARD_SLOTS - 1);
 }
 
+/* From `vrf` to `known` of an IPv4 workload of `wire`, outside any VLAN. */
+static inline uint64_t
+fw_guard_who(uint16_t wire)
+{
+	return (uint64_t)wire << 32 | UINT64_C(4) << 48 | UINT64_C(1) << 56;
+}
+
 /*
- * Whether `src`, an IPv4 address as it lies in memory, is remembered as a workload of `wire` and outside any
- * VLAN, and the six bytes at `mac` as its; two more are read behind them.  False means no more than that
- * fw_guard_inside() has to be asked.
+ * Whether `src`, an IPv4 address as it lies in memory, is remembered as one of `want`, and the six bytes at
+ * `mac` as its MAC; two more are read behind them.  False means no more than that fw_guard_inside() has to
+ * be asked.
  */
 static inline __attribute__((always_inline)) bool
-fw_guard_remembers(const struct fw_guard *g, uint16_t wire, uint32_t src, const uint8_t *mac)
+fw_guard_remembers(const struct fw_guard *g, uint64_t want, uint32_t src, const uint8_t *mac)
 {
-	const struct fw_guard_slot *s = &g->slot[fw_guard_slot_of(src, wire, 0)];
-	uint64_t who, known_mac, their_mac, want = (uint64_t)wire << 32 | UINT64_C(0x0104) << 48;
+	const struct fw_guard_slot *s = &g->slot[fw_guard_slot_of(src, (uint16_t)(want >> 32), 0)];
+	uint64_t who, known_mac, their_mac;
 	uint32_t addr;
 
 	/* In three loads: the address, from `vrf` to `known`, and the MAC with `has_mac`. */

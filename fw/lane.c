@@ -7,6 +7,13 @@
 
 #include "fw/tcp.h"
 
+/* The 16th to the 23rd byte of a session: the end of its key, state, flags, scales. */
+#define LAST_MASK (UINT64_C(0xffffffffff) | (uint64_t)(uint8_t)~FW_LANE_FLAGS << 40)
+_Static_assert(offsetof(struct fw_session, state) == 20 &&
+        offsetof(struct fw_session, flags) == 21 && FW_SESSION_HI == 1 &&
+        FW_SESSION_FROM_OUTSIDE == 2 && FW_INSIDE == 0 && FW_OUTSIDE == 1,
+    "pass_one() computes with them");
+
 void
 fw_lane_init(struct fw_lane *l, bool open, const struct fw_sessions *t, struct fw_guard *guard,
     uint16_t wire, enum fw_side from, uint64_t generation, uint32_t seen, bool verify_checksums)
@@ -20,8 +27,9 @@ fw_lane_init(struct fw_lane *l, bool open, const struct fw_sessions *t, struct f
 		    RTE_MBUF_F_RX_IP_CKSUM_BAD | RTE_MBUF_F_RX_L4_CKSUM_BAD,
 		.generation = (uint32_t)generation,
 		.seen = seen,
-		.tail = (uint32_t)wire | (uint32_t)IPPROTO_TCP << 16 | UINT32_C(4) << 24,
-		.wire = wire,
+		.last = (uint32_t)wire | IPPROTO_TCP << 16 | UINT32_C(4) << 24 |
+		    (uint64_t)FW_STATE_ESTABLISHED << 32,
+		.who = fw_guard_who(wire),
 		.from = (uint8_t)from,
 	};
 	if (verify_checksums) {
@@ -102,7 +110,7 @@ read_one(const struct fw_lane *l, struct rte_mbuf *m, struct fw_pkt *pk)
 	struct fw_words w;
 	unsigned int hi;
 
-	if (unlikely((m->ol_flags & l->ol_mask) != l->ol_want || m->nb_segs != 1 || n < 54))
+	if (unlikely((m->ol_flags & l->ol_mask) != l->ol_want || m->pkt_len != n || n < 54))
 		return false;
 	/* Source is no group; IPv4, header of 20 bytes; no fragment, TCP; of SYN FIN RST ACK only ACK. */
 	if (unlikely(((data[6] & 1u) | ((u32(data + 12) & 0x00ffffff) ^ 0x00450008) |
@@ -111,8 +119,7 @@ read_one(const struct fw_lane *l, struct rte_mbuf *m, struct fw_pkt *pk)
 		return false;
 	total = __builtin_bswap16(u16(data + 16));
 	header = (uint32_t)(data[46] >> 4) * 4;
-	if (unlikely(
-	        header < 20 || 20 + header > total || 34 + header > n || 14 + total > m->pkt_len))
+	if (unlikely(header < 20 || 20 + header > total || 14 + total > n))
 		return false;
 	addrs = u64(data + 26);
 	src = (uint32_t)addrs;
@@ -125,7 +132,7 @@ read_one(const struct fw_lane *l, struct rte_mbuf *m, struct fw_pkt *pk)
 	if (unlikely((uint8_t)(src - 1) >= 223 || (uint8_t)src == 127 || (uint8_t)dst == 0 ||
 	        (uint8_t)dst == 127 || src == dst || (uint16_t)ports == 0 || ports >> 16 == 0))
 		return false;
-	if (l->from == FW_INSIDE && unlikely(!fw_guard_remembers(l->guard, l->wire, src, data + 6)))
+	if (l->from == FW_INSIDE && unlikely(!fw_guard_remembers(l->guard, l->who, src, data + 6)))
 		return false;
 
 	/* The key, in words: lower address first, ports in host order beside their addresses.  Which is the
@@ -134,7 +141,7 @@ read_one(const struct fw_lane *l, struct rte_mbuf *m, struct fw_pkt *pk)
 	ports = __builtin_bswap32(ports);
 	w.q[0] = turn64(addrs, 32 * hi);
 	w.q[1] = turn32(ports, 16 * (hi ^ 1));
-	w.tail = l->tail;
+	w.tail = (uint32_t)l->last;
 	memcpy(&pk->key, &w.q[0], 8);
 	memcpy((char *)&pk->key + 8, &w.q[1], 8);
 	memcpy((char *)&pk->key + 16, &w.tail, 4);
@@ -142,13 +149,12 @@ read_one(const struct fw_lane *l, struct rte_mbuf *m, struct fw_pkt *pk)
 	pk->drop = FW_DROP_NONE;
 	pk->hi = (uint8_t)hi;
 	pk->lane = true;
-	pk->len = m->pkt_len;
+	pk->len = n;
 	numbers = __builtin_bswap64(u64(data + 38));
 	pk->seq = (uint32_t)(numbers >> 32);
 	pk->ack = (uint32_t)numbers;
 	pk->win = __builtin_bswap16(u16(data + 48));
 	pk->payload = (uint16_t)(total - 20 - header);
-	pk->m = m;
 	return true;
 }
 
@@ -177,18 +183,21 @@ pass_one(const struct fw_lane *l, struct fw_sessions *t, const struct fw_pkt *pk
 	uint32_t i = pk->session;
 	struct fw_session *s;
 	struct fw_words a, b;
-	unsigned int d;
+	uint64_t last;
+	unsigned int flags, d;
 
 	if (unlikely(i == FW_SESSION_NONE))
 		return false;
 	s = &t->hot[i];
 	a = fw_key_words(&s->key);
 	b = fw_key_words(&pk->key);
-	d = pk->hi ^ (s->flags & FW_SESSION_HI);
-	if (unlikely(((a.q[0] ^ b.q[0]) | (a.q[1] ^ b.q[1]) | (a.tail ^ b.tail) |
-	                 (uint32_t)(s->state ^ FW_STATE_ESTABLISHED) |
-	                 (s->flags & (uint8_t)~FW_LANE_FLAGS) | (s->generation ^ l->generation) |
-	                 (((unsigned int)s->flags >> 1 & 1) ^ l->from ^ d)) != 0))
+	memcpy(&last, (const char *)s + 16, sizeof(last));
+	flags = (unsigned int)(last >> 40);
+	d = (pk->hi ^ flags) & FW_SESSION_HI;
+	/* The direction d is forward when the packet comes from the side of the opener. */
+	if (unlikely(
+	        ((a.q[0] ^ b.q[0]) | (a.q[1] ^ b.q[1]) | ((last ^ l->last) & LAST_MASK) |
+	            (s->generation ^ l->generation) | (((flags >> 1) ^ l->from ^ d) & 1)) != 0))
 		return false;
 	if (unlikely(!fw_tcp_plain(s, pk, d)))
 		return false;
@@ -196,17 +205,17 @@ pass_one(const struct fw_lane *l, struct fw_sessions *t, const struct fw_pkt *pk
 	fw_session_count(t, i, d, pk->len);
 	return true;
 }
-_Static_assert(FW_SESSION_HI == 1 && FW_SESSION_FROM_OUTSIDE == 2 && FW_OUTSIDE == 1,
-    "pass_one() computes with them");
 
 unsigned int
-fw_lane_run(const struct fw_lane *l, struct fw_sessions *t, const struct fw_pkt *pkt,
-    unsigned int i, unsigned int n, struct rte_mbuf **out)
+fw_lane_run(const struct fw_lane *l, struct fw_sessions *t, struct rte_mbuf *const *pkts,
+    struct fw_pkt *pkt, unsigned int i, unsigned int n, struct rte_mbuf **out)
 {
 	for (; i < n; i++) {
-		if (unlikely(!pkt[i].lane || !pass_one(l, t, &pkt[i])))
+		if (unlikely(!pkt[i].lane || !pass_one(l, t, &pkt[i]))) {
+			pkt[i].m = pkts[i];
 			break;
-		*out++ = pkt[i].m;
+		}
+		*out++ = pkts[i];
 	}
 	return i;
 }

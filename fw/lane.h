@@ -29,8 +29,9 @@ struct fw_lane {
 	const struct fw_sessions *t;
 	const struct fw_guard *guard;
 	uint64_t ol_mask, ol_want; /* of mbuf flags: must be as wanted */
-	uint32_t generation, seen, tail;
-	uint16_t wire;
+	uint64_t last;             /* what the end of the key and the state of a session must be */
+	uint32_t generation, seen;
+	uint64_t who; /* what the guard must remember of an address inside */
 	uint8_t from; /* enum fw_side */
 };
 
@@ -56,5 +57,6 @@ uint32_t fw_lane_read(const struct fw_lane *l, struct rte_mbuf *const *pkts, uns
  * Let packets pass, beginning with pkt[i] and until one that is not in the lane or has to leave it, to which
  * nothing has been done.  Those that pass are put to out[].  Returns which one that is, n for none.
  */
-unsigned int fw_lane_run(const struct fw_lane *l, struct fw_sessions *t, const struct fw_pkt *pkt,
-    unsigned int i, unsigned int n, struct rte_mbuf **out);
+unsigned int fw_lane_run(const struct fw_lane *l, struct fw_sessions *t,
+    struct rte_mbuf *const *pkts, struct fw_pkt *pkt, unsigned int i, unsigned int n,
+    struct rte_mbuf **out);

@@ -310,8 +310,8 @@ fw_session_is(const struct fw_sessions *t, uint32_t i, const struct fw_pkt *pk)
 
 /*
  * The stages of a burst lookup, each over all packets before the next begins: prefetch the buckets;
- * guess an index by its tag and prefetch the session; compare.  fw_sessions_settle() is right in
- * all cases, the guess only makes it quick.
+ * guess sessions by their tags and fetch their lines; compare.  fw_sessions_settle() is right in all cases,
+ * even when the table has changed in between; the guess only makes it quick.
  */
 static __rte_always_inline void
 fw_sessions_prefetch(const struct fw_sessions *t, const struct fw_pkt *pk)
@@ -319,56 +319,8 @@ fw_sessions_prefetch(const struct fw_sessions *t, const struct fw_pkt *pk)
 	rte_prefetch0(&t->bucket[(uint32_t)pk->hash & t->mask]);
 }
 
-static __rte_always_inline uint32_t
-fw_sessions_guess_in(const struct fw_sessions *t, const struct fw_pkt *pk, uint32_t b, uint16_t tag)
-{
-	unsigned int m = fw_bucket_match(&t->bucket[b], tag);
-	uint32_t i;
-
-	if (unlikely(m == 0))
-		return FW_SESSION_NONE;
-	i = t->bucket[b].index[__builtin_ctz(m)];
-	__builtin_prefetch(&t->hot[i], 1); /* to be written */
-	if (pk->key.family == 6)
-		rte_prefetch0(&t->cold[i]);
-	return i;
-}
-
-/* In the first bucket; if it is not there, the second is asked for. */
-static __rte_always_inline uint32_t
-fw_sessions_guess(const struct fw_sessions *t, const struct fw_pkt *pk)
-{
-	uint16_t tag = fw_hash_tag(pk->hash);
-	uint32_t b = (uint32_t)pk->hash & t->mask;
-	uint32_t i = fw_sessions_guess_in(t, pk, b, tag);
-
-	if (unlikely(i == FW_SESSION_NONE))
-		rte_prefetch0(&t->bucket[fw_hash_other(t, b, tag)]);
-	return i;
-}
-
-/* In the second. */
-static __rte_always_inline uint32_t
-fw_sessions_guess_other(const struct fw_sessions *t, const struct fw_pkt *pk)
-{
-	uint16_t tag = fw_hash_tag(pk->hash);
-
-	return fw_sessions_guess_in(
-	    t, pk, fw_hash_other(t, (uint32_t)pk->hash & t->mask, tag), tag);
-}
-
-/*
- * Load from the guessed session's line.  A prefetch is a hint, and where pages are translated twice, in
- * virtual machines, many are not taken: then each packet would wait for its line alone.  Loads with nothing
- * between them are all under way together.  Any line will do for a packet without a guess.
- */
-static __rte_always_inline void
-fw_sessions_touch(const struct fw_sessions *t, const struct fw_pkt *pk)
-{
-	uint32_t i = pk->session != FW_SESSION_NONE ? pk->session : 0;
-
-	(void)*(const volatile uint32_t *)&t->hot[i].generation;
-}
+/* Guess the sessions of pkt[0 .. n - 1], n <= FW_BURST, whose hashes are set, into pkt[].session. */
+void fw_sessions_guess(const struct fw_sessions *t, struct fw_pkt *pkt, unsigned int n);
 
 static __rte_always_inline uint32_t
 fw_sessions_settle(const struct fw_sessions *t, const struct fw_pkt *pk, uint32_t guess)
