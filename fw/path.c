@@ -230,6 +230,12 @@ fw_path_nb_sessions(const struct fw_path *p)
 	return p->sessions.nb;
 }
 
+size_t
+fw_path_session_bytes(const struct fw_path *p)
+{
+	return p->sessions.bytes;
+}
+
 uint32_t
 fw_path_nb_hosts(const struct fw_path *p)
 {
