@@ -51,7 +51,8 @@ init(struct load *l, uint32_t nb_flows, uint32_t nb_sessions)
 	l->template[0] = l->template[6] = 2;
 	l->template[5] = 2;
 	l->template[11] = 1;
-	memcpy(l->template + 12, (uint8_t[]){ 0x08, 0x00, 0x45, 0, 0, 40, 0, 0, 0x40, 0, 64, 6 }, 12);
+	memcpy(
+	    l->template + 12, (uint8_t[]){ 0x08, 0x00, 0x45, 0, 0, 40, 0, 0, 0x40, 0, 64, 6 }, 12);
 	l->template[46] = 0x50;
 	l->ip_sum = fw_sum(l->template + 14, 12, 0);
 	fw_path_conf_init(&conf);
@@ -133,10 +134,15 @@ forward(struct load *l, enum fw_side from, struct rte_mbuf **pkts, unsigned int 
 			transmit(l, out.pkt[side], out.nb[side]);
 }
 
-enum order { ORDER_RANDOM, ORDER_OPEN, ORDER_ALL };
+enum order {
+	ORDER_RANDOM,
+	ORDER_OPEN,
+	ORDER_ALL
+};
 
 static void
-generate(struct load *l, enum order order, enum fw_side from, struct rte_mbuf **pkts, unsigned int n)
+generate(
+    struct load *l, enum order order, enum fw_side from, struct rte_mbuf **pkts, unsigned int n)
 {
 	PK_ASSERT(rte_pktmbuf_alloc_bulk(l->pool, pkts, n) == 0);
 	for (unsigned int i = 0; i < n; i++) {
@@ -368,8 +374,8 @@ case_latency(struct load *l)
 			for (unsigned int i = 0; i < n; i++, due++) {
 				double ns = ((double)done - (double)(due + 1) * gap) / hz * 1e9;
 
-				histogram[PK_MIN((uint64_t)PK_MAX(ns, 0.0),
-				    (uint64_t)LATENCY_MAX_NS - 1)]++;
+				histogram[PK_MIN(
+				    (uint64_t)PK_MAX(ns, 0.0), (uint64_t)LATENCY_MAX_NS - 1)]++;
 				total++;
 			}
 		}
@@ -474,8 +480,8 @@ main(int argc, char **argv)
 		fprintf(stderr, "fw_load: DPDK does not start; are there huge pages?\n");
 		return 1;
 	}
-	l.pool = rte_pktmbuf_pool_create("load", 16383, 256, 0, RTE_PKTMBUF_HEADROOM + 128,
-	    SOCKET_ID_ANY);
+	l.pool = rte_pktmbuf_pool_create(
+	    "load", 16383, 256, 0, RTE_PKTMBUF_HEADROOM + 128, SOCKET_ID_ANY);
 	PK_ASSERT(l.pool != NULL && rte_eth_dev_configure(0, 2, 2, &conf) == 0);
 	for (uint16_t q = 0; q < 2; q++)
 		PK_ASSERT(rte_eth_rx_queue_setup(0, q, 512, SOCKET_ID_ANY, NULL, l.pool) == 0 &&
