@@ -14,6 +14,7 @@ static const struct ctl_command *const ctl_tables[] = {
 	ctl_local_commands,
 	ctl_replay_commands,
 	ctl_attest_commands,
+	ctl_dpi_commands,
 };
 
 static int
