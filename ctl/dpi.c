@@ -6,6 +6,7 @@
 #include <uthash.h>
 
 #include "ctl/ctl.h"
+#include "ctl/dpi_rules.h"
 #include "ctl/layers.h"
 #include "dpi/app.h"
 
@@ -303,6 +304,7 @@ test_pcap(struct ctl_context *ctx, int argc, char **argv)
 		{ "confidence", "CONFIDENCE" }, { "packets_needed", "NEEDED" }, { "sni", "SNI" },
 		{ "http_host", "HOST" }, { "dns_query", "QUERY" }, { "service", "SERVICE" } };
 	struct inspection n = { .ctx = ctx };
+	struct ctl_dpi_rules rules = { .nb = 0 };
 	struct ctl_rows *rows;
 	const char *path = NULL;
 	void *blocks;
@@ -311,9 +313,11 @@ test_pcap(struct ctl_context *ctx, int argc, char **argv)
 	for (int i = 0; i < argc; i++) {
 		if (strcmp(argv[i], "-j") == 0)
 			ctx->json = true;
-		else if (strcmp(argv[i], "--rules") == 0)
-			return ctl_refused(
-			    ctx, "dpi test-pcap: signatures are not part of Picket yet");
+		else if (strcmp(argv[i], "--rules") == 0 || strcmp(argv[i], "--set") == 0)
+			i += ctl_dpi_rules_take(&rules, argv + i);
+		else if (argv[i][0] != '-' && path != NULL && rules.nb > 0 &&
+		    rules.nb < CTL_DPI_RULES_MAX)
+			rules.file[rules.nb++] = argv[i];
 		else if (argv[i][0] == '-' || path != NULL)
 			return ctl_usage(ctx, "dpi test-pcap: \"%s\" is not understood", argv[i]);
 		else
@@ -321,6 +325,8 @@ test_pcap(struct ctl_context *ctx, int argc, char **argv)
 	}
 	if (path == NULL)
 		return ctl_usage(ctx, "dpi test-pcap takes a capture");
+	if (rules.wrong != NULL)
+		return ctl_usage(ctx, "dpi test-pcap: %s", rules.wrong);
 	blocks = malloc(POOL_BYTES);
 	if (blocks == NULL || dpi_create(&n.dpi, blocks, POOL_BYTES, &DPI_LIMITS_DEFAULT) < 0) {
 		free(blocks);
@@ -329,7 +335,11 @@ test_pcap(struct ctl_context *ctx, int argc, char **argv)
 	n.fragments = ctl_fragments_create();
 	rows = ctl_rows_begin(ctx, columns, PK_COUNT(columns));
 	status = run_file(&n, path, rows);
+	if (rules.nb > 0 && status == CTL_DONE && ctx->json)
+		status = ctl_dpi_alerts(ctx, &rules, path, rows);
 	ctl_rows_end(rows);
+	if (rules.nb > 0 && status == CTL_DONE && !ctx->json)
+		status = ctl_dpi_alerts(ctx, &rules, path, NULL);
 	ctl_fragments_destroy(n.fragments);
 	dpi_destroy(n.dpi);
 	free(blocks);
@@ -337,7 +347,10 @@ test_pcap(struct ctl_context *ctx, int argc, char **argv)
 }
 
 const struct ctl_command ctl_dpi_commands[] = {
-	{ "dpi test-pcap", "FILE", "say of every flow in a capture which application it is",
+	{ "dpi test-pcap", "FILE [--rules FILE...] [--set NAME=VALUE]...",
+	    "say of every flow in a capture its application, and which signatures match",
 	    test_pcap },
+	{ "dpi check", "FILE... [--set NAME=VALUE]...",
+	    "read and compile signatures, and say which are refused", ctl_dpi_check },
 	{ NULL, NULL, NULL, NULL },
 };

@@ -1,4 +1,3 @@
-#define _GNU_SOURCE
 #include "dpi/detect.h"
 
 #include <errno.h>

@@ -1,4 +1,3 @@
-#define _GNU_SOURCE
 #include "dpi/sig_inspect.h"
 
 #include <errno.h>

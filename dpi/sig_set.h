@@ -56,7 +56,7 @@ int dpi_set_load(struct dpi_set *s, const char *path, const struct dpi_set_liste
 int dpi_set_add(struct dpi_set *s, const char *name, const char *text, size_t len,
     const struct dpi_set_listener *l, struct pk_diag *diag);
 
-/* Order the rules, compile the databases (or take them from a bundle), check them.  Returns 0, or negative
+/* Order the rules, compile the databases, check them.  Returns 0, or negative
  * errno with *diag; -EILSEQ when a database does not find what a plain search finds. */
 int dpi_set_finish(struct dpi_set *s, struct pk_diag *diag);
 
@@ -85,12 +85,3 @@ bool dpi_set_scan(const struct dpi_set *s, struct dpi_scan_room *r, unsigned int
     const uint8_t *bytes, uint32_t len, void (*hit)(void *arg, uint32_t rule), void *arg);
 /* Longest pattern of a group, 0 when it has none: how far to go back in a stream. */
 uint32_t dpi_set_longest(const struct dpi_set *s, unsigned int group, unsigned int dir);
-
-/*
- * A bundle: the rules as text and the databases for one kind of CPU, with a SHA-256 over all of it.
- * `cpu`: "generic", "avx2", "avx512", or NULL for this machine's.  Writing is for a set that has not been
- * finished; it compiles.  A bundle whose databases are for another kind of CPU is refused, never run.
- */
-int dpi_bundle_write(struct dpi_set *s, const char *path, const char *cpu, struct pk_diag *diag);
-int dpi_bundle_load(struct dpi_set **out, const char *path, struct pk_diag *diag);
-bool dpi_bundle_is(const char *path);
