@@ -248,6 +248,28 @@ decode_gre(struct dpi_frame *f)
 	}
 	if (type == 0x800 || type == 0x86dd)
 		inner(f, type == 0x800 ? 4 : 6, f->l4 + hlen, f->l4_len - hlen);
+	else if (type == 0x6558 || (type == 0x88be && f->l4_len >= hlen + 8)) { /* bridged; ERSPAN II */
+		hlen += type == 0x88be ? 8 : 0;
+		inner(f, DPI_INNER_ETHERNET, f->l4 + hlen, f->l4_len - hlen);
+	}
+}
+
+/* Overlays by their assigned ports (RFC 7348, RFC 8926), and Teredo (RFC 4380). */
+static void
+decode_overlay(struct dpi_frame *f)
+{
+	const uint8_t *p = f->l4 + 8;
+	uint32_t len = f->l4_len - 8, skip;
+
+	if (f->dport == 4789 && len >= 8 && p[0] & 0x08) {
+		inner(f, DPI_INNER_ETHERNET, p + 8, len - 8);
+	} else if (f->dport == 6081 && len >= 8 && p[0] >> 6 == 0) {
+		skip = 8u + (p[0] & 0x3f) * 4u;
+		if (be16(p + 2) == 0x6558 && len > skip)
+			inner(f, DPI_INNER_ETHERNET, p + skip, len - skip);
+	} else if ((f->dport == 3544 || f->sport == 3544) && len >= 40 && p[0] >> 4 == 6) {
+		inner(f, 6, p, len);
+	}
 }
 
 static void
@@ -261,6 +283,8 @@ decode_l4(struct dpi_frame *f, const uint8_t *p, uint32_t len)
 		break;
 	case 17:
 		decode_udp(f);
+		if (!f->invalid)
+			decode_overlay(f);
 		break;
 	case 1:
 		if (f->family == 6)

@@ -36,6 +36,8 @@ struct dpi_fragment {
 	uint32_t head_len; /* IPv6: unfragmentable part, from the IP header on */
 };
 
+enum { DPI_INNER_ETHERNET = 1 };
+
 struct dpi_frame {
 	uint64_t n;       /* number in the capture, from 1 */
 	uint64_t time_ns; /* since 1970 */
@@ -71,7 +73,7 @@ struct dpi_frame {
 	/* A tunnelled packet inside, decoded next. */
 	const uint8_t *inner;
 	uint32_t inner_len;
-	uint8_t inner_family;
+	uint8_t inner_family; /* 4, 6, or DPI_INNER_ETHERNET */
 };
 
 enum { DPI_TCP_FIN = 1, DPI_TCP_SYN = 2, DPI_TCP_RST = 4, DPI_TCP_PSH = 8, DPI_TCP_ACK = 16, DPI_TCP_URG = 32 };

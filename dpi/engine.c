@@ -367,7 +367,7 @@ inspect(struct dpi_engine *e, struct dpi_frame *f)
 	s = session_of(e, f, &dir);
 	if (s == NULL)
 		return;
-	s->last_ns = f->time_ns;
+	s->last_ns = PK_MAX(s->last_ns, f->time_ns);
 	if (s->dropped) {
 		e->counts.dropped++;
 		return;
@@ -433,7 +433,10 @@ dpi_engine_packet(
 		next.n = n;
 		next.time_ns = time_ns;
 		next.vlan = f.vlan;
-		dpi_decode_ip(&next, inner, inner_len);
+		if (!whole && f.inner_family == DPI_INNER_ETHERNET)
+			dpi_decode_link(&next, DPI_LINK_ETHERNET, inner, inner_len);
+		else
+			dpi_decode_ip(&next, inner, inner_len);
 		next.reassembled = whole;
 		if (whole && next.fragment.is)
 			break;

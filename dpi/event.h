@@ -13,9 +13,9 @@
 #define DPI_EVENTS(X) \
 	X(IPV4_SMALL, "ipv4.pkt_too_small") X(IPV4_HLEN, "ipv4.hlen_too_small") \
 	X(IPV4_IPLEN, "ipv4.iplen_smaller_than_hlen") X(IPV4_TRUNC, "ipv4.trunc_pkt") \
-	X(IPV4_OPT_INVALID, "ipv4.opt_invalid") X(IPV4_OPT_LEN, "ipv4.opt_invalid_len") \
-	X(IPV4_OPT_MALFORMED, "ipv4.opt_malformed") X(IPV4_OPT_EOL, "ipv4.opt_eol_required") \
-	X(IPV4_OPT_DUPLICATE, "ipv4.opt_duplicate") X(IPV4_OPT_UNKNOWN, "ipv4.opt_unknown") \
+	X(IPV4_OPT_LEN, "ipv4.opt_invalid_len") \
+	X(IPV4_OPT_EOL, "ipv4.opt_eol_required") \
+	X(IPV4_OPT_DUPLICATE, "ipv4.opt_duplicate") \
 	X(IPV4_VERSION, "ipv4.wrong_ip_version") X(IPV4_ICMPV6, "ipv4.icmpv6") \
 	X(IPV4_FRAG_LARGE, "ipv4.frag_pkt_too_large") X(IPV4_FRAG_OVERLAP, "ipv4.frag_overlap") \
 	X(IPV4_FRAG_IGNORED, "ipv4.frag_ignored") \
@@ -23,7 +23,7 @@
 	X(IPV6_EXT_TRUNC, "ipv6.trunc_exthdr") X(IPV6_DUPL_FH, "ipv6.exthdr_dupl_fh") \
 	X(IPV6_USELESS_FH, "ipv6.exthdr_useless_fh") X(IPV6_DUPL_RH, "ipv6.exthdr_dupl_rh") \
 	X(IPV6_DUPL_HH, "ipv6.exthdr_dupl_hh") X(IPV6_DUPL_DH, "ipv6.exthdr_dupl_dh") \
-	X(IPV6_DUPL_AH, "ipv6.exthdr_dupl_ah") X(IPV6_DUPL_EH, "ipv6.exthdr_dupl_eh") \
+	X(IPV6_DUPL_AH, "ipv6.exthdr_dupl_ah") \
 	X(IPV6_OPTLEN, "ipv6.exthdr_invalid_optlen") X(IPV6_VERSION, "ipv6.wrong_ip_version") \
 	X(IPV6_AH_RES, "ipv6.exthdr_ah_res_not_null") X(IPV6_HOP_UNKNOWN, "ipv6.hopopts_unknown_opt") \
 	X(IPV6_HOP_PADDING, "ipv6.hopopts_only_padding") X(IPV6_DST_UNKNOWN, "ipv6.dstopts_unknown_opt") \
@@ -47,34 +47,24 @@
 	X(ICMPV6_UNASSIGNED, "icmpv6.unassigned_type") \
 	X(ICMPV6_EXPERIMENT, "icmpv6.experimentation_type") \
 	X(TCP_SMALL, "tcp.pkt_too_small") X(TCP_HLEN, "tcp.hlen_too_small") \
-	X(TCP_OPTLEN, "tcp.invalid_optlen") X(TCP_OPT_LEN, "tcp.opt_invalid_len") \
+	X(TCP_OPT_LEN, "tcp.opt_invalid_len") \
 	X(TCP_OPT_DUPLICATE, "tcp.opt_duplicate") \
 	X(UDP_SMALL, "udp.pkt_too_small") X(UDP_HLEN, "udp.hlen_too_small") \
 	X(UDP_LEN, "udp.len_invalid") X(UDP_HLEN_INVALID, "udp.hlen_invalid") \
 	X(ETHERNET_SMALL, "ethernet.pkt_too_small") X(SLL_SMALL, "sll.pkt_too_small") \
-	X(ETHERNET_UNKNOWN, "ethernet.unknown_ethertype") \
-	X(PPP_SMALL, "ppp.pkt_too_small") X(PPP_TYPE, "ppp.wrong_type") X(PPP_UNSUP, "ppp.unsup_proto") \
+	X(PPP_SMALL, "ppp.pkt_too_small") X(PPP_UNSUP, "ppp.unsup_proto") \
 	X(GRE_SMALL, "gre.pkt_too_small") X(GRE_VERSION, "gre.wrong_version") \
 	X(VLAN_SMALL, "vlan.header_too_small") X(VLAN_LAYERS, "vlan.too_many_layers") \
-	X(VLAN_TYPE, "vlan.unknown_type") X(RAW_VERSION, "ipraw.invalid_ip_version") \
+	X(RAW_VERSION, "ipraw.invalid_ip_version") \
 	X(CHDLC_SMALL, "chdlc.pkt_too_small") X(SCTP_SMALL, "sctp.pkt_too_small") \
-	X(LTNULL_SMALL, "ltnull.pkt_too_small") X(LTNULL_TYPE, "ltnull.unsupported_type") \
+	X(LTNULL_SMALL, "ltnull.pkt_too_small") \
 	X(S_TIMESTAMP, "stream.pkt_invalid_timestamp") X(S_OVERLAP, "stream.reassembly_overlap_different_data") \
 	X(S_GAP, "stream.reassembly_seq_gap") X(S_BEFORE, "stream.reassembly_segment_before_base_seq") \
 	X(S_DEPTH, "stream.reassembly_depth_reached") X(S_WINDOW, "stream.est_packet_out_of_window") \
-	X(S_BROKEN_ACK, "stream.pkt_broken_ack") X(S_INVALID_ACK, "stream.pkt_invalid_ack") \
 	X(S_RETRANSMISSION, "stream.pkt_retransmission") \
 	X(S_RST_NONE, "stream.rst_but_no_session") X(S_FIN_NONE, "stream.fin_but_no_session") \
-	X(S_EST_SYN, "stream.est_syn_resend") X(S_EST_SYN_DIFF, "stream.est_syn_resend_diff_seq") \
-	X(S_EST_SYN_CLIENT, "stream.est_syn_toclient") X(S_FIN_SYN, "stream.fin_syn") \
-	X(S_SYNACK_ACK, "stream.3whs_synack_with_wrong_ack") \
-	X(S_WRONG_THREAD, "stream.wrong_thread") \
+	X(S_EST_SYN, "stream.est_syn_resend") \
 	X(A_MISMATCH, "applayer_mismatch_protocol_both_directions") \
-	X(A_WRONG_DIRECTION, "applayer_wrong_direction_first_data") \
-	X(A_ONE_DIRECTION, "applayer_detect_protocol_only_one_direction") \
-	X(A_SKIPPED, "applayer_proto_detection_skipped") \
-	X(A_NO_TLS, "applayer_no_tls_after_starttls") X(A_UNEXPECTED, "applayer_unexpected_protocol") \
-	X(HTTP_UNKNOWN_ERROR, "http.unknown_error") \
 	X(HTTP_GZIP, "http.gzip_decompression_failed") \
 	X(HTTP_FIELD_COLON, "http.request_field_missing_colon") \
 	X(HTTP_RFIELD_COLON, "http.response_field_missing_colon") \
@@ -88,64 +78,44 @@
 	X(HTTP_MATCH, "http.unable_to_match_response_to_request") \
 	X(HTTP_PORT, "http.invalid_server_port_in_request") \
 	X(HTTP_AUTHORITY, "http.invalid_authority_port") \
-	X(HTTP_HEADER, "http.request_header_invalid") X(HTTP_RHEADER, "http.response_header_invalid") \
-	X(HTTP_MISSING_HOST, "http.missing_host_header") X(HTTP_AMBIGUOUS_HOST, "http.host_header_ambiguous") \
 	X(HTTP_FOLDING, "http.invalid_request_field_folding") \
 	X(HTTP_RFOLDING, "http.invalid_response_field_folding") \
 	X(HTTP_FIELD_LONG, "http.request_field_too_long") X(HTTP_RFIELD_LONG, "http.response_field_too_long") \
-	X(HTTP_LINE_INVALID, "http.request_line_invalid") X(HTTP_BODY_UNEXPECTED, "http.request_body_unexpected") \
-	X(HTTP_SERVER_INVALID, "http.request_server_port_tcp_port_mismatch") \
-	X(HTTP_URI_HOST, "http.uri_host_invalid") X(HTTP_HOST_INVALID, "http.header_host_invalid") \
+	X(HTTP_BODY_UNEXPECTED, "http.request_body_unexpected") \
 	X(HTTP_METHOD_DELIM, "http.method_delim_non_compliant") X(HTTP_URI_DELIM, "http.uri_delim_non_compliant") \
 	X(HTTP_LEADING, "http.request_line_leading_whitespace") \
 	X(HTTP_LAYERS, "http.too_many_encoding_layers") X(HTTP_GZIP_ABNORMAL, "http.abnormal_ce_header") \
-	X(HTTP_REPETITION, "http.request_header_repetition") X(HTTP_RREPETITION, "http.response_header_repetition") \
+	X(HTTP_REPETITION, "http.request_header_repetition") \
 	X(HTTP_BYTERANGES, "http.response_multipart_byteranges") \
 	X(HTTP_CHUNK_TE_ABNORMAL, "http.response_abnormal_transfer_encoding") \
 	X(HTTP_CHUNK_OLD, "http.response_chunked_old_proto") \
-	X(HTTP_PROTOCOL_REQ, "http.request_invalid_protocol") X(HTTP_PROTOCOL_RESP, "http.response_invalid_protocol") \
+	X(HTTP_PROTOCOL_RESP, "http.response_invalid_protocol") \
 	X(HTTP_STATUS, "http.response_invalid_status") \
 	X(HTTP_INCOMPLETE, "http.request_line_incomplete") X(HTTP_DOUBLE, "http.double_encoded_uri") \
 	X(HTTP_NO_PROTOCOL, "http.request_missing_protocol") \
 	X(HTTP_BOMB, "http.compression_bomb") X(HTTP_LZMA, "http.lzma_memlimit_reached") \
 	X(HTTP_MANY_HEADERS, "http.too_many_headers") \
 	X(HTTP_CHUNK_EXT, "http.request_chunk_extension") X(HTTP_EXTRA_DATA, "http.response_body_unexpected") \
-	X(DNS_UNSOLICITED, "dns.unsolicited_response") X(DNS_MALFORMED, "dns.malformed_data") \
-	X(DNS_NOT_REQUEST, "dns.not_a_request") X(DNS_NOT_RESPONSE, "dns.not_a_response") \
+	X(DNS_MALFORMED, "dns.malformed_data") \
 	X(DNS_Z, "dns.z_flag_set") X(DNS_OPCODE, "dns.invalid_opcode") \
 	X(DNS_NAME_LONG, "dns.name_too_long") X(DNS_LOOP, "dns.infinite_loop") \
-	X(DNS_LABELS, "dns.too_many_labels") X(DNS_ADDITIONAL, "dns.invalid_additionals") \
-	X(DNS_AUTHORITY, "dns.invalid_authorities") \
-	X(TLS_SSLV2, "tls.invalid_sslv2_header") X(TLS_HEADER, "tls.invalid_tls_header") \
+	X(DNS_LABELS, "dns.too_many_labels") \
+	X(TLS_HEADER, "tls.invalid_tls_header") \
 	X(TLS_RECORD_VERSION, "tls.invalid_record_version") X(TLS_RECORD_TYPE, "tls.invalid_record_type") \
-	X(TLS_HANDSHAKE, "tls.invalid_handshake_message") X(TLS_CERTIFICATE, "tls.invalid_certificate") \
-	X(TLS_CERT_MISSING, "tls.certificate_missing_element") X(TLS_CERT_UNKNOWN, "tls.certificate_unknown_element") \
-	X(TLS_CERT_LEN, "tls.certificate_invalid_length") X(TLS_CERT_STRING, "tls.certificate_invalid_string") \
-	X(TLS_ERROR, "tls.error_message_encountered") X(TLS_SSL_RECORD, "tls.invalid_ssl_record") \
+	X(TLS_HANDSHAKE, "tls.invalid_handshake_message") \
+	X(TLS_CERT_LEN, "tls.certificate_invalid_length") X(TLS_CERTIFICATE, "tls.invalid_certificate") \
+	X(TLS_SSL_RECORD, "tls.invalid_ssl_record") \
 	X(TLS_SNI_MANY, "tls.multiple_sni_extensions") X(TLS_SNI_TYPE, "tls.invalid_sni_type") \
-	X(TLS_SNI_LEN, "tls.invalid_sni_length") X(TLS_RECORDS, "tls.too_many_records_in_packet") \
-	X(TLS_HEARTBEAT, "tls.heartbeat_message") X(TLS_HEARTBEAT_BAD, "tls.invalid_heartbeat_message") \
-	X(TLS_HEARTBEAT_OVER, "tls.overflow_heartbeat_message") \
-	X(TLS_HEARTBEAT_LEAK, "tls.dataleak_heartbeat_mismatch") \
-	X(TLS_HANDSHAKE_LEN, "tls.handshake_invalid_length") X(TLS_ALERT_LEN, "tls.invalid_alert_message") \
-	X(SSH_BANNER, "ssh.invalid_banner") X(SSH_LONG, "ssh.long_banner") X(SSH_RECORD, "ssh.invalid_record") \
-	X(SMTP_REPLY, "smtp.invalid_reply") X(SMTP_UNMATCHED, "smtp.unable_to_match_reply_with_request") \
+	X(TLS_SNI_LEN, "tls.invalid_sni_length") \
+	X(SSH_BANNER, "ssh.invalid_banner") X(SSH_LONG, "ssh.long_banner") \
+	X(SMTP_REPLY, "smtp.invalid_reply") \
 	X(SMTP_COMMAND_LONG, "smtp.max_command_line_len_exceeded") \
-	X(SMTP_REPLY_LONG, "smtp.max_reply_line_len_exceeded") \
-	X(SMTP_PIPELINED, "smtp.invalid_pipelined_sequence") \
-	X(SMTP_BDAT, "smtp.bdat_chunk_len_exceeded") X(SMTP_NO_WELCOME, "smtp.no_server_welcome_message") \
-	X(SMTP_TLS, "smtp.tls_rejected") X(SMTP_DATA_REJECTED, "smtp.data_command_rejected") \
-	X(SMTP_DUPLICATE, "smtp.duplicate_fields") X(SMTP_UNPARSABLE, "smtp.unparsable_content") \
-	X(SMTP_MIME_FAILED, "smtp.mime_parse_failed") X(SMTP_MIME_MALFORMED, "smtp.mime_malformed_msg") \
-	X(SMTP_MIME_BASE64, "smtp.mime_invalid_base64") X(SMTP_MIME_QP, "smtp.mime_invalid_qp") \
-	X(SMTP_MIME_LINE, "smtp.mime_long_line") X(SMTP_MIME_ENC_LINE, "smtp.mime_long_enc_line") \
-	X(SMTP_MIME_NAME, "smtp.mime_long_header_name") X(SMTP_MIME_VALUE, "smtp.mime_long_header_value") \
-	X(SMTP_MIME_BOUNDARY, "smtp.mime_long_boundary") X(SMTP_TRUNCATED, "smtp.truncated_line") \
-	X(MQTT_MISSING_CONNECT, "mqtt.missing_connect") X(MQTT_MISSING_PUBLISH, "mqtt.missing_publish") \
-	X(MQTT_MISSING_SUBSCRIBE, "mqtt.missing_subscribe") X(MQTT_MISSING_UNSUBSCRIBE, "mqtt.missing_unsubscribe") \
+	X(SMTP_NO_WELCOME, "smtp.no_server_welcome_message") \
+	X(SMTP_MIME_BOUNDARY, "smtp.mime_long_boundary") \
+	X(MQTT_MISSING_CONNECT, "mqtt.missing_connect") \
 	X(MQTT_DOUBLE_CONNECT, "mqtt.double_connect") X(MQTT_UNINTRODUCED, "mqtt.unintroduced_message") \
-	X(MQTT_QOS, "mqtt.invalid_qos_level") X(MQTT_MISSING_ID, "mqtt.missing_msg_id") \
-	X(MQTT_UNASSIGNED, "mqtt.unassigned_msg_type") X(MQTT_LONG, "mqtt.malformed_traffic")
+	X(MQTT_QOS, "mqtt.invalid_qos_level") \
+	X(MQTT_UNASSIGNED, "mqtt.unassigned_msg_type") 
 // clang-format on
 
 enum dpi_event {

@@ -382,6 +382,8 @@ dpi_http1_init(unsigned int layers)
 	if (config == NULL)
 		return -1;
 	htp_config_set_server_personality(config, HTP_SERVER_IDS);
+	/* That personality turns paths into lower case, which no rule expects. */
+	htp_config_set_convert_lowercase(config, HTP_DECODER_URL_PATH, 0);
 	htp_config_set_log_level(config, HTP_LOG_INFO);
 	htp_config_set_tx_auto_destroy(config, 0);
 	htp_config_set_parse_request_cookies(config, 0);

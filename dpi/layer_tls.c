@@ -344,7 +344,8 @@ certificates(struct tls *t, const uint8_t *b, uint32_t len)
 		n |= pk_wire_be16(&w);
 		p = pk_wire_bytes(&w, n);
 		if (p == NULL) {
-			dpi_tx_event(t->tx, DPI_EV_TLS_CERTIFICATE, 1);
+			dpi_tx_event(t->tx, DPI_EV_TLS_HANDSHAKE, 1);
+			dpi_tx_event(t->tx, DPI_EV_TLS_CERT_LEN, 1);
 			break;
 		}
 		certificate(t, p, n, leaf);
@@ -362,6 +363,7 @@ handshake(struct tls *t, unsigned int dir)
 
 		if (n > HANDSHAKE_MAX) {
 			dpi_tx_event(t->tx, DPI_EV_TLS_HANDSHAKE, dir);
+			dpi_tx_event(t->tx, DPI_EV_TLS_SSL_RECORD, dir);
 			t->encrypted[dir] = true;
 			return;
 		}

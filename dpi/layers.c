@@ -85,6 +85,9 @@ probe_tcp(const uint8_t *b, uint32_t len, unsigned int dir, const uint16_t port[
 		return DPI_LAYER_SMB;
 	if (len >= 10 && b[0] == 5 && b[1] <= 1 && b[2] <= 19 && (b[4] == 0x10 || b[4] == 0))
 		return DPI_LAYER_DCERPC;
+	if (dir == 0 && len >= 8 && b[0] == 0x10 && b[1] < 0x80 && b[2] == 0 &&
+	    ((b[3] == 4 && memcmp(b + 4, "MQTT", 4) == 0) || (b[3] == 6 && memcmp(b + 4, "MQIs", 4) == 0)))
+		return DPI_LAYER_MQTT;
 	if ((port[0] == 53 || port[1] == 53) && len >= 14) {
 		if ((uint32_t)(b[0] << 8 | b[1]) >= 12 && dns_likely(b + 2, len - 2))
 			return DPI_LAYER_DNS;
@@ -127,6 +130,7 @@ dpi_layer_ops(enum dpi_layer layer)
 		[DPI_LAYER_FTP_DATA] = &dpi_ftp_data_ops,
 		[DPI_LAYER_SMB] = &dpi_smb_ops,
 		[DPI_LAYER_DCERPC] = &dpi_dcerpc_ops,
+		[DPI_LAYER_MQTT] = &dpi_mqtt_ops,
 	};
 
 	return ops[layer];

@@ -134,5 +134,5 @@ bool dpi_pending_add(struct dpi_pending *p, const uint8_t *bytes, uint32_t len, 
 void dpi_pending_eat(struct dpi_pending *p, uint32_t len);
 
 extern const struct dpi_layer_ops dpi_http_ops, dpi_dns_ops, dpi_tls_ops, dpi_ssh_ops, dpi_smtp_ops, dpi_ftp_ops,
-    dpi_ftp_data_ops, dpi_smb_ops, dpi_dcerpc_ops;
+    dpi_ftp_data_ops, dpi_smb_ops, dpi_dcerpc_ops, dpi_mqtt_ops;
 void dpi_dns_datagram(struct dpi_session *s, unsigned int dir, const uint8_t *bytes, uint32_t len);
