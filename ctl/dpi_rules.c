@@ -47,7 +47,9 @@ on_refused(void *arg, const char *keyword, const char *text)
 	struct report *p = arg;
 
 	if (p->rows != NULL && p->ctx->json)
-		ctl_rows_add(p->rows, json_pack("{s:s, s:s, s:s}", "type", "refused", "keyword", keyword, "text", text));
+		ctl_rows_add(p->rows,
+		    json_pack(
+		        "{s:s, s:s, s:s}", "type", "refused", "keyword", keyword, "text", text));
 	else
 		fprintf(stderr, "%s\n", text);
 }
@@ -60,7 +62,8 @@ yes_no(const char *value)
 }
 
 static int
-read_options(struct ctl_context *ctx, const struct ctl_dpi_rules *r, struct options *o, struct dpi_vars *vars)
+read_options(struct ctl_context *ctx, const struct ctl_dpi_rules *r, struct options *o,
+    struct dpi_vars *vars)
 {
 	for (unsigned int i = 0; i < r->nb_sets; i++) {
 		char name[64];
@@ -81,7 +84,8 @@ read_options(struct ctl_context *ctx, const struct ctl_dpi_rules *r, struct opti
 			o->engine.async = yes;
 		} else if (strcmp(name, "inline") == 0 && yes >= 0) {
 			o->engine.detect.ips = yes;
-		} else if (strcmp(name, "checksums") == 0 && (yes >= 0 || strcmp(value, "auto") == 0)) {
+		} else if (strcmp(name, "checksums") == 0 &&
+		    (yes >= 0 || strcmp(value, "auto") == 0)) {
 			o->checksum_auto = yes < 0;
 			o->engine.checksums = yes > 0 ? DPI_CHECKSUM_VERIFY : DPI_CHECKSUM_IGNORE;
 		} else if (strcmp(name, "depth") == 0 && isdigit((unsigned char)value[0])) {
@@ -97,8 +101,8 @@ read_options(struct ctl_context *ctx, const struct ctl_dpi_rules *r, struct opti
 
 /* Load and compile; *set stays NULL when that failed. */
 static int
-load(struct ctl_context *ctx, const struct ctl_dpi_rules *r, struct options *o, const struct dpi_set_listener *l,
-    struct dpi_set **set)
+load(struct ctl_context *ctx, const struct ctl_dpi_rules *r, struct options *o,
+    const struct dpi_set_listener *l, struct dpi_set **set)
 {
 	struct dpi_vars *vars;
 	struct dpi_set *s;
@@ -138,9 +142,10 @@ on_alert(void *arg, const struct dpi_alert *a)
 		ctl_rows_add(p->rows, dpi_eve_alert(a));
 		return;
 	}
-	printf("packet %llu: [%u:%u:%u] %s  %s:%u -> %s:%u%s\n", (unsigned long long)a->frame->n, a->sig->gid, a->sig->sid,
-	    a->sig->rev, a->sig->msg != NULL ? a->sig->msg : "", pk_addr_text(&a->frame->src, src), a->frame->sport,
-	    pk_addr_text(&a->frame->dst, dst), a->frame->dport, a->dropped ? "  dropped" : "");
+	printf("packet %llu: [%u:%u:%u] %s  %s:%u -> %s:%u%s\n", (unsigned long long)a->frame->n,
+	    a->sig->gid, a->sig->sid, a->sig->rev, a->sig->msg != NULL ? a->sig->msg : "",
+	    pk_addr_text(&a->frame->src, src), a->frame->sport, pk_addr_text(&a->frame->dst, dst),
+	    a->frame->dport, a->dropped ? "  dropped" : "");
 }
 
 /* A capture taken where the NIC computes checksums has none that are good: then they say nothing. */
@@ -183,14 +188,16 @@ ctl_dpi_alerts(
 	if (status != CTL_DONE)
 		return status;
 	if (o.checksum_auto)
-		o.engine.checksums = checksums_mean_something(path) ? DPI_CHECKSUM_VERIFY : DPI_CHECKSUM_IGNORE;
+		o.engine.checksums = checksums_mean_something(path) ? DPI_CHECKSUM_VERIFY
+		                                                    : DPI_CHECKSUM_IGNORE;
 	if (dpi_engine_create(&engine, set, &o.engine) < 0) {
 		status = ctl_refused(ctx, "out of memory");
 	} else if (ctl_capture_open(&capture, path, &diag) < 0) {
 		status = ctl_refused(ctx, "%s", diag.text);
 	} else {
 		while ((rc = ctl_capture_next(capture, &packet, &diag)) > 0)
-			dpi_engine_packet(engine, ++n, packet.time_ns, packet.link_type, packet.bytes, packet.len);
+			dpi_engine_packet(engine, ++n, packet.time_ns, packet.link_type,
+			    packet.bytes, packet.len);
 		dpi_engine_end(engine);
 		ctl_capture_close(capture);
 		if (rc < 0)
@@ -223,14 +230,16 @@ ctl_dpi_check(struct ctl_context *ctx, int argc, char **argv)
 			r.wrong = "too many files";
 	}
 	if (r.wrong != NULL || r.nb == 0)
-		return ctl_usage(ctx, "dpi check: %s", r.wrong != NULL ? r.wrong : "takes files of rules");
+		return ctl_usage(
+		    ctx, "dpi check: %s", r.wrong != NULL ? r.wrong : "takes files of rules");
 	report.rows = ctl_rows_begin(ctx, columns, PK_COUNT(columns));
 	status = load(ctx, &r, &o, &listener, &set);
 	if (status == CTL_DONE) {
 		ctl_rows_add(report.rows,
-		    json_pack("{s:s, s:I, s:I, s:I, s:I}", "type", "summary", "rules", (json_int_t)dpi_set_nb(set), "refused",
-			(json_int_t)dpi_set_nb_refused(set), "databases", (json_int_t)dpi_set_nb_databases(set), "bytes",
-			(json_int_t)dpi_set_database_bytes(set)));
+		    json_pack("{s:s, s:I, s:I, s:I, s:I}", "type", "summary", "rules",
+		        (json_int_t)dpi_set_nb(set), "refused", (json_int_t)dpi_set_nb_refused(set),
+		        "databases", (json_int_t)dpi_set_nb_databases(set), "bytes",
+		        (json_int_t)dpi_set_database_bytes(set)));
 		if (dpi_set_nb_refused(set) > 0)
 			status = CTL_REFUSED;
 	}

@@ -16,7 +16,7 @@ struct ctl_dpi_rules {
 int ctl_dpi_rules_take(struct ctl_dpi_rules *r, char **argv);
 
 /* Add a row for each match in a capture, or print lines when `rows` is NULL. */
-int ctl_dpi_alerts(
-    struct ctl_context *ctx, const struct ctl_dpi_rules *r, const char *path, struct ctl_rows *rows);
+int ctl_dpi_alerts(struct ctl_context *ctx, const struct ctl_dpi_rules *r, const char *path,
+    struct ctl_rows *rows);
 
 int ctl_dpi_check(struct ctl_context *ctx, int argc, char **argv);

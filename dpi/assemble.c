@@ -34,7 +34,8 @@ dpi_assembly_loose(const struct dpi_assembly *a)
 
 /* Do bytes[0 .. len - 1] at `from` agree with what is held at `held_from`? */
 static bool
-agrees(const uint8_t *bytes, uint64_t from, uint32_t len, const uint8_t *held, uint64_t held_from, uint64_t held_len)
+agrees(const uint8_t *bytes, uint64_t from, uint32_t len, const uint8_t *held, uint64_t held_from,
+    uint64_t held_len)
 {
 	uint64_t lo = PK_MAX(from, held_from), hi = PK_MIN(from + len, held_from + held_len);
 
@@ -182,7 +183,8 @@ dpi_assembly_add(struct dpi_assembly *a, uint32_t seq, const uint8_t *bytes, uin
 		return fate | add_loose(a, from, bytes, len);
 	if (from < a->next)
 		fate |= DPI_ADD_DUPLICATE;
-	if (from + len > a->next && !append(a, bytes + (a->next - from), (uint32_t)(from + len - a->next)))
+	if (from + len > a->next &&
+	    !append(a, bytes + (a->next - from), (uint32_t)(from + len - a->next)))
 		return fate | DPI_ADD_FULL;
 	collect(a);
 	return fate | (a->next != old ? DPI_ADD_NEW : 0);

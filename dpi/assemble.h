@@ -18,7 +18,7 @@
  */
 #define DPI_WINDOW      65536 /* bytes kept behind `next` at least, once there are that many */
 #define DPI_WINDOW_ROOM (2 * DPI_WINDOW)
-#define DPI_LOOSE_MAX   256         /* pieces */
+#define DPI_LOOSE_MAX   256 /* pieces */
 #define DPI_LOOSE_BYTES (1u << 18)
 
 enum dpi_add_fate {
@@ -53,7 +53,8 @@ void dpi_assembly_start(struct dpi_assembly *a, uint32_t seq);
 /* The number of the byte with that sequence number, near `next`. */
 int64_t dpi_assembly_offset(const struct dpi_assembly *a, uint32_t seq);
 /* Returns a set of enum dpi_add_fate. */
-unsigned int dpi_assembly_add(struct dpi_assembly *a, uint32_t seq, const uint8_t *bytes, uint32_t len);
+unsigned int dpi_assembly_add(
+    struct dpi_assembly *a, uint32_t seq, const uint8_t *bytes, uint32_t len);
 /* Where the first loose piece begins, or UINT64_MAX. */
 uint64_t dpi_assembly_loose(const struct dpi_assembly *a);
 /* Give up on what is missing before byte `to`, which was lost: the window begins anew there. */

@@ -37,8 +37,9 @@ enum dpi_dirs {
 };
 
 enum dpi_buf_flags {
-	DPI_BUF_GROWS = 1 << 0,     /* inspected while it grows */
-	DPI_BUF_SEVERAL = 1 << 1,   /* a transaction may have more than one; each is inspected alone */
+	DPI_BUF_GROWS = 1 << 0, /* inspected while it grows */
+	DPI_BUF_SEVERAL =
+	    1 << 1, /* a transaction may have more than one; each is inspected alone */
 	DPI_BUF_LOWERCASE = 1 << 2, /* hexadecimal or a name that is kept in lower case */
 	DPI_BUF_PACKET = 1 << 3,    /* a header of the packet, not of a transaction */
 };
@@ -124,7 +125,7 @@ enum dpi_buf {
 #define DPI_BUFFER_ENUM(id, name, other, modifier, letter, layer, dirs, flags) DPI_##id,
 	DPI_BUFFERS(DPI_BUFFER_ENUM)
 #undef DPI_BUFFER_ENUM
-	    DPI_NB_BUFS
+	DPI_NB_BUFS
 };
 
 struct dpi_buf_info {

@@ -41,7 +41,8 @@ l4_checksum_good(const struct dpi_frame *f)
 	unsigned int n = f->family == 4 ? 4 : 16;
 	uint32_t sum = sum16(sum16(0, f->src.bytes, n), f->dst.bytes, n);
 
-	return sum16(sum + f->proto + (f->l4_len & 0xffff) + (f->l4_len >> 16), f->l4, f->l4_len) == 0xffff;
+	return sum16(sum + f->proto + (f->l4_len & 0xffff) + (f->l4_len >> 16), f->l4, f->l4_len) ==
+	    0xffff;
 }
 
 /* ---- transport ---- */
@@ -67,8 +68,8 @@ tcp_options(struct dpi_frame *f, const uint8_t *p, uint32_t len)
 			dpi_event_set(&f->events, DPI_EV_TCP_OPT_DUPLICATE);
 		if (kind < 32)
 			seen |= 1u << kind;
-		if ((kind == 2 && n != 4) || (kind == 3 && n != 3) || (kind == 8 && n != 10) || (kind == 4 && n != 2) ||
-		    (kind == 5 && n != 2 && (n < 10 || (n - 2) % 8 != 0)))
+		if ((kind == 2 && n != 4) || (kind == 3 && n != 3) || (kind == 8 && n != 10) ||
+		    (kind == 4 && n != 2) || (kind == 5 && n != 2 && (n < 10 || (n - 2) % 8 != 0)))
 			dpi_event_set(&f->events, DPI_EV_TCP_OPT_LEN);
 		else if (kind == 2)
 			f->mss = be16(p + i + 2);
@@ -204,7 +205,8 @@ decode_icmp6(struct dpi_frame *f)
 			dpi_event_set(&f->events, DPI_EV_ICMPV6_CODE);
 	} else if (t == 100 || t == 101 || t == 200 || t == 201) {
 		dpi_event_set(&f->events, DPI_EV_ICMPV6_EXPERIMENT);
-	} else if ((t >= 5 && t <= 99) || (t >= 102 && t <= 126) || (t >= 160 && t <= 199) || (t >= 202 && t <= 254)) {
+	} else if ((t >= 5 && t <= 99) || (t >= 102 && t <= 126) || (t >= 160 && t <= 199) ||
+	    (t >= 202 && t <= 254)) {
 		dpi_event_set(&f->events, DPI_EV_ICMPV6_UNASSIGNED);
 	} else if (t != 127 && t != 138 && t != 150 && (t < 155 || t > 159)) {
 		dpi_event_set(&f->events, DPI_EV_ICMPV6_TYPE);
@@ -248,7 +250,8 @@ decode_gre(struct dpi_frame *f)
 	}
 	if (type == 0x800 || type == 0x86dd)
 		inner(f, type == 0x800 ? 4 : 6, f->l4 + hlen, f->l4_len - hlen);
-	else if (type == 0x6558 || (type == 0x88be && f->l4_len >= hlen + 8)) { /* bridged; ERSPAN II */
+	else if (type == 0x6558 ||
+	    (type == 0x88be && f->l4_len >= hlen + 8)) { /* bridged; ERSPAN II */
 		hlen += type == 0x88be ? 8 : 0;
 		inner(f, DPI_INNER_ETHERNET, f->l4 + hlen, f->l4_len - hlen);
 	}
@@ -404,11 +407,17 @@ decode_ip4(struct dpi_frame *f, const uint8_t *p, uint32_t len)
 	ip4_options(f, p + 20, hlen - 20);
 	f->bad_checksum |= sum16(0, p, hlen) != 0xffff;
 	frag = be16(p + 6);
-	f->fragbits = (uint8_t)((frag & 0x2000 ? 1 : 0) | (frag & 0x4000 ? 2 : 0) | (frag & 0x8000 ? 4 : 0));
+	f->fragbits =
+	    (uint8_t)((frag & 0x2000 ? 1 : 0) | (frag & 0x4000 ? 2 : 0) | (frag & 0x8000 ? 4 : 0));
 	if (frag & 0x3fff) {
-		f->fragment = (struct dpi_fragment){ .is = true, .more = frag & 0x2000, .id = f->ip_id,
-			.offset = (uint16_t)((frag & 0x1fff) * 8), .next = f->proto, .bytes = p + hlen,
-			.len = total - hlen, .head_len = hlen };
+		f->fragment = (struct dpi_fragment){ .is = true,
+			.more = frag & 0x2000,
+			.id = f->ip_id,
+			.offset = (uint16_t)((frag & 0x1fff) * 8),
+			.next = f->proto,
+			.bytes = p + hlen,
+			.len = total - hlen,
+			.head_len = hlen };
 		return;
 	}
 	decode_l4(f, p + hlen, total - hlen);
@@ -438,14 +447,16 @@ ip6_options(struct dpi_frame *f, bool hop, const uint8_t *p, uint32_t len)
 			padding++;
 			if (n == 0)
 				dpi_event_set(&f->events, DPI_EV_IPV6_ZERO_PADN);
-		} else if (kind == 5 || kind == 0xc2 || kind == 0xc9) { /* router alert, jumbo, home address */
+		} else if (kind == 5 || kind == 0xc2 ||
+		    kind == 0xc9) { /* router alert, jumbo, home address */
 			if (n < (kind == 5 ? 2 : kind == 0xc2 ? 4 : 16)) {
 				invalid(f, DPI_EV_IPV6_OPTLEN);
 				break;
 			}
 			others += kind != 0xc2;
 		} else {
-			dpi_event_set(&f->events, hop ? DPI_EV_IPV6_HOP_UNKNOWN : DPI_EV_IPV6_DST_UNKNOWN);
+			dpi_event_set(
+			    &f->events, hop ? DPI_EV_IPV6_HOP_UNKNOWN : DPI_EV_IPV6_DST_UNKNOWN);
 			others++;
 		}
 		i += n + 2u;
@@ -498,8 +509,8 @@ ip6_chain(struct dpi_frame *f, const uint8_t *p, uint32_t len, uint8_t next)
 			}
 			break;
 		default:
-			if (next != 6 && next != 17 && next != 58 && next != 132 && next != 4 && next != 41 &&
-			    next != 47 && next != 1 && next != 135)
+			if (next != 6 && next != 17 && next != 58 && next != 132 && next != 4 &&
+			    next != 41 && next != 47 && next != 1 && next != 135)
 				dpi_event_set(&f->events, DPI_EV_IPV6_NEXT_UNKNOWN);
 			decode_l4(f, p, len);
 			return;
@@ -532,8 +543,13 @@ ip6_chain(struct dpi_frame *f, const uint8_t *p, uint32_t len, uint8_t next)
 					dpi_event_set(&f->events, DPI_EV_IPV6_FRAG_LEN);
 					f->invalid = true;
 				}
-				f->fragment = (struct dpi_fragment){ .is = true, .more = word & 1, .id = be32(p + 4),
-					.offset = word & 0xfff8, .next = p[0], .bytes = p + 8, .len = len - 8,
+				f->fragment = (struct dpi_fragment){ .is = true,
+					.more = word & 1,
+					.id = be32(p + 4),
+					.offset = word & 0xfff8,
+					.next = p[0],
+					.bytes = p + 8,
+					.len = len - 8,
 					.head_len = (uint32_t)(p - f->ip) };
 				return;
 			}
@@ -627,7 +643,9 @@ decode_ether_type(struct dpi_frame *f, uint16_t type, const uint8_t *p, uint32_t
 		p += 4;
 		len -= 4;
 		if (bottom)
-			type = len > 0 && p[0] >> 4 == 4 ? 0x800 : len > 0 && p[0] >> 4 == 6 ? 0x86dd : 0;
+			type = len > 0 && p[0] >> 4 == 4 ? 0x800
+			    : len > 0 && p[0] >> 4 == 6  ? 0x86dd
+			                                 : 0;
 	}
 	/* The link layer has said which version it is: another is an oddity of that version. */
 	f->wscale = -1;

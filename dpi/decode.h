@@ -36,7 +36,9 @@ struct dpi_fragment {
 	uint32_t head_len; /* IPv6: unfragmentable part, from the IP header on */
 };
 
-enum { DPI_INNER_ETHERNET = 1 };
+enum {
+	DPI_INNER_ETHERNET = 1
+};
 
 struct dpi_frame {
 	uint64_t n;       /* number in the capture, from 1 */
@@ -44,15 +46,15 @@ struct dpi_frame {
 	struct dpi_events events;
 	bool bad_checksum;
 	bool reassembled;
-	bool pseudo; /* no packet: the end of a session, or of a hole in its stream */
-	bool invalid; /* could not be decoded down to a protocol: only pkthdr rules see it */
+	bool pseudo;   /* no packet: the end of a session, or of a hole in its stream */
+	bool invalid;  /* could not be decoded down to a protocol: only pkthdr rules see it */
 	uint32_t vlan; /* ids, for the session key */
 	struct pk_addr src, dst;
 	const uint8_t *ip; /* from the IP header on */
 	uint32_t ip_len;
 	uint32_t ip_header_len;
-	uint8_t family; /* 4, 6, 0 */
-	uint8_t proto;  /* IANA number */
+	uint8_t family;             /* 4, 6, 0 */
+	uint8_t proto;              /* IANA number */
 	uint8_t ttl, tos, fragbits; /* fragbits: 1 more, 2 do not, 4 reserved */
 	uint16_t ip_id;
 	struct dpi_fragment fragment;
@@ -76,7 +78,14 @@ struct dpi_frame {
 	uint8_t inner_family; /* 4, 6, or DPI_INNER_ETHERNET */
 };
 
-enum { DPI_TCP_FIN = 1, DPI_TCP_SYN = 2, DPI_TCP_RST = 4, DPI_TCP_PSH = 8, DPI_TCP_ACK = 16, DPI_TCP_URG = 32 };
+enum {
+	DPI_TCP_FIN = 1,
+	DPI_TCP_SYN = 2,
+	DPI_TCP_RST = 4,
+	DPI_TCP_PSH = 8,
+	DPI_TCP_ACK = 16,
+	DPI_TCP_URG = 32
+};
 
 /* Decode bytes[0 .. len - 1], which `f` borrows.  *f is overwritten but for n and time_ns. */
 void dpi_decode_link(struct dpi_frame *f, unsigned int link, const uint8_t *bytes, uint32_t len);

@@ -50,7 +50,8 @@ find(struct dpi_defrag *d, const struct dpi_frame *f)
 		if (e->used && f->time_ns > e->time_ns + DPI_DEFRAG_TIMEOUT * PK_NS_PER_S)
 			e->used = false;
 		if (e->used && e->id == f->fragment.id && e->vlan == f->vlan &&
-		    (f->family == 6 || e->proto == f->fragment.next) && pk_addr_compare(&e->src, &f->src) == 0 &&
+		    (f->family == 6 || e->proto == f->fragment.next) &&
+		    pk_addr_compare(&e->src, &f->src) == 0 &&
 		    pk_addr_compare(&e->dst, &f->dst) == 0)
 			return e;
 		if (!e->used || (oldest->used && e->time_ns < oldest->time_ns))
@@ -116,7 +117,8 @@ dpi_defrag_add(struct dpi_defrag *d, struct dpi_frame *f, uint32_t *len)
 		return NULL;
 	}
 	if (g->head_len > HEAD_MAX || f->invalid) {
-		dpi_event_set(&f->events, six ? DPI_EV_IPV6_FRAG_IGNORED : DPI_EV_IPV4_FRAG_IGNORED);
+		dpi_event_set(
+		    &f->events, six ? DPI_EV_IPV6_FRAG_IGNORED : DPI_EV_IPV4_FRAG_IGNORED);
 		return NULL;
 	}
 	e = find(d, f);
@@ -132,7 +134,8 @@ dpi_defrag_add(struct dpi_defrag *d, struct dpi_frame *f, uint32_t *len)
 		e->have++;
 	}
 	if (overlap)
-		dpi_event_set(&f->events, six ? DPI_EV_IPV6_FRAG_OVERLAP : DPI_EV_IPV4_FRAG_OVERLAP);
+		dpi_event_set(
+		    &f->events, six ? DPI_EV_IPV6_FRAG_OVERLAP : DPI_EV_IPV4_FRAG_OVERLAP);
 	if (!g->more && e->total == 0)
 		e->total = g->offset + g->len;
 	if (g->offset == 0 && !e->has_head) {

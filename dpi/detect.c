@@ -38,7 +38,8 @@ struct dpi_detect {
 };
 
 int
-dpi_detect_create(struct dpi_detect **out, const struct dpi_set *set, const struct dpi_detect_options *o)
+dpi_detect_create(
+    struct dpi_detect **out, const struct dpi_set *set, const struct dpi_detect_options *o)
 {
 	struct dpi_detect *k = calloc(1, sizeof(*k));
 
@@ -89,7 +90,8 @@ test_holds(const struct dpi_detect *k, const struct dpi_test *t)
 
 	switch (t->kind) {
 	case DPI_TEST_DSIZE:
-		return (f->proto == 6 || f->proto == 17 || f->proto == 132 || icmp) && dpi_range_has(&t->range, f->payload_len) != t->negated;
+		return (f->proto == 6 || f->proto == 17 || f->proto == 132 || icmp) &&
+		    dpi_range_has(&t->range, f->payload_len) != t->negated;
 	case DPI_TEST_TTL:
 		return f->family != 0 && dpi_range_has(&t->range, f->ttl);
 	case DPI_TEST_ITYPE:
@@ -110,18 +112,19 @@ test_holds(const struct dpi_detect *k, const struct dpi_test *t)
 		bits = f->fragbits;
 		if (f->family != 4)
 			return false;
-		return (t->mode == '+' ? (bits & t->range.a) == t->range.a :
-			       t->mode == '*' ? (bits & t->range.a) != 0 :
-						bits == t->range.a) != t->negated;
+		return (t->mode == '+'          ? (bits & t->range.a) == t->range.a
+		               : t->mode == '*' ? (bits & t->range.a) != 0
+		                                : bits == t->range.a) != t->negated;
 	case DPI_TEST_FRAGOFFSET:
-		return f->family == 4 && dpi_range_has(&t->range, f->fragment.offset / 8) != t->negated;
+		return f->family == 4 &&
+		    dpi_range_has(&t->range, f->fragment.offset / 8) != t->negated;
 	case DPI_TEST_TCP_FLAGS:
 		bits = f->tcp_flags & (uint8_t)~t->mask;
 		if (!tcp)
 			return false;
-		return (t->mode == '+' ? (bits & t->range.a) == t->range.a :
-			       t->mode == '*' ? (bits & t->range.a) != 0 :
-						bits == t->range.a) != t->negated;
+		return (t->mode == '+'          ? (bits & t->range.a) == t->range.a
+		               : t->mode == '*' ? (bits & t->range.a) != 0
+		                                : bits == t->range.a) != t->negated;
 	case DPI_TEST_SEQ:
 		return tcp && dpi_range_has(&t->range, f->seq);
 	case DPI_TEST_ACK:
@@ -138,15 +141,18 @@ test_holds(const struct dpi_detect *k, const struct dpi_test *t)
 		size[0] = s->side[0].stream.next;
 		size[1] = s->side[1].stream.next;
 		if (t->mode == 'b')
-			return dpi_range_has(&t->range, (int64_t)size[0]) && dpi_range_has(&t->range, (int64_t)size[1]);
+			return dpi_range_has(&t->range, (int64_t)size[0]) &&
+			    dpi_range_has(&t->range, (int64_t)size[1]);
 		if (t->mode == 'e')
-			return dpi_range_has(&t->range, (int64_t)size[0]) || dpi_range_has(&t->range, (int64_t)size[1]);
+			return dpi_range_has(&t->range, (int64_t)size[0]) ||
+			    dpi_range_has(&t->range, (int64_t)size[1]);
 		return dpi_range_has(&t->range, (int64_t)size[t->mode == 's']);
 	case DPI_TEST_EVENT:
-		return (dpi_event_get(&f->events, t->event) || (s != NULL && dpi_event_get(&s->events, t->event))) != t->negated;
+		return (dpi_event_get(&f->events, t->event) ||
+		           (s != NULL && dpi_event_get(&s->events, t->event))) != t->negated;
 	case DPI_TEST_LAYER:
-		if (s == NULL || s->layer == DPI_LAYER_NONE || (s->layer == DPI_LAYER_FAILED && !t->negated &&
-		    t->range.a != DPI_LAYER_FAILED))
+		if (s == NULL || s->layer == DPI_LAYER_NONE ||
+		    (s->layer == DPI_LAYER_FAILED && !t->negated && t->range.a != DPI_LAYER_FAILED))
 			return false;
 		return (s->layer == t->range.a) != t->negated;
 	default:
@@ -157,18 +163,25 @@ test_holds(const struct dpi_detect *k, const struct dpi_test *t)
 static uint8_t
 proto_bit(uint8_t proto)
 {
-	return proto == 6 ? 1 : proto == 17 ? 2 : proto == 1 ? 4 : proto == 58 ? 8 : proto == 132 ? 16 : 32;
+	return proto == 6  ? 1
+	    : proto == 17  ? 2
+	    : proto == 1   ? 4
+	    : proto == 58  ? 8
+	    : proto == 132 ? 16
+	                   : 32;
 }
 
 static bool
-one_way(const struct dpi_sig *g, const struct pk_addr *src, uint16_t sport, const struct pk_addr *dst, uint16_t dport)
+one_way(const struct dpi_sig *g, const struct pk_addr *src, uint16_t sport,
+    const struct pk_addr *dst, uint16_t dport)
 {
-	return dpi_ports_has(g->dport, dport) && dpi_ports_has(g->sport, sport) && dpi_nets_has(g->src, src) &&
-	    dpi_nets_has(g->dst, dst);
+	return dpi_ports_has(g->dport, dport) && dpi_ports_has(g->sport, sport) &&
+	    dpi_nets_has(g->src, src) && dpi_nets_has(g->dst, dst);
 }
 
 static bool
-bits_hold(struct dpi_detect *k, const struct dpi_sig *g, const struct pk_addr *src, const struct pk_addr *dst)
+bits_hold(struct dpi_detect *k, const struct dpi_sig *g, const struct pk_addr *src,
+    const struct pk_addr *dst)
 {
 	for (unsigned int i = 0; i < g->nb_bits; i++) {
 		const struct dpi_bits *b = &g->bits[i];
@@ -184,7 +197,8 @@ bits_hold(struct dpi_detect *k, const struct dpi_sig *g, const struct pk_addr *s
 		if (k->session == NULL)
 			return false;
 		for (unsigned int j = 0; j < b->nb; j++)
-			any |= k->session->bits != NULL && (k->session->bits[b->id[j] / 64] >> (b->id[j] % 64) & 1);
+			any |= k->session->bits != NULL &&
+			    (k->session->bits[b->id[j] / 64] >> (b->id[j] % 64) & 1);
 		if (any != (b->op == DPI_BITS_ISSET))
 			return false;
 	}
@@ -195,18 +209,21 @@ bits_hold(struct dpi_detect *k, const struct dpi_sig *g, const struct pk_addr *s
 		uint32_t v = set ? s->ints[n->id] - 1 : 0, w = n->value;
 
 		if (n->other >= 0)
-			w = s != NULL && (uint32_t)n->other < s->nb_ints && s->ints[n->other] != 0 ? s->ints[n->other] - 1 : 0;
-		if ((n->op == 'i' && !set) || (n->op == 'u' && set) || (n->op == 'e' && !(set && v == w)) ||
-		    (n->op == 'n' && !(set && v != w)) || (n->op == '<' && !(set && v < w)) ||
-		    (n->op == '>' && !(set && v > w)) || (n->op == 'l' && !(set && v <= w)) ||
-		    (n->op == 'g' && !(set && v >= w)))
+			w = s != NULL && (uint32_t)n->other < s->nb_ints && s->ints[n->other] != 0
+			    ? s->ints[n->other] - 1
+			    : 0;
+		if ((n->op == 'i' && !set) || (n->op == 'u' && set) ||
+		    (n->op == 'e' && !(set && v == w)) || (n->op == 'n' && !(set && v != w)) ||
+		    (n->op == '<' && !(set && v < w)) || (n->op == '>' && !(set && v > w)) ||
+		    (n->op == 'l' && !(set && v <= w)) || (n->op == 'g' && !(set && v >= w)))
 			return false;
 	}
 	return true;
 }
 
 static void
-bits_do(struct dpi_detect *k, const struct dpi_sig *g, const struct pk_addr *src, const struct pk_addr *dst)
+bits_do(struct dpi_detect *k, const struct dpi_sig *g, const struct pk_addr *src,
+    const struct pk_addr *dst)
 {
 	struct dpi_session *s = k->session;
 
@@ -219,10 +236,12 @@ bits_do(struct dpi_detect *k, const struct dpi_sig *g, const struct pk_addr *src
 		}
 		if (b->op == DPI_BITS_ISSET || b->op == DPI_BITS_ISNOTSET || s == NULL)
 			continue;
-		if (s->bits == NULL && (s->bits = calloc(DPI_NAMES_MAX / 64, sizeof(*s->bits))) == NULL)
+		if (s->bits == NULL &&
+		    (s->bits = calloc(DPI_NAMES_MAX / 64, sizeof(*s->bits))) == NULL)
 			continue;
 		for (unsigned int j = 0; j < b->nb; j++) {
-			uint64_t bit = UINT64_C(1) << (b->id[j] % 64), *word = &s->bits[b->id[j] / 64];
+			uint64_t bit = UINT64_C(1) << (b->id[j] % 64),
+			         *word = &s->bits[b->id[j] / 64];
 
 			if (b->op == DPI_BITS_SET)
 				*word |= bit;
@@ -275,7 +294,10 @@ header_holds(struct dpi_detect *k, const struct dpi_sig *g, unsigned int dir)
 		dport = s->port[!dir];
 	}
 	if (g->layer != DPI_LAYER_NONE &&
-	    (s == NULL || (s->layer != g->layer && !(g->layer == DPI_LAYER_DCERPC && s->layer == DPI_LAYER_SMB && g->flags & DPI_SIG_TX))))
+	    (s == NULL ||
+	        (s->layer != g->layer &&
+	            !(g->layer == DPI_LAYER_DCERPC && s->layer == DPI_LAYER_SMB &&
+	                g->flags & DPI_SIG_TX))))
 		return false;
 	if (g->flow & (DPI_FLOW_TO_SERVER | DPI_FLOW_TO_CLIENT) &&
 	    (s == NULL || !(g->flow & (dir == 0 ? DPI_FLOW_TO_SERVER : DPI_FLOW_TO_CLIENT))))
@@ -298,7 +320,8 @@ header_holds(struct dpi_detect *k, const struct dpi_sig *g, unsigned int dir)
 }
 
 static void
-matched(struct dpi_detect *k, const struct dpi_sig *g, const struct dpi_tx *tx, unsigned int dir, bool whole)
+matched(struct dpi_detect *k, const struct dpi_sig *g, const struct dpi_tx *tx, unsigned int dir,
+    bool whole)
 {
 	bits_do(k, g, &k->frame->src, &k->frame->dst);
 	if (k->nb_queue < QUEUE_MAX)
@@ -316,10 +339,12 @@ packet_header(const struct dpi_frame *f, enum dpi_buf buf)
 	if ((buf == DPI_IPV4_HDR && f->family == 4) || (buf == DPI_IPV6_HDR && f->family == 6)) {
 		p = f->ip;
 		len = f->ip_header_len;
-	} else if ((buf == DPI_TCP_HDR && f->proto == 6) || (buf == DPI_UDP_HDR && f->proto == 17)) {
+	} else if ((buf == DPI_TCP_HDR && f->proto == 6) ||
+	    (buf == DPI_UDP_HDR && f->proto == 17)) {
 		p = f->l4;
 		len = f->l4_header_len;
-	} else if ((buf == DPI_ICMPV4_HDR && f->proto == 1) || (buf == DPI_ICMPV6_HDR && f->proto == 58)) {
+	} else if ((buf == DPI_ICMPV4_HDR && f->proto == 1) ||
+	    (buf == DPI_ICMPV6_HDR && f->proto == 58)) {
 		p = f->l4;
 		len = f->l4_len; /* with the message, as Suricata has it */
 	}
@@ -380,17 +405,20 @@ static void
 packet_rule(struct dpi_detect *k, uint32_t index)
 {
 	const struct dpi_sig *g = dpi_set_sig(k->set, index);
-	struct dpi_side *d = k->session != NULL && k->session->tcp ? &k->session->side[k->dir] : NULL;
+	struct dpi_side *d = k->session != NULL && k->session->tcp ? &k->session->side[k->dir]
+	                                                           : NULL;
 	bool in_stream = d != NULL && d->stream.started && k->new_bytes, by_stream = false;
 	int at = -1;
 
 	if (g->flags & DPI_SIG_TX)
 		return;
-	if (k->frame->invalid && !(g->flags & DPI_SIG_PKTHDR) && (k->frame->ip == NULL || g->protos != 0x3f))
+	if (k->frame->invalid && !(g->flags & DPI_SIG_PKTHDR) &&
+	    (k->frame->ip == NULL || g->protos != 0x3f))
 		return;
 	if (k->frame->pseudo && !(g->flags & DPI_SIG_STREAM))
 		return;
-	if (g->flags & DPI_SIG_IP_ONLY && (k->session == NULL || k->session->side[k->dir].ip_only_done) &&
+	if (g->flags & DPI_SIG_IP_ONLY &&
+	    (k->session == NULL || k->session->side[k->dir].ip_only_done) &&
 	    !k->frame->fragment.is && k->session != NULL)
 		return;
 	if (!header_holds(k, g, k->dir))
@@ -410,17 +438,20 @@ packet_rule(struct dpi_detect *k, uint32_t index)
 		if (l->buf != DPI_RAW) {
 			struct pk_wire w = packet_header(k->frame, l->buf);
 
-			if (w.at == NULL || !dpi_list_holds(&k->look, l, w.at, (uint32_t)(w.end - w.at)))
+			if (w.at == NULL ||
+			    !dpi_list_holds(&k->look, l, w.at, (uint32_t)(w.end - w.at)))
 				return;
 			continue;
 		}
-		if (g->flags & DPI_SIG_STREAM && in_stream && stream_holds(k, l, k->dir, at >= 0 ? d->judged[at] : 0)) {
+		if (g->flags & DPI_SIG_STREAM && in_stream &&
+		    stream_holds(k, l, k->dir, at >= 0 ? d->judged[at] : 0)) {
 			by_stream = true;
 			continue;
 		}
 		if (!(g->flags & DPI_SIG_PACKET) && in_stream)
 			return;
-		if (!(g->flags & DPI_SIG_PACKET) && d != NULL && d->stream.started && k->session->tcp)
+		if (!(g->flags & DPI_SIG_PACKET) && d != NULL && d->stream.started &&
+		    k->session->tcp)
 			return; /* the stream has it, or has refused it */
 		if (k->frame->payload_len == 0 ||
 		    !dpi_list_holds(&k->look, l, k->frame->payload, k->frame->payload_len))
@@ -472,16 +503,20 @@ packet_rules(struct dpi_detect *k)
 {
 	const struct dpi_rules *always = dpi_set_packet_rules(k->set);
 	const struct dpi_frame *f = k->frame;
-	struct dpi_side *d = k->session != NULL && k->session->tcp ? &k->session->side[k->dir] : NULL;
+	struct dpi_side *d = k->session != NULL && k->session->tcp ? &k->session->side[k->dir]
+	                                                           : NULL;
 
 	k->generation++;
 	k->nb_candidates = 0;
 	for (uint32_t i = 0; i < always->nb; i++)
 		packet_hit(k, always->at[i]);
 	if (f->payload_len > 0 && !f->fragment.is) {
-		unsigned int group = f->proto == 6 ? DPI_GROUP_TCP : f->proto == 17 ? DPI_GROUP_UDP : DPI_GROUP_OTHER;
+		unsigned int group = f->proto == 6 ? DPI_GROUP_TCP
+		    : f->proto == 17               ? DPI_GROUP_UDP
+		                                   : DPI_GROUP_OTHER;
 
-		if (!dpi_set_scan(k->set, k->scan, group, k->dir, f->payload, f->payload_len, packet_hit, k))
+		if (!dpi_set_scan(
+		        k->set, k->scan, group, k->dir, f->payload, f->payload_len, packet_hit, k))
 			k->look.counts.scan_errors++;
 	}
 	if (d != NULL && k->new_bytes) {
@@ -490,8 +525,9 @@ packet_rules(struct dpi_detect *k)
 		uint64_t from = d->scanned > back ? d->scanned - back : 0;
 
 		from = PK_MAX(from, a->window_from);
-		if (from < a->next && !dpi_set_scan(k->set, k->scan, DPI_GROUP_STREAM, k->dir, dpi_assembly_at(a, from),
-		    (uint32_t)(a->next - from), stream_hit, k))
+		if (from < a->next &&
+		    !dpi_set_scan(k->set, k->scan, DPI_GROUP_STREAM, k->dir,
+		        dpi_assembly_at(a, from), (uint32_t)(a->next - from), stream_hit, k))
 			k->look.counts.scan_errors++;
 		d->scanned = a->next;
 		for (uint32_t i = 0; i < d->nb_candidates; i++)
@@ -521,7 +557,8 @@ tx_hit(void *arg, uint32_t rule)
 		return;
 	}
 	if ((tx->nb_candidates & (tx->nb_candidates + 1)) == 0) {
-		uint32_t *more = realloc(tx->candidate, (2 * tx->nb_candidates + 2) * sizeof(*more));
+		uint32_t *more =
+		    realloc(tx->candidate, (2 * tx->nb_candidates + 2) * sizeof(*more));
 
 		if (more == NULL)
 			return;
@@ -540,7 +577,8 @@ list_in_tx(struct dpi_detect *k, const struct dpi_list *l, struct dpi_tx *tx, un
 	if (l->buf == DPI_RAW) {
 		if (k->session->tcp)
 			return stream_holds(k, l, dir, 0);
-		return k->frame->payload_len > 0 && dpi_list_holds(&k->look, l, k->frame->payload, k->frame->payload_len);
+		return k->frame->payload_len > 0 &&
+		    dpi_list_holds(&k->look, l, k->frame->payload, k->frame->payload_len);
 	}
 	k->look.events = &tx->events;
 	k->look.dce = &tx->dce;
@@ -550,7 +588,8 @@ list_in_tx(struct dpi_detect *k, const struct dpi_list *l, struct dpi_tx *tx, un
 	for (unsigned int i = 0; i < tx->nb_slots; i++) {
 		const struct dpi_slot *s = &tx->slot[i];
 
-		if (s->buf != l->buf || (dirs == DPI_BOTH && s->dir != dir) || (l->needs_end && !s->complete))
+		if (s->buf != l->buf || (dirs == DPI_BOTH && s->dir != dir) ||
+		    (l->needs_end && !s->complete))
 			continue;
 		if (dpi_list_holds(&k->look, l, s->bytes, s->len))
 			return true;
@@ -611,7 +650,8 @@ tx_rules(struct dpi_detect *k, struct dpi_tx *tx, unsigned int dir)
 			continue;
 		back = dpi_set_longest(k->set, s->buf, dir);
 		from = s->scanned > back ? s->scanned - back : 0;
-		if (!dpi_set_scan(k->set, k->scan, s->buf, dir, s->bytes + from, s->len - from, tx_hit, k))
+		if (!dpi_set_scan(
+		        k->set, k->scan, s->buf, dir, s->bytes + from, s->len - from, tx_hit, k))
 			k->look.counts.scan_errors++;
 		s->scanned = s->len;
 	}
@@ -641,15 +681,18 @@ conclude(struct dpi_detect *k)
 	qsort(k->queue, k->nb_queue, sizeof(*k->queue), by_index);
 	for (unsigned int i = 0; i < k->nb_queue; i++) {
 		struct match *m = &k->queue[i];
-		bool tell = dpi_memory_threshold(
-		    k->memory, m->sig, &k->frame->src, &k->frame->dst, k->session, k->frame->time_ns);
+		bool tell = dpi_memory_threshold(k->memory, m->sig, &k->frame->src, &k->frame->dst,
+		    k->session, k->frame->time_ns);
 
-		drops = tell && (m->sig->action == DPI_ACT_DROP || m->sig->action == DPI_ACT_REJECT);
+		drops = tell &&
+		    (m->sig->action == DPI_ACT_DROP || m->sig->action == DPI_ACT_REJECT);
 		dropped |= drops;
 		if (tell && !(m->sig->flags & DPI_SIG_NOALERT) &&
-		    (m->sig->action != DPI_ACT_PASS || m->sig->flags & DPI_SIG_ALERT) && k->options.alert != NULL)
+		    (m->sig->action != DPI_ACT_PASS || m->sig->flags & DPI_SIG_ALERT) &&
+		    k->options.alert != NULL)
 			k->options.alert(k->options.arg,
-			    &(struct dpi_alert){ m->sig, k->frame, k->session, m->tx, m->dir, dropped && k->options.ips });
+			    &(struct dpi_alert){ m->sig, k->frame, k->session, m->tx, m->dir,
+			        dropped && k->options.ips });
 		if (m->sig->action == DPI_ACT_PASS) {
 			if (m->whole && k->session != NULL)
 				k->session->passed = true;
@@ -662,7 +705,8 @@ conclude(struct dpi_detect *k)
 }
 
 bool
-dpi_detect(struct dpi_detect *k, struct dpi_session *s, const struct dpi_frame *f, unsigned int dir, bool new_bytes)
+dpi_detect(struct dpi_detect *k, struct dpi_session *s, const struct dpi_frame *f, unsigned int dir,
+    bool new_bytes)
 {
 	bool drop;
 

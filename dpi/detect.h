@@ -28,18 +28,20 @@ struct dpi_alert {
 struct dpi_detect;
 
 struct dpi_detect_options {
-	bool ips; /* drop and reject are carried out: what follows in the session is not looked at */
+	bool
+	    ips; /* drop and reject are carried out: what follows in the session is not looked at */
 	void (*alert)(void *arg, const struct dpi_alert *a);
 	void *arg;
 };
 
 /* For one lcore; `set` is borrowed. */
-int dpi_detect_create(struct dpi_detect **out, const struct dpi_set *set, const struct dpi_detect_options *o);
+int dpi_detect_create(
+    struct dpi_detect **out, const struct dpi_set *set, const struct dpi_detect_options *o);
 void dpi_detect_destroy(struct dpi_detect *k);
 
 /* `s` is NULL for what belongs to no session.  `new_bytes`: the packet has moved the stream of `dir` on.
  * Returns true when the packet has to be dropped. */
-bool dpi_detect(struct dpi_detect *k, struct dpi_session *s, const struct dpi_frame *f, unsigned int dir,
-    bool new_bytes);
+bool dpi_detect(struct dpi_detect *k, struct dpi_session *s, const struct dpi_frame *f,
+    unsigned int dir, bool new_bytes);
 
 const struct dpi_counts *dpi_detect_counts(const struct dpi_detect *k);

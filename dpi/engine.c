@@ -21,14 +21,16 @@ struct dpi_engine {
 };
 
 int
-dpi_engine_create(struct dpi_engine **out, const struct dpi_set *set, const struct dpi_engine_options *o)
+dpi_engine_create(
+    struct dpi_engine **out, const struct dpi_set *set, const struct dpi_engine_options *o)
 {
 	struct dpi_engine *e = calloc(1, sizeof(*e));
 
 	if (e == NULL)
 		return -ENOMEM;
 	e->options = *o;
-	if (dpi_detect_create(&e->detect, set, &o->detect) < 0 || dpi_defrag_create(&e->defrag) < 0) {
+	if (dpi_detect_create(&e->detect, set, &o->detect) < 0 ||
+	    dpi_defrag_create(&e->defrag) < 0) {
 		dpi_engine_destroy(e);
 		return -ENOMEM;
 	}
@@ -82,7 +84,8 @@ mix(uint64_t h, const void *bytes, size_t len)
 static unsigned int
 bucket_of(const struct dpi_frame *f)
 {
-	uint64_t a = mix(mix(1, f->src.bytes, 16), &f->sport, 2), b = mix(mix(1, f->dst.bytes, 16), &f->dport, 2);
+	uint64_t a = mix(mix(1, f->src.bytes, 16), &f->sport, 2),
+	         b = mix(mix(1, f->dst.bytes, 16), &f->dport, 2);
 	uint64_t h = (a + b) ^ (a ^ b) << 7 ^ f->proto;
 
 	h ^= h >> 32;
@@ -95,7 +98,8 @@ direction(const struct dpi_session *s, const struct dpi_frame *f, uint16_t sport
 	if (s->proto != f->proto || s->vlan != f->vlan)
 		return -1;
 	for (int d = 0; d < 2; d++)
-		if (s->port[d] == sport && s->port[!d] == dport && pk_addr_compare(&s->addr[d], &f->src) == 0 &&
+		if (s->port[d] == sport && s->port[!d] == dport &&
+		    pk_addr_compare(&s->addr[d], &f->src) == 0 &&
 		    pk_addr_compare(&s->addr[!d], &f->dst) == 0)
 			return d;
 	return -1;
@@ -110,8 +114,8 @@ retire(struct dpi_session *s)
 		struct dpi_tx *tx = *at;
 
 		/* A parser may hold on to its newest transaction until the end. */
-		if (tx->done[0] && tx->done[1] && !tx->touched[0] && !tx->touched[1] && tx->next != NULL &&
-		    s->layer != DPI_LAYER_HTTP) {
+		if (tx->done[0] && tx->done[1] && !tx->touched[0] && !tx->touched[1] &&
+		    tx->next != NULL && s->layer != DPI_LAYER_HTTP) {
 			*at = tx->next;
 			dpi_tx_free(tx);
 		} else {
@@ -124,7 +128,8 @@ static void
 announced(struct dpi_engine *e, struct dpi_session *s)
 {
 	for (unsigned int i = 0; i < e->expect.nb; i++) {
-		if (e->expect.at[i].port != s->port[1] || pk_addr_compare(&e->expect.at[i].addr, &s->addr[1]) != 0)
+		if (e->expect.at[i].port != s->port[1] ||
+		    pk_addr_compare(&e->expect.at[i].addr, &s->addr[1]) != 0)
 			continue;
 		memcpy(s->data_command, e->expect.at[i].command, sizeof(s->data_command));
 		memcpy(s->data_name, e->expect.at[i].name, sizeof(s->data_name));
@@ -207,7 +212,7 @@ session_of(struct dpi_engine *e, const struct dpi_frame *f, unsigned int *dir)
 			continue;
 		if (f->time_ns > s->last_ns + (s->tcp ? IDLE_TCP_S : IDLE_S) * PK_NS_PER_S ||
 		    (f->proto == 6 && (f->tcp_flags & (DPI_TCP_SYN | DPI_TCP_ACK)) == DPI_TCP_SYN &&
-			s->side[0].closed && s->side[1].closed)) {
+		        s->side[0].closed && s->side[1].closed)) {
 			judge_end(e, s, f->n, f->time_ns);
 			*at = s->next;
 			dpi_session_fini(s);
@@ -217,8 +222,9 @@ session_of(struct dpi_engine *e, const struct dpi_frame *f, unsigned int *dir)
 		*dir = (unsigned int)d;
 		return s;
 	}
-	reversed = f->proto == 6 && ((f->tcp_flags & (DPI_TCP_SYN | DPI_TCP_ACK)) == (DPI_TCP_SYN | DPI_TCP_ACK) ||
-	    (f->payload_len >= 7 && memcmp(f->payload, "HTTP/1.", 7) == 0));
+	reversed = f->proto == 6 &&
+	    ((f->tcp_flags & (DPI_TCP_SYN | DPI_TCP_ACK)) == (DPI_TCP_SYN | DPI_TCP_ACK) ||
+	        (f->payload_len >= 7 && memcmp(f->payload, "HTTP/1.", 7) == 0));
 	*dir = reversed;
 	return session_new(e, f, b, reversed);
 }
@@ -257,7 +263,8 @@ pick_up(struct dpi_session *s, const struct dpi_frame *f, unsigned int dir)
 
 /* Follow the segment; *new_bytes when its stream has moved.  False: it is no part of the session. */
 static bool
-follow(struct dpi_engine *e, struct dpi_session *s, const struct dpi_frame *f, unsigned int dir, bool *new_bytes)
+follow(struct dpi_engine *e, struct dpi_session *s, const struct dpi_frame *f, unsigned int dir,
+    bool *new_bytes)
 {
 	struct dpi_side *mine = &s->side[dir], *other = &s->side[!dir];
 	uint8_t flags = f->tcp_flags;
@@ -265,7 +272,8 @@ follow(struct dpi_engine *e, struct dpi_session *s, const struct dpi_frame *f, u
 	unsigned int fate = 0;
 
 	if (mine->has_timestamp && f->has_timestamp && s->established && f->payload_len > 0 &&
-	    (int32_t)(f->timestamp - mine->timestamp) < 0 && !(flags & (DPI_TCP_SYN | DPI_TCP_RST))) {
+	    (int32_t)(f->timestamp - mine->timestamp) < 0 &&
+	    !(flags & (DPI_TCP_SYN | DPI_TCP_RST))) {
 		e->counts.old_timestamps++;
 		dpi_event_set(&s->events, DPI_EV_S_TIMESTAMP);
 		return false;
@@ -277,8 +285,10 @@ follow(struct dpi_engine *e, struct dpi_session *s, const struct dpi_frame *f, u
 			s->tcp = true;
 			mine->syn = true;
 			dpi_assembly_start(&mine->stream, seq + 1);
-		} else if (!s->established && mine->stream.next == 0 && mine->stream.nb_loose == 0) {
-			dpi_assembly_start(&mine->stream, seq + 1); /* tried again with another number */
+		} else if (!s->established && mine->stream.next == 0 &&
+		    mine->stream.nb_loose == 0) {
+			dpi_assembly_start(
+			    &mine->stream, seq + 1); /* tried again with another number */
 		}
 		seq++;
 	} else if (!s->tcp) {
@@ -302,14 +312,16 @@ follow(struct dpi_engine *e, struct dpi_session *s, const struct dpi_frame *f, u
 		s->established = true;
 	if (e->options.async && mine->syn && flags & DPI_TCP_ACK && !(flags & DPI_TCP_SYN))
 		s->established = true;
-	if (f->has_timestamp && (!mine->has_timestamp || (int32_t)(f->timestamp - mine->timestamp) >= 0)) {
+	if (f->has_timestamp &&
+	    (!mine->has_timestamp || (int32_t)(f->timestamp - mine->timestamp) >= 0)) {
 		mine->has_timestamp = true;
 		mine->timestamp = f->timestamp;
 	}
 	if (flags & DPI_TCP_RST) {
 		int64_t at = dpi_assembly_offset(&mine->stream, seq);
 
-		if (at >= (int64_t)mine->stream.next - 1 && at <= (int64_t)mine->stream.next + (1 << 20))
+		if (at >= (int64_t)mine->stream.next - 1 &&
+		    at <= (int64_t)mine->stream.next + (1 << 20))
 			mine->closed = other->closed = true;
 		return true;
 	}
@@ -330,7 +342,8 @@ follow(struct dpi_engine *e, struct dpi_session *s, const struct dpi_frame *f, u
 		if (fate & DPI_ADD_FAR)
 			dpi_event_set(&s->events, DPI_EV_S_WINDOW);
 		e->counts.full += (fate & DPI_ADD_FULL) != 0;
-		if (e->options.depth != 0 && mine->stream.next >= e->options.depth && before < e->options.depth)
+		if (e->options.depth != 0 && mine->stream.next >= e->options.depth &&
+		    before < e->options.depth)
 			dpi_event_set(&s->events, DPI_EV_S_DEPTH);
 	}
 	if (flags & DPI_TCP_FIN && !mine->fin) {
@@ -355,7 +368,8 @@ inspect(struct dpi_engine *e, struct dpi_frame *f)
 {
 	struct dpi_session *s = NULL;
 	unsigned int dir = 0;
-	bool new_bytes = false, good = !(f->bad_checksum && e->options.checksums == DPI_CHECKSUM_VERIFY);
+	bool new_bytes = false,
+	     good = !(f->bad_checksum && e->options.checksums == DPI_CHECKSUM_VERIFY);
 
 	e->counts.packets++;
 	e->counts.invalid += f->invalid;
@@ -391,7 +405,8 @@ inspect(struct dpi_engine *e, struct dpi_frame *f)
 		s->established |= s->packets[0] > 0 && s->packets[1] > 0;
 	}
 	e->counts.dropped += dpi_detect(e->detect, s, f, dir, new_bytes);
-	if (s->tcp && s->side[!dir].stream.next != s->side[!dir].scanned && s->side[!dir].stream.started && !s->dropped) {
+	if (s->tcp && s->side[!dir].stream.next != s->side[!dir].scanned &&
+	    s->side[!dir].stream.started && !s->dropped) {
 		/* Bytes of the other side became readable: a hole in them was given up. */
 		struct dpi_frame other = *f;
 
@@ -407,8 +422,8 @@ inspect(struct dpi_engine *e, struct dpi_frame *f)
 }
 
 void
-dpi_engine_packet(
-    struct dpi_engine *e, uint64_t n, uint64_t time_ns, unsigned int link, const uint8_t *bytes, uint32_t len)
+dpi_engine_packet(struct dpi_engine *e, uint64_t n, uint64_t time_ns, unsigned int link,
+    const uint8_t *bytes, uint32_t len)
 {
 	struct dpi_frame f;
 

@@ -9,7 +9,10 @@
  * Sequence per packet: decode, reassemble fragments, find the session, follow TCP, take the segment into its
  * stream (or refuse it: conflicts, bad checksums, old timestamps), parse, detect.
  */
-enum dpi_checksums { DPI_CHECKSUM_IGNORE = 0, DPI_CHECKSUM_VERIFY };
+enum dpi_checksums {
+	DPI_CHECKSUM_IGNORE = 0,
+	DPI_CHECKSUM_VERIFY
+};
 
 struct dpi_engine_options {
 	uint8_t checksums; /* enum dpi_checksums; a segment that fails is not part of any stream */
@@ -20,17 +23,19 @@ struct dpi_engine_options {
 };
 
 struct dpi_engine_counts {
-	uint64_t packets, invalid, conflicts, bad_checksums, old_timestamps, full, dropped, sessions;
+	uint64_t packets, invalid, conflicts, bad_checksums, old_timestamps, full, dropped,
+	    sessions;
 };
 
 struct dpi_engine;
 
-int dpi_engine_create(struct dpi_engine **out, const struct dpi_set *set, const struct dpi_engine_options *o);
+int dpi_engine_create(
+    struct dpi_engine **out, const struct dpi_set *set, const struct dpi_engine_options *o);
 void dpi_engine_destroy(struct dpi_engine *e);
 
 /* Packet number n (from 1) of a capture with that link type (dpi/decode.h). */
-void dpi_engine_packet(
-    struct dpi_engine *e, uint64_t n, uint64_t time_ns, unsigned int link, const uint8_t *bytes, uint32_t len);
+void dpi_engine_packet(struct dpi_engine *e, uint64_t n, uint64_t time_ns, unsigned int link,
+    const uint8_t *bytes, uint32_t len);
 /* No packets will come: judge what waited for its end. */
 void dpi_engine_end(struct dpi_engine *e);
 

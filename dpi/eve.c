@@ -47,7 +47,8 @@ add_layer(json_t *row, const struct dpi_tx *tx)
 		uint8_t buf;
 		const char *object, *key;
 	} shown[] = { { DPI_HTTP_HOST, "http", "hostname" }, { DPI_HTTP_URI_RAW, "http", "url" },
-		{ DPI_HTTP_USER_AGENT, "http", "http_user_agent" }, { DPI_HTTP_METHOD, "http", "http_method" },
+		{ DPI_HTTP_USER_AGENT, "http", "http_user_agent" },
+		{ DPI_HTTP_METHOD, "http", "http_method" },
 		{ DPI_HTTP_STAT_CODE, "http", "status" }, { DPI_DNS_QUERY, "dns", "rrname" },
 		{ DPI_TLS_SNI, "tls", "sni" }, { DPI_TLS_SUBJECT, "tls", "subject" },
 		{ DPI_TLS_ISSUER, "tls", "issuerdn" }, { DPI_FILE_NAME, "fileinfo", "filename" } };
@@ -82,22 +83,25 @@ dpi_eve_alert(const struct dpi_alert *a)
 
 	gmtime_r(&s, &tm);
 	n = strftime(when, sizeof(when), "%Y-%m-%dT%H:%M:%S", &tm);
-	snprintf(when + n, sizeof(when) - n, ".%06u+0000", (unsigned int)(f->time_ns % PK_NS_PER_S / PK_NS_PER_US));
-	row = json_pack("{s:s, s:s, s:s, s:I, s:I, s:I, s:I}", "type", "alert", "event_type", "alert", "timestamp", when, "sid",
-	    (json_int_t)a->sig->sid, "gid", (json_int_t)a->sig->gid, "packet", (json_int_t)f->n, "pcap_cnt", (json_int_t)f->n);
-	alert = json_pack("{s:s, s:I, s:I, s:I, s:i}", "action", a->dropped ? "blocked" : "allowed", "gid",
-	    (json_int_t)a->sig->gid, "signature_id", (json_int_t)a->sig->sid, "rev", (json_int_t)a->sig->rev, "severity",
-	    (int)a->sig->priority);
+	snprintf(when + n, sizeof(when) - n, ".%06u+0000",
+	    (unsigned int)(f->time_ns % PK_NS_PER_S / PK_NS_PER_US));
+	row = json_pack("{s:s, s:s, s:s, s:I, s:I, s:I, s:I}", "type", "alert", "event_type",
+	    "alert", "timestamp", when, "sid", (json_int_t)a->sig->sid, "gid",
+	    (json_int_t)a->sig->gid, "packet", (json_int_t)f->n, "pcap_cnt", (json_int_t)f->n);
+	alert = json_pack("{s:s, s:I, s:I, s:I, s:i}", "action", a->dropped ? "blocked" : "allowed",
+	    "gid", (json_int_t)a->sig->gid, "signature_id", (json_int_t)a->sig->sid, "rev",
+	    (json_int_t)a->sig->rev, "severity", (int)a->sig->priority);
 	if (row == NULL || alert == NULL) {
 		json_decref(row);
 		json_decref(alert);
 		return NULL;
 	}
 	if (a->sig->msg != NULL)
-		json_object_set_new(alert, "signature", text((const uint8_t *)a->sig->msg, (uint32_t)strlen(a->sig->msg)));
+		json_object_set_new(alert, "signature",
+		    text((const uint8_t *)a->sig->msg, (uint32_t)strlen(a->sig->msg)));
 	if (a->sig->classtype != NULL)
-		json_object_set_new(
-		    alert, "category", text((const uint8_t *)a->sig->classtype, (uint32_t)strlen(a->sig->classtype)));
+		json_object_set_new(alert, "category",
+		    text((const uint8_t *)a->sig->classtype, (uint32_t)strlen(a->sig->classtype)));
 	json_object_set_new(row, "alert", alert);
 	if (f->family != 0 && f->src.family != 0) {
 		json_object_set_new(row, "src_ip", json_string(pk_addr_text(&f->src, src)));
@@ -110,7 +114,8 @@ dpi_eve_alert(const struct dpi_alert *a)
 	}
 	json_object_set_new(row, "direction", json_string(a->dir == 0 ? "to_server" : "to_client"));
 	if (a->session != NULL && a->session->layer != DPI_LAYER_NONE)
-		json_object_set_new(row, "app_proto", json_string(dpi_layer_name(a->session->layer)));
+		json_object_set_new(
+		    row, "app_proto", json_string(dpi_layer_name(a->session->layer)));
 	if (a->tx != NULL) {
 		json_object_set_new(row, "tx_id", json_integer((json_int_t)a->tx->id));
 		add_layer(row, a->tx);

@@ -1,7 +1,6 @@
 #include "dpi/event.h"
 
-static const char *const names[DPI_NB_EVENTS] = {
-	[DPI_EV_NONE] = "none",
+static const char *const names[DPI_NB_EVENTS] = { [DPI_EV_NONE] = "none",
 #define DPI_EVENT_NAME(id, name) [DPI_EV_##id] = name,
 	DPI_EVENTS(DPI_EVENT_NAME)
 #undef DPI_EVENT_NAME

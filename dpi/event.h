@@ -115,7 +115,7 @@
 	X(MQTT_MISSING_CONNECT, "mqtt.missing_connect") \
 	X(MQTT_DOUBLE_CONNECT, "mqtt.double_connect") X(MQTT_UNINTRODUCED, "mqtt.unintroduced_message") \
 	X(MQTT_QOS, "mqtt.invalid_qos_level") \
-	X(MQTT_UNASSIGNED, "mqtt.unassigned_msg_type") 
+	X(MQTT_UNASSIGNED, "mqtt.unassigned_msg_type")
 // clang-format on
 
 enum dpi_event {
@@ -123,7 +123,7 @@ enum dpi_event {
 #define DPI_EVENT_ENUM(id, name) DPI_EV_##id,
 	DPI_EVENTS(DPI_EVENT_ENUM)
 #undef DPI_EVENT_ENUM
-	    DPI_NB_EVENTS
+	DPI_NB_EVENTS
 };
 
 struct dpi_events {

@@ -1,9 +1,8 @@
 #include "dpi/http1.h"
 
+#include <htp/htp.h>
 #include <stdlib.h>
 #include <string.h>
-
-#include <htp/htp.h>
 
 #include "dpi/session.h"
 
@@ -81,7 +80,8 @@ on_request_line(htp_tx_t *h)
 		}
 	}
 	for (uint32_t i = 0; i + 2 < uri.len; i++)
-		if (uri.bytes[i] == '%' && strchr(hex, uri.bytes[i + 1]) != NULL && strchr(hex, uri.bytes[i + 2]) != NULL)
+		if (uri.bytes[i] == '%' && strchr(hex, uri.bytes[i + 1]) != NULL &&
+		    strchr(hex, uri.bytes[i + 2]) != NULL)
 			dpi_tx_event(tx, DPI_EV_HTTP_DOUBLE, 0);
 	if (h->request_uri != NULL)
 		put_joined(tx, DPI_HTTP_URI, 0, &uri);
@@ -104,12 +104,18 @@ static const struct {
 	const char *name;
 	uint8_t buf, dirs;
 } headers[] = {
-	{ "user-agent", DPI_HTTP_USER_AGENT, 1 }, { "referer", DPI_HTTP_REFERER, 1 },
-	{ "accept", DPI_HTTP_ACCEPT, 1 }, { "accept-encoding", DPI_HTTP_ACCEPT_ENC, 1 },
-	{ "accept-language", DPI_HTTP_ACCEPT_LANG, 1 }, { "connection", DPI_HTTP_CONNECTION, 3 },
-	{ "content-length", DPI_HTTP_CONTENT_LEN, 3 }, { "content-type", DPI_HTTP_CONTENT_TYPE, 3 },
-	{ "cookie", DPI_HTTP_COOKIE, 1 }, { "set-cookie", DPI_HTTP_COOKIE, 2 },
-	{ "location", DPI_HTTP_LOCATION, 2 }, { "server", DPI_HTTP_SERVER, 2 },
+	{ "user-agent", DPI_HTTP_USER_AGENT, 1 },
+	{ "referer", DPI_HTTP_REFERER, 1 },
+	{ "accept", DPI_HTTP_ACCEPT, 1 },
+	{ "accept-encoding", DPI_HTTP_ACCEPT_ENC, 1 },
+	{ "accept-language", DPI_HTTP_ACCEPT_LANG, 1 },
+	{ "connection", DPI_HTTP_CONNECTION, 3 },
+	{ "content-length", DPI_HTTP_CONTENT_LEN, 3 },
+	{ "content-type", DPI_HTTP_CONTENT_TYPE, 3 },
+	{ "cookie", DPI_HTTP_COOKIE, 1 },
+	{ "set-cookie", DPI_HTTP_COOKIE, 2 },
+	{ "location", DPI_HTTP_LOCATION, 2 },
+	{ "server", DPI_HTTP_SERVER, 2 },
 };
 
 static void
@@ -128,7 +134,8 @@ put_headers(struct dpi_tx *tx, unsigned int dir, htp_table_t *table, const bstr 
 		join_bstr(&one, h->name);
 		join(&one, ": ", 2);
 		join_bstr(&one, h->value);
-		dpi_tx_put(tx, dir == 0 ? DPI_HTTP_REQUEST_HEADER : DPI_HTTP_RESPONSE_HEADER, dir, one.bytes, one.len);
+		dpi_tx_put(tx, dir == 0 ? DPI_HTTP_REQUEST_HEADER : DPI_HTTP_RESPONSE_HEADER, dir,
+		    one.bytes, one.len);
 		join(&one, "\r\n", 2);
 		if (!cookie)
 			join(&all, one.bytes, one.len);
@@ -179,9 +186,9 @@ static void
 put_file_name(struct dpi_tx *tx, unsigned int dir, const htp_tx_t *h)
 {
 	const bstr *path = h->parsed_uri != NULL ? h->parsed_uri->path : NULL;
-	const htp_header_t *d = dir == 1 && h->response_headers != NULL ?
-	    htp_table_get_c(h->response_headers, "content-disposition") :
-	    NULL;
+	const htp_header_t *d = dir == 1 && h->response_headers != NULL
+	    ? htp_table_get_c(h->response_headers, "content-disposition")
+	    : NULL;
 
 	if (dpi_tx_slot(tx, DPI_FILE_NAME, dir) != NULL)
 		return;
@@ -441,12 +448,13 @@ http_bytes(struct dpi_session *s, unsigned int dir, const uint8_t *bytes, uint32
 	htp_time_t now = { 0, 0 };
 
 	while (len > 0 && !h->failed[dir]) {
-		int rc = dir == 0 ? htp_connp_req_data(h->parser, &now, bytes, len) :
-				    htp_connp_res_data(h->parser, &now, bytes, len);
-		size_t used = dir == 0 ? htp_connp_req_data_consumed(h->parser) :
-					 htp_connp_res_data_consumed(h->parser);
+		int rc = dir == 0 ? htp_connp_req_data(h->parser, &now, bytes, len)
+		                  : htp_connp_res_data(h->parser, &now, bytes, len);
+		size_t used = dir == 0 ? htp_connp_req_data_consumed(h->parser)
+		                       : htp_connp_res_data_consumed(h->parser);
 
-		h->failed[dir] = rc == HTP_STREAM_ERROR || rc == HTP_STREAM_STOP || rc == HTP_STREAM_CLOSED;
+		h->failed[dir] = rc == HTP_STREAM_ERROR || rc == HTP_STREAM_STOP ||
+		    rc == HTP_STREAM_CLOSED;
 		if (rc != HTP_STREAM_DATA_OTHER || used >= len || used == 0)
 			break;
 		bytes += used;
@@ -467,8 +475,8 @@ http_lost(struct dpi_session *s, unsigned int dir, uint64_t len)
 
 	if (h->failed[dir] || len > SIZE_MAX)
 		return;
-	rc = dir == 0 ? htp_connp_req_data(h->parser, &now, NULL, len) :
-			htp_connp_res_data(h->parser, &now, NULL, len);
+	rc = dir == 0 ? htp_connp_req_data(h->parser, &now, NULL, len)
+	              : htp_connp_res_data(h->parser, &now, NULL, len);
 	h->failed[dir] = rc == HTP_STREAM_ERROR;
 }
 

@@ -14,7 +14,8 @@ struct dns {
 
 /* Read a name at `at` into text without the final dot.  Returns where what follows it is, or 0. */
 static uint32_t
-read_name(struct dpi_tx *tx, unsigned int dir, const uint8_t *m, uint32_t len, uint32_t at, uint8_t *text, uint32_t *n)
+read_name(struct dpi_tx *tx, unsigned int dir, const uint8_t *m, uint32_t len, uint32_t at,
+    uint8_t *text, uint32_t *n)
 {
 	uint32_t after = 0;
 	unsigned int hops = 0;

@@ -14,11 +14,12 @@ struct mqtt {
 };
 
 static void
-control_packet(struct dpi_session *s, struct mqtt *m, unsigned int dir, uint8_t first, const uint8_t *p, uint32_t len)
+control_packet(struct dpi_session *s, struct mqtt *m, unsigned int dir, uint8_t first,
+    const uint8_t *p, uint32_t len)
 {
-	static const char *const names[] = { "unassigned", "connect", "connack", "publish", "puback", "pubrec", "pubrel",
-		"pubcomp", "subscribe", "suback", "unsubscribe", "unsuback", "pingreq", "pingresp", "disconnect",
-		"auth" };
+	static const char *const names[] = { "unassigned", "connect", "connack", "publish",
+		"puback", "pubrec", "pubrel", "pubcomp", "subscribe", "suback", "unsubscribe",
+		"unsuback", "pingreq", "pingresp", "disconnect", "auth" };
 	uint8_t type = first >> 4, qos = first >> 1 & 3;
 	struct dpi_tx *tx = dpi_tx_new(s, DPI_LAYER_MQTT);
 	uint32_t name;
@@ -44,7 +45,8 @@ control_packet(struct dpi_session *s, struct mqtt *m, unsigned int dir, uint8_t 
 	if (qos == 3 && type != 0)
 		dpi_tx_event(tx, DPI_EV_MQTT_QOS, dir);
 	/* The reason stands behind the flags of a CONNACK, and behind the number of other answers. */
-	if ((type == 2 && len >= 2) || (type >= 4 && type <= 7 && len >= 3) || (type >= 14 && len >= 1)) {
+	if ((type == 2 && len >= 2) || (type >= 4 && type <= 7 && len >= 3) ||
+	    (type >= 14 && len >= 1)) {
 		uint8_t reason = p[type == 2 ? 1 : type >= 14 ? 0 : 2], text[4];
 		unsigned int n = 0;
 

@@ -46,7 +46,8 @@ uuid(uint8_t *to, const uint8_t *from, bool little)
 
 /* One PDU of len bytes, header included. */
 static void
-rpc_pdu(struct dpi_session *s, struct rpc *r, enum dpi_layer layer, unsigned int dir, const uint8_t *p, uint32_t len)
+rpc_pdu(struct dpi_session *s, struct rpc *r, enum dpi_layer layer, unsigned int dir,
+    const uint8_t *p, uint32_t len)
 {
 	bool little = p[4] & 0x10;
 	struct dpi_tx *tx;
@@ -59,7 +60,8 @@ rpc_pdu(struct dpi_session *s, struct rpc *r, enum dpi_layer layer, unsigned int
 		for (unsigned int n = p[24]; n > 0 && at + 24 <= len && r->nb < 64; n--) {
 			unsigned int syntaxes = p[at + 2];
 
-			r->context[r->nb] = little ? le16(p + at) : (uint16_t)(p[at] << 8 | p[at + 1]);
+			r->context[r->nb] = little ? le16(p + at)
+			                           : (uint16_t)(p[at] << 8 | p[at + 1]);
 			uuid(r->iface[r->nb++], p + at + 4, little);
 			at += 24 + syntaxes * 20;
 		}
@@ -109,7 +111,8 @@ rpc_len(const uint8_t *p)
 }
 
 static void
-rpc_try(struct dpi_session *s, struct rpc *r, enum dpi_layer layer, unsigned int dir, const uint8_t *p, uint32_t len)
+rpc_try(struct dpi_session *s, struct rpc *r, enum dpi_layer layer, unsigned int dir,
+    const uint8_t *p, uint32_t len)
 {
 	while (len >= 16 && p[0] == 5 && p[1] <= 1) {
 		uint32_t n = rpc_len(p);
@@ -141,7 +144,8 @@ put_utf16(struct dpi_tx *tx, enum dpi_buf buf, unsigned int dir, const uint8_t *
 static void
 content(struct dpi_session *s, struct smb *m, unsigned int dir, const uint8_t *p, uint32_t len)
 {
-	if (len >= 16 && p[0] == 5 && p[1] == 0 && p[2] <= 19 && rpc_len(p) >= 16 && rpc_len(p) <= len)
+	if (len >= 16 && p[0] == 5 && p[1] == 0 && p[2] <= 19 && rpc_len(p) >= 16 &&
+	    rpc_len(p) <= len)
 		rpc_try(s, &m->rpc, DPI_LAYER_SMB, dir, p, len);
 	else
 		dpi_tx_grow(m->tx, DPI_FILE_DATA, dir, p, len, DPI_BODY_MAX);
@@ -230,11 +234,13 @@ smb1(struct dpi_session *s, struct smb *m, unsigned int dir, const uint8_t *p, u
 				return;
 			}
 			if (data <= len)
-				rpc_try(s, &m->rpc, DPI_LAYER_SMB, dir, p + data, PK_MIN(n, len - data));
+				rpc_try(s, &m->rpc, DPI_LAYER_SMB, dir, p + data,
+				    PK_MIN(n, len - data));
 			return;
 		}
-		if (words < 2 || command == 0x25 || (command != 0x2e && command != 0x2f && command != 0x2d &&
-		    command != 0x24 && command != 0x73 && command != 0x75 && command != 0x74 && command != 0xa2))
+		if (words < 2 || command == 0x25 ||
+		    (command != 0x2e && command != 0x2f && command != 0x2d && command != 0x24 &&
+		        command != 0x73 && command != 0x75 && command != 0x74 && command != 0xa2))
 			return;
 		command = w[0];
 		if (command == 0xff || le16(w + 2) <= at)

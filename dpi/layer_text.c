@@ -82,10 +82,12 @@ ssh_bytes(struct dpi_session *s, unsigned int dir, const uint8_t *bytes, uint32_
 			if (dash == NULL) {
 				dpi_tx_event(t->tx, DPI_EV_SSH_BANNER, dir);
 			} else {
-				dpi_tx_put(t->tx, DPI_SSH_PROTO, dir, line + 4, (size_t)(dash - line - 4));
+				dpi_tx_put(
+				    t->tx, DPI_SSH_PROTO, dir, line + 4, (size_t)(dash - line - 4));
 				stop = memchr(dash, ' ', (size_t)(line + n - dash));
 				stop = stop != NULL ? stop : line + n;
-				dpi_tx_put(t->tx, DPI_SSH_SOFTWARE, dir, dash + 1, (size_t)(stop - dash - 1));
+				dpi_tx_put(t->tx, DPI_SSH_SOFTWARE, dir, dash + 1,
+				    (size_t)(stop - dash - 1));
 			}
 			if (n > 255)
 				dpi_tx_event(t->tx, DPI_EV_SSH_LONG, dir);
@@ -115,7 +117,9 @@ smtp_path(struct text *t, enum dpi_buf buf, const uint8_t *line, uint32_t n)
 static void
 smtp_command(struct text *t, struct dpi_session *s, const uint8_t *line, uint32_t n)
 {
-	if (n >= 5 && (strncasecmp((const char *)line, "EHLO ", 5) == 0 || strncasecmp((const char *)line, "HELO ", 5) == 0)) {
+	if (n >= 5 &&
+	    (strncasecmp((const char *)line, "EHLO ", 5) == 0 ||
+	        strncasecmp((const char *)line, "HELO ", 5) == 0)) {
 		dpi_tx_put(t->tx, DPI_SMTP_HELO, 0, line + 5, n - 5);
 	} else if (n >= 10 && strncasecmp((const char *)line, "MAIL FROM:", 10) == 0) {
 		if (dpi_tx_slot(t->tx, DPI_SMTP_MAIL_FROM, 0) != NULL) { /* the next message */
@@ -158,7 +162,8 @@ smtp_bytes(struct dpi_session *s, unsigned int dir, const uint8_t *bytes, uint32
 		if (dir == 1) {
 			if (n < 3 || line[0] < '0' || line[0] > '9')
 				dpi_tx_event(t->tx, DPI_EV_SMTP_REPLY, 1);
-			else if (line[0] != '3' && line[0] != '2' && t->data && memcmp(line, "354", 3) != 0)
+			else if (line[0] != '3' && line[0] != '2' && t->data &&
+			    memcmp(line, "354", 3) != 0)
 				t->data = false;
 		} else if (t->data) {
 			const uint8_t *boundary = memmem(line, n, "boundary=", 9);
@@ -232,8 +237,10 @@ ftp_line(struct dpi_session *s, struct text *t, unsigned int dir, const char *li
 				t->data_port = (uint16_t)port;
 				t->data_active = true;
 			}
-		} else if (strncasecmp(line, "RETR ", 5) == 0 || strncasecmp(line, "STOR ", 5) == 0) {
-			snprintf(t->last, sizeof(t->last), "%s", strncasecmp(line, "RETR", 4) == 0 ? "retr" : "stor");
+		} else if (strncasecmp(line, "RETR ", 5) == 0 ||
+		    strncasecmp(line, "STOR ", 5) == 0) {
+			snprintf(t->last, sizeof(t->last), "%s",
+			    strncasecmp(line, "RETR", 4) == 0 ? "retr" : "stor");
 			snprintf(t->name, sizeof(t->name), "%.255s", line + 5);
 			expect(s, t);
 		}
@@ -281,7 +288,8 @@ ftp_bytes(struct dpi_session *s, unsigned int dir, const uint8_t *bytes, uint32_
 const struct dpi_layer_ops dpi_ftp_ops = { text_open, ftp_bytes, NULL, text_close };
 
 static void
-ftp_data_bytes(struct dpi_session *s, unsigned int dir, const uint8_t *bytes, uint32_t len, bool end)
+ftp_data_bytes(
+    struct dpi_session *s, unsigned int dir, const uint8_t *bytes, uint32_t len, bool end)
 {
 	struct text *t = s->state;
 
@@ -290,7 +298,8 @@ ftp_data_bytes(struct dpi_session *s, unsigned int dir, const uint8_t *bytes, ui
 		return;
 	}
 	for (unsigned int d = 0; d < 2; d++)
-		dpi_tx_put(t->tx, DPI_FTPDATA_COMMAND, d, s->data_command, strlen((char *)s->data_command));
+		dpi_tx_put(t->tx, DPI_FTPDATA_COMMAND, d, s->data_command,
+		    strlen((char *)s->data_command));
 	if (s->data_name[0] != '\0' && dpi_tx_slot(t->tx, DPI_FILE_NAME, dir) == NULL)
 		dpi_tx_put(t->tx, DPI_FILE_NAME, dir, s->data_name, strlen((char *)s->data_name));
 	dpi_tx_grow(t->tx, DPI_FILE_DATA, dir, bytes, len, DPI_BODY_MAX);

@@ -27,7 +27,8 @@ is_grease(uint16_t v)
 }
 
 static void
-put_hash(struct dpi_tx *tx, enum dpi_buf string, enum dpi_buf hash, unsigned int dir, const char *text, size_t len)
+put_hash(struct dpi_tx *tx, enum dpi_buf string, enum dpi_buf hash, unsigned int dir,
+    const char *text, size_t len)
 {
 	uint8_t md[EVP_MAX_MD_SIZE];
 	char hex[33];
@@ -109,7 +110,8 @@ server_name(struct tls *t, const uint8_t *b, uint32_t len)
 static void
 client_hello(struct tls *t, const uint8_t *b, uint32_t len)
 {
-	struct pk_wire w = pk_wire_from(b, len), ext = pk_wire_from(b, 0), groups = ext, points = ext;
+	struct pk_wire w = pk_wire_from(b, len), ext = pk_wire_from(b, 0), groups = ext,
+	               points = ext;
 	uint16_t version = pk_wire_be16(&w), n;
 	const uint8_t *random = pk_wire_bytes(&w, 32), *ciphers, *exts = NULL;
 	char ja3[4096];
@@ -250,12 +252,13 @@ put_name(struct tls *t, enum dpi_buf buf, struct pk_wire name)
 		uint8_t len;
 		uint8_t oid[10];
 		const char *text;
-	} known[] = { { 3, { 0x55, 4, 3 }, "CN" }, { 3, { 0x55, 4, 6 }, "C" }, { 3, { 0x55, 4, 7 }, "L" },
-		{ 3, { 0x55, 4, 8 }, "ST" }, { 3, { 0x55, 4, 10 }, "O" }, { 3, { 0x55, 4, 11 }, "OU" },
-		{ 3, { 0x55, 4, 5 }, "serialNumber" }, { 3, { 0x55, 4, 4 }, "SN" }, { 3, { 0x55, 4, 12 }, "title" },
-		{ 3, { 0x55, 4, 9 }, "street" }, { 3, { 0x55, 4, 17 }, "postalCode" },
-		{ 3, { 0x55, 4, 42 }, "GN" }, { 3, { 0x55, 4, 13 }, "description" },
-		{ 3, { 0x55, 4, 15 }, "businessCategory" },
+	} known[] = { { 3, { 0x55, 4, 3 }, "CN" }, { 3, { 0x55, 4, 6 }, "C" },
+		{ 3, { 0x55, 4, 7 }, "L" }, { 3, { 0x55, 4, 8 }, "ST" },
+		{ 3, { 0x55, 4, 10 }, "O" }, { 3, { 0x55, 4, 11 }, "OU" },
+		{ 3, { 0x55, 4, 5 }, "serialNumber" }, { 3, { 0x55, 4, 4 }, "SN" },
+		{ 3, { 0x55, 4, 12 }, "title" }, { 3, { 0x55, 4, 9 }, "street" },
+		{ 3, { 0x55, 4, 17 }, "postalCode" }, { 3, { 0x55, 4, 42 }, "GN" },
+		{ 3, { 0x55, 4, 13 }, "description" }, { 3, { 0x55, 4, 15 }, "businessCategory" },
 		{ 9, { 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 9, 1 }, "emailAddress" },
 		{ 10, { 0x09, 0x92, 0x26, 0x89, 0x93, 0xf2, 0x2c, 0x64, 1, 25 }, "DC" },
 		{ 10, { 0x09, 0x92, 0x26, 0x89, 0x93, 0xf2, 0x2c, 0x64, 1, 1 }, "UID" } };
@@ -271,7 +274,8 @@ put_name(struct tls *t, enum dpi_buf buf, struct pk_wire name)
 		    der(&attribute, &oid, NULL) != 6 || der(&attribute, &value, NULL) == 0)
 			break;
 		for (size_t i = 0; i < PK_COUNT(known); i++)
-			if (pk_wire_left(&oid) == known[i].len && memcmp(oid.at, known[i].oid, known[i].len) == 0)
+			if (pk_wire_left(&oid) == known[i].len &&
+			    memcmp(oid.at, known[i].oid, known[i].len) == 0)
 				label = known[i].text;
 		vlen = pk_wire_left(&value);
 		if (at + strlen(label) + vlen + 4 > sizeof(text))
@@ -447,7 +451,8 @@ tls_bytes(struct dpi_session *s, unsigned int dir, const uint8_t *bytes, uint32_
 		dpi_tx_done(t->tx, dir);
 		return;
 	}
-	if (t->failed[dir] || (t->encrypted[0] && t->encrypted[1]) || !dpi_pending_add(p, bytes, len, 1u << 18))
+	if (t->failed[dir] || (t->encrypted[0] && t->encrypted[1]) ||
+	    !dpi_pending_add(p, bytes, len, 1u << 18))
 		return;
 	if (dir == 0 && !t->sslv2)
 		sslv2(t, p);
@@ -456,7 +461,8 @@ tls_bytes(struct dpi_session *s, unsigned int dir, const uint8_t *bytes, uint32_
 		uint8_t type = p->bytes[0];
 
 		if (type < 0x14 || type > 0x18) {
-			dpi_tx_event(t->tx, t->encrypted[dir] ? DPI_EV_TLS_RECORD_TYPE : DPI_EV_TLS_HEADER, dir);
+			dpi_tx_event(t->tx,
+			    t->encrypted[dir] ? DPI_EV_TLS_RECORD_TYPE : DPI_EV_TLS_HEADER, dir);
 			t->failed[dir] = true;
 			break;
 		}

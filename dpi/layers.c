@@ -41,36 +41,39 @@ dns_likely(const uint8_t *b, uint32_t len)
 static bool
 request_line(const uint8_t *b, uint32_t len)
 {
-	static const char *const methods[] = { "GET ", "POST ", "HEAD ", "PUT ", "OPTIONS ", "DELETE ", "TRACE ",
-		"CONNECT ", "PATCH ", "PROPFIND ", "PROPPATCH ", "MKCOL ", "COPY ", "MOVE ", "LOCK ", "UNLOCK ",
-		"SEARCH ", "REPORT ", "SUBSCRIBE ", "NOTIFY ", "M-SEARCH ", "CHECKOUT ", "VERSION-CONTROL ", "GET\t",
-		"POST\t", "HEAD\t" };
+	static const char *const methods[] = { "GET ", "POST ", "HEAD ", "PUT ", "OPTIONS ",
+		"DELETE ", "TRACE ", "CONNECT ", "PATCH ", "PROPFIND ", "PROPPATCH ", "MKCOL ",
+		"COPY ", "MOVE ", "LOCK ", "UNLOCK ", "SEARCH ", "REPORT ", "SUBSCRIBE ", "NOTIFY ",
+		"M-SEARCH ", "CHECKOUT ", "VERSION-CONTROL ", "GET\t", "POST\t", "HEAD\t" };
 	const uint8_t *end = memchr(b, '\n', PK_MIN(len, 2048u));
 
 	for (size_t i = 0; i < PK_COUNT(methods); i++)
 		if (begins(b, len, methods[i]))
 			return true;
 	/* A method of its own making, by the end of its line. */
-	return end != NULL && end - b > 12 && memmem(b, (size_t)(end - b), " HTTP/1.", 8) != NULL && b[0] > ' ' &&
-	    b[0] < 0x7f;
+	return end != NULL && end - b > 12 && memmem(b, (size_t)(end - b), " HTTP/1.", 8) != NULL &&
+	    b[0] > ' ' && b[0] < 0x7f;
 }
 
 static uint8_t
 probe_tcp(const uint8_t *b, uint32_t len, unsigned int dir, const uint16_t port[2])
 {
-	static const char *const waits[] = { "GET ", "POST ", "HEAD ", "PUT ", "OPTIONS ", "DELETE ", "CONNECT ",
-		"PROPFIND ", "HTTP/", "SSH-", "EHLO", "HELO", "USER ", "PRI * HTTP/2" };
+	static const char *const waits[] = { "GET ", "POST ", "HEAD ", "PUT ", "OPTIONS ",
+		"DELETE ", "CONNECT ", "PROPFIND ", "HTTP/", "SSH-", "EHLO", "HELO", "USER ",
+		"PRI * HTTP/2" };
 
 	if (begins(b, len, "PRI * HTTP/2"))
 		return DPI_LAYER_HTTP2;
 	if (begins(b, len, "SSH-"))
 		return DPI_LAYER_SSH;
-	if (dir == 0 ? request_line(b, len) : begins(b, len, "HTTP/1.") || begins(b, len, "HTTP/0."))
+	if (dir == 0 ? request_line(b, len)
+	             : begins(b, len, "HTTP/1.") || begins(b, len, "HTTP/0."))
 		return DPI_LAYER_HTTP;
 	if (begins(b, len, "EHLO ") || begins(b, len, "HELO "))
 		return DPI_LAYER_SMTP;
 	if (dir == 1 && len >= 4 && memcmp(b, "220", 3) == 0 && (b[3] == ' ' || b[3] == '-')) {
-		if (port[1] == 25 || port[1] == 465 || port[1] == 587 || memmem(b, len, "SMTP", 4) != NULL)
+		if (port[1] == 25 || port[1] == 465 || port[1] == 587 ||
+		    memmem(b, len, "SMTP", 4) != NULL)
 			return DPI_LAYER_SMTP;
 		if (port[1] == 21 || memmem(b, len, "FTP", 3) != NULL)
 			return DPI_LAYER_FTP;
@@ -79,20 +82,23 @@ probe_tcp(const uint8_t *b, uint32_t len, unsigned int dir, const uint16_t port[
 		return DPI_LAYER_FTP;
 	if (len >= 3 && b[0] >= 0x14 && b[0] <= 0x17 && b[1] == 3 && b[2] <= 4)
 		return DPI_LAYER_TLS;
-	if (len >= 5 && (b[0] & 0x80) && b[2] == 1 && ((b[3] == 3 && b[4] <= 3) || (b[3] == 0 && b[4] == 2)))
+	if (len >= 5 && (b[0] & 0x80) && b[2] == 1 &&
+	    ((b[3] == 3 && b[4] <= 3) || (b[3] == 0 && b[4] == 2)))
 		return DPI_LAYER_TLS;
-	if (len >= 8 && b[0] == 0 && (memcmp(b + 4, "\xffSMB", 4) == 0 || memcmp(b + 4, "\xfeSMB", 4) == 0))
+	if (len >= 8 && b[0] == 0 &&
+	    (memcmp(b + 4, "\xffSMB", 4) == 0 || memcmp(b + 4, "\xfeSMB", 4) == 0))
 		return DPI_LAYER_SMB;
 	if (len >= 10 && b[0] == 5 && b[1] <= 1 && b[2] <= 19 && (b[4] == 0x10 || b[4] == 0))
 		return DPI_LAYER_DCERPC;
 	if (dir == 0 && len >= 8 && b[0] == 0x10 && b[1] < 0x80 && b[2] == 0 &&
-	    ((b[3] == 4 && memcmp(b + 4, "MQTT", 4) == 0) || (b[3] == 6 && memcmp(b + 4, "MQIs", 4) == 0)))
+	    ((b[3] == 4 && memcmp(b + 4, "MQTT", 4) == 0) ||
+	        (b[3] == 6 && memcmp(b + 4, "MQIs", 4) == 0)))
 		return DPI_LAYER_MQTT;
 	if ((port[0] == 53 || port[1] == 53) && len >= 14) {
 		if ((uint32_t)(b[0] << 8 | b[1]) >= 12 && dns_likely(b + 2, len - 2))
 			return DPI_LAYER_DNS;
-	} else if (len >= 14 && (uint32_t)(b[0] << 8 | b[1]) == len - 2 && dns_likely(b + 2, len - 2) && b[6] == 0 &&
-	    b[7] == 1) {
+	} else if (len >= 14 && (uint32_t)(b[0] << 8 | b[1]) == len - 2 &&
+	    dns_likely(b + 2, len - 2) && b[6] == 0 && b[7] == 1) {
 		return DPI_LAYER_DNS;
 	}
 	if (len < 16) {
@@ -105,7 +111,8 @@ probe_tcp(const uint8_t *b, uint32_t len, unsigned int dir, const uint16_t port[
 }
 
 uint8_t
-dpi_layer_probe(const uint8_t *bytes, uint32_t len, unsigned int dir, uint8_t proto, const uint16_t port[2])
+dpi_layer_probe(
+    const uint8_t *bytes, uint32_t len, unsigned int dir, uint8_t proto, const uint16_t port[2])
 {
 	if (proto == 17) {
 		bool named = port[0] == 53 || port[1] == 53 || port[1] == 5353 || port[1] == 5355;
@@ -155,19 +162,23 @@ probe_side(struct dpi_session *s, unsigned int dir)
 
 	if (d->layer != DPI_LAYER_NONE || len == 0)
 		return;
-	layer = s->gap && a->window_from != 0 ? DPI_LAYER_FAILED : dpi_layer_probe(a->window, len, dir, s->proto, s->port);
+	layer = s->gap && a->window_from != 0
+	    ? DPI_LAYER_FAILED
+	    : dpi_layer_probe(a->window, len, dir, s->proto, s->port);
 	if (layer == DPI_LAYER_NONE && len >= PROBE_MAX)
 		layer = DPI_LAYER_FAILED;
 	d->layer = layer;
 	if (layer == DPI_LAYER_NONE)
 		return;
-	if (s->layer == DPI_LAYER_NONE || (s->layer == DPI_LAYER_FAILED && layer != DPI_LAYER_FAILED && s->ops == NULL &&
-	    s->side[!dir].parsed == 0)) {
+	if (s->layer == DPI_LAYER_NONE ||
+	    (s->layer == DPI_LAYER_FAILED && layer != DPI_LAYER_FAILED && s->ops == NULL &&
+	        s->side[!dir].parsed == 0)) {
 		if (layer != DPI_LAYER_FAILED)
 			settle(s, layer);
 		else if (s->side[!dir].layer == DPI_LAYER_FAILED)
 			s->layer = DPI_LAYER_FAILED;
-	} else if (layer != DPI_LAYER_FAILED && layer != s->layer && s->layer != DPI_LAYER_FTP_DATA) {
+	} else if (layer != DPI_LAYER_FAILED && layer != s->layer &&
+	    s->layer != DPI_LAYER_FTP_DATA) {
 		dpi_event_set(&s->events, DPI_EV_A_MISMATCH);
 	}
 }

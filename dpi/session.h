@@ -43,13 +43,14 @@ struct dpi_side {
 	uint32_t timestamp;
 	uint32_t window;
 	uint64_t fin_at;
-	uint64_t bytes;     /* of payload */
-	uint64_t scanned;   /* stream offset up to which the prefilter has seen it */
-	uint64_t parsed;    /* and the parser */
-	uint8_t layer;      /* that its own bytes speak */
+	uint64_t bytes;   /* of payload */
+	uint64_t scanned; /* stream offset up to which the prefilter has seen it */
+	uint64_t parsed;  /* and the parser */
+	uint8_t layer;    /* that its own bytes speak */
 	uint32_t nb_candidates;
 	uint32_t *candidate;
-	uint64_t *judged; /* by candidate: it matched with bytes before this offset, which are used up */
+	uint64_t
+	    *judged; /* by candidate: it matched with bytes before this offset, which are used up */
 	bool ip_only_done;
 	uint64_t acked; /* by the other side */
 };
@@ -64,7 +65,7 @@ struct dpi_session {
 	uint32_t vlan;
 	uint64_t last_ns;
 	uint64_t packets[2];
-	bool tcp;         /* has a TCP session that is followed */
+	bool tcp; /* has a TCP session that is followed */
 	bool established, midstream, dropped, passed, gap;
 	uint8_t layer, layer_before;
 	const struct dpi_layer_ops *ops;
@@ -97,27 +98,32 @@ struct dpi_expect {
 struct dpi_layer_ops {
 	int (*open)(struct dpi_session *s);
 	/* The next bytes of a direction; `len` 0 with `end`: there will be no more. */
-	void (*bytes)(struct dpi_session *s, unsigned int dir, const uint8_t *bytes, uint32_t len, bool end);
+	void (*bytes)(
+	    struct dpi_session *s, unsigned int dir, const uint8_t *bytes, uint32_t len, bool end);
 	/* `len` bytes were lost.  NULL: the layer gives up. */
 	void (*lost)(struct dpi_session *s, unsigned int dir, uint64_t len);
 	void (*close)(struct dpi_session *s);
 };
 
 /* Which layer the front of a stream, or a datagram, speaks: DPI_LAYER_NONE to wait for more, _FAILED for none. */
-uint8_t dpi_layer_probe(const uint8_t *bytes, uint32_t len, unsigned int dir, uint8_t proto, const uint16_t port[2]);
+uint8_t dpi_layer_probe(
+    const uint8_t *bytes, uint32_t len, unsigned int dir, uint8_t proto, const uint16_t port[2]);
 const struct dpi_layer_ops *dpi_layer_ops(enum dpi_layer layer);
 /* Feed what is new in both streams to detection and parser.  `end`: the sessions is over. */
 void dpi_session_parse(struct dpi_session *s, bool end);
 /* A UDP datagram. */
-void dpi_session_datagram(struct dpi_session *s, unsigned int dir, const uint8_t *bytes, uint32_t len);
+void dpi_session_datagram(
+    struct dpi_session *s, unsigned int dir, const uint8_t *bytes, uint32_t len);
 void dpi_session_fini(struct dpi_session *s);
 
 struct dpi_tx *dpi_tx_new(struct dpi_session *s, enum dpi_layer layer);
 void dpi_tx_free(struct dpi_tx *tx);
 /* A whole buffer.  A second one of a kind that comes once is not taken. */
-void dpi_tx_put(struct dpi_tx *tx, enum dpi_buf buf, unsigned int dir, const void *bytes, size_t len);
+void dpi_tx_put(
+    struct dpi_tx *tx, enum dpi_buf buf, unsigned int dir, const void *bytes, size_t len);
 /* More of a body, up to `limit` bytes in all; NULL bytes begin an empty one. */
-void dpi_tx_grow(struct dpi_tx *tx, enum dpi_buf buf, unsigned int dir, const void *bytes, size_t len, uint32_t limit);
+void dpi_tx_grow(struct dpi_tx *tx, enum dpi_buf buf, unsigned int dir, const void *bytes,
+    size_t len, uint32_t limit);
 /* No slot of the direction will come, or grow, any more. */
 void dpi_tx_done(struct dpi_tx *tx, unsigned int dir);
 struct dpi_slot *dpi_tx_slot(struct dpi_tx *tx, enum dpi_buf buf, unsigned int dir);
@@ -133,6 +139,6 @@ struct dpi_pending {
 bool dpi_pending_add(struct dpi_pending *p, const uint8_t *bytes, uint32_t len, uint32_t limit);
 void dpi_pending_eat(struct dpi_pending *p, uint32_t len);
 
-extern const struct dpi_layer_ops dpi_http_ops, dpi_dns_ops, dpi_tls_ops, dpi_ssh_ops, dpi_smtp_ops, dpi_ftp_ops,
-    dpi_ftp_data_ops, dpi_smb_ops, dpi_dcerpc_ops, dpi_mqtt_ops;
+extern const struct dpi_layer_ops dpi_http_ops, dpi_dns_ops, dpi_tls_ops, dpi_ssh_ops, dpi_smtp_ops,
+    dpi_ftp_ops, dpi_ftp_data_ops, dpi_smb_ops, dpi_dcerpc_ops, dpi_mqtt_ops;
 void dpi_dns_datagram(struct dpi_session *s, unsigned int dir, const uint8_t *bytes, uint32_t len);

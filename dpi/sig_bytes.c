@@ -53,7 +53,8 @@ new_item(struct dpi_parse *p, const char *value, enum dpi_item_kind kind)
 	struct dpi_list *l;
 
 	/* With dce and no buffer of its own it is about the stub data. */
-	if (p->sticky == DPI_RAW && has_word(value, "dce") && kind != DPI_IT_BYTE_EXTRACT && p->last_list < 0)
+	if (p->sticky == DPI_RAW && has_word(value, "dce") && kind != DPI_IT_BYTE_EXTRACT &&
+	    p->last_list < 0)
 		l = dpi_parse_list_of(p, DPI_DCE_STUB);
 	else
 		l = dpi_parse_list(p, relative);
@@ -77,8 +78,8 @@ read_compare(struct dpi_parse *p, struct dpi_bytes_item *b, const char *op)
 	static const struct {
 		const char *text;
 		uint8_t op;
-	} known[] = { { "=", DPI_EQ }, { "", DPI_EQ }, { "<", DPI_LT }, { ">", DPI_GT }, { "<=", DPI_LE },
-		{ ">=", DPI_GE }, { "&", DPI_AND }, { "^", DPI_OR } };
+	} known[] = { { "=", DPI_EQ }, { "", DPI_EQ }, { "<", DPI_LT }, { ">", DPI_GT },
+		{ "<=", DPI_LE }, { ">=", DPI_GE }, { "&", DPI_AND }, { "^", DPI_OR } };
 
 	if (*op == '!') {
 		b->compare_not = true;
@@ -252,7 +253,10 @@ read_math(struct dpi_parse *p, const char *value, bool negated, int arg)
 		} else if (strcmp(what, "oper") == 0) {
 			i->bytes.math = v[0];
 			if (strchr("+-*/<>", v[0]) == NULL || v[0] == '\0' ||
-			    strcmp(v + 1, v[0] == '<' ? "<" : v[0] == '>' ? ">" : "") != 0)
+			    strcmp(v + 1,
+			        v[0] == '<'       ? "<"
+			            : v[0] == '>' ? ">"
+			                          : "") != 0)
 				rc = dpi_refuse(p, "oper %s is unknown; known: + - * / << >>", v);
 		} else if (strcmp(what, "rvalue") == 0) {
 			rc = dpi_parse_value(p, &i->bytes.value, v);

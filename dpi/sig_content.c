@@ -13,7 +13,9 @@
 static int
 hex_digit(char c)
 {
-	return c >= '0' && c <= '9' ? c - '0' : (c | 32) >= 'a' && (c | 32) <= 'f' ? (c | 32) - 'a' + 10 : -1;
+	return c >= '0' && c <= '9'              ? c - '0'
+	    : (c | 32) >= 'a' && (c | 32) <= 'f' ? (c | 32) - 'a' + 10
+	                                         : -1;
 }
 
 /* `a|0d 0a|b\;` to bytes in place.  Returns how many, or -1. */
@@ -42,7 +44,8 @@ unescape(char *text)
 				*to++ = (uint8_t)(half << 4 | d);
 				half = -1;
 			}
-		} else if (*c == '\\' && (c[1] == '\\' || c[1] == ';' || c[1] == '"' || c[1] == ':')) {
+		} else if (*c == '\\' &&
+		    (c[1] == '\\' || c[1] == ';' || c[1] == '"' || c[1] == ':')) {
 			*to++ = (uint8_t) * ++c;
 		} else {
 			*to++ = (uint8_t)*c;
@@ -67,14 +70,26 @@ read_content(struct dpi_parse *p, const char *value, bool negated, int buf)
 	i->negated = negated;
 	i->content.bytes = (uint8_t *)bytes;
 	if (len <= 0 || len > 8192)
-		return dpi_refuse(p, len == 0 ? "is empty" : "hexadecimal between | | is broken, or more than 8192 bytes");
+		return dpi_refuse(p,
+		    len == 0 ? "is empty"
+		             : "hexadecimal between | | is broken, or more than 8192 bytes");
 	i->content.len = (uint16_t)len;
 	i->content.offset.var = i->content.depth.var = -1;
 	i->content.distance.var = i->content.within.var = -1;
 	return 0;
 }
 
-enum { MOD_NOCASE, MOD_DEPTH, MOD_OFFSET, MOD_DISTANCE, MOD_WITHIN, MOD_STARTS, MOD_ENDS, MOD_FAST, MOD_RAW };
+enum {
+	MOD_NOCASE,
+	MOD_DEPTH,
+	MOD_OFFSET,
+	MOD_DISTANCE,
+	MOD_WITHIN,
+	MOD_STARTS,
+	MOD_ENDS,
+	MOD_FAST,
+	MOD_RAW
+};
 
 static int
 read_fast(struct dpi_parse *p, struct dpi_content *c, const char *value)
@@ -130,7 +145,8 @@ read_modifier(struct dpi_parse *p, const char *value, bool negated, int which)
 		return dpi_parse_value(p, &c->within, value);
 	case MOD_STARTS:
 		if (c->has_depth || c->has_offset || i->relative)
-			return dpi_refuse(p, "cannot be combined with depth, offset, distance or within");
+			return dpi_refuse(
+			    p, "cannot be combined with depth, offset, distance or within");
 		c->starts = c->has_depth = true;
 		c->depth.number = c->len;
 		return 0;
@@ -154,7 +170,8 @@ read_legacy(struct dpi_parse *p, const char *value, bool negated, int buf)
 	(void)value;
 	(void)negated;
 	if (p->sticky != DPI_RAW || last == NULL || p->last_list < 0)
-		return dpi_refuse(p, last == NULL ? "has no content before it" : "cannot follow a sticky buffer");
+		return dpi_refuse(
+		    p, last == NULL ? "has no content before it" : "cannot follow a sticky buffer");
 	from = &p->sig->list[p->last_list];
 	if (from->buf == buf)
 		return 0;
@@ -264,7 +281,8 @@ read_isdataat(struct dpi_parse *p, const char *value, bool negated, int arg)
 		if (strcmp(part[k], "relative") == 0)
 			relative = true;
 		else if (strcmp(part[k], "rawbytes") != 0)
-			return dpi_refuse(p, "\"%s\" is unknown; known: relative, rawbytes", part[k]);
+			return dpi_refuse(
+			    p, "\"%s\" is unknown; known: relative, rawbytes", part[k]);
 	}
 	i = dpi_parse_item(p, dpi_parse_list(p, relative), DPI_IT_ISDATAAT);
 	if (i == NULL)
@@ -326,7 +344,8 @@ read_base64_decode(struct dpi_parse *p, const char *value, bool negated, int arg
 		else if (sscanf(part[k], "offset %u", &number) == 1)
 			offset = number;
 		else
-			return dpi_refuse(p, "\"%s\" is unknown; known: bytes N, offset N, relative", part[k]);
+			return dpi_refuse(
+			    p, "\"%s\" is unknown; known: bytes N, offset N, relative", part[k]);
 	}
 	l = dpi_parse_list(p, relative);
 	i = dpi_parse_item(p, l, DPI_IT_BASE64);
@@ -366,7 +385,8 @@ read_transform(struct dpi_parse *p, const char *value, bool negated, int kind)
 			int hi = hex_digit(value[i]), lo = hex_digit(value[i + 1]);
 
 			if (hi < 0 || lo < 0)
-				return dpi_refuse(p, "want 1 to %zu bytes in hexadecimal", sizeof(t->key));
+				return dpi_refuse(
+				    p, "want 1 to %zu bytes in hexadecimal", sizeof(t->key));
 			t->key[t->key_len++] = (uint8_t)(hi << 4 | lo);
 		}
 	} else if (kind == DPI_TR_PCRE) {
@@ -553,8 +573,5 @@ const struct dpi_keyword dpi_keywords_content[] = {
 	{ "dce_iface", read_dce, 0, DPI_KW_VALUE },
 	{ "dcerpc.opnum", read_dce, 1, DPI_KW_VALUE },
 	{ "dce_opnum", read_dce, 1, DPI_KW_VALUE },
-	DPI_BUFFERS(STICKY)
-	DPI_BUFFERS(STICKY_OTHER)
-	DPI_BUFFERS(LEGACY)
-	{ NULL, NULL, 0, 0 },
+	DPI_BUFFERS(STICKY) DPI_BUFFERS(STICKY_OTHER) DPI_BUFFERS(LEGACY){ NULL, NULL, 0, 0 },
 };

@@ -28,8 +28,9 @@ read_ip_proto(struct dpi_parse *p, const char *value, bool negated, int kind)
 	static const struct {
 		const char *name;
 		int number;
-	} known[] = { { "icmp", 1 }, { "igmp", 2 }, { "tcp", 6 }, { "udp", 17 }, { "gre", 47 }, { "esp", 50 },
-		{ "ah", 51 }, { "icmp6", 58 }, { "ipv6-icmp", 58 }, { "sctp", 132 }, { "ipip", 4 }, { "pim", 103 } };
+	} known[] = { { "icmp", 1 }, { "igmp", 2 }, { "tcp", 6 }, { "udp", 17 }, { "gre", 47 },
+		{ "esp", 50 }, { "ah", 51 }, { "icmp6", 58 }, { "ipv6-icmp", 58 }, { "sctp", 132 },
+		{ "ipip", 4 }, { "pim", 103 } };
 	char text[16];
 
 	for (size_t i = 0; i < PK_COUNT(known); i++) {
@@ -58,7 +59,8 @@ flag_bits(struct dpi_parse *p, const char **at, uint8_t *bits)
 			continue;
 		l = strchr(letters, c);
 		if (l == NULL)
-			return dpi_refuse(p, "flag \"%c\" is unknown; known: FSRPAUEC, 12, 0", **at);
+			return dpi_refuse(
+			    p, "flag \"%c\" is unknown; known: FSRPAUEC, 12, 0", **at);
 		*bits |= (uint8_t)(1 << (l - letters));
 	}
 	return 0;
@@ -145,12 +147,13 @@ read_stream_size(struct dpi_parse *p, const char *value, bool negated, int arg)
 	snprintf(text, sizeof(text), "%s", value);
 	if (dpi_split(text, part, 3) != 3)
 		return dpi_refuse(p, "want server|client|both|either, operator, size");
-	if (strcmp(part[0], "server") != 0 && strcmp(part[0], "client") != 0 && strcmp(part[0], "both") != 0 &&
-	    strcmp(part[0], "either") != 0)
-		return dpi_refuse(p, "\"%s\" is unknown; known: server, client, both, either", part[0]);
+	if (strcmp(part[0], "server") != 0 && strcmp(part[0], "client") != 0 &&
+	    strcmp(part[0], "both") != 0 && strcmp(part[0], "either") != 0)
+		return dpi_refuse(
+		    p, "\"%s\" is unknown; known: server, client, both, either", part[0]);
 	t->mode = part[0][0];
 	if (strcmp(part[1], "!=") == 0)
-		part[1] = (char *)(uintptr_t)"!";
+		part[1] = (char *)(uintptr_t) "!";
 	snprintf(number, sizeof(number), "%.30s%.30s", part[1], part[2]);
 	return dpi_parse_range(p, &t->range, number);
 }
@@ -166,7 +169,8 @@ read_event(struct dpi_parse *p, const char *value, bool negated, int stream)
 	snprintf(name, sizeof(name), "%s%s", stream ? "stream." : "", value);
 	t->negated = negated;
 	t->event = (uint16_t)dpi_event_find(name);
-	return t->event != DPI_EV_NONE ? 0 : dpi_refuse(p, "event \"%s\" is not detected here", value);
+	return t->event != DPI_EV_NONE ? 0
+	                               : dpi_refuse(p, "event \"%s\" is not detected here", value);
 }
 
 static int

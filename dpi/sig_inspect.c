@@ -48,8 +48,8 @@ value(const struct dpi_look *k, const struct dpi_value *v)
 
 /* The part of the buffer a content has to lie in. */
 static bool
-content_range(const struct dpi_look *k, const struct dpi_item *i, uint32_t at, uint32_t len, int64_t *lo,
-    int64_t *hi)
+content_range(const struct dpi_look *k, const struct dpi_item *i, uint32_t at, uint32_t len,
+    int64_t *lo, int64_t *hi)
 {
 	const struct dpi_content *c = &i->content;
 
@@ -102,11 +102,12 @@ text_number(const uint8_t *at, uint32_t len, unsigned int base, bool *ok)
 
 /* Read the number of a byte_ keyword; *end: where it stops. */
 static bool
-read_bytes(const struct dpi_look *k, const struct dpi_item *i, const uint8_t *bytes, uint32_t len, uint32_t at,
-    uint64_t *out, uint32_t *end)
+read_bytes(const struct dpi_look *k, const struct dpi_item *i, const uint8_t *bytes, uint32_t len,
+    uint32_t at, uint64_t *out, uint32_t *end)
 {
 	const struct dpi_bytes_item *b = &i->bytes;
-	int64_t from = (i->relative ? (int64_t)at : 0) + value(k, &b->offset), nb = value(k, &b->nb);
+	int64_t from = (i->relative ? (int64_t)at : 0) + value(k, &b->offset),
+	        nb = value(k, &b->nb);
 	bool little = b->order == DPI_LITTLE || (b->order == DPI_DCE && k->little), ok = true;
 	uint64_t n = 0;
 
@@ -173,7 +174,8 @@ math(char op, uint64_t a, uint64_t b, bool *ok)
 }
 
 static bool
-jump(const struct dpi_look *k, const struct dpi_item *i, const uint8_t *bytes, uint32_t len, uint32_t *at)
+jump(const struct dpi_look *k, const struct dpi_item *i, const uint8_t *bytes, uint32_t len,
+    uint32_t *at)
 {
 	const struct dpi_bytes_item *b = &i->bytes;
 	uint64_t n = 0;
@@ -242,11 +244,12 @@ base64(uint8_t *out, const uint8_t *at, uint32_t len)
 	return n;
 }
 
-static bool holds_from(
-    struct dpi_look *k, const struct dpi_list *l, unsigned int n, const uint8_t *bytes, uint32_t len, uint32_t at);
+static bool holds_from(struct dpi_look *k, const struct dpi_list *l, unsigned int n,
+    const uint8_t *bytes, uint32_t len, uint32_t at);
 
 static bool
-base64_holds(struct dpi_look *k, const struct dpi_item *i, const uint8_t *bytes, uint32_t len, uint32_t at)
+base64_holds(
+    struct dpi_look *k, const struct dpi_item *i, const uint8_t *bytes, uint32_t len, uint32_t at)
 {
 	uint64_t from = (uint64_t)(i->relative ? at : 0) + i->base64.offset;
 	uint8_t *decoded;
@@ -260,14 +263,15 @@ base64_holds(struct dpi_look *k, const struct dpi_item *i, const uint8_t *bytes,
 	if (decoded == NULL)
 		return false;
 	n = base64(decoded, bytes + from, n);
-	holds = n > 0 && (i->base64.data == NULL || holds_from(k, i->base64.data, 0, decoded, n, 0));
+	holds = n > 0 &&
+	    (i->base64.data == NULL || holds_from(k, i->base64.data, 0, decoded, n, 0));
 	free(decoded);
 	return holds;
 }
 
 static bool
-content_holds(struct dpi_look *k, const struct dpi_list *l, unsigned int n, const uint8_t *bytes, uint32_t len,
-    uint32_t at)
+content_holds(struct dpi_look *k, const struct dpi_list *l, unsigned int n, const uint8_t *bytes,
+    uint32_t len, uint32_t at)
 {
 	const struct dpi_item *i = &l->item[n];
 	const struct dpi_content *c = &i->content;
@@ -295,14 +299,14 @@ content_holds(struct dpi_look *k, const struct dpi_list *l, unsigned int n, cons
 }
 
 static bool
-pcre_holds(struct dpi_look *k, const struct dpi_list *l, unsigned int n, const uint8_t *bytes, uint32_t len,
-    uint32_t at)
+pcre_holds(struct dpi_look *k, const struct dpi_list *l, unsigned int n, const uint8_t *bytes,
+    uint32_t len, uint32_t at)
 {
 	const struct dpi_item *i = &l->item[n];
 	uint32_t base = i->relative ? at : 0, from = 0, match[2];
 
-	while (dpi_pcre_match(
-	    i->pcre, k->pcre, bytes + base, len - base, from, match, NULL, &k->counts.pcre_exceeded)) {
+	while (dpi_pcre_match(i->pcre, k->pcre, bytes + base, len - base, from, match, NULL,
+	    &k->counts.pcre_exceeded)) {
 		if (i->negated)
 			return false;
 		if (holds_from(k, l, n + 1, bytes, len, base + match[1]))
@@ -317,8 +321,8 @@ pcre_holds(struct dpi_look *k, const struct dpi_list *l, unsigned int n, const u
 }
 
 static bool
-holds_from(struct dpi_look *k, const struct dpi_list *l, unsigned int n, const uint8_t *bytes, uint32_t len,
-    uint32_t at)
+holds_from(struct dpi_look *k, const struct dpi_list *l, unsigned int n, const uint8_t *bytes,
+    uint32_t len, uint32_t at)
 {
 	const struct dpi_item *i;
 	uint64_t number = 0;
@@ -345,7 +349,8 @@ holds_from(struct dpi_look *k, const struct dpi_list *l, unsigned int n, const u
 		break;
 	case DPI_IT_BYTE_TEST:
 		yes = read_bytes(k, i, bytes, len, at, &number, &end) &&
-		    compare(number, i->bytes.compare, (uint64_t)value(k, &i->bytes.value)) != i->bytes.compare_not;
+		    compare(number, i->bytes.compare, (uint64_t)value(k, &i->bytes.value)) !=
+		        i->bytes.compare_not;
 		break;
 	case DPI_IT_BYTE_JUMP:
 		yes = jump(k, i, bytes, len, &at);
@@ -355,7 +360,8 @@ holds_from(struct dpi_look *k, const struct dpi_list *l, unsigned int n, const u
 		if (yes) {
 			number *= (uint64_t)i->bytes.multiplier;
 			if (i->bytes.align_to != 0)
-				number = (number + i->bytes.align_to - 1u) & ~(uint64_t)(i->bytes.align_to - 1u);
+				number = (number + i->bytes.align_to - 1u) &
+				    ~(uint64_t)(i->bytes.align_to - 1u);
 			k->var[i->bytes.var] = (int64_t)number;
 			at = end;
 		}
@@ -363,7 +369,8 @@ holds_from(struct dpi_look *k, const struct dpi_list *l, unsigned int n, const u
 	case DPI_IT_BYTE_MATH:
 		yes = read_bytes(k, i, bytes, len, at, &number, &end);
 		if (yes) {
-			number = math(i->bytes.math, number, (uint64_t)value(k, &i->bytes.value), &yes);
+			number =
+			    math(i->bytes.math, number, (uint64_t)value(k, &i->bytes.value), &yes);
 			k->var[i->bytes.var] = (int64_t)number;
 			at = end;
 		}
@@ -378,10 +385,12 @@ holds_from(struct dpi_look *k, const struct dpi_list *l, unsigned int n, const u
 		yes = k->events != NULL && dpi_event_get(k->events, i->event) != i->negated;
 		break;
 	case DPI_IT_DCE_IFACE:
-		yes = k->dce != NULL && k->dce->has_iface && memcmp(k->dce->iface, i->uuid, 16) == 0;
+		yes = k->dce != NULL && k->dce->has_iface &&
+		    memcmp(k->dce->iface, i->uuid, 16) == 0;
 		break;
 	case DPI_IT_DCE_OPNUM:
-		yes = k->dce != NULL && k->dce->has_opnum && dpi_range_has(&i->range, k->dce->opnum);
+		yes = k->dce != NULL && k->dce->has_opnum &&
+		    dpi_range_has(&i->range, k->dce->opnum);
 		break;
 	default:
 		yes = false;

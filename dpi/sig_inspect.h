@@ -17,9 +17,10 @@ struct dpi_counts {
 	uint64_t confirms;       /* rules looked at in full */
 	uint64_t steps_exceeded; /* given up for DPI_STEPS_MAX */
 	uint64_t pcre_exceeded;  /* for the match limit */
-	uint64_t scan_errors;    /* Hyperscan refused: the rules of that scan were all looked at instead */
+	uint64_t
+	    scan_errors; /* Hyperscan refused: the rules of that scan were all looked at instead */
 	uint64_t candidates_lost; /* a session had more open candidates than it may hold */
-	uint64_t capped;         /* packets that used up their confirmations */
+	uint64_t capped;          /* packets that used up their confirmations */
 };
 
 /* What one lcore needs to look: nothing in it outlives a call. */
@@ -46,10 +47,12 @@ int dpi_look_init(struct dpi_look *k);
 void dpi_look_fini(struct dpi_look *k);
 
 /* Context: the lcore that owns `k`. */
-bool dpi_list_holds(struct dpi_look *k, const struct dpi_list *l, const uint8_t *bytes, uint32_t len);
+bool dpi_list_holds(
+    struct dpi_look *k, const struct dpi_list *l, const uint8_t *bytes, uint32_t len);
 
 /* Find a content; NULL when it is not there. */
 const uint8_t *dpi_content_find(const struct dpi_content *c, const uint8_t *at, size_t len);
 
 /* Apply the transforms of `l`; false when there is no result (pcrexform without a match). */
-bool dpi_transform(struct dpi_look *k, const struct dpi_list *l, const uint8_t **bytes, uint32_t *len);
+bool dpi_transform(
+    struct dpi_look *k, const struct dpi_list *l, const uint8_t **bytes, uint32_t *len);

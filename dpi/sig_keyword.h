@@ -23,7 +23,7 @@ struct dpi_parse {
 };
 
 enum dpi_keyword_flags {
-	DPI_KW_VALUE = 1 << 0,   /* must have one */
+	DPI_KW_VALUE = 1 << 0, /* must have one */
 	DPI_KW_NO_VALUE = 1 << 1,
 	DPI_KW_NEGATED = 1 << 2, /* "!" may stand before the value */
 	DPI_KW_IP_ONLY = 1 << 3, /* says nothing that changes from packet to packet */
@@ -61,5 +61,3 @@ int dpi_parse_var(struct dpi_parse *p, const char *name); /* defines it; its ind
 /* Split `text` in place at commas, and trim; at most `max`.  Returns how many. */
 unsigned int dpi_split(char *text, char **part, unsigned int max);
 char *dpi_trim(char *text);
-
-

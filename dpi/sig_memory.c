@@ -7,7 +7,11 @@
 #define ENTRIES 65536
 #define PROBES  16
 
-enum { KIND_NONE = 0, KIND_BIT, KIND_COUNT };
+enum {
+	KIND_NONE = 0,
+	KIND_BIT,
+	KIND_COUNT
+};
 
 struct key {
 	uint32_t kind, id;
@@ -68,8 +72,8 @@ find(struct dpi_memory *m, const struct key *k, bool make, uint64_t now_ns)
 }
 
 bool
-dpi_memory_bits(struct dpi_memory *m, const struct dpi_bits *b, const struct pk_addr *src, const struct pk_addr *dst,
-    uint64_t now_ns, bool ask)
+dpi_memory_bits(struct dpi_memory *m, const struct dpi_bits *b, const struct pk_addr *src,
+    const struct pk_addr *dst, uint64_t now_ns, bool ask)
 {
 	bool any = false, asks = b->op == DPI_BITS_ISSET || b->op == DPI_BITS_ISNOTSET;
 

@@ -157,7 +157,8 @@ static int
 walk_list(struct walk *w, const char *at, const char *end, bool negated, unsigned int depth)
 {
 	if (depth > DEPTH_MAX) {
-		pk_diag_set(w->diag, "variables or brackets are nested more than %d deep", DEPTH_MAX);
+		pk_diag_set(
+		    w->diag, "variables or brackets are nested more than %d deep", DEPTH_MAX);
 		return -EINVAL;
 	}
 	while (at < end) {
@@ -172,7 +173,8 @@ walk_list(struct walk *w, const char *at, const char *end, bool negated, unsigne
 		for (stop = at; stop < end && (level > 0 || *stop != ','); stop++)
 			level += *stop == '[' ? 1 : *stop == ']' ? -1 : 0;
 		if (level != 0) {
-			pk_diag_set(w->diag, "brackets do not pair in \"%.*s\"", (int)(end - at), at);
+			pk_diag_set(
+			    w->diag, "brackets do not pair in \"%.*s\"", (int)(end - at), at);
 			return -EINVAL;
 		}
 		while (stop > at && isspace((unsigned char)stop[-1]))
@@ -185,12 +187,13 @@ walk_list(struct walk *w, const char *at, const char *end, bool negated, unsigne
 			const char *value = value_of(w->vars, at + 1, (size_t)(stop - at - 1));
 
 			if (value == NULL) {
-				pk_diag_set(w->diag, "variable \"%.*s\" is not defined", (int)(stop - at), at);
+				pk_diag_set(w->diag, "variable \"%.*s\" is not defined",
+				    (int)(stop - at), at);
 				return -EINVAL;
 			}
 			rc = walk_list(w, value, value + strlen(value), not, depth + 1);
 		} else {
-			rc = w->word(w, at, (size_t)(stop - at), not);
+			rc = w->word(w, at, (size_t)(stop - at), not );
 		}
 		if (rc < 0)
 			return rc;
@@ -244,7 +247,8 @@ net_word(struct walk *w, const char *word, size_t len, bool negated)
 			goto bad;
 		net.high = net.low;
 		if (kind == '-') {
-			if (pk_addr_parse(&net.high, mark, NULL) < 0 || net.high.family != net.low.family)
+			if (pk_addr_parse(&net.high, mark, NULL) < 0 ||
+			    net.high.family != net.low.family)
 				goto bad;
 		} else {
 			struct pk_addr mask;
@@ -252,7 +256,8 @@ net_word(struct walk *w, const char *word, size_t len, bool negated)
 			unsigned long bits = strtoul(mark, &end, 10);
 
 			if (strchr(mark, '.') != NULL && pk_addr_parse(&mask, mark, NULL) == 0) {
-				for (bits = 0; bits < 32 && mask.bytes[bits / 8] & 0x80 >> bits % 8; bits++)
+				for (bits = 0; bits < 32 && mask.bytes[bits / 8] & 0x80 >> bits % 8;
+				     bits++)
 					;
 			} else if (*end != '\0' || end == mark || bits > pk_addr_bits(&net.low)) {
 				goto bad;
@@ -273,8 +278,9 @@ net_word(struct walk *w, const char *word, size_t len, bool negated)
 	w->positive |= !negated;
 	return 0;
 bad:
-	pk_diag_set(w->diag, "\"%.*s\" is no address; want 192.0.2.1, 192.0.2.0/24, a variable or any",
-	    (int)len, word);
+	pk_diag_set(w->diag,
+	    "\"%.*s\" is no address; want 192.0.2.1, 192.0.2.0/24, a variable or any", (int)len,
+	    word);
 	return -EINVAL;
 }
 
@@ -314,7 +320,8 @@ port_word(struct walk *w, const char *word, size_t len, bool negated)
 	w->positive |= !negated;
 	return 0;
 bad:
-	pk_diag_set(w->diag, "\"%.*s\" is no port; want 80, 1024:2048, a variable or any", (int)len, word);
+	pk_diag_set(
+	    w->diag, "\"%.*s\" is no port; want 80, 1024:2048, a variable or any", (int)len, word);
 	return -EINVAL;
 }
 
@@ -345,7 +352,8 @@ made_new(const char *text)
 }
 
 int
-dpi_nets_parse(const struct dpi_nets **out, struct dpi_vars *v, const char *text, struct pk_diag *diag)
+dpi_nets_parse(
+    const struct dpi_nets **out, struct dpi_vars *v, const char *text, struct pk_diag *diag)
 {
 	struct made **bucket, *m = made_find(v, text, true, &bucket);
 	struct walk w = { .vars = v, .diag = diag, .word = net_word };
@@ -377,7 +385,8 @@ dpi_nets_parse(const struct dpi_nets **out, struct dpi_vars *v, const char *text
 }
 
 int
-dpi_ports_parse(const struct dpi_ports **out, struct dpi_vars *v, const char *text, struct pk_diag *diag)
+dpi_ports_parse(
+    const struct dpi_ports **out, struct dpi_vars *v, const char *text, struct pk_diag *diag)
 {
 	struct made **bucket, *m = made_find(v, text, false, &bucket);
 	uint64_t yes[1024], no[1024];
@@ -433,7 +442,8 @@ dpi_nets_has(const struct dpi_nets *n, const struct pk_addr *a)
 
 		if ((in && !net->negated) || net->low.family != a->family)
 			continue;
-		if (memcmp(a->bytes, net->low.bytes, 16) < 0 || memcmp(a->bytes, net->high.bytes, 16) > 0)
+		if (memcmp(a->bytes, net->low.bytes, 16) < 0 ||
+		    memcmp(a->bytes, net->high.bytes, 16) > 0)
 			continue;
 		if (net->negated)
 			return false;

@@ -17,8 +17,10 @@ void dpi_vars_destroy(struct dpi_vars *v); /* and all groups that were made */
 int dpi_vars_set(struct dpi_vars *v, const char *name, const char *value);
 
 /* Borrowed from `v`.  Return 0, -EINVAL with *diag, or -ENOMEM. */
-int dpi_nets_parse(const struct dpi_nets **out, struct dpi_vars *v, const char *text, struct pk_diag *diag);
-int dpi_ports_parse(const struct dpi_ports **out, struct dpi_vars *v, const char *text, struct pk_diag *diag);
+int dpi_nets_parse(
+    const struct dpi_nets **out, struct dpi_vars *v, const char *text, struct pk_diag *diag);
+int dpi_ports_parse(
+    const struct dpi_ports **out, struct dpi_vars *v, const char *text, struct pk_diag *diag);
 
 static inline bool
 dpi_ports_has(const struct dpi_ports *p, uint16_t port)

@@ -10,8 +10,8 @@
 #include "dpi/sig_pcre.h"
 
 const uint8_t dpi_lower[256] = {
-#define L1(n) (uint8_t)((n) >= 'A' && (n) <= 'Z' ? (n) + 32 : (n))
-#define L4(n) L1(n), L1((n) + 1), L1((n) + 2), L1((n) + 3)
+#define L1(n)  (uint8_t)((n) >= 'A' && (n) <= 'Z' ? (n) + 32 : (n))
+#define L4(n)  L1(n), L1((n) + 1), L1((n) + 2), L1((n) + 3)
 #define L16(n) L4(n), L4((n) + 4), L4((n) + 8), L4((n) + 12)
 #define L64(n) L16(n), L16((n) + 16), L16((n) + 32), L16((n) + 48)
 	L64(0), L64(64), L64(128), L64(192)
@@ -192,7 +192,8 @@ same_transforms(const struct dpi_parse *p, const struct dpi_list *l)
 	if (p->nb_transforms != l->nb_transforms)
 		return false;
 	for (unsigned int i = 0; i < p->nb_transforms; i++)
-		if (p->transform[i].kind != l->transform[i].kind || p->transform[i].pcre != l->transform[i].pcre ||
+		if (p->transform[i].kind != l->transform[i].kind ||
+		    p->transform[i].pcre != l->transform[i].pcre ||
 		    p->transform[i].key_len != l->transform[i].key_len ||
 		    memcmp(p->transform[i].key, l->transform[i].key, p->transform[i].key_len) != 0)
 			return false;
@@ -250,7 +251,8 @@ dpi_parse_list(struct dpi_parse *p, bool relative)
 		p->list = p->sig->nb_lists - 1;
 		memcpy(l->transform, p->transform, sizeof(l->transform));
 		l->nb_transforms = p->nb_transforms;
-		memset(p->transform, 0, sizeof(p->transform)); /* the list owns their expressions now */
+		memset(p->transform, 0,
+		    sizeof(p->transform)); /* the list owns their expressions now */
 		p->nb_transforms = 0;
 	}
 	return l;
@@ -357,26 +359,39 @@ static const struct {
 	uint16_t flags;
 	const char *other;
 } protos[] = {
-	{ "ip", 0, 0x3f, 0, 0, NULL }, { "ipv4", 0, 0x3f, 4, 0, NULL }, { "ip4", 0, 0x3f, 4, 0, NULL },
-	{ "ipv6", 0, 0x3f, 6, 0, NULL }, { "ip6", 0, 0x3f, 6, 0, NULL }, { "tcp", 0, 1, 0, 0, NULL },
-	{ "tcp-pkt", 0, 1, 0, DPI_SIG_PACKET, NULL }, { "tcp-stream", 0, 1, 0, DPI_SIG_STREAM, NULL },
-	{ "udp", 0, 2, 0, 0, NULL }, { "icmp", 0, 12, 0, 0, NULL }, { "icmpv4", 0, 4, 0, 0, NULL },
-	{ "icmpv6", 0, 8, 0, 0, NULL }, { "sctp", 0, 16, 0, 0, NULL },
+	{ "ip", 0, 0x3f, 0, 0, NULL },
+	{ "ipv4", 0, 0x3f, 4, 0, NULL },
+	{ "ip4", 0, 0x3f, 4, 0, NULL },
+	{ "ipv6", 0, 0x3f, 6, 0, NULL },
+	{ "ip6", 0, 0x3f, 6, 0, NULL },
+	{ "tcp", 0, 1, 0, 0, NULL },
+	{ "tcp-pkt", 0, 1, 0, DPI_SIG_PACKET, NULL },
+	{ "tcp-stream", 0, 1, 0, DPI_SIG_STREAM, NULL },
+	{ "udp", 0, 2, 0, 0, NULL },
+	{ "icmp", 0, 12, 0, 0, NULL },
+	{ "icmpv4", 0, 4, 0, 0, NULL },
+	{ "icmpv6", 0, 8, 0, 0, NULL },
+	{ "sctp", 0, 16, 0, 0, NULL },
 	{ "pkthdr", 0, 0x3f, 0, DPI_SIG_PKTHDR, NULL },
-	{ "http", DPI_LAYER_HTTP, 1, 0, 0, NULL }, { "http1", DPI_LAYER_HTTP, 1, 0, 0, NULL },
+	{ "http", DPI_LAYER_HTTP, 1, 0, 0, NULL },
+	{ "http1", DPI_LAYER_HTTP, 1, 0, 0, NULL },
 	{ "http2", DPI_LAYER_HTTP2, 1, 0, 0, NULL },
-	{ "dns", DPI_LAYER_DNS, 3, 0, 0, NULL }, { "tls", DPI_LAYER_TLS, 1, 0, 0, NULL },
-	{ "ssh", DPI_LAYER_SSH, 1, 0, 0, NULL }, { "smtp", DPI_LAYER_SMTP, 1, 0, 0, NULL },
-	{ "ftp", DPI_LAYER_FTP, 1, 0, 0, NULL }, { "ftp-data", DPI_LAYER_FTP_DATA, 1, 0, 0, NULL },
-	{ "smb", DPI_LAYER_SMB, 1, 0, 0, NULL }, { "dcerpc", DPI_LAYER_DCERPC, 1, 0, 0, NULL },
+	{ "dns", DPI_LAYER_DNS, 3, 0, 0, NULL },
+	{ "tls", DPI_LAYER_TLS, 1, 0, 0, NULL },
+	{ "ssh", DPI_LAYER_SSH, 1, 0, 0, NULL },
+	{ "smtp", DPI_LAYER_SMTP, 1, 0, 0, NULL },
+	{ "ftp", DPI_LAYER_FTP, 1, 0, 0, NULL },
+	{ "ftp-data", DPI_LAYER_FTP_DATA, 1, 0, 0, NULL },
+	{ "smb", DPI_LAYER_SMB, 1, 0, 0, NULL },
+	{ "dcerpc", DPI_LAYER_DCERPC, 1, 0, 0, NULL },
 	{ "mqtt", DPI_LAYER_MQTT, 1, 0, 0, NULL },
 };
 
 static int
 read_header(struct dpi_parse *p, char *text, const char **what)
 {
-	static const char *const actions[] = { "alert", "drop", "reject", "pass", "rejectsrc", "rejectdst",
-		"rejectboth" };
+	static const char *const actions[] = { "alert", "drop", "reject", "pass", "rejectsrc",
+		"rejectdst", "rejectboth" };
 	char *word[8], *at = text;
 	unsigned int n = 0, i;
 	int rc;
@@ -396,7 +411,8 @@ read_header(struct dpi_parse *p, char *text, const char **what)
 	}
 	*what = "header";
 	if (n != 7)
-		return dpi_refuse(p, "want action, protocol, addresses, ports, -> and options in brackets");
+		return dpi_refuse(
+		    p, "want action, protocol, addresses, ports, -> and options in brackets");
 	for (i = 0; i < PK_COUNT(actions) && strcmp(actions[i], word[0]) != 0; i++)
 		;
 	*what = word[0];
@@ -421,15 +437,18 @@ read_header(struct dpi_parse *p, char *text, const char **what)
 	rc = dpi_nets_parse((const struct dpi_nets **)&p->sig->src, p->env->vars, word[2], p->diag);
 	if (rc == 0) {
 		*what = word[5];
-		rc = dpi_nets_parse((const struct dpi_nets **)&p->sig->dst, p->env->vars, word[5], p->diag);
+		rc = dpi_nets_parse(
+		    (const struct dpi_nets **)&p->sig->dst, p->env->vars, word[5], p->diag);
 	}
 	if (rc == 0) {
 		*what = word[3];
-		rc = dpi_ports_parse((const struct dpi_ports **)&p->sig->sport, p->env->vars, word[3], p->diag);
+		rc = dpi_ports_parse(
+		    (const struct dpi_ports **)&p->sig->sport, p->env->vars, word[3], p->diag);
 	}
 	if (rc == 0) {
 		*what = word[6];
-		rc = dpi_ports_parse((const struct dpi_ports **)&p->sig->dport, p->env->vars, word[6], p->diag);
+		rc = dpi_ports_parse(
+		    (const struct dpi_ports **)&p->sig->dport, p->env->vars, word[6], p->diag);
 	}
 	return rc;
 }
@@ -439,8 +458,8 @@ read_header(struct dpi_parse *p, char *text, const char **what)
 static const struct dpi_keyword *
 find_keyword(const char *name)
 {
-	static const struct dpi_keyword *const tables[] = { dpi_keywords_content, dpi_keywords_bytes,
-		dpi_keywords_header, dpi_keywords_state };
+	static const struct dpi_keyword *const tables[] = { dpi_keywords_content,
+		dpi_keywords_bytes, dpi_keywords_header, dpi_keywords_state };
 
 	for (size_t t = 0; t < PK_COUNT(tables); t++)
 		for (const struct dpi_keyword *k = tables[t]; k->name != NULL; k++)
@@ -452,7 +471,7 @@ find_keyword(const char *name)
 static int
 read_option(struct dpi_parse *p, char *option, bool *ip_only, const char **what)
 {
-	char *colon = strchr(option, ':'), *value = (char *)(uintptr_t)"";
+	char *colon = strchr(option, ':'), *value = (char *)(uintptr_t) "";
 	const struct dpi_keyword *k;
 	bool negated = false;
 	size_t len;
@@ -554,7 +573,8 @@ choose_fast(struct dpi_sig *s)
 			const struct dpi_content *c = &list->item[i].content;
 			unsigned int score;
 
-			if (list->item[i].kind != DPI_IT_CONTENT || list->item[i].negated || c->len == 0 || changed)
+			if (list->item[i].kind != DPI_IT_CONTENT || list->item[i].negated ||
+			    c->len == 0 || changed)
 				continue;
 			/* A content in a parsed buffer is met by less traffic than one in the raw bytes. */
 			score = strength(c) * 2 + (list->buf != DPI_RAW ? 40 : 0);
@@ -599,7 +619,8 @@ finish(struct dpi_parse *p, bool ip_only)
 		tx = true;
 		if (b->layer != DPI_LAYER_NONE) {
 			if (layers != 0 && !(layers >> b->layer & 1))
-				return dpi_refuse(p, "buffers of different protocols (%s)", b->name);
+				return dpi_refuse(
+				    p, "buffers of different protocols (%s)", b->name);
 			layers = UINT64_C(1) << b->layer;
 		}
 		dirs &= b->dirs;
@@ -608,7 +629,8 @@ finish(struct dpi_parse *p, bool ip_only)
 	if (s->layer != DPI_LAYER_NONE) {
 		if (layers != 0 && !(layers >> s->layer & 1) &&
 		    !(s->layer == DPI_LAYER_HTTP2 && layers >> DPI_LAYER_HTTP & 1))
-			return dpi_refuse(p, "its buffers do not belong to protocol %s", dpi_layer_name(s->layer));
+			return dpi_refuse(p, "its buffers do not belong to protocol %s",
+			    dpi_layer_name(s->layer));
 	}
 	s->layers = layers;
 	if (tx && s->protos & 0x3c && layers != 0)
@@ -620,7 +642,8 @@ finish(struct dpi_parse *p, bool ip_only)
 	for (unsigned int i = 0; i < s->nb_lists; i++) {
 		uint8_t d = dpi_buf_info[s->list[i].buf].dirs;
 
-		if ((p->to_server && !(d & DPI_TO_SERVER)) || (p->to_client && !(d & DPI_TO_CLIENT)))
+		if ((p->to_server && !(d & DPI_TO_SERVER)) ||
+		    (p->to_client && !(d & DPI_TO_CLIENT)))
 			return dpi_refuse(p, "%s does not occur in the direction that flow names",
 			    dpi_buf_info[s->list[i].buf].name);
 	}
@@ -647,7 +670,9 @@ dpi_sig_parse(struct dpi_sig **out, struct dpi_parse_env *env, const char *text,
 	char *copy = malloc(len + 1), *open, *close, *at;
 	const char *what = "rule";
 	struct pk_diag why = { "" };
-	struct dpi_parse p = { .env = env, .diag = &why, .list = -1, .last_list = -1, .base64_list = -1 };
+	struct dpi_parse p = {
+		.env = env, .diag = &why, .list = -1, .last_list = -1, .base64_list = -1
+	};
 	bool ip_only = true;
 	int rc;
 

@@ -29,7 +29,9 @@ struct dpi_parse_env {
 	struct dpi_names ints;
 };
 
-enum { DPI_PARSE_SKIP = 1 }; /* `requires` is not met: as if it were not there */
+enum {
+	DPI_PARSE_SKIP = 1
+}; /* `requires` is not met: as if it were not there */
 
 /*
  * Read the rule text[0 .. len - 1], whose lines have been joined.  `file` is borrowed for good, `line` is

@@ -65,7 +65,8 @@ dpi_pcre_parse(
 			break;
 		default:
 			if (dpi_buf_letter(*f) < 0 || (flags->letter != 0 && flags->letter != *f)) {
-				pk_diag_set(diag, "flag \"%c\" is unknown, or names a second buffer", *f);
+				pk_diag_set(
+				    diag, "flag \"%c\" is unknown, or names a second buffer", *f);
 				return -EINVAL;
 			}
 			flags->letter = *f;
@@ -74,7 +75,8 @@ dpi_pcre_parse(
 	p = calloc(1, sizeof(*p));
 	if (p == NULL)
 		return -ENOMEM;
-	p->code = pcre2_compile((PCRE2_SPTR)text + 1, (PCRE2_SIZE)(end - text - 1), options, &error, &at, NULL);
+	p->code = pcre2_compile(
+	    (PCRE2_SPTR)text + 1, (PCRE2_SIZE)(end - text - 1), options, &error, &at, NULL);
 	if (p->code == NULL) {
 		pcre2_get_error_message(error, why, sizeof(why));
 		pk_diag_set(diag, "byte %zu of the expression: %s", (size_t)at, (const char *)why);
@@ -126,8 +128,8 @@ dpi_pcre_room_destroy(struct dpi_pcre_room *r)
 }
 
 int
-dpi_pcre_match(const struct dpi_pcre *p, struct dpi_pcre_room *room, const uint8_t *bytes, uint32_t len,
-    uint32_t from, uint32_t match[2], uint32_t group[2], uint64_t *exceeded)
+dpi_pcre_match(const struct dpi_pcre *p, struct dpi_pcre_room *room, const uint8_t *bytes,
+    uint32_t len, uint32_t from, uint32_t match[2], uint32_t group[2], uint64_t *exceeded)
 {
 	static const uint8_t none[1];
 	PCRE2_SIZE *v;

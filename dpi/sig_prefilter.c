@@ -14,7 +14,8 @@ dpi_pattern_of(struct dpi_pattern *out, const struct dpi_content *c, bool skip_d
 		from += c->fast_from;
 		len = c->fast_len;
 	}
-	if (skip_dot && len > 0 && from[0] == '.') { /* the dot is the transform's, not the buffer's */
+	if (skip_dot && len > 0 &&
+	    from[0] == '.') { /* the dot is the transform's, not the buffer's */
 		from++;
 		len--;
 	}
@@ -51,7 +52,8 @@ by_bytes(const void *a, const void *b)
 static bool
 same(const struct dpi_pattern *p, const struct dpi_pattern *q)
 {
-	return p->len == q->len && p->nocase == q->nocase && memcmp(p->bytes, q->bytes, p->len) == 0;
+	return p->len == q->len && p->nocase == q->nocase &&
+	    memcmp(p->bytes, q->bytes, p->len) == 0;
 }
 
 static int
@@ -84,8 +86,8 @@ compile(struct dpi_prefilter *f, const hs_platform_info_t *platform, struct pk_d
 		ids[i] = i;
 		flags[i] = HS_FLAG_SINGLEMATCH | (f->pattern[i].nocase ? HS_FLAG_CASELESS : 0);
 	}
-	if (hs_compile_ext_multi(expression, flags, ids, NULL, f->nb, HS_MODE_BLOCK, platform, &f->db, &error) !=
-	    HS_SUCCESS) {
+	if (hs_compile_ext_multi(expression, flags, ids, NULL, f->nb, HS_MODE_BLOCK, platform,
+	        &f->db, &error) != HS_SUCCESS) {
 		pk_diag_set(diag, "database of %u patterns: %s", f->nb, error->message);
 		hs_free_compile_error(error);
 		rc = -EIO;
@@ -99,8 +101,8 @@ out:
 }
 
 int
-dpi_prefilter_init(struct dpi_prefilter *f, struct dpi_pattern *pattern, uint32_t nb, hs_database_t *db,
-    const hs_platform_info_t *platform, struct pk_diag *diag)
+dpi_prefilter_init(struct dpi_prefilter *f, struct dpi_pattern *pattern, uint32_t nb,
+    hs_database_t *db, const hs_platform_info_t *platform, struct pk_diag *diag)
 {
 	uint32_t n = 0;
 
@@ -177,7 +179,8 @@ dpi_prefilter_check(const struct dpi_prefilter *f, hs_scratch_t *scratch, struct
 	if (seen.bit == NULL)
 		return -ENOMEM;
 	for (uint32_t i = 0; i < f->nb && rc == 0; i++) {
-		const struct dpi_pattern *p = &f->pattern[i], *q = &f->pattern[(i * 7919u + 13) % f->nb];
+		const struct dpi_pattern *p = &f->pattern[i],
+		                         *q = &f->pattern[(i * 7919u + 13) % f->nb];
 		bool full = i % every == 0;
 		uint32_t len = 0;
 

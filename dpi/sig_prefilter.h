@@ -14,7 +14,7 @@ struct dpi_pattern {
 
 struct dpi_prefilter {
 	hs_database_t *db;
-	uint32_t nb;                 /* different patterns */
+	uint32_t nb; /* different patterns */
 	uint32_t longest;
 	struct dpi_pattern *pattern; /* of id i: rules rule_at[first[i]] .. rule_at[first[i + 1]] */
 	uint32_t *first, *rule_at;
@@ -26,8 +26,8 @@ bool dpi_pattern_of(struct dpi_pattern *out, const struct dpi_content *c, bool s
 
 /* Build from pattern[0 .. nb - 1], in any order, taken over even on failure.  With `db` that is used instead of
  * compiling.  `platform` NULL: this machine. */
-int dpi_prefilter_init(struct dpi_prefilter *f, struct dpi_pattern *pattern, uint32_t nb, hs_database_t *db,
-    const hs_platform_info_t *platform, struct pk_diag *diag);
+int dpi_prefilter_init(struct dpi_prefilter *f, struct dpi_pattern *pattern, uint32_t nb,
+    hs_database_t *db, const hs_platform_info_t *platform, struct pk_diag *diag);
 void dpi_prefilter_fini(struct dpi_prefilter *f);
 
 /* Compare the database with a plain search: each pattern in a text made around it, and the answers to some

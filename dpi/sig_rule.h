@@ -15,7 +15,12 @@
  * it says so (`distance`, `relative`).  A rule matches when its tests and every one of its lists do.  Rules
  * are made by dpi_sig_parse() and never change after their set has been finished.
  */
-enum dpi_action { DPI_ACT_ALERT = 0, DPI_ACT_DROP, DPI_ACT_REJECT, DPI_ACT_PASS };
+enum dpi_action {
+	DPI_ACT_ALERT = 0,
+	DPI_ACT_DROP,
+	DPI_ACT_REJECT,
+	DPI_ACT_PASS
+};
 
 enum dpi_item_kind {
 	DPI_IT_CONTENT = 0,
@@ -39,8 +44,22 @@ struct dpi_value {
 	int8_t var; /* -1: number */
 };
 
-enum dpi_order { DPI_BIG = 0, DPI_LITTLE, DPI_DCE };
-enum dpi_compare { DPI_EQ = 0, DPI_LT, DPI_GT, DPI_LE, DPI_GE, DPI_AND, DPI_OR, DPI_BETWEEN, DPI_NE };
+enum dpi_order {
+	DPI_BIG = 0,
+	DPI_LITTLE,
+	DPI_DCE
+};
+enum dpi_compare {
+	DPI_EQ = 0,
+	DPI_LT,
+	DPI_GT,
+	DPI_LE,
+	DPI_GE,
+	DPI_AND,
+	DPI_OR,
+	DPI_BETWEEN,
+	DPI_NE
+};
 
 struct dpi_range {
 	uint8_t op; /* enum dpi_compare; BETWEEN: a < x < b */
@@ -122,8 +141,9 @@ struct dpi_transform {
 struct dpi_list {
 	uint8_t buf; /* enum dpi_buf */
 	uint8_t nb_transforms;
-	bool needs_end; /* says something of the end or of what is absent: judged when no more will come */
-	bool closed;    /* parsing: another instance of a buffer of several */
+	bool
+	    needs_end; /* says something of the end or of what is absent: judged when no more will come */
+	bool closed; /* parsing: another instance of a buffer of several */
 	struct dpi_transform transform[DPI_TRANSFORMS_MAX];
 	uint16_t nb;
 	struct dpi_item *item;
@@ -148,39 +168,63 @@ enum dpi_test_kind {
 	DPI_TEST_TCP_MSS,
 	DPI_TEST_SAMEIP,
 	DPI_TEST_STREAM_SIZE,
-	DPI_TEST_EVENT,   /* of decoding, stream, or application layer detection */
-	DPI_TEST_LAYER,   /* app-layer-protocol */
+	DPI_TEST_EVENT, /* of decoding, stream, or application layer detection */
+	DPI_TEST_LAYER, /* app-layer-protocol */
 	DPI_TEST_FTPBOUNCE,
 };
 
 struct dpi_test {
 	uint8_t kind;
 	bool negated;
-	char mode;     /* flags: 0 exact, '+' all, '*' any; stream_size: s c b(oth) e(ither) */
-	uint8_t mask;  /* flags: ignored bits */
+	char mode;    /* flags: 0 exact, '+' all, '*' any; stream_size: s c b(oth) e(ither) */
+	uint8_t mask; /* flags: ignored bits */
 	uint16_t event;
 	struct dpi_range range;
 };
 
-enum dpi_bits_op { DPI_BITS_SET, DPI_BITS_UNSET, DPI_BITS_TOGGLE, DPI_BITS_ISSET, DPI_BITS_ISNOTSET };
-enum dpi_bits_of { DPI_BITS_FLOW, DPI_BITS_SRC, DPI_BITS_DST, DPI_BITS_PAIR };
+enum dpi_bits_op {
+	DPI_BITS_SET,
+	DPI_BITS_UNSET,
+	DPI_BITS_TOGGLE,
+	DPI_BITS_ISSET,
+	DPI_BITS_ISNOTSET
+};
+enum dpi_bits_of {
+	DPI_BITS_FLOW,
+	DPI_BITS_SRC,
+	DPI_BITS_DST,
+	DPI_BITS_PAIR
+};
 #define DPI_BITS_OR 8
 
 struct dpi_bits {
 	uint8_t op, of, nb;
-	uint32_t expire_s;         /* 0: default */
+	uint32_t expire_s;        /* 0: default */
 	uint16_t id[DPI_BITS_OR]; /* any of them */
 };
 
 struct dpi_flowint {
 	uint16_t id;
-	char op; /* + - = e(q) n(e) < > l(e) g(e) i(sset) u(notset) */
+	char op;       /* + - = e(q) n(e) < > l(e) g(e) i(sset) u(notset) */
 	int32_t other; /* another variable, or -1: value */
 	uint32_t value;
 };
 
-enum dpi_threshold_kind { DPI_TH_NONE = 0, DPI_TH_THRESHOLD, DPI_TH_LIMIT, DPI_TH_BOTH, DPI_TH_DETECTION, DPI_TH_RATE };
-enum dpi_threshold_by { DPI_BY_SRC, DPI_BY_DST, DPI_BY_BOTH, DPI_BY_RULE, DPI_BY_FLOW };
+enum dpi_threshold_kind {
+	DPI_TH_NONE = 0,
+	DPI_TH_THRESHOLD,
+	DPI_TH_LIMIT,
+	DPI_TH_BOTH,
+	DPI_TH_DETECTION,
+	DPI_TH_RATE
+};
+enum dpi_threshold_by {
+	DPI_BY_SRC,
+	DPI_BY_DST,
+	DPI_BY_BOTH,
+	DPI_BY_RULE,
+	DPI_BY_FLOW
+};
 
 struct dpi_threshold {
 	uint8_t kind, by;
@@ -195,7 +239,7 @@ struct dpi_net {
 
 struct dpi_nets {
 	uint16_t nb;
-	bool any;        /* no positive one: all but the negated */
+	bool any; /* no positive one: all but the negated */
 	struct dpi_net *net;
 };
 
@@ -231,18 +275,18 @@ enum dpi_sig_flags {
 struct dpi_sig {
 	uint32_t sid, gid, rev;
 	uint8_t action, priority;
-	uint8_t layer;   /* of the header, DPI_LAYER_NONE: any */
-	uint64_t layers; /* that its buffers stand in: 1 << enum dpi_layer; 0: any */
+	uint8_t layer;     /* of the header, DPI_LAYER_NONE: any */
+	uint64_t layers;   /* that its buffers stand in: 1 << enum dpi_layer; 0: any */
 	const char *other; /* name of a layer that is not parsed */
-	uint8_t protos;  /* 1 TCP, 2 UDP, 4 ICMP, 8 ICMPv6, 16 SCTP, 32 the rest */
-	uint8_t family;  /* 4, 6, 0 for both */
-	uint16_t flow;   /* enum dpi_flow_flags */
-	uint16_t flags;  /* enum dpi_sig_flags */
-	uint8_t dirs;    /* that its buffers are in */
+	uint8_t protos;    /* 1 TCP, 2 UDP, 4 ICMP, 8 ICMPv6, 16 SCTP, 32 the rest */
+	uint8_t family;    /* 4, 6, 0 for both */
+	uint16_t flow;     /* enum dpi_flow_flags */
+	uint16_t flags;    /* enum dpi_sig_flags */
+	uint8_t dirs;      /* that its buffers are in */
 	char *msg, *classtype, *metadata, *reference;
 	const char *file;
 	uint32_t line;
-	uint32_t index; /* in its set: the order of judgement */
+	uint32_t index;             /* in its set: the order of judgement */
 	struct dpi_nets *src, *dst; /* shared by the set */
 	struct dpi_ports *sport, *dport;
 	uint16_t nb_tests, nb_lists, nb_bits, nb_flowints;

@@ -175,9 +175,12 @@ dpi_set_add(struct dpi_set *s, const char *name, const char *text, size_t len,
 
 		while (more && at < len) {
 			const char *end = memchr(text + at, '\n', len - at);
-			size_t piece = end != NULL ? (size_t)(end - text) - at : len - at, keep = piece;
+			size_t piece = end != NULL ? (size_t)(end - text) - at : len - at,
+			       keep = piece;
 
-			while (keep > 0 && (text[at + keep - 1] == '\r' || text[at + keep - 1] == ' ' || text[at + keep - 1] == '\t'))
+			while (keep > 0 &&
+			    (text[at + keep - 1] == '\r' || text[at + keep - 1] == ' ' ||
+			        text[at + keep - 1] == '\t'))
 				keep--;
 			more = keep > 0 && text[at + keep - 1] == '\\';
 			memcpy(joined + n, text + at, keep - more);
@@ -197,7 +200,8 @@ dpi_set_add(struct dpi_set *s, const char *name, const char *text, size_t len,
 }
 
 int
-dpi_set_load(struct dpi_set *s, const char *path, const struct dpi_set_listener *l, struct pk_diag *diag)
+dpi_set_load(
+    struct dpi_set *s, const char *path, const struct dpi_set_listener *l, struct pk_diag *diag)
 {
 	FILE *f = fopen(path, "re");
 	char *text = NULL;
@@ -269,8 +273,9 @@ ints_rank(const struct dpi_sig *s)
 static int
 by_order(const void *a, const void *b)
 {
-	static const uint8_t action_rank[] = { [DPI_ACT_PASS] = 0, [DPI_ACT_DROP] = 1, [DPI_ACT_REJECT] = 2,
-		[DPI_ACT_ALERT] = 3 };
+	static const uint8_t action_rank[] = {
+		[DPI_ACT_PASS] = 0, [DPI_ACT_DROP] = 1, [DPI_ACT_REJECT] = 2, [DPI_ACT_ALERT] = 3
+	};
 	const struct dpi_sig *p = *(struct dpi_sig *const *)a, *q = *(struct dpi_sig *const *)b;
 	int d = (int)action_rank[p->action] - action_rank[q->action];
 
@@ -304,7 +309,8 @@ drop_doubles(struct dpi_set *s)
 		bool there = false;
 
 		for (; table[h] != 0 && !there; h = (h + 1) & (size - 1))
-			there = s->sig[table[h] - 1]->sid == sig->sid && s->sig[table[h] - 1]->gid == sig->gid;
+			there = s->sig[table[h] - 1]->sid == sig->sid &&
+			    s->sig[table[h] - 1]->gid == sig->gid;
 		if (there) {
 			dpi_sig_destroy(sig);
 			s->sig[i] = NULL;
@@ -381,7 +387,7 @@ always(struct dpi_set *s, const struct dpi_sig *sig)
 		return rules_add(&s->packet, sig->index);
 	for (unsigned int layer = 1; layer < DPI_NB_LAYERS && rc == 0; layer++) {
 		if ((sig->layer != DPI_LAYER_NONE && sig->layer != layer &&
-		    !(sig->layer == DPI_LAYER_DCERPC && layer == DPI_LAYER_SMB)) ||
+		        !(sig->layer == DPI_LAYER_DCERPC && layer == DPI_LAYER_SMB)) ||
 		    (sig->layers != 0 && !(sig->layers >> layer & 1)))
 			continue;
 		rc = rules_add(&s->tx[layer], sig->index);
@@ -390,7 +396,8 @@ always(struct dpi_set *s, const struct dpi_sig *sig)
 }
 
 static int
-place(struct dpi_set *s, struct building building[DPI_NB_GROUPS][DPI_NB_DIRS], const struct dpi_sig *sig)
+place(struct dpi_set *s, struct building building[DPI_NB_GROUPS][DPI_NB_DIRS],
+    const struct dpi_sig *sig)
 {
 	const struct dpi_list *l = sig->fast_list >= 0 ? &sig->list[sig->fast_list] : NULL;
 	struct dpi_pattern p;
@@ -472,7 +479,8 @@ dpi_set_database_bytes(const struct dpi_set *s)
 
 	for (unsigned int g = 0; g < DPI_NB_GROUPS; g++)
 		for (unsigned int d = 0; d < DPI_NB_DIRS; d++)
-			if (s->filter[g][d].db != NULL && hs_database_size(s->filter[g][d].db, &n) == HS_SUCCESS)
+			if (s->filter[g][d].db != NULL &&
+			    hs_database_size(s->filter[g][d].db, &n) == HS_SUCCESS)
 				sum += n;
 	return sum;
 }
@@ -530,7 +538,8 @@ struct scan {
 };
 
 static int
-on_match(unsigned int id, unsigned long long from, unsigned long long to, unsigned int flags, void *arg)
+on_match(
+    unsigned int id, unsigned long long from, unsigned long long to, unsigned int flags, void *arg)
 {
 	const struct scan *s = arg;
 

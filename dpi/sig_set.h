@@ -22,7 +22,11 @@
 #define DPI_FAST_RUN 8  /* that many equal bytes must not end a pattern */
 
 /* Directions of a group. */
-enum { DPI_DIR_SERVER = 0, DPI_DIR_CLIENT, DPI_NB_DIRS };
+enum {
+	DPI_DIR_SERVER = 0,
+	DPI_DIR_CLIENT,
+	DPI_NB_DIRS
+};
 
 /* Raw bytes have groups beside those of enum dpi_buf. */
 enum {
@@ -52,7 +56,8 @@ void dpi_set_destroy(struct dpi_set *s);
 
 /* Add the rules of a file, or of text[0 .. len - 1] that came from `name`.  Lines that end in a backslash go on;
  * '#' begins a comment.  Returns how many rules were added, or negative errno with *diag. */
-int dpi_set_load(struct dpi_set *s, const char *path, const struct dpi_set_listener *l, struct pk_diag *diag);
+int dpi_set_load(
+    struct dpi_set *s, const char *path, const struct dpi_set_listener *l, struct pk_diag *diag);
 int dpi_set_add(struct dpi_set *s, const char *name, const char *text, size_t len,
     const struct dpi_set_listener *l, struct pk_diag *diag);
 
@@ -81,7 +86,8 @@ void dpi_scan_room_destroy(struct dpi_scan_room *r);
  * When Hyperscan refuses, every rule of the group is a hit: doubt costs time, never a match.  Returns false
  * then.  Context: the lcore that owns `r`.
  */
-bool dpi_set_scan(const struct dpi_set *s, struct dpi_scan_room *r, unsigned int group, unsigned int dir,
-    const uint8_t *bytes, uint32_t len, void (*hit)(void *arg, uint32_t rule), void *arg);
+bool dpi_set_scan(const struct dpi_set *s, struct dpi_scan_room *r, unsigned int group,
+    unsigned int dir, const uint8_t *bytes, uint32_t len, void (*hit)(void *arg, uint32_t rule),
+    void *arg);
 /* Longest pattern of a group, 0 when it has none: how far to go back in a stream. */
 uint32_t dpi_set_longest(const struct dpi_set *s, unsigned int group, unsigned int dir);

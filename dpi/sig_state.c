@@ -15,11 +15,16 @@ read_flow(struct dpi_parse *p, const char *value, bool negated, int arg)
 		const char *word;
 		uint16_t flag;
 	} known[] = {
-		{ "to_server", DPI_FLOW_TO_SERVER }, { "from_client", DPI_FLOW_TO_SERVER },
-		{ "to_client", DPI_FLOW_TO_CLIENT }, { "from_server", DPI_FLOW_TO_CLIENT },
-		{ "established", DPI_FLOW_ESTABLISHED }, { "not_established", DPI_FLOW_NOT_ESTABLISHED },
-		{ "stateless", DPI_FLOW_STATELESS }, { "only_stream", DPI_FLOW_ONLY_STREAM },
-		{ "no_stream", DPI_FLOW_NO_STREAM }, { "only_frag", DPI_FLOW_ONLY_FRAG },
+		{ "to_server", DPI_FLOW_TO_SERVER },
+		{ "from_client", DPI_FLOW_TO_SERVER },
+		{ "to_client", DPI_FLOW_TO_CLIENT },
+		{ "from_server", DPI_FLOW_TO_CLIENT },
+		{ "established", DPI_FLOW_ESTABLISHED },
+		{ "not_established", DPI_FLOW_NOT_ESTABLISHED },
+		{ "stateless", DPI_FLOW_STATELESS },
+		{ "only_stream", DPI_FLOW_ONLY_STREAM },
+		{ "no_stream", DPI_FLOW_NO_STREAM },
+		{ "only_frag", DPI_FLOW_ONLY_FRAG },
 		{ "no_frag", DPI_FLOW_NO_FRAG },
 	};
 	char text[128], *part[8];
@@ -48,7 +53,11 @@ read_flow(struct dpi_parse *p, const char *value, bool negated, int arg)
 	return 0;
 }
 
-enum { BITS_FLOW, BITS_X, BITS_HOST };
+enum {
+	BITS_FLOW,
+	BITS_X,
+	BITS_HOST
+};
 
 static int
 bit_names(struct dpi_parse *p, struct dpi_bits *b, char *names)
@@ -91,7 +100,8 @@ read_bits(struct dpi_parse *p, const char *value, bool negated, int kind)
 	for (op = 0; op < PK_COUNT(ops) && strcmp(ops[op], part[0]) != 0; op++)
 		;
 	if (op == PK_COUNT(ops) || n < 2)
-		return dpi_refuse(p, "want set, unset, toggle, isset or isnotset and a name, or noalert");
+		return dpi_refuse(
+		    p, "want set, unset, toggle, isset or isnotset and a name, or noalert");
 	more = realloc(p->sig->bits, (p->sig->nb_bits + 1u) * sizeof(*more));
 	if (more == NULL)
 		return -ENOMEM;
@@ -112,9 +122,11 @@ read_bits(struct dpi_parse *p, const char *value, bool negated, int kind)
 			word += 6;
 		if (kind != BITS_FLOW && (strcmp(word, "ip_src") == 0 || strcmp(word, "src") == 0))
 			b->of = DPI_BITS_SRC;
-		else if (kind != BITS_FLOW && (strcmp(word, "ip_dst") == 0 || strcmp(word, "dst") == 0))
+		else if (kind != BITS_FLOW &&
+		    (strcmp(word, "ip_dst") == 0 || strcmp(word, "dst") == 0))
 			b->of = DPI_BITS_DST;
-		else if (kind != BITS_FLOW && (strcmp(word, "ip_pair") == 0 || strcmp(word, "both") == 0))
+		else if (kind != BITS_FLOW &&
+		    (strcmp(word, "ip_pair") == 0 || strcmp(word, "both") == 0))
 			b->of = DPI_BITS_PAIR;
 		else if (kind != BITS_FLOW && sscanf(word, "expire %u", &s) == 1)
 			b->expire_s = s;
@@ -130,9 +142,9 @@ read_flowint(struct dpi_parse *p, const char *value, bool negated, int arg)
 	static const struct {
 		const char *text;
 		char op;
-	} known[] = { { "+", '+' }, { "-", '-' }, { "=", '=' }, { "==", 'e' }, { "!=", 'n' }, { "<", '<' },
-		{ ">", '>' }, { "<=", 'l' }, { ">=", 'g' }, { "isset", 'i' }, { "isnotset", 'u' },
-		{ "notset", 'u' } };
+	} known[] = { { "+", '+' }, { "-", '-' }, { "=", '=' }, { "==", 'e' }, { "!=", 'n' },
+		{ "<", '<' }, { ">", '>' }, { "<=", 'l' }, { ">=", 'g' }, { "isset", 'i' },
+		{ "isnotset", 'u' }, { "notset", 'u' } };
 	struct dpi_flowint *more, *f;
 	char text[256], *part[3], *end;
 	unsigned int n, k;
@@ -156,14 +168,17 @@ read_flowint(struct dpi_parse *p, const char *value, bool negated, int arg)
 	f->op = known[k].op;
 	id = dpi_names_get(&p->env->ints, part[0], strlen(part[0]));
 	if (id < 0)
-		return id == -ENOSPC ? dpi_refuse(p, "more than %d names in all", DPI_NAMES_MAX) : id;
+		return id == -ENOSPC ? dpi_refuse(p, "more than %d names in all", DPI_NAMES_MAX)
+		                     : id;
 	f->id = (uint16_t)id;
 	if (n == 3) {
 		f->value = (uint32_t)strtoul(part[2], &end, 10);
 		if (end == part[2]) {
 			id = dpi_names_get(&p->env->ints, part[2], strlen(part[2]));
 			if (id < 0)
-				return id == -ENOSPC ? dpi_refuse(p, "more than %d names in all", DPI_NAMES_MAX) : id;
+				return id == -ENOSPC
+				    ? dpi_refuse(p, "more than %d names in all", DPI_NAMES_MAX)
+				    : id;
 			f->other = id;
 		}
 	}
@@ -197,13 +212,16 @@ read_threshold(struct dpi_parse *p, const char *value, bool negated, int detecti
 			for (k = 1; k < PK_COUNT(kinds) && strcmp(kinds[k], v) != 0; k++)
 				;
 			if (k == PK_COUNT(kinds))
-				return dpi_refuse(p, "type %s is unknown; known: threshold, limit, both", v);
+				return dpi_refuse(
+				    p, "type %s is unknown; known: threshold, limit, both", v);
 			t->kind = (uint8_t)k;
 		} else if (strcmp(part[i], "track") == 0) {
 			for (k = 0; k < PK_COUNT(by) && strcmp(by[k], v) != 0; k++)
 				;
 			if (k == PK_COUNT(by))
-				return dpi_refuse(p, "track %s is unknown; known: by_src, by_dst, by_both, by_rule, by_flow", v);
+				return dpi_refuse(p,
+				    "track %s is unknown; known: by_src, by_dst, by_both, by_rule, by_flow",
+				    v);
 			t->by = (uint8_t)k;
 		} else if (strcmp(part[i], "count") == 0) {
 			t->count = (uint32_t)strtoul(v, NULL, 10);
@@ -218,7 +236,17 @@ read_threshold(struct dpi_parse *p, const char *value, bool negated, int detecti
 	return 0;
 }
 
-enum { META_SID, META_GID, META_REV, META_PRIORITY, META_MSG, META_CLASS, META_METADATA, META_REFERENCE, META_NONE };
+enum {
+	META_SID,
+	META_GID,
+	META_REV,
+	META_PRIORITY,
+	META_MSG,
+	META_CLASS,
+	META_METADATA,
+	META_REFERENCE,
+	META_NONE
+};
 
 static int
 read_meta(struct dpi_parse *p, const char *value, bool negated, int which)
@@ -226,24 +254,26 @@ read_meta(struct dpi_parse *p, const char *value, bool negated, int which)
 	static const struct {
 		const char *name;
 		uint8_t priority;
-	} classes[] = { { "attempted-admin", 1 }, { "attempted-user", 1 }, { "inappropriate-content", 1 },
-		{ "policy-violation", 1 }, { "shellcode-detect", 1 }, { "successful-admin", 1 },
-		{ "successful-user", 1 }, { "trojan-activity", 1 }, { "unsuccessful-user", 1 },
+	} classes[] = { { "attempted-admin", 1 }, { "attempted-user", 1 },
+		{ "inappropriate-content", 1 }, { "policy-violation", 1 },
+		{ "shellcode-detect", 1 }, { "successful-admin", 1 }, { "successful-user", 1 },
+		{ "trojan-activity", 1 }, { "unsuccessful-user", 1 },
 		{ "web-application-attack", 1 }, { "domain-c2", 1 }, { "targeted-activity", 1 },
 		{ "exploit-kit", 1 }, { "credential-theft", 1 }, { "command-and-control", 1 },
 		{ "attempted-dos", 2 }, { "attempted-recon", 2 }, { "bad-unknown", 2 },
 		{ "default-login-attempt", 2 }, { "denial-of-service", 2 }, { "misc-attack", 2 },
-		{ "non-standard-protocol", 2 }, { "rpc-portmap-decode", 2 }, { "successful-dos", 2 },
-		{ "successful-recon-largescale", 2 }, { "successful-recon-limited", 2 },
-		{ "suspicious-filename-detect", 2 }, { "suspicious-login", 2 }, { "system-call-detect", 2 },
+		{ "non-standard-protocol", 2 }, { "rpc-portmap-decode", 2 },
+		{ "successful-dos", 2 }, { "successful-recon-largescale", 2 },
+		{ "successful-recon-limited", 2 }, { "suspicious-filename-detect", 2 },
+		{ "suspicious-login", 2 }, { "system-call-detect", 2 },
 		{ "unusual-client-port-connection", 2 }, { "web-application-activity", 2 },
 		{ "coin-mining", 2 }, { "pup-activity", 2 }, { "social-engineering", 2 },
 		{ "external-ip-check", 2 } };
 	static const struct {
 		uint8_t which;
 		uint32_t max;
-	} numbers[] = { { META_SID, UINT32_MAX }, { META_GID, UINT32_MAX }, { META_REV, UINT32_MAX },
-		{ META_PRIORITY, 255 } };
+	} numbers[] = { { META_SID, UINT32_MAX }, { META_GID, UINT32_MAX },
+		{ META_REV, UINT32_MAX }, { META_PRIORITY, 255 } };
 	struct dpi_sig *s = p->sig;
 	char **text = NULL;
 
@@ -253,7 +283,8 @@ read_meta(struct dpi_parse *p, const char *value, bool negated, int which)
 		unsigned long long n = strtoull(value, &end, 10);
 
 		if (end == value || *end != '\0' || n == 0 || n > numbers[which].max)
-			return dpi_refuse(p, "\"%s\" is no number from 1 to %u", value, numbers[which].max);
+			return dpi_refuse(
+			    p, "\"%s\" is no number from 1 to %u", value, numbers[which].max);
 		if (which == META_SID)
 			s->sid = (uint32_t)n;
 		else if (which == META_GID)
@@ -326,7 +357,8 @@ version_holds(const char *text)
 			at += used;
 		}
 		theirs = v[0] << 16 | v[1] << 8 | v[2];
-		if (!(less ? (ours < theirs || (eq && ours == theirs)) : (ours > theirs || (eq && ours == theirs))))
+		if (!(less ? (ours < theirs || (eq && ours == theirs))
+		           : (ours > theirs || (eq && ours == theirs))))
 			return 0;
 		while (*at == ' ')
 			at++;

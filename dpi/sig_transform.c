@@ -16,7 +16,9 @@ is_space(uint8_t c)
 static int
 nibble(uint8_t c)
 {
-	return c >= '0' && c <= '9' ? c - '0' : (c | 32) >= 'a' && (c | 32) <= 'f' ? (c | 32) - 'a' + 10 : -1;
+	return c >= '0' && c <= '9'              ? c - '0'
+	    : (c | 32) >= 'a' && (c | 32) <= 'f' ? (c | 32) - 'a' + 10
+	                                         : -1;
 }
 
 static uint8_t *
@@ -48,7 +50,8 @@ url_decode(const uint8_t *from, uint32_t len, uint8_t *to)
 	uint32_t n = 0;
 
 	for (uint32_t i = 0; i < len; i++) {
-		if (from[i] == '%' && i + 2 < len && nibble(from[i + 1]) >= 0 && nibble(from[i + 2]) >= 0) {
+		if (from[i] == '%' && i + 2 < len && nibble(from[i + 1]) >= 0 &&
+		    nibble(from[i + 2]) >= 0) {
 			to[n++] = (uint8_t)(nibble(from[i + 1]) << 4 | nibble(from[i + 2]));
 			i += 2;
 		} else {
@@ -75,14 +78,16 @@ header_lines(uint8_t kind, const uint8_t *from, uint32_t len, uint8_t *to)
 		}
 		for (uint32_t j = 0; j < line; j++, i++) {
 			name &= from[i] != ':' || j == 0;
-			to[n++] = name && kind == DPI_TR_HEADER_LOWERCASE ? dpi_lower[from[i]] : from[i];
+			to[n++] = name && kind == DPI_TR_HEADER_LOWERCASE ? dpi_lower[from[i]]
+			                                                  : from[i];
 		}
 	}
 	return n;
 }
 
 static bool
-apply(struct dpi_look *k, const struct dpi_transform *t, const uint8_t **bytes, uint32_t *len, uint8_t *to)
+apply(struct dpi_look *k, const struct dpi_transform *t, const uint8_t **bytes, uint32_t *len,
+    uint8_t *to)
 {
 	const uint8_t *from = *bytes;
 	uint32_t n = 0, match[2], group[2];
@@ -120,7 +125,8 @@ apply(struct dpi_look *k, const struct dpi_transform *t, const uint8_t **bytes, 
 			to[n] = from[n] ^ t->key[n % t->key_len];
 		break;
 	case DPI_TR_PCRE:
-		if (!dpi_pcre_match(t->pcre, k->pcre, from, *len, 0, match, group, &k->counts.pcre_exceeded))
+		if (!dpi_pcre_match(
+		        t->pcre, k->pcre, from, *len, 0, match, group, &k->counts.pcre_exceeded))
 			return false;
 		*bytes = from + group[0];
 		*len = group[1] - group[0];
@@ -131,7 +137,8 @@ apply(struct dpi_look *k, const struct dpi_transform *t, const uint8_t **bytes, 
 		break;
 	case DPI_TR_TO_UPPERCASE:
 		for (; n < *len; n++)
-			to[n] = from[n] >= 'a' && from[n] <= 'z' ? (uint8_t)(from[n] - 32) : from[n];
+			to[n] = from[n] >= 'a' && from[n] <= 'z' ? (uint8_t)(from[n] - 32)
+			                                         : from[n];
 		break;
 	default:
 		n = header_lines(t->kind, from, *len, to);

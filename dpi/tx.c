@@ -91,7 +91,8 @@ dpi_tx_put(struct dpi_tx *tx, enum dpi_buf buf, unsigned int dir, const void *by
 {
 	struct dpi_slot *s;
 
-	if (tx == NULL || (!(dpi_buf_info[buf].flags & DPI_BUF_SEVERAL) && dpi_tx_slot(tx, buf, dir) != NULL))
+	if (tx == NULL ||
+	    (!(dpi_buf_info[buf].flags & DPI_BUF_SEVERAL) && dpi_tx_slot(tx, buf, dir) != NULL))
 		return;
 	s = slot_new(tx, buf, dir);
 	if (s == NULL)
@@ -101,14 +102,16 @@ dpi_tx_put(struct dpi_tx *tx, enum dpi_buf buf, unsigned int dir, const void *by
 }
 
 void
-dpi_tx_grow(struct dpi_tx *tx, enum dpi_buf buf, unsigned int dir, const void *bytes, size_t len, uint32_t limit)
+dpi_tx_grow(struct dpi_tx *tx, enum dpi_buf buf, unsigned int dir, const void *bytes, size_t len,
+    uint32_t limit)
 {
 	struct dpi_slot *s;
 
 	if (tx == NULL)
 		return;
 	s = dpi_tx_slot(tx, buf, dir);
-	if (s == NULL || (s->complete && dpi_buf_info[buf].flags & DPI_BUF_SEVERAL && s->len < limit))
+	if (s == NULL ||
+	    (s->complete && dpi_buf_info[buf].flags & DPI_BUF_SEVERAL && s->len < limit))
 		s = slot_new(tx, buf, dir);
 	if (s == NULL || s->complete || bytes == NULL)
 		return;

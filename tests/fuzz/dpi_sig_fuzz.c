@@ -5,11 +5,12 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len);
 
-static const char fixed[] = "alert http any any -> any any (file.data; content:\"evil\"; sid:1;)\n"
-			    "alert dns any any -> any any (dns.query; content:\"evil\"; sid:2;)\n"
-			    "alert tls any any -> any any (tls.cert_subject; content:\"evil\"; sid:3;)\n"
-			    "alert tcp any any -> any any (content:\"evil\"; pcre:\"/e.*l/\"; sid:4;)\n"
-			    "alert smb any any -> any any (file.data; content:\"evil\"; sid:5;)\n";
+static const char fixed[] =
+    "alert http any any -> any any (file.data; content:\"evil\"; sid:1;)\n"
+    "alert dns any any -> any any (dns.query; content:\"evil\"; sid:2;)\n"
+    "alert tls any any -> any any (tls.cert_subject; content:\"evil\"; sid:3;)\n"
+    "alert tcp any any -> any any (content:\"evil\"; pcre:\"/e.*l/\"; sid:4;)\n"
+    "alert smb any any -> any any (file.data; content:\"evil\"; sid:5;)\n";
 
 static struct dpi_set *
 set_of(const char *text, size_t len)
@@ -20,7 +21,8 @@ set_of(const char *text, size_t len)
 
 	if (dpi_vars_create(&vars) < 0 || dpi_set_create(&set, vars) < 0)
 		return NULL;
-	if (dpi_set_add(set, "fuzz", text, len, NULL, &diag) < 0 || dpi_set_finish(set, &diag) < 0) {
+	if (dpi_set_add(set, "fuzz", text, len, NULL, &diag) < 0 ||
+	    dpi_set_finish(set, &diag) < 0) {
 		dpi_set_destroy(set);
 		return NULL;
 	}

@@ -158,9 +158,11 @@ passes(json_t *c, struct fired *f)
 	unsigned int wanted = 0;
 	bool ok = true;
 
-	snprintf(path, sizeof(path), "%s/suricata-verify/%s", base, json_string_value(json_object_get(c, "rules_file")));
+	snprintf(path, sizeof(path), "%s/suricata-verify/%s", base,
+	    json_string_value(json_object_get(c, "rules_file")));
 	set = load(path);
-	snprintf(path, sizeof(path), "%s/suricata-verify/%s", base, json_string_value(json_object_get(c, "pcap")));
+	snprintf(path, sizeof(path), "%s/suricata-verify/%s", base,
+	    json_string_value(json_object_get(c, "pcap")));
 	case_options(c, &o);
 	run(set, o, path, f);
 	json_object_foreach(expected, sid, value)
@@ -204,12 +206,14 @@ cases(void **state)
 			six += is_six;
 			six_good += is_six && ok;
 			if (!ok)
-				print_message("not as expected: %s\n", json_string_value(json_object_get(c, "case")));
+				print_message("not as expected: %s\n",
+				    json_string_value(json_object_get(c, "case")));
 		}
 		json_decref(c);
 	}
 	fclose(f);
-	print_message("%u of %u cases; HTTP evasions %u of %u, IPv6 %u of %u\n", good, n, http_good, http, six_good, six);
+	print_message("%u of %u cases; HTTP evasions %u of %u, IPv6 %u of %u\n", good, n, http_good,
+	    http, six_good, six);
 	assert_int_equal(http_good, http);
 	assert_int_equal(six_good, six);
 	assert_true(good * 1000 >= n * 965);
@@ -270,7 +274,8 @@ published(void **state)
 		if (access(path, R_OK) != 0)
 			continue;
 		run(set, o, path, &fired);
-		for (char *sid = strtok_r(sids, " ;|\r\n", &save); sid != NULL; sid = strtok_r(NULL, " ;|\r\n", &save)) {
+		for (char *sid = strtok_r(sids, " ;|\r\n", &save); sid != NULL;
+		     sid = strtok_r(NULL, " ;|\r\n", &save)) {
 			ok &= count_of(&fired, (uint32_t)strtoul(sid, NULL, 10)) > 0;
 			wanted++;
 		}

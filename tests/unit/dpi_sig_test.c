@@ -57,10 +57,14 @@ struct world {
 	uint32_t next[2]; /* sequence numbers */
 };
 
-enum { ISN_CLIENT = 0xfffffff0, ISN_SERVER = 7000 }; /* the client's wraps */
+enum {
+	ISN_CLIENT = 0xfffffff0,
+	ISN_SERVER = 7000
+}; /* the client's wraps */
 
 static void
-segment(struct world *w, unsigned int dir, uint8_t flags, uint32_t seq, const void *bytes, size_t len)
+segment(
+    struct world *w, unsigned int dir, uint8_t flags, uint32_t seq, const void *bytes, size_t len)
 {
 	uint8_t p[2048] = { 0x45 };
 	uint16_t total = (uint16_t)(40 + len), ports[2] = { 40000, 80 };
@@ -70,7 +74,8 @@ segment(struct world *w, unsigned int dir, uint8_t flags, uint32_t seq, const vo
 	p[3] = (uint8_t)total;
 	p[8] = 64;
 	p[9] = 6;
-	memcpy(p + 12, dir == 0 ? "\xc0\x00\x02\x01\xc6\x33\x64\x01" : "\xc6\x33\x64\x01\xc0\x00\x02\x01", 8);
+	memcpy(p + 12,
+	    dir == 0 ? "\xc0\x00\x02\x01\xc6\x33\x64\x01" : "\xc6\x33\x64\x01\xc0\x00\x02\x01", 8);
 	p[20] = (uint8_t)(ports[dir] >> 8);
 	p[21] = (uint8_t)ports[dir];
 	p[22] = (uint8_t)(ports[!dir] >> 8);
@@ -85,7 +90,8 @@ segment(struct world *w, unsigned int dir, uint8_t flags, uint32_t seq, const vo
 	if (len > 0)
 		memcpy(p + 40, bytes, len);
 	w->n++;
-	dpi_engine_packet(w->engine, w->n, w->n * PK_NS_PER_MS, DPI_LINK_RAW, p, (uint32_t)(40 + len));
+	dpi_engine_packet(
+	    w->engine, w->n, w->n * PK_NS_PER_MS, DPI_LINK_RAW, p, (uint32_t)(40 + len));
 }
 
 static void
@@ -117,10 +123,12 @@ end(struct world *w)
 	dpi_engine_destroy(w->engine);
 }
 
-static const char request[] = "POST /a/./b/../c%41.php?x=%27y HTTP/1.1\r\nHost: WWW.Example.org\r\nUser-Agent: probe/1.0\r\n"
-			      "Cookie: id=7\r\nContent-Type: text/plain\r\nContent-Length: 21\r\n\r\nkey=dGhpc2lzYXRlc3Q=&z";
-static const char response[] = "HTTP/1.1 200 OK\r\nServer: s/1\r\nTransfer-Encoding: chunked\r\nContent-Type: text/html\r\n\r\n"
-			       "5\r\nmalic\r\n7\r\nious te\r\n2\r\nxt\r\n0\r\n\r\n";
+static const char request[] =
+    "POST /a/./b/../c%41.php?x=%27y HTTP/1.1\r\nHost: WWW.Example.org\r\nUser-Agent: probe/1.0\r\n"
+    "Cookie: id=7\r\nContent-Type: text/plain\r\nContent-Length: 21\r\n\r\nkey=dGhpc2lzYXRlc3Q=&z";
+static const char response[] =
+    "HTTP/1.1 200 OK\r\nServer: s/1\r\nTransfer-Encoding: chunked\r\nContent-Type: text/html\r\n\r\n"
+    "5\r\nmalic\r\n7\r\nious te\r\n2\r\nxt\r\n0\r\n\r\n";
 
 static bool
 fires(const char *rule)
@@ -171,34 +179,51 @@ keywords(void **state)
 		{ HTTP("http.cookie; content:\"id=7\";"), true },
 		{ HTTP("http.header; content:\"Cookie\";"), false },
 		{ HTTP("http.header; content:\"User-Agent: probe/1.0|0d 0a|\";"), true },
-		{ HTTP("http.header_names; content:\"|0d 0a|Host|0d 0a|User-Agent|0d 0a|\"; startswith;"), true },
+		{ HTTP(
+		      "http.header_names; content:\"|0d 0a|Host|0d 0a|User-Agent|0d 0a|\"; startswith;"),
+		    true },
 		{ HTTP("http.content_type; content:\"text/html\";"), true },
 		{ HTTP("flow:to_server; http.content_type; content:\"text/html\";"), false },
-		{ HTTP("http.request_line; content:\"POST \"; startswith; content:\" HTTP/1.1\"; endswith;"), true },
-		{ HTTP("http.request_body; content:\"key=\"; base64_decode:relative; base64_data; content:\"thisisatest\";"), true },
+		{ HTTP(
+		      "http.request_line; content:\"POST \"; startswith; content:\" HTTP/1.1\"; endswith;"),
+		    true },
+		{ HTTP(
+		      "http.request_body; content:\"key=\"; base64_decode:relative; base64_data; content:\"thisisatest\";"),
+		    true },
 		{ HTTP("http.request_body; to_md5; content:\"|60|\"; bsize:16;"), false },
 		{ HTTP("http.request_body; to_sha256; bsize:32;"), true },
 		{ HTTP("http.user_agent; xor:\"00\"; content:\"probe\";"), true },
-		{ HTTP("http.uri; pcrexform:\"x=(.*)\"; content:\"'y\"; startswith; endswith;"), true },
+		{ HTTP("http.uri; pcrexform:\"x=(.*)\"; content:\"'y\"; startswith; endswith;"),
+		    true },
 		{ HTTP("http.uri; to_uppercase; content:\"CA.PHP\";"), true },
 		{ HTTP("http.response_body; content:\"malicious text\";"), true },
 		{ HTTP("file.data; content:\"malicious text\"; startswith; endswith;"), true },
-		{ HTTP("flow:to_client,established; http.stat_code; content:\"200\"; http.stat_msg; content:\"OK\";"), true },
+		{ HTTP(
+		      "flow:to_client,established; http.stat_code; content:\"200\"; http.stat_msg; content:\"OK\";"),
+		    true },
 		{ HTTP("http.method; content:\"POST\"; http.stat_code; content:\"200\";"), true },
-		{ HTTP("http.uri; content:\"/a/\"; content:\".php\"; distance:2; within:4;"), true },
-		{ HTTP("http.uri; content:\"/a/\"; content:\".php\"; distance:3; within:4;"), false },
+		{ HTTP("http.uri; content:\"/a/\"; content:\".php\"; distance:2; within:4;"),
+		    true },
+		{ HTTP("http.uri; content:\"/a/\"; content:\".php\"; distance:3; within:4;"),
+		    false },
 		{ HTTP("http.uri; content:\"/a/\"; pcre:\"/^[a-z]A\\.php/R\";"), true },
 		{ HTTP("pcre:\"/ca\\.PHP/Ui\";"), true },
 		{ HTTP("http.uri; content:\"php\"; isdataat:6,relative;"), false },
-		{ HTTP("http.uri; content:\"php\"; isdataat:5,relative; isdataat:!6,relative;"), true },
+		{ HTTP("http.uri; content:\"php\"; isdataat:5,relative; isdataat:!6,relative;"),
+		    true },
 		{ TCP("content:\"POST\"; depth:4;"), true },
 		{ TCP("content:\"OST\"; depth:3;"), false },
 		{ TCP("content:\"OST\"; offset:1; depth:3;"), true },
-		{ TCP("content:\"Content-Length|3a 20|\"; byte_test:2,=,21,0,relative,string,dec;"), true },
-		{ TCP("content:\"Content-Length|3a 20|\"; byte_test:2,>,21,0,relative,string,dec;"), false },
-		{ TCP("content:\"id=\"; byte_extract:1,0,n,relative,string,dec; content:\"Type\"; distance:n;"), true },
-		{ TCP("content:\"id=\"; byte_jump:1,0,relative,string,dec; content:\"ent-Type\"; distance:0;"), true },
-		{ TCP("content:\"id=\"; byte_math:bytes 1,offset 0,oper +,rvalue 3,result n,relative,string dec; byte_test:1,<,n,-1,relative,string,dec;"), true },
+		{ TCP("content:\"Content-Length|3a 20|\"; byte_test:2,=,21,0,relative,string,dec;"),
+		    true },
+		{ TCP("content:\"Content-Length|3a 20|\"; byte_test:2,>,21,0,relative,string,dec;"),
+		    false },
+		{ TCP("content:\"id=\"; byte_extract:1,0,n,relative,string,dec; content:\"Type\"; distance:n;"),
+		    true },
+		{ TCP("content:\"id=\"; byte_jump:1,0,relative,string,dec; content:\"nt-Type\"; distance:0; within:7;"),
+		    true },
+		{ TCP("content:\"id=\"; byte_math:bytes 1,offset 0,oper +,rvalue 3,result n,relative,string dec; byte_test:1,<,n,-1,relative,string,dec;"),
+		    true },
 		{ TCP("flow:not_established; content:\"POST\";"), false },
 		{ TCP("flow:established,to_server; content:\"malic\";"), false },
 		{ TCP("flags:S; flow:stateless;"), true },
@@ -207,7 +232,8 @@ keywords(void **state)
 		{ TCP("stream_size:client,>,100;"), true },
 		{ TCP("app-layer-protocol:http;"), true },
 		{ TCP("app-layer-protocol:!http; content:\"POST\";"), false },
-		{ "alert tcp 192.0.2.0/24 any -> !192.0.2.0/24 [80,8080] (content:\"POST\"; sid:1;)", true },
+		{ "alert tcp 192.0.2.0/24 any -> !192.0.2.0/24 [80,8080] (content:\"POST\"; sid:1;)",
+		    true },
 		{ "alert tcp any any -> any !80 (content:\"POST\"; sid:1;)", false },
 		{ "alert tcp any any <> any 40000 (content:\"POST\"; sid:1;)", true },
 		{ "alert tcp any any -> any any (content:\"POST\"; noalert; sid:1;)", false },
@@ -216,7 +242,8 @@ keywords(void **state)
 	(void)state;
 	for (size_t i = 0; i < PK_COUNT(cases); i++)
 		if (fires(cases[i].rule) != cases[i].fires)
-			fail_msg("%s: %s", cases[i].rule, cases[i].fires ? "did not match" : "matched");
+			fail_msg(
+			    "%s: %s", cases[i].rule, cases[i].fires ? "did not match" : "matched");
 }
 
 static void
@@ -254,13 +281,14 @@ refusals(void **state)
 static void
 state_of_rules(void **state)
 {
-	struct dpi_set *set = set_of("alert tcp any any -> any any (content:\"POST\"; flowbits:set,seen; flowbits:noalert; sid:1;)\n"
-				     "alert tcp any any -> any any (content:\"malic\"; flowbits:isset,seen; sid:2;)\n"
-				     "alert tcp any any -> any any (content:\"malic\"; flowbits:isnotset,seen; sid:3;)\n"
-				     "alert tcp any any -> any any \\\n  (content:\"q\"; threshold:type limit, track by_src, count 2, seconds 60; sid:4;)\n"
-				     "alert tcp any any -> any any (content:\"q\"; detection_filter:track by_src, count 3, seconds 60; sid:5;)\n"
-				     "pass tcp any any -> any any (content:\"harmless\"; sid:6;)\n"
-				     "alert tcp any any -> any any (content:\"harmless\"; sid:7;)\n");
+	struct dpi_set *set = set_of(
+	    "alert tcp any any -> any any (content:\"POST\"; flowbits:set,seen; flowbits:noalert; sid:1;)\n"
+	    "alert tcp any any -> any any (content:\"malic\"; flowbits:isset,seen; sid:2;)\n"
+	    "alert tcp any any -> any any (content:\"malic\"; flowbits:isnotset,seen; sid:3;)\n"
+	    "alert tcp any any -> any any \\\n  (content:\"q\"; threshold:type limit, track by_src, count 2, seconds 60; sid:4;)\n"
+	    "alert tcp any any -> any any (content:\"q\"; detection_filter:track by_src, count 3, seconds 60; sid:5;)\n"
+	    "pass tcp any any -> any any (content:\"harmless\"; sid:6;)\n"
+	    "alert tcp any any -> any any (content:\"harmless\"; sid:7;)\n");
 	struct world w;
 
 	(void)state;
@@ -283,9 +311,9 @@ state_of_rules(void **state)
 /* ---- evasions ---- */
 
 static const char secret[] = "....EVIL-and-\x01\x02-more-WORSE....";
-#define EVASION_RULES \
+#define EVASION_RULES                                                                              \
 	"alert tcp any any -> any any (content:\"EVIL\"; content:\"WORSE\"; distance:5; sid:1;)\n" \
-	"alert tcp any any -> any any (content:\"|01 02|\"; pcre:\"/EVIL.*WORSE/\"; sid:2;)\n" \
+	"alert tcp any any -> any any (content:\"|01 02|\"; pcre:\"/EVIL.*WORSE/\"; sid:2;)\n"     \
 	"alert tcp any any -> any any (flow:established,to_server; content:\"-more-WORSE\"; sid:3;)\n"
 #define SECRET (sizeof(secret) - 1)
 
@@ -301,7 +329,8 @@ must_see(struct world *w)
 static void
 piece(struct world *w, size_t from, size_t len, const char *bytes)
 {
-	segment(w, 0, DPI_TCP_ACK, w->next[0] + (uint32_t)from, bytes != NULL ? bytes : secret + from, len);
+	segment(w, 0, DPI_TCP_ACK, w->next[0] + (uint32_t)from,
+	    bytes != NULL ? bytes : secret + from, len);
 }
 
 static void
@@ -372,8 +401,9 @@ evasions(void **state)
 static void
 http_evasions(void **state)
 {
-	struct dpi_set *set = set_of(HTTP("file.data; content:\"malicious text\";") "\n"
-				     "alert http any any -> any any (http.uri; content:\"/a/cA.php\"; http.request_body; content:\"key=\"; sid:2;)\n");
+	struct dpi_set *set = set_of(HTTP(
+	    "file.data; content:\"malicious text\";") "\n"
+	                                              "alert http any any -> any any (http.uri; content:\"/a/cA.php\"; http.request_body; content:\"key=\"; sid:2;)\n");
 	struct world w;
 
 	(void)state;
@@ -403,7 +433,8 @@ filter_of(const char *const *contents, unsigned int n)
 	unsigned int nb = 0;
 
 	for (unsigned int i = 0; i < n; i++) {
-		struct dpi_content c = { .bytes = (uint8_t *)(uintptr_t)contents[i], .len = (uint16_t)strlen(contents[i]) };
+		struct dpi_content c = { .bytes = (uint8_t *)(uintptr_t)contents[i],
+			.len = (uint16_t)strlen(contents[i]) };
 
 		if (dpi_pattern_of(&pattern[nb], &c, false))
 			pattern[nb++].rule = i;
@@ -416,9 +447,12 @@ static void
 traps(void **state)
 {
 	/* The literal API misses the second of these in data that begins with the first. */
-	static const char *const literals[] = { "xt>DDDDDDDD", "1234", "DDDDDDDDDDDDDDDDDDDD", "yyyyyyyyyyyyz" };
-	struct dpi_content run = { .bytes = (uint8_t *)(uintptr_t)"abcAAAAAAAAAAAAAAAAAAAAAAAAAAAA", .len = 31 };
-	struct dpi_content lone = { .bytes = (uint8_t *)(uintptr_t)";", .len = 1 };
+	static const char *const literals[] = { "xt>DDDDDDDD", "1234", "DDDDDDDDDDDDDDDDDDDD",
+		"yyyyyyyyyyyyz" };
+	struct dpi_content run = {
+		.bytes = (uint8_t *)(uintptr_t) "abcAAAAAAAAAAAAAAAAAAAAAAAAAAAA", .len = 31
+	};
+	struct dpi_content lone = { .bytes = (uint8_t *)(uintptr_t) ";", .len = 1 };
 	struct dpi_prefilter f = filter_of(literals, PK_COUNT(literals));
 	struct dpi_pattern p;
 	hs_scratch_t *scratch = NULL;
@@ -439,15 +473,16 @@ traps(void **state)
 	/* So rules of one short content are looked at without a pattern. */
 	assert_true(fires(TCP("content:\"|3b|\"; content:!\"no such thing\";")) == false);
 	assert_true(fires(TCP("content:\"=7\";")));
-	assert_true(fires(TCP("content:\"|0d 0a 0d 0a|\"; content:\"key\"; distance:0; within:3;")));
+	assert_true(
+	    fires(TCP("content:\"|0d 0a 0d 0a|\"; content:\"key\"; distance:0; within:3;")));
 }
 
 int
 main(void)
 {
 	const struct CMUnitTest tests[] = { cmocka_unit_test(keywords), cmocka_unit_test(refusals),
-		cmocka_unit_test(state_of_rules), cmocka_unit_test(evasions), cmocka_unit_test(http_evasions),
-		cmocka_unit_test(traps) };
+		cmocka_unit_test(state_of_rules), cmocka_unit_test(evasions),
+		cmocka_unit_test(http_evasions), cmocka_unit_test(traps) };
 	int rc = cmocka_run_group_tests(tests, NULL, NULL);
 
 	dpi_http1_fini();
