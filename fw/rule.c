@@ -65,7 +65,7 @@ fw_rules_info_by_id(const struct fw_rules *r, uint64_t id, struct fw_rule_info *
 
 /* ---- addresses and identities ---- */
 
-static const struct fw_host *
+static const struct fw_host_entry *
 host_find(const struct fw_rules *r, uint32_t vrf, const struct pk_addr *addr)
 {
 	struct fw_host_key key = fw_host_key(vrf, addr);
@@ -76,7 +76,7 @@ host_find(const struct fw_rules *r, uint32_t vrf, const struct pk_addr *addr)
 
 		if (e->key.addr[0] == key.addr[0] && e->key.addr[1] == key.addr[1] &&
 		    e->key.vrf == key.vrf && e->key.family == key.family)
-			return e->host;
+			return e;
 	}
 	return NULL;
 }
@@ -107,17 +107,17 @@ fw_rules_prefetch(const struct fw_rules *r, uint32_t vrf, const struct pk_addr *
 const struct fw_endpoint *
 fw_rules_endpoint(const struct fw_rules *r, uint32_t vrf, const struct pk_addr *addr)
 {
-	const struct fw_host *h = host_find(r, vrf, addr);
+	const struct fw_host_entry *h = host_find(r, vrf, addr);
 
-	return h != NULL ? &h->endpoint : NULL;
+	return h != NULL ? &h->host->endpoint : NULL;
 }
 
 void
 fw_rules_party(
     const struct fw_rules *r, uint32_t vrf, const struct pk_addr *addr, struct fw_party *out)
 {
-	const struct fw_host *h = host_find(r, vrf, addr);
-	const struct fw_identity *i = h != NULL ? identity_find(r, h->endpoint.identity) : NULL;
+	const struct fw_host_entry *h = host_find(r, vrf, addr);
+	const struct fw_identity *i = h != NULL ? identity_find(r, h->identity) : NULL;
 
 	*out = (struct fw_party){
 		.addr = addr,

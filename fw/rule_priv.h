@@ -91,6 +91,7 @@ struct fw_host_key {
 struct fw_host_entry {
 	struct fw_host_key key;
 	struct fw_host *host;
+	uint32_t identity, zero; /* here too: most who look ask no more */
 };
 
 struct fw_rule_text {
