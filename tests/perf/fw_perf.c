@@ -37,17 +37,19 @@ struct perf_case {
 	uint32_t nb_flows;  /* established connections; 0: new ones all the time */
 	uint16_t frame_len; /* with FCS */
 	uint32_t nb_rules;
+	uint32_t nb_prefixes; /* per rule, at most 16 */
 };
 
 static const struct perf_case cases[] = {
-	{ "fw.tcp64.1", 1, 64, 1 },
-	{ "fw.tcp64.10k", 10000, 64, 1 },
-	{ "fw.tcp64.1m", 1000000, 64, 1 },
-	{ "fw.tcp1500.1", 1, 1518, 1 },
-	{ "fw.tcp1500.10k", 10000, 1518, 1 },
-	{ "fw.tcp1500.1m", 1000000, 1518, 1 },
-	{ "fw.cps.1rules", 0, 64, 1 },
-	{ "fw.cps.1krules", 0, 64, 1000 },
+	{ "fw.tcp64.1", 1, 64, 1, 1 },
+	{ "fw.tcp64.10k", 10000, 64, 1, 1 },
+	{ "fw.tcp64.1m", 1000000, 64, 1, 1 },
+	{ "fw.tcp1500.1", 1, 1518, 1, 1 },
+	{ "fw.tcp1500.10k", 10000, 1518, 1, 1 },
+	{ "fw.tcp1500.1m", 1000000, 1518, 1, 1 },
+	{ "fw.cps.1rules", 0, 64, 1, 1 },
+	{ "fw.cps.1krules", 0, 64, 1000, 1 },
+	{ "fw.cps.10krules", 0, 64, 10000, 10 },
 };
 
 /* ---- captures ---- */
@@ -187,7 +189,7 @@ say(struct fw_rules_state *state, struct pk_msg *m)
 }
 
 static struct fw_rules *
-make_rules(uint32_t nb_rules)
+make_rules(uint32_t nb_rules, uint32_t nb_prefixes)
 {
 	struct fw_rules_state *state;
 	struct fw_rules *rules;
@@ -208,12 +210,15 @@ make_rules(uint32_t nb_rules)
 		m.members.op = PK_OP_PUT;
 		m.members.kind = PK_SET_PREFIX;
 		m.members.set = i + 1;
-		m.members.count = 1;
-		m.members.prefix[0].addr.family = 4;
-		m.members.prefix[0].addr.bytes[0] = 10;
-		m.members.prefix[0].addr.bytes[1] = (uint8_t)(i >> 8);
-		m.members.prefix[0].addr.bytes[2] = (uint8_t)i;
-		m.members.prefix[0].len = 24;
+		m.members.count = (uint16_t)nb_prefixes;
+		for (uint32_t k = 0; k < nb_prefixes; k++) {
+			struct pk_prefix *p = &m.members.prefix[k];
+
+			p->addr.family = 4;
+			memcpy(p->addr.bytes,
+			    (uint8_t[]){ 10, (uint8_t)(i >> 8), (uint8_t)i, (uint8_t)(k << 4) }, 4);
+			p->len = nb_prefixes > 1 ? 28 : 24;
+		}
 		if (i + 1 == nb_rules) {
 			memcpy(m.members.prefix[0].addr.bytes, (uint8_t[]){ 198, 19, 0, 0 }, 4);
 			m.members.prefix[0].len = 16;
@@ -440,7 +445,7 @@ run_case(const struct perf_case *c, const char *dir)
 	    0; /* the capture shows connections that opened before it began */
 	conf.pool = pool;
 	PK_ASSERT(fw_path_create(&b.path, &conf) == 0);
-	b.rules = make_rules(c->nb_rules);
+	b.rules = make_rules(c->nb_rules, c->nb_prefixes);
 	turn(&b, true); /* sessions, caches, branch predictors */
 	for (unsigned int i = 0; i < RUNS; i++) {
 		uint64_t created = pk_counter_read(&fw_path_stats(b.path)->sessions_created),
