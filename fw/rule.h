@@ -108,6 +108,7 @@ const char *fw_rules_labels(const struct fw_rules *r, uint32_t identity);
 
 /*
  * May `subject` open (egress) or accept (ingress) a session with `peer` on the service?
+ * Both are from fw_rules_party() of the same generation.
  * `selector` as in struct pk_service: destination port, or ICMP type << 8 | code, or 0.
  * Context: any, while the generation is held.  Never fails: without a program the answer is deny.
  */

@@ -16,7 +16,7 @@ part_free(struct fw_parts *m, void *part)
 void
 fw_parts_begin(struct fw_parts *m)
 {
-	m->epoch++; /* at a thousand changes a second it comes round after fifty days, to parts long idle */
+	m->epoch++;
 	m->failed = false;
 }
 
@@ -98,7 +98,7 @@ fw_part_new(struct fw_parts *m, size_t size)
 		return NULL;
 	}
 	p->epoch = m->epoch;
-	p->index = (uint32_t)m->nb_made;
+	p->index = m->nb_made;
 	m->made[m->nb_made++] = p;
 	m->nb++;
 	m->bytes += malloc_usable_size(p);

@@ -23,8 +23,9 @@
  * Context of all of it: control thread.
  */
 struct fw_part {
-	uint32_t epoch; /* change that made it */
-	uint32_t index; /* in the list of what that change made */
+	uint64_t
+	    epoch; /* change that made it; never comes round, or an old part would pass for new */
+	size_t index; /* in the list of what that change made */
 };
 
 struct fw_dropped {
@@ -34,7 +35,7 @@ struct fw_dropped {
 };
 
 struct fw_parts {
-	uint32_t epoch; /* of the change under way */
+	uint64_t epoch; /* of the change under way */
 	bool failed;    /* out of memory: it cannot be committed */
 	bool closing;   /* nobody reads any more: drop is free */
 	void **made;
