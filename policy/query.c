@@ -681,16 +681,16 @@ rule_of(const struct policy_query *q, const struct plane *p, uint32_t rule)
 	struct fw_rule_info info;
 	uint32_t i;
 
-	if (rule == FW_RULE_NONE)
+	if (!fw_rules_info(p->rules, rule, &info))
 		return NULL;
-	fw_rules_info(p->rules, rule, &info);
 	i = policy_map_get(&q->rule_index, &info.id, sizeof(info.id));
 	return i != NOBODY ? q->known.at[i] : NULL;
 }
 
 static void
 judge(const struct policy_query *q, const struct plane *p, enum pk_direction direction,
-    uint32_t subject, uint32_t peer, struct policy_point point, struct policy_side *out)
+    const struct fw_party *subject, const struct fw_party *peer, struct policy_point point,
+    struct policy_side *out)
 {
 	struct fw_decision d;
 
@@ -712,7 +712,8 @@ policy_query_flow(const struct policy_query *q, const struct policy_end *src,
 	const struct policy_workload_def *wd =
 	    dst->workload != NOBODY ? q->workloads.at[dst->workload] : NULL;
 	struct policy_side *egress = &out->side[PK_EGRESS], *ingress = &out->side[PK_INGRESS];
-	uint32_t src_vrf, dst_vrf, src_class, dst_class;
+	struct fw_party src_party, dst_party;
+	uint32_t src_vrf, dst_vrf;
 	const struct plane *plane = q->plane;
 	struct policy_endpoint made[2];
 	struct pk_addr a, b;
@@ -740,12 +741,12 @@ policy_query_flow(const struct policy_query *q, const struct policy_end *src,
 		if (rc < 0)
 			return rc;
 	}
-	src_class = fw_rules_class(plane->rules, src_vrf, &a);
-	dst_class = fw_rules_class(plane->rules, dst_vrf, &b);
+	fw_rules_party(plane->rules, src_vrf, &a, &src_party);
+	fw_rules_party(plane->rules, dst_vrf, &b, &dst_party);
 	if (ws != NULL)
-		judge(q, plane, PK_EGRESS, src_class, dst_class, point, egress);
+		judge(q, plane, PK_EGRESS, &src_party, &dst_party, point, egress);
 	if (wd != NULL)
-		judge(q, plane, PK_INGRESS, dst_class, src_class, point, ingress);
+		judge(q, plane, PK_INGRESS, &dst_party, &src_party, point, ingress);
 	out->verdict = egress->verdict != PK_VERDICT_ALLOW ? egress->verdict : ingress->verdict;
 	out->audit_verdict = egress->audit_verdict != PK_VERDICT_ALLOW ? egress->audit_verdict
 	                                                               : ingress->audit_verdict;
