@@ -31,13 +31,13 @@ ctl_policy_check(struct ctl_context *ctx, int argc, char **argv)
 	unsigned int passed = 0, failed = 0;
 	struct ctl_offline_args args;
 	struct ctl_offline o;
-	int rc = ctl_offline_args(ctx, argc, argv, &args);
+	int rc = ctl_offline_args(ctx, argc, argv, CTL_OPT_POLICY, &args);
 
 	if (rc != 0)
 		return rc;
 	if (args.nb_words + args.nb_paths == 0)
 		return ctl_usage(ctx, "policy check goes with files or directories");
-	if (args.probes != NULL || args.nb_words + args.nb_paths > CTL_PATHS_MAX)
+	if (args.nb_words + args.nb_paths > CTL_PATHS_MAX)
 		return ctl_usage(ctx, "policy check takes files and --inventory");
 	for (size_t i = 0; i < args.nb_words; i++)
 		args.paths[args.nb_paths++] = args.words[i];

@@ -102,7 +102,7 @@ ctl_policy_explain(struct ctl_context *ctx, int argc, char **argv)
 {
 	struct ctl_offline_args args;
 	struct ctl_offline o;
-	int rc = ctl_offline_args(ctx, argc, argv, &args);
+	int rc = ctl_offline_args(ctx, argc, argv, CTL_OPT_POLICY | CTL_OPT_VERBOSE | CTL_OPT_AUDIT, &args);
 
 	if (rc != 0)
 		return rc;
