@@ -86,7 +86,8 @@ static int
 compare(struct ctl_context *ctx, const struct ctl_offline *a, const struct ctl_offline *b,
     const struct ctl_offline_args *args, enum ctl_format format, enum policy_grouping grouping)
 {
-	struct policy_world worlds[] = { { a->model, a->table }, { b->model, b->table } };
+	struct policy_world worlds[] = { { .model = a->model, .table = a->table },
+		{ .model = b->model, .table = b->table } };
 	struct policy_choice from, to;
 	struct policy_reach *r;
 	struct print p = { 0 };

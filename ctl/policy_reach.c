@@ -119,7 +119,7 @@ static int
 reach(struct ctl_context *ctx, const struct ctl_offline *o, const struct ctl_offline_args *args,
     enum ctl_format format, enum policy_grouping grouping)
 {
-	struct policy_world world = { o->model, o->table };
+	struct policy_world world = { .model = o->model, .table = o->table };
 	struct policy_choice from, to;
 	struct policy_reach *r;
 	struct print p;

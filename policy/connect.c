@@ -536,9 +536,9 @@ allowed_of(struct policy_connect *c, const struct policy_parts *parts)
 }
 
 /* Many peers look alike to a program: what they are allowed is found out once. */
-static uint32_t
-side_allowed(struct policy_connect *c, enum pk_direction direction, uint32_t subject,
-    uint32_t peer, int audit)
+uint32_t
+policy_connect_side_allowed(struct policy_connect *c, enum pk_direction direction,
+    uint32_t subject, uint32_t peer, int audit)
 {
 	const struct policy_program *p = policy_connect_program(c, direction, subject);
 	uint32_t index, id;
@@ -574,9 +574,9 @@ policy_connect_allowed(struct policy_connect *c, uint32_t src, uint32_t dst, int
 	if (!src_in && !dst_in)
 		return POLICY_POOL_EMPTY;
 	if (!src_in)
-		return side_allowed(c, PK_INGRESS, dst, src, audit);
+		return policy_connect_side_allowed(c, PK_INGRESS, dst, src, audit);
 	if (!dst_in)
-		return side_allowed(c, PK_EGRESS, src, dst, audit);
-	return policy_pool_and(c->pool, side_allowed(c, PK_EGRESS, src, dst, audit),
-	    side_allowed(c, PK_INGRESS, dst, src, audit));
+		return policy_connect_side_allowed(c, PK_EGRESS, src, dst, audit);
+	return policy_pool_and(c->pool, policy_connect_side_allowed(c, PK_EGRESS, src, dst, audit),
+	    policy_connect_side_allowed(c, PK_INGRESS, dst, src, audit));
 }

@@ -51,6 +51,10 @@ int policy_connect_speaks(const struct policy_connect *c, unsigned int family);
  * `audit`: as if policies in audit mode were enforced. */
 uint32_t policy_connect_allowed(struct policy_connect *c, uint32_t src, uint32_t dst, int audit);
 
+/* The same of one side alone; `subject` is in the inventory. */
+uint32_t policy_connect_side_allowed(struct policy_connect *c, enum pk_direction direction,
+    uint32_t subject, uint32_t peer, int audit);
+
 /* One side of it alone: the whole line, span by span, with the rule that decides. */
 struct policy_part {
 	struct policy_span span;

@@ -80,6 +80,9 @@ int policy_compile(const struct policy_model *m, struct policy_ids *ids, struct 
     struct policy_findings *f);
 void policy_table_destroy(struct policy_table *t);
 
+/* The name of the tier whose rules carry this order; "end" beyond the last, where tenants' defaults are. */
+const char *policy_tier_name(const struct policy_model *m, uint8_t order);
+
 /* Run the `tests:` of all policies in the model against its table; failures become error findings
  * with code "test-failed".  *passed and *failed count them.  Returns 0, -EINVAL or -ENOMEM. */
 int policy_run_tests(const struct policy_model *m, const struct policy_table *t,

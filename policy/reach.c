@@ -17,7 +17,7 @@ struct entry {
 	const char *shown; /* the name of its node, unless several would be called so */
 	const struct policy_workload_def *def;
 	uint32_t vrf;
-	uint8_t present, families;
+	uint8_t present, families, absent;
 	uint32_t class[POLICY_WORLDS_MAX][2]; /* NONE: has no such address */
 	uint32_t node;
 };
@@ -175,6 +175,14 @@ gather(struct policy_reach *r, enum policy_grouping grouping)
 					return -ENOMEM;
 		}
 	}
+	for (size_t i = 0; i < r->worlds[0].nb_absent; i++) {
+		const struct policy_workload_def *w = r->worlds[0].absent[i];
+
+		if (add_workload(r, 0, w, POLICY_BY_WORKLOAD) < 0)
+			return -ENOMEM;
+		r->entries.at[r->entries.nb - 1].shown = w->owner;
+		r->entries.at[r->entries.nb - 1].absent = 1;
+	}
 	return 0;
 }
 
@@ -245,7 +253,8 @@ make_nodes(struct policy_reach *r)
 		    (next < nb && strcmp(e[next].shown, e[i].shown) == 0);
 		*n = (struct node){ .first = (uint32_t)i };
 		n->n.present = e[i].present;
-		n->n.tenant = e[i].def->meta.tenant;
+		n->n.absent = e[i].absent;
+		n->n.tenant = e[i].absent ? "" : e[i].def->meta.tenant;
 		n->n.nb_workloads = (uint32_t)(next - i);
 		/* The same owner, but something tells them apart: say whom this is about. */
 		n->n.name = several
@@ -254,7 +263,7 @@ make_nodes(struct policy_reach *r)
 		    : e[i].shown;
 		if (n->n.name == NULL)
 			return -ENOMEM;
-		n->n.label = n->n.name + strlen(n->n.tenant) + 1;
+		n->n.label = n->n.absent ? n->n.name : n->n.name + strlen(n->n.tenant) + 1;
 	}
 	if (r->nodes.nb > 1)
 		qsort(r->nodes.at, r->nodes.nb, sizeof(r->nodes.at[0]), by_node_name);
@@ -533,14 +542,27 @@ has_node(const struct policy_choice *c, size_t i)
 
 /* ---- rows ---------------------------------------------------------------------------------------- */
 
+enum sides {
+	BOTH_SIDES = 0,
+	ONLY_EGRESS,
+	ONLY_INGRESS
+};
+
 static uint32_t
-allowed(struct policy_reach *r, unsigned int world, unsigned int f, uint32_t src, uint32_t dst)
+allowed(struct policy_reach *r, unsigned int world, unsigned int f, uint32_t src, uint32_t dst,
+    int sides)
 {
+	struct policy_connect *c = r->connect[world];
 	uint32_t id;
 
 	if (src == NONE || dst == NONE)
 		return POLICY_POOL_EMPTY;
-	id = policy_connect_allowed(r->connect[world], src, dst, r->audit);
+	if (sides == ONLY_EGRESS)
+		id = policy_connect_side_allowed(c, PK_EGRESS, src, dst, r->audit);
+	else if (sides == ONLY_INGRESS)
+		id = policy_connect_side_allowed(c, PK_INGRESS, dst, src, r->audit);
+	else
+		id = policy_connect_allowed(c, src, dst, r->audit);
 	return policy_pool_family(r->pool, id, f == 0 ? 4 : 6);
 }
 
@@ -566,14 +588,18 @@ say_pair(struct policy_reach *r, const struct node *a, const struct node *b,
     policy_reach_sink *sink, void *arg)
 {
 	const struct entry *src = &r->entries.at[a->first], *dst = &r->entries.at[b->first];
+	/* Nobody knows the policies of who is not there. */
+	int sides = src->absent ? ONLY_INGRESS : dst->absent ? ONLY_EGRESS : BOTH_SIDES;
 	unsigned int families = src->families & dst->families;
 	uint32_t id[2][POLICY_WORLDS_MAX] = { 0 };
 	struct policy_reach_row row = { .src = &a->n, .dst = &b->n };
 	int alike = families == 3, rc = 0;
 
+	if (src->absent && dst->absent)
+		return 0;
 	for (unsigned int f = 0; f < 2; f++)
 		for (unsigned int v = 0; v < r->nb_worlds && families >> f & 1; v++)
-			id[f][v] = allowed(r, v, f, src->class[v][f], dst->class[v][f]);
+			id[f][v] = allowed(r, v, f, src->class[v][f], dst->class[v][f], sides);
 	for (unsigned int v = 0; v < r->nb_worlds && alike; v++)
 		alike = policy_pool_family(r->pool, id[0][v], 6) ==
 		    policy_pool_family(r->pool, id[1][v], 4);
@@ -600,7 +626,7 @@ say_outside(struct policy_reach *r, const struct node *n, int inward,
 	const struct entry *e = &r->entries.at[n->first];
 	int rc = 0;
 
-	for (unsigned int f = 0; f < 2 && rc == 0; f++) {
+	for (unsigned int f = 0; f < 2 && rc == 0 && !e->absent; f++) {
 		struct policy_reach_row row = { .src = inward ? NULL : &n->n,
 			.dst = inward ? &n->n : NULL,
 			.families = 1u << f };
@@ -616,7 +642,7 @@ say_outside(struct policy_reach *r, const struct node *n, int inward,
 			for (unsigned int v = 0; v < r->nb_worlds; v++)
 				id[v] = allowed(r, v, f,
 				    inward ? range->class[v] : e->class[v][f],
-				    inward ? e->class[v][f] : range->class[v]);
+				    inward ? e->class[v][f] : range->class[v], BOTH_SIDES);
 			if (open && memcmp(id, row.allowed, sizeof(id)) == 0) {
 				row.high = high;
 				continue;

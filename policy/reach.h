@@ -13,9 +13,15 @@
  */
 #define POLICY_WORLDS_MAX 2
 
+struct policy_workload_def;
+
 struct policy_world {
 	const struct policy_model *model;
 	const struct policy_table *table;
+	/* Workloads that are in the table but not in the inventory (policy/absent.h): of flows with them
+	 * only the other side is asked.  Their `owner` is the whole name they are shown by. */
+	struct policy_workload_def *const *absent;
+	size_t nb_absent;
 };
 
 enum policy_grouping {
@@ -29,6 +35,7 @@ struct policy_reach_node {
 	const char *label;  /* the name without the tenant */
 	uint32_t nb_workloads;
 	uint8_t present; /* bit w: it is part of world w */
+	uint8_t absent;  /* it stands for workloads that are not there */
 };
 
 struct policy_reach;

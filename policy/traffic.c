@@ -257,58 +257,73 @@ is_port_proto(unsigned int p)
 	return p == IPPROTO_TCP || p == IPPROTO_UDP || p == IPPROTO_SCTP;
 }
 
+/* A protocol of which packets of these families can be, but for those with ports. */
+static int
+is_other(unsigned int p, unsigned int families)
+{
+	return !is_port_proto(p) && !(p == IPPROTO_ICMP && !(families & 1)) &&
+	    !(p == IPPROTO_ICMPV6 && !(families & 2));
+}
+
+/* "icmpv4/8", "icmpv4/0-7", "icmpv4/3/4", "proto/47" for what the set has of the protocol. */
+static void
+print_other(FILE *f, const struct policy_traffic *t, uint8_t proto, const char **space)
+{
+	const struct pk_service whole = { .proto = proto, .high = 65535 };
+	struct policy_span part;
+	char name[32];
+
+	policy_service_text(name, sizeof(name), &whole);
+	for (size_t i = 0; i < t->nb; i++) {
+		unsigned int low, high;
+
+		if (!within(&t->at[i], proto, &part))
+			continue;
+		low = part.low & 0xffff;
+		high = part.high & 0xffff;
+		fprintf(f, "%s%s", *space, name);
+		*space = " ";
+		if (low == 0 && high == 65535)
+			continue;
+		if ((low & 255) != 0 || (high & 255) != 255)
+			fprintf(f, low == high ? "/%u/%u" : "/%u/%u-%u/%u", low >> 8, low & 255,
+			    high >> 8, high & 255);
+		else
+			fprintf(f, low >> 8 == high >> 8 ? "/%u" : "/%u-%u", low >> 8, high >> 8);
+	}
+}
+
 char *
 policy_traffic_others(const struct policy_traffic *t, unsigned int families)
 {
-	unsigned int missing = 0, whole = 0;
-	char *text = NULL, name[32];
-	struct policy_span part;
+	static struct policy_span line = { 0, POLICY_LINE_LAST };
+	const struct policy_traffic all = { .at = &line, .nb = 1 }, *listed = t;
+	unsigned int held = 0, nb = 0;
+	struct policy_traffic rest = { 0 };
+	char *text = NULL;
 	const char *space = "";
 	size_t len = 0;
-	FILE *f = open_memstream(&text, &len);
+	FILE *f;
 
-	if (f == NULL)
-		return NULL;
+	/* Say what there is, or what there is not, whichever is shorter. */
 	for (unsigned int p = 0; p < PK_PROTO_ANY; p++) {
-		if (is_port_proto(p) || (p == IPPROTO_ICMP && !(families & 1)) ||
-		    (p == IPPROTO_ICMPV6 && !(families & 2)))
-			continue;
-		if (holds_all(t, (uint8_t)p, 0))
-			whole++;
-		else
-			missing++;
+		held += is_other(p, families) && holds_all(t, (uint8_t)p, 0);
+		nb += is_other(p, families);
 	}
-	if (missing == 0)
+	if (policy_traffic_minus(&rest, &all, t) < 0 || (f = open_memstream(&text, &len)) == NULL) {
+		policy_traffic_fini(&rest);
+		return NULL;
+	}
+	if (held == nb)
 		fputs("all", f);
-	else if (whole > missing)
-		fputs("all but", f), space = " ";
-	for (unsigned int p = 0; p < PK_PROTO_ANY && missing > 0; p++) {
-		if (is_port_proto(p))
-			continue;
-		if (whole > missing && !holds_all(t, (uint8_t)p, 0) &&
-		    !(p == IPPROTO_ICMP && !(families & 1)) &&
-		    !(p == IPPROTO_ICMPV6 && !(families & 2))) {
-			struct pk_service s = { .proto = (uint8_t)p, .high = 65535 };
-
-			fprintf(f, "%s%s", space, policy_service_text(name, sizeof(name), &s));
-			space = " ";
-		}
-		for (size_t i = 0; i < t->nb; i++) {
-			struct pk_service s;
-			int part_only;
-
-			if (!within(&t->at[i], (uint8_t)p, &part))
-				continue;
-			part_only = !holds_all(t, (uint8_t)p, 0);
-			/* Of "all but icmpv4" a part may be allowed after all. */
-			if (whole > missing && !part_only)
-				continue;
-			s = policy_traffic_service(&part);
-			fprintf(f, "%s%s%s", space, whole > missing ? "+" : "",
-			    policy_service_text(name, sizeof(name), &s));
-			space = " ";
-		}
+	if (held > nb / 2) {
+		listed = &rest;
+		space = "all but ";
 	}
+	for (unsigned int p = 0; p < PK_PROTO_ANY && held < nb; p++)
+		if (is_other(p, families))
+			print_other(f, listed, (uint8_t)p, &space);
+	policy_traffic_fini(&rest);
 	return fclose(f) == 0 ? text : NULL;
 }
 

@@ -504,7 +504,7 @@ check_row(void *arg, const struct policy_reach_row *row)
 static void
 check_reach(const struct cluster *c, const char *id, json_t *connlist, struct score *s)
 {
-	struct policy_world world = { c->model, c->table };
+	struct policy_world world = { .model = c->model, .table = c->table };
 	struct golden g = { .want = json_object(), .id = id, .score = s };
 	char key[2 * POLICY_REACH_TEXT];
 	struct policy_reach *r;

@@ -228,7 +228,7 @@ relation_make(struct relation *r, const struct world *const *w, unsigned int n, 
 
 	memset(r, 0, sizeof(*r));
 	for (unsigned int i = 0; i < n; i++)
-		worlds[i] = (struct policy_world){ w[i]->model, w[i]->table };
+		worlds[i] = (struct policy_world){ .model = w[i]->model, .table = w[i]->table };
 	assert_int_equal(policy_reach_create(&r->reach, worlds, n, POLICY_BY_WORKLOAD), 0);
 	assert_int_equal(policy_reach_each(r->reach, NULL, NULL, audit, keep, r), 0);
 }
