@@ -227,6 +227,7 @@ ctl_offline_args(struct ctl_context *ctx, int argc, char **argv, unsigned int op
 		if (o != NULL && o->of == CTL_OPT_POLICY) {
 			if (out->nb_paths == CTL_PATHS_MAX)
 				return ctl_usage(ctx, "more than %d files", CTL_PATHS_MAX);
+			out->is_inventory[out->nb_paths] = strcmp(o->name, "--inventory") == 0;
 			out->paths[out->nb_paths++] = value;
 		} else if (o != NULL && o->of == CTL_OPT_BASE) {
 			if (out->nb_base == CTL_PATHS_MAX)

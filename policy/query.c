@@ -278,6 +278,18 @@ policy_query_by_pairs(struct policy_query *q)
 	q->whole = 0;
 }
 
+uint32_t
+policy_query_nb_workloads(const struct policy_query *q)
+{
+	return (uint32_t)q->workloads.nb;
+}
+
+const struct policy_workload_def *
+policy_query_workload(const struct policy_query *q, uint32_t i)
+{
+	return q->workloads.at[i];
+}
+
 /* ---- ends ---------------------------------------------------------------------------------------- */
 
 struct policy_end
