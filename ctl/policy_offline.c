@@ -107,24 +107,22 @@ ctl_offline_print(const struct ctl_context *ctx, struct policy_findings *f, int 
 
 	for (size_t i = 0; i < policy_findings_total(f); i++) {
 		const struct policy_finding *e = policy_findings_get(f, i);
-		int error;
-
 		if (e == NULL)
 			break; /* repetitions were dropped */
-		error = e->severity == POLICY_ERROR;
 		if (to_stderr || !ctx->json) {
-			pk_diag_at(&sentence, e->file, e->line, e->column, "%s%s",
-			    error ? "" : "warning: ", e->text);
+			pk_diag_at(&sentence, e->file, e->line, e->column, "%s%s%s",
+			    e->severity == POLICY_ERROR ? "" : policy_severity_name(e->severity),
+			    e->severity == POLICY_ERROR ? "" : ": ", e->text);
 			fprintf(to_stderr ? stderr : stdout, "%s\n", sentence.text);
 			continue;
 		}
 		row = json_pack("{ss ss ss sI sI ss ss}", "type", "finding", "severity",
-		    error ? "error" : "warning", "file", e->file, "line", (json_int_t)e->line,
+		    policy_severity_name(e->severity), "file", e->file, "line", (json_int_t)e->line,
 		    "column", (json_int_t)e->column, "code", e->code, "text", e->text);
 		/* NULL when a text quotes bytes that are not UTF-8, as a path may hold. */
 		if (row == NULL)
 			row = json_pack("{ss ss ss}", "type", "finding", "severity",
-			    error ? "error" : "warning", "code", e->code);
+			    policy_severity_name(e->severity), "code", e->code);
 		json_dumpf(row, stdout, JSON_COMPACT | JSON_ENSURE_ASCII);
 		putchar('\n');
 		json_decref(row);

@@ -4,28 +4,22 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "policy/inventory.h"
 #include "policy/k8s.h"
-#include "policy/map.h"
-#include "policy/model_priv.h"
 
 #define NEW_NAMESPACE "~any" /* no namespace may be called so */
 
 struct policy_absent {
 	const struct policy_model *model;
 	struct policy_arena arena;
-	struct policy_map tenants, namespaces, shown; /* names seen; the second to an index */
-	POLICY_VECTOR(const struct policy_namespace_def *) spaces;
+	struct policy_inventory inventory;
+	struct policy_map tenants, shown; /* names seen */
 	POLICY_VECTOR(const char *) tenant_names;
 	POLICY_VECTOR(struct policy_workload_def *) all;
 	struct policy_ids *ids;
 	struct policy_table *table;
-	int has_pods, strict;
+	int strict;
 };
-
-#define EACH(m, kind, o)                                                                \
-	for (size_t s_ = 0; s_ < (m)->sources.nb; s_++)                                 \
-		for (size_t i_ = 0; i_ < (m)->sources.at[s_]->objects.kind.nb; i_++)    \
-			if (((o) = (m)->sources.at[s_]->objects.kind.at[i_]) != NULL)
 
 /* ---- what is there ------------------------------------------------------------------------------- */
 
@@ -51,88 +45,15 @@ survey(struct policy_absent *a)
 	const struct policy_tenant_def *t;
 	int rc = 0;
 
-	EACH(a->model, tenants, t)
+	POLICY_EACH(a->model, tenants, t)
 	a->strict |= strcmp(t->meta.name, POLICY_TENANT) != 0;
-	EACH(a->model, workloads, w)
-	{
-		a->has_pods |= w->imported;
-		if (rc == 0)
-			rc = note_tenant(a, w->meta.tenant);
-	}
-	EACH(a->model, namespaces, n)
-	{
-		const struct policy_namespace_def **slot;
-
-		a->has_pods = 1;
-		if (rc == 0)
-			rc = note_tenant(a, n->meta.name);
-		if (policy_map_get_text(&a->namespaces, n->meta.name) != POLICY_MAP_NONE)
-			continue;
-		if ((slot = POLICY_PUSH(&a->spaces)) == NULL ||
-		    policy_map_put_text(
-		        &a->namespaces, n->meta.name, (uint32_t)a->spaces.nb - 1) < 0)
-			return -ENOMEM;
-		*slot = n;
-	}
+	POLICY_EACH(a->model, workloads, w)
+	if (rc == 0)
+		rc = note_tenant(a, w->meta.tenant);
+	POLICY_EACH(a->model, namespaces, n)
+	if (rc == 0)
+		rc = note_tenant(a, n->meta.name);
 	return rc;
-}
-
-static const char *
-label_of(const struct policy_labels *l, const char *key)
-{
-	for (uint32_t i = 0; l != NULL && i < l->nb; i++)
-		if (strcmp(l->at[i].key, key) == 0)
-			return l->at[i].value;
-	return NULL;
-}
-
-/* A label of a workload, or of the namespace it is in. */
-static const char *
-value_of(const struct policy_absent *a, const struct policy_workload_def *w, const char *key)
-{
-	const char *v = label_of(&w->meta.labels, key);
-	uint32_t ns;
-
-	if (v != NULL || !w->imported)
-		return v;
-	ns = policy_map_get_text(&a->namespaces, w->meta.tenant);
-	if (ns != POLICY_MAP_NONE)
-		return label_of(&a->spaces.at[ns]->meta.labels, key);
-	return strcmp(key, POLICY_K8S_NAME) == 0 ? w->meta.tenant : NULL;
-}
-
-static int
-selects(const struct policy_absent *a, const struct policy_selector *s, const char *tenant,
-    const struct policy_workload_def *w)
-{
-	if (strcmp(tenant, POLICY_ALL_TENANTS) != 0 && strcmp(tenant, w->meta.tenant) != 0)
-		return 0;
-	for (uint32_t i = 0; i < s->nb; i++) {
-		const struct policy_requirement *q = &s->at[i];
-		const char *v = value_of(a, w, q->key);
-		int in = 0;
-
-		for (uint32_t k = 0; v != NULL && k < q->nb; k++)
-			in |= strcmp(v, q->values[k]) == 0;
-		if (q->op == POLICY_IN         ? !in
-		        : q->op == POLICY_NOT_IN ? in
-		        : q->op == POLICY_EXISTS ? v == NULL
-		                                 : v != NULL)
-			return 0;
-	}
-	return 1;
-}
-
-static int
-selects_somebody(
-    const struct policy_absent *a, const struct policy_selector *s, const char *tenant)
-{
-	const struct policy_workload_def *w;
-
-	EACH(a->model, workloads, w)
-	if (selects(a, s, tenant, w))
-		return 1;
-	return 0;
 }
 
 /* ---- who is not ---------------------------------------------------------------------------------- */
@@ -159,16 +80,16 @@ imagine_tenants(struct policy_absent *a)
 {
 	for (size_t i = 0; i < a->tenant_names.nb; i++) {
 		const char *t = a->tenant_names.at[i];
-		int pods = policy_map_get_text(&a->namespaces, t) != POLICY_MAP_NONE;
+		int pods = policy_map_get_text(&a->inventory.namespaces, t) != POLICY_MAP_NONE;
 		const struct policy_workload_def *w;
 
-		EACH(a->model, workloads, w)
+		POLICY_EACH(a->model, workloads, w)
 		pods |= w->imported && strcmp(w->meta.tenant, t) == 0;
 		if (imagine(a, t, pods, policy_arena_printf(&a->arena, "any workload of %s", t)) ==
 		    NULL)
 			return -ENOMEM;
 	}
-	if (a->has_pods && imagine(a, NEW_NAMESPACE, 1, "any workload of any namespace") == NULL)
+	if (a->inventory.has_pods && imagine(a, NEW_NAMESPACE, 1, "any workload of any namespace") == NULL)
 		return -ENOMEM;
 	return 0;
 }
@@ -186,7 +107,7 @@ tenant_for(const struct policy_absent *a, const struct policy_selector *s, const
 			name = s->at[i].values[0];
 	if (name != NULL)
 		return name;
-	return a->has_pods || !a->strict ? NEW_NAMESPACE : POLICY_TENANT;
+	return a->inventory.has_pods || !a->strict ? NEW_NAMESPACE : POLICY_TENANT;
 }
 
 static int
@@ -196,7 +117,7 @@ imagine_selected(struct policy_absent *a, const struct policy_selector *s, const
 	const char *text, *shown;
 	int imported = 0;
 
-	if (s->nb == 0 || selects_somebody(a, s, tenant))
+	if (s->nb == 0 || policy_inventory_selects_any(&a->inventory, s, tenant))
 		return 0;
 	text = policy_selector_text(&a->arena, s);
 	shown = text != NULL
@@ -220,14 +141,14 @@ imagine_selected(struct policy_absent *a, const struct policy_selector *s, const
 
 		/* The namespace brings these itself. */
 		if ((q->op != POLICY_IN && q->op != POLICY_EXISTS) ||
-		    value_of(a, w, q->key) != NULL)
+		    policy_inventory_value(&a->inventory, w, q->key) != NULL)
 			continue;
 		w->meta.labels.at[w->meta.labels.nb++] = (struct policy_label){ q->key,
 			q->op == POLICY_IN ? q->values[0] : "any" };
 	}
 	policy_labels_sort(&w->meta.labels);
 	/* A selector that contradicts itself selects nobody, ever. */
-	if (!selects(a, s, tenant, w))
+	if (!policy_inventory_selects(&a->inventory, s, tenant, w))
 		a->all.nb--;
 	return 0;
 }
@@ -254,11 +175,11 @@ imagine_all(struct policy_absent *a)
 	const struct policy_def *d;
 	int rc = imagine_tenants(a);
 
-	EACH(a->model, policies, d)
+	POLICY_EACH(a->model, policies, d)
 	for (int dir = 0; dir < PK_DIRECTION_COUNT; dir++)
 		for (uint32_t r = 0; r < d->rules[dir].nb && rc == 0; r++)
 			rc = imagine_peers(a, d->meta.tenant, &d->rules[dir].at[r].peers);
-	EACH(a->model, groups, g)
+	POLICY_EACH(a->model, groups, g)
 	if (rc == 0)
 		rc = imagine_peers(a, g->meta.tenant, &g->members);
 	return rc;
@@ -276,7 +197,9 @@ policy_absent_create(struct policy_absent **out, const struct policy_model *m)
 	if (a == NULL)
 		return -ENOMEM;
 	a->model = m;
-	rc = survey(a);
+	rc = policy_inventory_init(&a->inventory, m);
+	if (rc == 0)
+		rc = survey(a);
 	if (rc == 0)
 		rc = imagine_all(a);
 	if (rc == 0)
@@ -299,9 +222,8 @@ policy_absent_destroy(struct policy_absent *a)
 	policy_table_destroy(a->table);
 	policy_ids_destroy(a->ids);
 	policy_map_fini(&a->tenants);
-	policy_map_fini(&a->namespaces);
+	policy_inventory_fini(&a->inventory);
 	policy_map_fini(&a->shown);
-	free(a->spaces.at);
 	free(a->tenant_names.at);
 	free(a->all.at);
 	policy_arena_fini(&a->arena);

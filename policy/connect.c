@@ -431,7 +431,7 @@ take(struct policy_parts *out, const struct policy_traffic *t, enum pk_verdict v
 
 int
 policy_connect_decide(const struct policy_rule *rules, uint32_t nb, const uint64_t *matches,
-    int audit, struct policy_parts *out)
+    int audit, struct policy_parts *out, struct policy_parts *passed_on)
 {
 	/* Still undecided here; decided to be left to the next tier; scratch. */
 	struct policy_traffic active = { 0 }, passed = { 0 }, own = { 0 }, hit = { 0 }, rest = { 0 };
@@ -444,6 +444,8 @@ policy_connect_decide(const struct policy_rule *rules, uint32_t nb, const uint64
 		(b) = t_;                  \
 	} while (0)
 	out->nb = 0;
+	if (passed_on != NULL)
+		passed_on->nb = 0;
 	for (uint32_t i = 0; i < nb && rc == 0 && (active.nb > 0 || passed.nb > 0); i++) {
 		const struct policy_rule *r = &rules[i];
 
@@ -460,6 +462,8 @@ policy_connect_decide(const struct policy_rule *rules, uint32_t nb, const uint64
 		if (r->verdict == PK_VERDICT_PASS) {
 			rc = policy_traffic_or(&rest, &passed, &hit);
 			SWAP(passed, rest);
+			if (rc == 0 && passed_on != NULL)
+				rc = take(passed_on, &hit, r->verdict, r);
 		} else {
 			rc = take(out, &hit, r->verdict, r);
 		}
@@ -519,7 +523,7 @@ policy_connect_side(struct policy_connect *c, enum pk_direction direction, uint3
 		return -ENOENT;
 	if (make_column(c, p, peer, audit) < 0)
 		return -ENOMEM;
-	return policy_connect_decide(p->rules, p->nb_rules, c->column + 2, audit, out);
+	return policy_connect_decide(p->rules, p->nb_rules, c->column + 2, audit, out, NULL);
 }
 
 static uint32_t
@@ -558,7 +562,7 @@ policy_connect_side_allowed(struct policy_connect *c, enum pk_direction directio
 	if (id == POLICY_MAP_NONE) {
 		key = policy_arena_copy(&c->arena, c->column, (size_t)words * sizeof(key[0]));
 		if (key == NULL ||
-		    policy_connect_decide(p->rules, p->nb_rules, key + 2, audit, &c->parts) < 0 ||
+		    policy_connect_decide(p->rules, p->nb_rules, key + 2, audit, &c->parts, NULL) < 0 ||
 		    (id = allowed_of(c, &c->parts)) == POLICY_POOL_NONE ||
 		    policy_map_put(&c->columns, key, (size_t)words * sizeof(key[0]), id) < 0)
 			return POLICY_POOL_NONE;

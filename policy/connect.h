@@ -68,9 +68,12 @@ struct policy_parts POLICY_VECTOR_BODY(struct policy_part);
 int policy_connect_side(struct policy_connect *c, enum pk_direction direction, uint32_t subject,
     uint32_t peer, int audit, struct policy_parts *out);
 
-/* The same for some rules in order, of which `matches` says whether they admit the peer. */
+/*
+ * The same for some rules in order; bit i of `matches` says whether rule i admits the peer.
+ * `passed`, which may be NULL, is replaced by what rules have passed on, in order of rules.
+ */
 int policy_connect_decide(const struct policy_rule *rules, uint32_t nb, const uint64_t *matches,
-    int audit, struct policy_parts *out);
+    int audit, struct policy_parts *out, struct policy_parts *passed);
 
 /* Whether a rule admits the peer, whatever the service. */
 int policy_connect_admits(

@@ -12,11 +12,15 @@
  * one that was refused has left no trace.
  */
 
-/* Findings in order of file, line, column.  Errors refuse; warnings do not. */
+/* Findings in order of file, line, column.  Errors refuse; warnings do not; a note may well be meant. */
 enum policy_severity {
 	POLICY_ERROR = 0,
-	POLICY_WARNING
+	POLICY_WARNING,
+	POLICY_NOTE
 };
+
+/* "error", "warning" or "note". */
+const char *policy_severity_name(enum policy_severity severity);
 
 struct policy_finding {
 	enum policy_severity severity;

@@ -134,7 +134,7 @@ test_check(void **state)
 	assert_string_equal(out,
 	    "{\"type\":\"finding\",\"severity\":\"error\",\"file\":\"slip.yaml\",\"line\":2,\"column\":7,"
 	    "\"code\":\"unknown-kind\",\"text\":\"unknown kind \\\"Polcy\\\"; did you mean \\\"Policy\\\"?\"}\n"
-	    "{\"type\":\"summary\",\"errors\":1,\"warnings\":0,\"tests\":{\"passed\":0,\"failed\":0}}\n");
+	    "{\"type\":\"summary\",\"errors\":1,\"warnings\":0,\"notes\":0,\"tests\":{\"passed\":0,\"failed\":0}}\n");
 	assert_int_equal(run(ctl_policy_check, false, out, sizeof(out), "nowhere.yaml"), 1);
 	assert_string_equal(out,
 	    "nowhere.yaml: No such file or directory\n1 error, 0 warnings, 0 of 0 tests passed\n");
