@@ -28,7 +28,8 @@ struct fact {
 	const struct policy_rule *rule;
 	const struct policy_rule_def *def;
 	uint32_t policy;
-	uint8_t matches, decides, needed, by_end, in_conflict;
+	uint8_t matches, decides, needed;
+	uint8_t several; /* `by` is not the only one */
 	const struct policy_rule *by;      /* who comes before it, if it never decides */
 	const struct policy_rule *instead; /* who would decide in its place; a written one if any */
 };
@@ -164,18 +165,27 @@ meets_part(const struct policy_part *p, const struct policy_traffic *t)
 	return policy_traffic_meets(&one, t);
 }
 
-/* Who took what rule i would have matched: one who decided, or who passed it on. */
+/* Who took what rule i would have matched: one who decided, or who passed it on; *several if others did
+ * too. */
 static const struct policy_rule *
-taken_by(const struct lint *l, uint32_t i)
+taken_by(const struct lint *l, uint32_t i, uint8_t *several)
 {
-	const struct policy_rule *rules = l->program->rules;
+	const struct policy_rule *rules = l->program->rules, *found = NULL;
 
 	for (size_t k = 0; k < l->parts.nb; k++) {
 		const struct policy_part *p = &l->parts.at[k];
 
-		if (p->rule != NULL && p->rule < &rules[i] && meets_part(p, &l->own[i]))
-			return p->rule;
+		if (p->rule == NULL || p->rule >= &rules[i] || !meets_part(p, &l->own[i]))
+			continue;
+		*several |= found != NULL && found->id != p->rule->id;
+		if (found == NULL)
+			found = p->rule;
 	}
+	for (size_t k = 0; found != NULL && k < l->passed.nb; k++)
+		*several |= l->passed.at[k].rule->tier == rules[i].tier &&
+		    meets_part(&l->passed.at[k], &l->own[i]);
+	if (found != NULL)
+		return found;
 	for (size_t k = 0; k < l->passed.nb; k++)
 		if (l->passed.at[k].rule->tier == rules[i].tier &&
 		    meets_part(&l->passed.at[k], &l->own[i]))
@@ -257,9 +267,9 @@ first_walk(struct lint *l)
 		if (f == NULL || f->decides || l->own[i].nb == 0 || !bit(l->column, i))
 			continue;
 		f->matches = 1;
-		by = taken_by(l, i);
-		if (by != NULL && (by->flags & PK_RULE_DEFAULT))
-			f->by_end = 1;
+		by = taken_by(l, i, &f->several);
+		if (by != NULL && f->by != NULL && by->id != f->by->id)
+			f->several = 1;
 		if (by != NULL && (f->by == NULL || (f->by->flags & PK_RULE_DEFAULT)))
 			f->by = by;
 	}
@@ -547,7 +557,8 @@ tell_fact(struct lint *l, const struct fact *f)
 		if (!policy_findings_has(l->findings, file, line, column, "shadowed"))
 			policy_findings_add(l->findings, POLICY_WARNING, file, line, column,
 			    "shadowed", "rule \"%s\" never decides: %s %s first", f->def->name,
-			    where(f->by, other, sizeof(other)), "matches");
+			    where(f->by, other, sizeof(other)),
+			    f->several ? "and others match" : "matches");
 	} else if (f->decides && !f->needed && f->def->log == PK_RULE_LOG_NONE && f->instead != NULL &&
 	    !(f->instead->flags & PK_RULE_DEFAULT) && !(w->replaced && !w->effective))
 		policy_findings_add(l->findings, POLICY_WARNING, file, line, column, "redundant",
