@@ -52,7 +52,9 @@ protocol(const char *text, struct pk_diag *why)
 	if (n < 0 && strncmp(text, "proto-", 6) == 0)
 		n = number(text + 6, 254);
 	if (n < 0)
-		pk_diag_set(why, "unknown protocol \"%.32s\"; want tcp, udp, sctp, icmp, icmpv6 or a number", text);
+		pk_diag_set(why,
+		    "unknown protocol \"%.32s\"; want tcp, udp, sctp, icmp, icmpv6 or a number",
+		    text);
 	return n;
 }
 
@@ -201,8 +203,8 @@ file_line(struct ctl_flows *out, const struct ctl_offline *o, const struct line 
 	if (policy_query_end(o->query, l->src, &flow.src, why) < 0 ||
 	    policy_query_end(o->query, l->dst, &flow.dst, why) < 0)
 		return -EINVAL;
-	key = policy_arena_printf(&out->arena, "%s,%s,%d,%d,%d", l->src, l->dst, l->proto,
-	    l->selector, (int)l->recorded);
+	key = policy_arena_printf(
+	    &out->arena, "%s,%s,%d,%d,%d", l->src, l->dst, l->proto, l->selector, (int)l->recorded);
 	if (key == NULL)
 		return -ENOMEM;
 	i = policy_map_get_text(&out->index, key);
@@ -214,17 +216,15 @@ file_line(struct ctl_flows *out, const struct ctl_offline *o, const struct line 
 	    policy_map_put_text(&out->index, key, (uint32_t)out->nb) < 0)
 		return -ENOMEM;
 	f = &out->at[out->nb++];
-	*f = (struct ctl_flow){
-		.flow = flow, .recorded = l->recorded, .count = 1, .line = number
-	};
+	*f = (struct ctl_flow){ .flow = flow, .recorded = l->recorded, .count = 1, .line = number };
 	snprintf(f->src, sizeof(f->src), "%s", l->src);
 	snprintf(f->dst, sizeof(f->dst), "%s", l->dst);
 	return 0;
 }
 
 int
-ctl_flows_read(struct ctl_context *ctx, const struct ctl_offline *o, const char *path,
-    struct ctl_flows *out)
+ctl_flows_read(
+    struct ctl_context *ctx, const struct ctl_offline *o, const char *path, struct ctl_flows *out)
 {
 	FILE *f = strcmp(path, "-") == 0 ? stdin : fopen(path, "re");
 	struct pk_diag why = { "out of memory" };

@@ -40,6 +40,6 @@ struct ctl_flows {
  * Read a file, or stdin for "-".  Ends are looked up by `o->query`.
  * Returns 0, or an exit status having said which line is wrong and why.
  */
-int ctl_flows_read(struct ctl_context *ctx, const struct ctl_offline *o, const char *path,
-    struct ctl_flows *out);
+int ctl_flows_read(
+    struct ctl_context *ctx, const struct ctl_offline *o, const char *path, struct ctl_flows *out);
 void ctl_flows_fini(struct ctl_flows *f);

@@ -23,8 +23,8 @@ print_summary(const struct ctl_context *ctx, const struct ctl_offline *o, unsign
 		return;
 	}
 	row = json_pack("{ss sI sI sI s{sI sI}}", "type", "summary", "errors", (json_int_t)errors,
-	    "warnings", (json_int_t)warnings, "notes", (json_int_t)notes, "tests", "passed", (json_int_t)passed, "failed",
-	    (json_int_t)failed);
+	    "warnings", (json_int_t)warnings, "notes", (json_int_t)notes, "tests", "passed",
+	    (json_int_t)passed, "failed", (json_int_t)failed);
 	json_dumpf(row, stdout, JSON_COMPACT);
 	putchar('\n');
 	json_decref(row);

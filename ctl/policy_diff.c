@@ -54,13 +54,15 @@ print_row(void *arg, const struct policy_reach_row *row)
 	int removed = row->allowed[1] == POLICY_POOL_EMPTY;
 	struct print *p = arg;
 	json_t *out = json_pack("{ss ss ss}", "change",
-	    added ? "added" : removed ? "removed" : "changed", "src",
-	    policy_reach_end_text(row, 0, src), "dst", policy_reach_end_text(row, 1, dst));
+	    added         ? "added"
+	        : removed ? "removed"
+	                  : "changed",
+	    "src", policy_reach_end_text(row, 0, src), "dst", policy_reach_end_text(row, 1, dst));
 
 	ctl_traffic_json(out, "before", "other_before", policy_pool_get(p->pool, row->allowed[0]),
 	    row->families);
-	ctl_traffic_json(out, "after", "other_after", policy_pool_get(p->pool, row->allowed[1]),
-	    row->families);
+	ctl_traffic_json(
+	    out, "after", "other_after", policy_pool_get(p->pool, row->allowed[1]), row->families);
 	json_object_set_new(out, "family", json_string(ctl_families_text(row->families)));
 	json_object_set_new(out, "note", json_string(note_of(row, note, sizeof(note))));
 	/* Only pictures want these two. */
@@ -73,7 +75,7 @@ print_row(void *arg, const struct policy_reach_row *row)
 		        : removed ? json_string(before)
 		                  : json_sprintf("%s, before: %s", after, before));
 		json_object_set_new(out, "colour",
-		    json_string(added         ? "darkgreen"
+		    json_string(added ? "darkgreen"
 		            : removed ? "red"
 		                      : "purple"));
 	}
@@ -130,7 +132,8 @@ ctl_policy_diff(struct ctl_context *ctx, int argc, char **argv)
 	struct ctl_offline o[2];
 	enum ctl_format format;
 	int rc = ctl_offline_args(ctx, argc, argv,
-	    CTL_OPT_POLICY | CTL_OPT_ENDS | CTL_OPT_OUTPUT | CTL_OPT_GROUPING | CTL_OPT_AUDIT, &args);
+	    CTL_OPT_POLICY | CTL_OPT_ENDS | CTL_OPT_OUTPUT | CTL_OPT_GROUPING | CTL_OPT_AUDIT,
+	    &args);
 
 	if (rc != 0 || (rc = ctl_format_parse(ctx, args.output, &format)) != 0 ||
 	    (rc = ctl_grouping_parse(ctx, args.by, &grouping)) != 0)

@@ -85,8 +85,8 @@ way_json(const struct explain *x, int d)
 		        s->kind == POLICY_STEP_SKIPPED))
 			continue;
 		step = ctl_offline_rule(s->rule);
-		json_object_set_new(step, "tier",
-		    json_string(policy_tier_name(x->o->model, s->rule->tier)));
+		json_object_set_new(
+		    step, "tier", json_string(policy_tier_name(x->o->model, s->rule->tier)));
 		json_object_set_new(step, "action", json_string(pk_verdict_name(s->rule->verdict)));
 		json_object_set_new(step, "outcome", json_string(policy_step_name(s->kind)));
 		json_array_append_new(list, step);
@@ -116,8 +116,7 @@ print_json(const struct explain *x, const struct policy_answer *a, const char *f
 	json_t *row = json_pack("{ss ss ss ss so so so}", "src", from, "dst", to, "service",
 	    service, "verdict", pk_verdict_name(a->verdict), "egress",
 	    side_json(x, PK_EGRESS, &a->side[PK_EGRESS]), "ingress",
-	    side_json(x, PK_INGRESS, &a->side[PK_INGRESS]), "rule",
-	    ctl_offline_rule(a->rule));
+	    side_json(x, PK_INGRESS, &a->side[PK_INGRESS]), "rule", ctl_offline_rule(a->rule));
 
 	json_dumpf(row, stdout, JSON_COMPACT | JSON_ENSURE_ASCII);
 	putchar('\n');
@@ -144,8 +143,8 @@ explain_all(struct explain *x, const char *from, const char *to, const uint32_t 
 		enum pk_verdict v = p->verdict[PK_EGRESS] != PK_VERDICT_ALLOW
 		    ? p->verdict[PK_EGRESS]
 		    : p->verdict[PK_INGRESS];
-		json_t *row = json_pack("{ss ss ss}", "src", from, "dst", to, "verdict",
-		    pk_verdict_name(v));
+		json_t *row =
+		    json_pack("{ss ss ss}", "src", from, "dst", to, "verdict", pk_verdict_name(v));
 
 		ctl_traffic_json(row, "conn", "other", &p->traffic, bit);
 		for (int d = 0; d < PK_DIRECTION_COUNT; d++)
@@ -177,7 +176,9 @@ static int
 explain_point(struct explain *x, const struct policy_end *src, const struct policy_end *dst,
     const uint32_t classes[2], struct policy_point point, const char *from, const char *to)
 {
-	struct pk_service s = { .proto = point.proto, .low = point.selector, .high = point.selector };
+	struct pk_service s = {
+		.proto = point.proto, .low = point.selector, .high = point.selector
+	};
 	struct policy_answer a;
 	struct pk_diag diag;
 	char service[32];

@@ -140,8 +140,7 @@ exposure(struct ctl_context *ctx, const struct ctl_offline *o, enum ctl_format f
 	if (rc == 0) {
 		if (p.nb > 1)
 			qsort(p.rows, p.nb, sizeof(p.rows[0]), by_workload);
-		p.report =
-		    ctl_report_begin(ctx, format, columns, PK_COUNT(columns), "conn", NULL);
+		p.report = ctl_report_begin(ctx, format, columns, PK_COUNT(columns), "conn", NULL);
 		for (size_t i = 0; i < policy_reach_count(r); i++) {
 			const struct policy_reach_node *n = policy_reach_node(r, i);
 

@@ -105,8 +105,8 @@ ctl_policy_impact(struct ctl_context *ctx, int argc, char **argv)
 	struct ctl_flows flows = { 0 };
 	const char *paths[2 * CTL_PATHS_MAX];
 	size_t nb = 0;
-	int rc = ctl_offline_args(
-	    ctx, argc, argv, CTL_OPT_POLICY | CTL_OPT_BASE | CTL_OPT_FLOWS, &args);
+	int rc =
+	    ctl_offline_args(ctx, argc, argv, CTL_OPT_POLICY | CTL_OPT_BASE | CTL_OPT_FLOWS, &args);
 
 	if (rc != 0)
 		return rc;

@@ -29,8 +29,7 @@ const struct ctl_command ctl_policy_commands[] = {
 	    "which recorded flows these files would treat otherwise; 1 if there are any",
 	    ctl_policy_impact },
 	{ "policy recommend", "--inventory FILE [--labels KEY,KEY...] --flows LOG",
-	    "write policies that allow the recorded flows and nothing else",
-	    ctl_policy_recommend },
+	    "write policies that allow the recorded flows and nothing else", ctl_policy_recommend },
 	{ NULL, NULL, NULL, NULL },
 };
 
@@ -146,7 +145,10 @@ struct option {
 	const char *goes; /* with what; NULL: it stands alone */
 	size_t offset;    /* of the const char * or int */
 };
-#define VALUE(name, of, goes, field) { name, of, goes, offsetof(struct ctl_offline_args, field) }
+#define VALUE(name, of, goes, field)                                     \
+	{                                                                \
+		name, of, goes, offsetof(struct ctl_offline_args, field) \
+	}
 
 static const struct option options_[] = {
 	VALUE("--inventory", CTL_OPT_POLICY, "a file", paths),
@@ -166,8 +168,7 @@ static const struct option options_[] = {
 
 /* The row that argv[*i] is of, with its value in *value; NULL if it is another word. */
 static const struct option *
-find_option(
-    unsigned int options, int argc, char **argv, int *i, const char **value, int *missing)
+find_option(unsigned int options, int argc, char **argv, int *i, const char **value, int *missing)
 {
 	*value = NULL;
 	for (size_t k = 0; k < PK_COUNT(options_); k++) {

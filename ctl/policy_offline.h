@@ -59,7 +59,7 @@ enum ctl_offline_option {
 };
 
 struct ctl_offline_args {
-	const char *paths[CTL_PATHS_MAX]; /* of --inventory and --policy */
+	const char *paths[CTL_PATHS_MAX];    /* of --inventory and --policy */
 	uint8_t is_inventory[CTL_PATHS_MAX]; /* which of them */
 	size_t nb_paths;
 	const char *base[CTL_PATHS_MAX];

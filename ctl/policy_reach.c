@@ -14,9 +14,8 @@ ctl_families_text(unsigned int families)
 }
 
 void
-ctl_traffic_json(
-    json_t *row, const char *key, const char *other_key, const struct policy_traffic *t,
-    unsigned int families)
+ctl_traffic_json(json_t *row, const char *key, const char *other_key,
+    const struct policy_traffic *t, unsigned int families)
 {
 	char *conn = policy_traffic_text(t), *other = policy_traffic_others(t, families);
 
@@ -28,8 +27,7 @@ ctl_traffic_json(
 }
 
 int
-ctl_grouping_parse(
-    const struct ctl_context *ctx, const char *text, enum policy_grouping *out)
+ctl_grouping_parse(const struct ctl_context *ctx, const char *text, enum policy_grouping *out)
 {
 	*out = text != NULL && strcmp(text, "labels") == 0 ? POLICY_BY_LABELS : POLICY_BY_WORKLOAD;
 	if (text == NULL || strcmp(text, "labels") == 0 || strcmp(text, "workload") == 0)
@@ -90,8 +88,8 @@ print_row(void *arg, const struct policy_reach_row *row)
  * ports differ from destination to destination, and so have no meaning here.
  */
 static int
-parse_service(const struct ctl_context *ctx, const char *text, struct policy_pool *pool,
-    uint32_t *out)
+parse_service(
+    const struct ctl_context *ctx, const char *text, struct policy_pool *pool, uint32_t *out)
 {
 	struct policy_service_ref ref;
 	struct policy_rule rule = { 0 };
@@ -135,8 +133,7 @@ reach(struct ctl_context *ctx, const struct ctl_offline *o, const struct ctl_off
 	if (rc == 0)
 		rc = parse_service(ctx, args->service, p.pool, &p.only);
 	if (rc == 0) {
-		p.report =
-		    ctl_report_begin(ctx, format, columns, PK_COUNT(columns), "conn", NULL);
+		p.report = ctl_report_begin(ctx, format, columns, PK_COUNT(columns), "conn", NULL);
 		for (size_t i = 0; i < policy_reach_count(r); i++) {
 			const struct policy_reach_node *n = policy_reach_node(r, i);
 
@@ -160,7 +157,8 @@ ctl_policy_reach(struct ctl_context *ctx, int argc, char **argv)
 	enum ctl_format format;
 	struct ctl_offline o;
 	int rc = ctl_offline_args(ctx, argc, argv,
-	    CTL_OPT_POLICY | CTL_OPT_ENDS | CTL_OPT_OUTPUT | CTL_OPT_GROUPING | CTL_OPT_AUDIT, &args);
+	    CTL_OPT_POLICY | CTL_OPT_ENDS | CTL_OPT_OUTPUT | CTL_OPT_GROUPING | CTL_OPT_AUDIT,
+	    &args);
 
 	if (rc != 0 || (rc = ctl_format_parse(ctx, args.output, &format)) != 0 ||
 	    (rc = ctl_grouping_parse(ctx, args.by, &grouping)) != 0)

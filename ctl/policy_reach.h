@@ -14,8 +14,7 @@ void ctl_traffic_json(json_t *row, const char *key, const char *other_key,
     const struct policy_traffic *t, unsigned int families);
 
 /* NULL is by workload.  Returns 0, or CTL_USAGE having said why. */
-int ctl_grouping_parse(
-    const struct ctl_context *ctx, const char *text, enum policy_grouping *out);
+int ctl_grouping_parse(const struct ctl_context *ctx, const char *text, enum policy_grouping *out);
 
 /* NULL chooses everybody.  Returns 0, or CTL_REFUSED having said why. */
 int ctl_choose(const struct ctl_context *ctx, const struct policy_reach *r, const char *text,

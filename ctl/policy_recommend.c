@@ -46,8 +46,8 @@ try_out(struct ctl_context *ctx, const struct ctl_offline_args *args, const char
 }
 
 static int
-recommend(struct ctl_context *ctx, const struct ctl_offline *o,
-    const struct ctl_offline_args *args, const struct ctl_flows *flows)
+recommend(struct ctl_context *ctx, const struct ctl_offline *o, const struct ctl_offline_args *args,
+    const struct ctl_flows *flows)
 {
 	struct policy_flow *seen = calloc(flows->nb + 1, sizeof(seen[0]));
 	struct policy_recommendation done;
@@ -68,8 +68,9 @@ recommend(struct ctl_context *ctx, const struct ctl_offline *o,
 	if (rc == 0)
 		rc = try_out(ctx, args, yaml, len, flows, &refused);
 	if (rc == 0) {
-		printf("# From %zu flows; %zu that were refused, %zu between strangers and %zu of a workload "
-		       "with itself are left out.\n",
+		printf(
+		    "# From %zu flows; %zu that were refused, %zu between strangers and %zu of a workload "
+		    "with itself are left out.\n",
 		    done.nb_used, flows->nb - nb, done.nb_outside, done.nb_own);
 		fwrite(yaml, 1, len, stdout);
 		if (refused > 0)

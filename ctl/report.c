@@ -142,9 +142,8 @@ draw(struct ctl_report *r, const json_t *row)
 {
 	const char *src = json_string_value(json_object_get(row, "src"));
 	const char *dst = json_string_value(json_object_get(row, "dst"));
-	const char *colour = r->colour != NULL
-	    ? json_string_value(json_object_get(row, r->colour))
-	    : NULL;
+	const char *colour = r->colour != NULL ? json_string_value(json_object_get(row, r->colour))
+	                                       : NULL;
 
 	if (src == NULL || dst == NULL)
 		return;

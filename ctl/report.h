@@ -22,8 +22,7 @@ struct ctl_report;
 struct ctl_report *ctl_report_begin(const struct ctl_context *ctx, enum ctl_format format,
     const struct ctl_column *columns, size_t n, const char *label, const char *colour);
 /* A box in the frame of its tenant; only in a graph.  Ends that were never named are the outside. */
-void ctl_report_node(
-    struct ctl_report *r, const char *name, const char *label, const char *tenant);
+void ctl_report_node(struct ctl_report *r, const char *name, const char *label, const char *tenant);
 int ctl_report_is_graph(const struct ctl_report *r);
 void ctl_report_add(struct ctl_report *r, json_t *row); /* takes the reference */
 void ctl_report_end(struct ctl_report *r);              /* prints and frees */

@@ -89,7 +89,8 @@ imagine_tenants(struct policy_absent *a)
 		    NULL)
 			return -ENOMEM;
 	}
-	if (a->inventory.has_pods && imagine(a, NEW_NAMESPACE, 1, "any workload of any namespace") == NULL)
+	if (a->inventory.has_pods &&
+	    imagine(a, NEW_NAMESPACE, 1, "any workload of any namespace") == NULL)
 		return -ENOMEM;
 	return 0;
 }
@@ -120,10 +121,9 @@ imagine_selected(struct policy_absent *a, const struct policy_selector *s, const
 	if (s->nb == 0 || policy_inventory_selects_any(&a->inventory, s, tenant))
 		return 0;
 	text = policy_selector_text(&a->arena, s);
-	shown = text != NULL
-	    ? policy_arena_printf(&a->arena, "%s{%s}",
-	          strcmp(tenant, POLICY_ALL_TENANTS) == 0 ? "*/" : tenant, text)
-	    : NULL;
+	shown = text != NULL ? policy_arena_printf(&a->arena, "%s{%s}",
+	                           strcmp(tenant, POLICY_ALL_TENANTS) == 0 ? "*/" : tenant, text)
+	                     : NULL;
 	if (shown == NULL)
 		return -ENOMEM;
 	if (policy_map_get_text(&a->shown, shown) != POLICY_MAP_NONE)
@@ -143,8 +143,8 @@ imagine_selected(struct policy_absent *a, const struct policy_selector *s, const
 		if ((q->op != POLICY_IN && q->op != POLICY_EXISTS) ||
 		    policy_inventory_value(&a->inventory, w, q->key) != NULL)
 			continue;
-		w->meta.labels.at[w->meta.labels.nb++] = (struct policy_label){ q->key,
-			q->op == POLICY_IN ? q->values[0] : "any" };
+		w->meta.labels.at[w->meta.labels.nb++] =
+		    (struct policy_label){ q->key, q->op == POLICY_IN ? q->values[0] : "any" };
 	}
 	policy_labels_sort(&w->meta.labels);
 	/* A selector that contradicts itself selects nobody, ever. */

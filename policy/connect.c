@@ -11,7 +11,8 @@
 /* Sets of identities are kept as bits while all of them together stay below this. */
 #define BITS_MAX (UINT64_C(1) << 32)
 
-struct class {
+struct class
+{
 	uint32_t identity; /* index in the table, NONE outside */
 	uint32_t cover;    /* which prefix sets hold the address */
 };
@@ -23,7 +24,8 @@ struct policy_connect {
 	struct policy_pool *pool;
 	struct policy_arena arena;
 
-	uint64_t **members; /* by set: bits of identities by index, or NULL as long as nobody asked */
+	uint64_t *
+	    *members; /* by set: bits of identities by index, or NULL as long as nobody asked */
 	int use_bits;
 
 	uint32_t nb_prefix_sets;
@@ -38,7 +40,7 @@ struct policy_connect {
 	int speaks[2];
 
 	struct policy_pairs sides[2]; /* by audit: program index, class -> allowed set */
-	struct policy_map columns;    /* program index, audit, rules that admit the peer -> the same */
+	struct policy_map columns; /* program index, audit, rules that admit the peer -> the same */
 	struct policy_parts parts;
 	struct policy_traffic traffic[3];
 	uint64_t *column;
@@ -120,8 +122,7 @@ class_of(struct policy_connect *c, uint32_t identity, uint32_t cover)
 }
 
 static int
-add_edges(
-    const struct policy_connect *c, unsigned int family, struct edge **out, size_t *nb_out)
+add_edges(const struct policy_connect *c, unsigned int family, struct edge **out, size_t *nb_out)
 {
 	size_t nb = 0, room = 0;
 
@@ -257,8 +258,7 @@ policy_connect_create(
 	if (c->members == NULL || c->prefix_slot == NULL)
 		goto out;
 	for (uint32_t i = 0; i < t->nb_sets; i++)
-		c->prefix_slot[i] =
-		    t->sets[i].kind == PK_SET_PREFIX ? c->nb_prefix_sets++ : NONE;
+		c->prefix_slot[i] = t->sets[i].kind == PK_SET_PREFIX ? c->nb_prefix_sets++ : NONE;
 	c->use_bits = (uint64_t)t->nb_sets * t->nb_identities < BITS_MAX;
 	c->cover_words = c->nb_prefix_sets / 64 + 1;
 	nothing = calloc(c->cover_words, sizeof(nothing[0]));
@@ -314,8 +314,7 @@ policy_connect_count(const struct policy_connect *c)
 }
 
 uint32_t
-policy_connect_class(
-    const struct policy_connect *c, uint32_t identity, const struct pk_addr *addr)
+policy_connect_class(const struct policy_connect *c, uint32_t identity, const struct pk_addr *addr)
 {
 	uint32_t i = identity != PK_IDENTITY_NONE ? identity_index(c->table, identity) : NONE;
 	uint32_t cover = addr != NULL ? c->classes.at[block_of(c, addr)->class].cover : 0;
@@ -434,14 +433,15 @@ policy_connect_decide(const struct policy_rule *rules, uint32_t nb, const uint64
     int audit, struct policy_parts *out, struct policy_parts *passed_on)
 {
 	/* Still undecided here; decided to be left to the next tier; scratch. */
-	struct policy_traffic active = { 0 }, passed = { 0 }, own = { 0 }, hit = { 0 }, rest = { 0 };
+	struct policy_traffic active = { 0 }, passed = { 0 }, own = { 0 }, hit = { 0 },
+	                      rest = { 0 };
 	int rc = policy_traffic_append(&active, 0, POLICY_LINE_LAST);
 
-#define SWAP(a, b)                         \
-	do {                               \
+#define SWAP(a, b)                              \
+	do {                                    \
 		struct policy_traffic t_ = (a); \
-		(a) = (b);                 \
-		(b) = t_;                  \
+		(a) = (b);                      \
+		(b) = t_;                       \
 	} while (0)
 	out->nb = 0;
 	if (passed_on != NULL)
@@ -487,13 +487,13 @@ policy_connect_decide(const struct policy_rule *rules, uint32_t nb, const uint64
 }
 
 const struct policy_program *
-policy_connect_program(
-    const struct policy_connect *c, enum pk_direction direction, uint32_t class)
+policy_connect_program(const struct policy_connect *c, enum pk_direction direction, uint32_t class)
 {
 	uint32_t i = c->classes.at[class].identity;
 
-	return i != NONE ? policy_table_program(c->table, c->table->identities[i].program[direction])
-	                 : NULL;
+	return i != NONE
+	    ? policy_table_program(c->table, c->table->identities[i].program[direction])
+	    : NULL;
 }
 
 /* Which rules admit the peer, in c->column behind two words that name program and view. */
@@ -541,8 +541,8 @@ allowed_of(struct policy_connect *c, const struct policy_parts *parts)
 
 /* Many peers look alike to a program: what they are allowed is found out once. */
 uint32_t
-policy_connect_side_allowed(struct policy_connect *c, enum pk_direction direction,
-    uint32_t subject, uint32_t peer, int audit)
+policy_connect_side_allowed(struct policy_connect *c, enum pk_direction direction, uint32_t subject,
+    uint32_t peer, int audit)
 {
 	const struct policy_program *p = policy_connect_program(c, direction, subject);
 	uint32_t index, id;
@@ -562,7 +562,8 @@ policy_connect_side_allowed(struct policy_connect *c, enum pk_direction directio
 	if (id == POLICY_MAP_NONE) {
 		key = policy_arena_copy(&c->arena, c->column, (size_t)words * sizeof(key[0]));
 		if (key == NULL ||
-		    policy_connect_decide(p->rules, p->nb_rules, key + 2, audit, &c->parts, NULL) < 0 ||
+		    policy_connect_decide(p->rules, p->nb_rules, key + 2, audit, &c->parts, NULL) <
+		        0 ||
 		    (id = allowed_of(c, &c->parts)) == POLICY_POOL_NONE ||
 		    policy_map_put(&c->columns, key, (size_t)words * sizeof(key[0]), id) < 0)
 			return POLICY_POOL_NONE;
@@ -573,7 +574,8 @@ policy_connect_side_allowed(struct policy_connect *c, enum pk_direction directio
 uint32_t
 policy_connect_allowed(struct policy_connect *c, uint32_t src, uint32_t dst, int audit)
 {
-	int src_in = c->classes.at[src].identity != NONE, dst_in = c->classes.at[dst].identity != NONE;
+	int src_in = c->classes.at[src].identity != NONE,
+	    dst_in = c->classes.at[dst].identity != NONE;
 
 	if (!src_in && !dst_in)
 		return POLICY_POOL_EMPTY;

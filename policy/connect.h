@@ -76,8 +76,7 @@ int policy_connect_decide(const struct policy_rule *rules, uint32_t nb, const ui
     int audit, struct policy_parts *out, struct policy_parts *passed);
 
 /* Whether a rule admits the peer, whatever the service. */
-int policy_connect_admits(
-    struct policy_connect *c, const struct policy_rule *r, uint32_t peer);
+int policy_connect_admits(struct policy_connect *c, const struct policy_rule *r, uint32_t peer);
 
 /* The program that judges a class; NULL outside. */
 const struct policy_program *policy_connect_program(

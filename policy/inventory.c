@@ -26,8 +26,8 @@ policy_inventory_init(struct policy_inventory *v, const struct policy_model *m)
 		if (policy_map_get_text(&v->namespaces, n->meta.name) != POLICY_MAP_NONE)
 			continue;
 		if ((slot = POLICY_PUSH(&v->spaces)) == NULL ||
-		    policy_map_put_text(
-		        &v->namespaces, n->meta.name, (uint32_t)v->spaces.nb - 1) < 0)
+		    policy_map_put_text(&v->namespaces, n->meta.name, (uint32_t)v->spaces.nb - 1) <
+		        0)
 			return -ENOMEM;
 		*slot = n;
 	}

@@ -104,8 +104,8 @@ lint_covered(struct lint *l, const struct policy_meta *m, const struct policy_pe
 			if (k == i || !policy_prefix_covers(&v->at[k], &v->at[i]) ||
 			    (k > i && v->at[k].len == v->at[i].len))
 				continue;
-			policy_findings_add(l->findings, POLICY_WARNING, m->file, p->line, p->column,
-			    "network-covered", "%s %s lies in %s and adds nothing", what,
+			policy_findings_add(l->findings, POLICY_WARNING, m->file, p->line,
+			    p->column, "network-covered", "%s %s lies in %s and adds nothing", what,
 			    pk_prefix_text(&v->at[i], inner), pk_prefix_text(&v->at[k], outer));
 			break;
 		}
@@ -116,7 +116,8 @@ static int
 lint_networks(struct lint *l, const struct policy_meta *m, const struct policy_peer *p)
 {
 	struct policy_networks n = { 0 };
-	int rc = policy_networks_add(&n, p->networks.at, p->networks.nb, p->except.at, p->except.nb);
+	int rc =
+	    policy_networks_add(&n, p->networks.at, p->networks.nb, p->except.at, p->except.nb);
 
 	if (rc == 0 && n.v4.nb + n.v6.nb == 0)
 		policy_findings_add(l->findings, POLICY_WARNING, m->file, p->line, p->column,

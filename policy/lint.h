@@ -10,5 +10,5 @@
  * Findings about rules are decided on the compiled form, for all traffic between all that are in the
  * inventory and the world outside, so they hold for this inventory and say nothing without one.
  */
-int policy_lint(const struct policy_model *m, const struct policy_table *t,
-    struct policy_findings *f);
+int policy_lint(
+    const struct policy_model *m, const struct policy_table *t, struct policy_findings *f);

@@ -29,14 +29,15 @@ struct fact {
 	const struct policy_rule_def *def;
 	uint32_t policy;
 	uint8_t matches, decides, needed;
-	uint8_t several; /* `by` is not the only one */
+	uint8_t several;                   /* `by` is not the only one */
 	const struct policy_rule *by;      /* who comes before it, if it never decides */
 	const struct policy_rule *instead; /* who would decide in its place; a written one if any */
 };
 
 struct whole {
 	const struct policy_def *def;
-	uint8_t rules, effective, replaced; /* it has some; it changes something; others say the same */
+	uint8_t rules, effective,
+	    replaced; /* it has some; it changes something; others say the same */
 };
 
 /* Two rules of one tier and different policies that disagree; `first` comes before. */
@@ -86,8 +87,8 @@ clear(uint64_t *v, uint32_t i)
 /* ---- what is written ----------------------------------------------------------------------------- */
 
 static const char *
-place_key(struct lint *l, int dir, const char *file, uint32_t line, const char *policy,
-    const char *rule)
+place_key(
+    struct lint *l, int dir, const char *file, uint32_t line, const char *policy, const char *rule)
 {
 	return policy_arena_printf(&l->arena, "%d %s:%u %s %s", dir, file, line, policy, rule);
 }
@@ -115,8 +116,7 @@ note_policy(struct lint *l, const struct policy_def *d)
 			if (policy_map_get_text(&l->written, key) != POLICY_MAP_NONE)
 				continue;
 			if ((f = POLICY_PUSH(&l->places)) == NULL ||
-			    policy_map_put_text(
-			        &l->written, key, (uint32_t)l->places.nb - 1) < 0)
+			    policy_map_put_text(&l->written, key, (uint32_t)l->places.nb - 1) < 0)
 				return -ENOMEM;
 			*f = (struct fact){ .def = r, .policy = (uint32_t)l->policies.nb - 1 };
 		}
@@ -196,7 +196,8 @@ taken_by(const struct lint *l, uint32_t i, uint8_t *several)
 static int
 disagree(const struct policy_rule *a, const struct policy_rule *b)
 {
-	return a->tier == b->tier && a->verdict != PK_VERDICT_PASS && b->verdict != PK_VERDICT_PASS &&
+	return a->tier == b->tier && a->verdict != PK_VERDICT_PASS &&
+	    b->verdict != PK_VERDICT_PASS &&
 	    (a->verdict == PK_VERDICT_ALLOW) != (b->verdict == PK_VERDICT_ALLOW);
 }
 
@@ -209,8 +210,7 @@ note_overlap(struct lint *l, uint32_t first, uint32_t second)
 	    l->overlaps.nb >= PAIRS_MAX)
 		return 0;
 	if ((o = POLICY_PUSH(&l->overlaps)) == NULL ||
-	    policy_pairs_put(
-	        &l->overlap_index, first, second, (uint32_t)l->overlaps.nb - 1) < 0)
+	    policy_pairs_put(&l->overlap_index, first, second, (uint32_t)l->overlaps.nb - 1) < 0)
 		return -ENOMEM;
 	*o = (struct overlap){ .first = first, .second = second };
 	return 0;
@@ -223,15 +223,13 @@ find_overlaps(struct lint *l, const struct policy_part *p)
 	const struct policy_program *program = l->program;
 	uint32_t i = (uint32_t)(p->rule - program->rules);
 
-	for (uint32_t k = i + 1; k < program->nb_rules &&
-	     program->rules[k].tier == program->rules[i].tier;
-	     k++) {
+	for (uint32_t k = i + 1;
+	     k < program->nb_rules && program->rules[k].tier == program->rules[i].tier; k++) {
 		uint32_t a = l->fact_of[i], b = l->fact_of[k];
 
 		if (b == NONE || !bit(l->column, k) ||
 		    !disagree(&program->rules[i], &program->rules[k]) ||
-		    l->facts.at[a].policy == l->facts.at[b].policy ||
-		    !meets_part(p, &l->own[k]))
+		    l->facts.at[a].policy == l->facts.at[b].policy || !meets_part(p, &l->own[k]))
 			continue;
 		if (note_overlap(l, a, b) < 0)
 			return -ENOMEM;
@@ -411,7 +409,8 @@ check_overlaps(struct lint *l)
 {
 	for (size_t i = 0; i < l->overlaps.nb; i++) {
 		struct overlap *o = &l->overlaps.at[i];
-		struct policy_traffic *a = &l->scratch[0], *b = &l->scratch[1], *rest = &l->scratch[2];
+		struct policy_traffic *a = &l->scratch[0], *b = &l->scratch[1],
+		                      *rest = &l->scratch[2];
 
 		if (o->first_only && o->second_only)
 			continue;
@@ -559,8 +558,9 @@ tell_fact(struct lint *l, const struct fact *f)
 			    "shadowed", "rule \"%s\" never decides: %s %s first", f->def->name,
 			    where(f->by, other, sizeof(other)),
 			    f->several ? "and others match" : "matches");
-	} else if (f->decides && !f->needed && f->def->log == PK_RULE_LOG_NONE && f->instead != NULL &&
-	    !(f->instead->flags & PK_RULE_DEFAULT) && !(w->replaced && !w->effective))
+	} else if (f->decides && !f->needed && f->def->log == PK_RULE_LOG_NONE &&
+	    f->instead != NULL && !(f->instead->flags & PK_RULE_DEFAULT) &&
+	    !(w->replaced && !w->effective))
 		policy_findings_add(l->findings, POLICY_WARNING, file, line, column, "redundant",
 		    "rule \"%s\" changes nothing: without it, %s would decide the same",
 		    f->def->name, where(f->instead, other, sizeof(other)));

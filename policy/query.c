@@ -785,8 +785,8 @@ policy_query_classes(const struct policy_query *q, const struct policy_connect *
 		const struct policy_endpoint *ep = endpoint(q, w, &addr[i], &made);
 		int placed = w == NULL || w->addresses.nb > 0;
 
-		out[i] = policy_connect_class(c, ep != NULL ? ep->identity : PK_IDENTITY_NONE,
-		    placed ? &addr[i] : NULL);
+		out[i] = policy_connect_class(
+		    c, ep != NULL ? ep->identity : PK_IDENTITY_NONE, placed ? &addr[i] : NULL);
 		PK_ASSERT(out[i] != POLICY_CLASS_NONE);
 	}
 	*family = addr[0].family;

@@ -101,8 +101,7 @@ static uint32_t
 class_at(const struct policy_reach *r, unsigned int world, const struct policy_workload_def *w,
     const struct pk_addr *a)
 {
-	const struct policy_endpoint *e =
-	    policy_table_endpoint(r->worlds[world].table, w->vrf, a);
+	const struct policy_endpoint *e = policy_table_endpoint(r->worlds[world].table, w->vrf, a);
 
 	return e != NULL ? policy_connect_class(r->connect[world], e->identity, a) : NONE;
 }
@@ -111,8 +110,7 @@ static int
 add_unplaced(struct policy_reach *r, unsigned int world, const struct policy_workload_def *w,
     const char *name, enum policy_grouping grouping)
 {
-	const struct policy_unplaced *u =
-	    policy_table_unplaced(r->worlds[world].table, name);
+	const struct policy_unplaced *u = policy_table_unplaced(r->worlds[world].table, name);
 	struct entry *e = entry_of(r, name, w, grouping, 1);
 
 	if (e == NULL)
@@ -257,10 +255,9 @@ make_nodes(struct policy_reach *r)
 		n->n.tenant = e[i].absent ? "" : e[i].def->meta.tenant;
 		n->n.nb_workloads = (uint32_t)(next - i);
 		/* The same owner, but something tells them apart: say whom this is about. */
-		n->n.name = several
-		    ? policy_arena_printf(&r->arena, "%s{%s%s}", e[i].shown,
-		          strchr(e[i].name, '/') + 1, next - i > 1 ? ",..." : "")
-		    : e[i].shown;
+		n->n.name = several ? policy_arena_printf(&r->arena, "%s{%s%s}", e[i].shown,
+		                          strchr(e[i].name, '/') + 1, next - i > 1 ? ",..." : "")
+		                    : e[i].shown;
 		if (n->n.name == NULL)
 			return -ENOMEM;
 		n->n.label = n->n.absent ? n->n.name : n->n.name + strlen(n->n.tenant) + 1;
@@ -438,7 +435,8 @@ has_label(const struct policy_workload_def *w, const char *text)
 		const struct policy_label *l = &w->meta.labels.at[i];
 
 		if (strlen(l->key) == (size_t)(eq - text) &&
-		    strncmp(l->key, text, (size_t)(eq - text)) == 0 && strcmp(l->value, eq + 1) == 0)
+		    strncmp(l->key, text, (size_t)(eq - text)) == 0 &&
+		    strcmp(l->value, eq + 1) == 0)
 			return 1;
 	}
 	return 0;
@@ -476,8 +474,8 @@ owns(const struct policy_workload_def *w, const struct pk_prefix *p)
 }
 
 int
-policy_reach_choose(const struct policy_reach *r, const char *text, struct policy_choice *out,
-    struct pk_diag *diag)
+policy_reach_choose(
+    const struct policy_reach *r, const char *text, struct policy_choice *out, struct pk_diag *diag)
 {
 	const char **known, *near;
 	struct pk_prefix prefix;
@@ -599,7 +597,7 @@ say_pair(struct policy_reach *r, const struct node *a, const struct node *b,
 		return 0;
 	for (unsigned int f = 0; f < 2; f++)
 		for (unsigned int v = 0; v < r->nb_worlds && families >> f & 1; v++)
-			id[f][v] = allowed(r, v, f, src->class[v][f], dst->class[v][f], sides);
+			id[f][v] = allowed(r, v, f, src->class[v][f], dst -> class[v][f], sides);
 	for (unsigned int v = 0; v < r->nb_worlds && alike; v++)
 		alike = policy_pool_family(r->pool, id[0][v], 6) ==
 		    policy_pool_family(r->pool, id[1][v], 4);
@@ -640,8 +638,7 @@ say_outside(struct policy_reach *r, const struct node *n, int inward,
 			if (!clip(where, &low, &high) || is_occupied(r, range, e->vrf))
 				continue;
 			for (unsigned int v = 0; v < r->nb_worlds; v++)
-				id[v] = allowed(r, v, f,
-				    inward ? range->class[v] : e->class[v][f],
+				id[v] = allowed(r, v, f, inward ? range->class[v] : e->class[v][f],
 				    inward ? e->class[v][f] : range->class[v], BOTH_SIDES);
 			if (open && memcmp(id, row.allowed, sizeof(id)) == 0) {
 				row.high = high;

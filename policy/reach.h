@@ -68,8 +68,8 @@ void policy_choice_fini(struct policy_choice *c);
 struct policy_reach_row {
 	const struct policy_reach_node *src, *dst; /* NULL: outside, and then: */
 	struct pk_addr low, high;                  /* the part of it */
-	unsigned int families;                     /* bit 0: IPv4, bit 1: IPv6; what this is true of */
-	uint32_t allowed[POLICY_WORLDS_MAX];       /* numbers of the pool; 0: nothing */
+	unsigned int families;               /* bit 0: IPv4, bit 1: IPv6; what this is true of */
+	uint32_t allowed[POLICY_WORLDS_MAX]; /* numbers of the pool; 0: nothing */
 };
 
 /* Not 0 ends the walk, and is passed on.  The row is borrowed for the call. */

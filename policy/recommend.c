@@ -174,8 +174,7 @@ peer_text(struct recommend *r, uint32_t subject, const struct policy_end *e)
 	if ((n = name_of(r, e->workload)) == UINT32_MAX)
 		return NULL;
 	if (strcmp(r->names.at[n].tenant, r->names.at[subject].tenant) == 0)
-		return policy_arena_printf(
-		    &r->arena, "{workloads: %s}", r->names.at[n].selector);
+		return policy_arena_printf(&r->arena, "{workloads: %s}", r->names.at[n].selector);
 	return policy_arena_printf(&r->arena, "{tenant: \"%s\", workloads: %s}",
 	    r->names.at[n].tenant, r->names.at[n].selector);
 }
@@ -232,7 +231,8 @@ services_text(struct recommend *r, const struct want *w, size_t nb)
 
 		for (next = i + 1; next < nb; next++)
 			if (w[next].at != w[next - 1].at &&
-			    (!ports || w[next].at != w[next - 1].at + 1 || w[next].at >> 16 != proto))
+			    (!ports || w[next].at != w[next - 1].at + 1 ||
+			        w[next].at >> 16 != proto))
 				break;
 		s = (struct pk_service){ proto, 0, (uint16_t)w[i].at, (uint16_t)w[next - 1].at };
 		if (icmp)
@@ -287,8 +287,8 @@ print_rules(struct recommend *r, FILE *f, const struct want *w, size_t nb)
 	for (size_t i = 0, next; i < rules.nb && rc == 0; i = next) {
 		fprintf(f, "    - name: seen-%u\n      action: allow\n      %s:\n", ++n,
 		    w[0].direction == PK_INGRESS ? "from" : "to");
-		for (next = i; next < rules.nb &&
-		     strcmp(rules.at[next].services, rules.at[i].services) == 0;
+		for (next = i;
+		     next < rules.nb && strcmp(rules.at[next].services, rules.at[i].services) == 0;
 		     next++)
 			fprintf(f, "        - %s\n", rules.at[next].peers);
 		fprintf(f, "      services: [%s]\n", rules.at[i].services);

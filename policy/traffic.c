@@ -181,9 +181,9 @@ policy_traffic_has(const struct policy_traffic *t, uint8_t proto, uint16_t selec
 struct pk_service
 policy_traffic_service(const struct policy_span *s)
 {
-	return (struct pk_service){ .proto = (uint8_t)(s->low >> 16),
-		.low = (uint16_t)s->low,
-		.high = (uint16_t)s->high };
+	return (struct pk_service){
+		.proto = (uint8_t)(s->low >> 16), .low = (uint16_t)s->low, .high = (uint16_t)s->high
+	};
 }
 
 /* The part of span `s` within one protocol.  Returns 0 if there is none. */
@@ -351,8 +351,7 @@ pairs_slot(const struct policy_pairs *m, uint64_t key)
 uint32_t
 policy_pairs_get(const struct policy_pairs *m, uint32_t a, uint32_t b)
 {
-	return m->nb_slots == 0 ? UINT32_MAX
-	                        : m->values[pairs_slot(m, (uint64_t)a << 32 | b)];
+	return m->nb_slots == 0 ? UINT32_MAX : m->values[pairs_slot(m, (uint64_t)a << 32 | b)];
 }
 
 static int
@@ -418,8 +417,8 @@ policy_pool_create(void)
 	if (policy_pool_put(p, &nothing) != POLICY_POOL_EMPTY ||
 	    policy_traffic_append(
 	        &p->icmp[0], PROTO_LOW(IPPROTO_ICMPV6), PROTO_HIGH(IPPROTO_ICMPV6)) < 0 ||
-	    policy_traffic_append(
-	        &p->icmp[1], PROTO_LOW(IPPROTO_ICMP), PROTO_HIGH(IPPROTO_ICMP)) < 0) {
+	    policy_traffic_append(&p->icmp[1], PROTO_LOW(IPPROTO_ICMP), PROTO_HIGH(IPPROTO_ICMP)) <
+	        0) {
 		policy_pool_destroy(p);
 		return NULL;
 	}
@@ -477,8 +476,7 @@ typedef int operation(
     struct policy_traffic *out, const struct policy_traffic *a, const struct policy_traffic *b);
 
 static uint32_t
-remembered(
-    struct policy_pool *p, struct policy_pairs *memo, operation *op, uint32_t a, uint32_t b)
+remembered(struct policy_pool *p, struct policy_pairs *memo, operation *op, uint32_t a, uint32_t b)
 {
 	uint32_t id;
 

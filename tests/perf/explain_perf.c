@@ -137,8 +137,9 @@ main(int argc, char **argv)
 		us[turn] = (double)(now_ns() - start) / 1e3 / FLOWS;
 	}
 	qsort(us, TURNS, sizeof(us[0]), by_number);
-	printf("{\"name\":\"%s\",\"value\":%.1f,\"unit\":\"us\",\"better\":\"lower\",\"runs\":[%.1f,%.1f,%.1f],"
-	       "\"note\":\"%u workloads, %u policies\"}\n",
+	printf(
+	    "{\"name\":\"%s\",\"value\":%.1f,\"unit\":\"us\",\"better\":\"lower\",\"runs\":[%.1f,%.1f,%.1f],"
+	    "\"note\":\"%u workloads, %u policies\"}\n",
 	    NAME, us[TURNS / 2], us[0], us[1], us[2], tenants * WORKLOADS, tenants * POLICIES);
 	policy_connect_destroy(c);
 	policy_query_destroy(q);

@@ -482,8 +482,8 @@ static int
 check_row(void *arg, const struct policy_reach_row *row)
 {
 	char src[POLICY_REACH_TEXT], dst[POLICY_REACH_TEXT], key[2 * POLICY_REACH_TEXT];
-	char *conn = policy_traffic_text(
-	    policy_pool_get(((struct golden *)arg)->pool, row->allowed[0]));
+	char *conn =
+	    policy_traffic_text(policy_pool_get(((struct golden *)arg)->pool, row->allowed[0]));
 	struct golden *g = arg;
 	const char *want;
 
@@ -546,10 +546,10 @@ check_connections(json_t *input, json_t *connlist, struct score *s)
 		char name[256];
 
 		end_name(peer, name, sizeof(name));
-		add_owner(add_pod(list, json_string_value(json_object_get(w, "namespace")),
-		              strchr(name, '/') + 1, json_object_get(w, "labels"),
-		              json_string_value(json_object_get(w, "ip")),
-		              json_object_get(w, "ports")),
+		add_owner(
+		    add_pod(list, json_string_value(json_object_get(w, "namespace")),
+		        strchr(name, '/') + 1, json_object_get(w, "labels"),
+		        json_string_value(json_object_get(w, "ip")), json_object_get(w, "ports")),
 		    peer);
 		json_object_set_new(peers, peer, json_true());
 	}

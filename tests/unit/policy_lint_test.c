@@ -1,10 +1,9 @@
-#include "policy/lint.h"
-
 #include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "policy/lint.h"
 #include "tests/unit/test.h"
 
 /*

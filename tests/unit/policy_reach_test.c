@@ -1,11 +1,10 @@
-#include "policy/reach.h"
-
 #include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "policy/query.h"
+#include "policy/reach.h"
 #include "tests/unit/test.h"
 
 /*
@@ -242,7 +241,7 @@ relation_free(struct relation *r)
 
 /* An end as a test asks about it: an address that is a workload's or nobody's, or a name alone. */
 struct end {
-	char name[64]; /* "" outside */
+	char name[64];       /* "" outside */
 	struct pk_addr addr; /* family 0: has none */
 	struct policy_end end;
 };
@@ -286,8 +285,8 @@ find(const struct relation *r, const struct end *a, const struct end *b, unsigne
 static unsigned int
 make_ends(const struct world *w, struct end *out)
 {
-	static const char *const outside[NB_OUTSIDE] = { "198.51.100.200", "203.0.113.7",
-		"0.0.0.1", "255.255.255.253", "2001:db8:1::1", "2001:db8::ffff" };
+	static const char *const outside[NB_OUTSIDE] = { "198.51.100.200", "203.0.113.7", "0.0.0.1",
+		"255.255.255.253", "2001:db8:1::1", "2001:db8::ffff" };
 	struct pk_diag d;
 	unsigned int n = 0;
 
@@ -297,8 +296,7 @@ make_ends(const struct world *w, struct end *out)
 		snprintf(out[n].name, sizeof(out[n].name), "%s", w->table->endpoints[i].name);
 		out[n].addr = w->table->endpoints[i].addr;
 		assert_int_equal(
-		    policy_query_end(
-		        w->query, pk_addr_text(&out[n].addr, addr), &out[n].end, &d),
+		    policy_query_end(w->query, pk_addr_text(&out[n].addr, addr), &out[n].end, &d),
 		    0);
 	}
 	for (uint32_t i = 0; i < w->table->nb_unplaced; i++, n++) {
@@ -337,10 +335,10 @@ make_points(const struct kept *k, struct policy_point *out, unsigned int room)
 
 			/* A packet of a protocol without ports has selector 0. */
 			out[n++] = (struct policy_point){ proto,
-				(uint16_t)(proto == 6 || proto == 17 || proto == 132 || proto == 1 ||
-				        proto == 58
-				    ? at[e]
-				    : 0) };
+				(uint16_t)(proto == 6 || proto == 17 || proto == 132 ||
+				            proto == 1 || proto == 58
+				        ? at[e]
+				        : 0) };
 		}
 	}
 	return n;
@@ -429,8 +427,8 @@ test_relation(void **state)
 static const struct policy_traffic nothing;
 
 static void
-check_difference(const struct world *const w[2], struct relation *const one[2],
-    const struct relation *both)
+check_difference(
+    const struct world *const w[2], struct relation *const one[2], const struct relation *both)
 {
 	struct end ends[3 * NB_WORKLOADS + NB_OUTSIDE];
 	unsigned int n = make_ends(w[0], ends);
@@ -440,7 +438,8 @@ check_difference(const struct world *const w[2], struct relation *const one[2],
 			for (unsigned int family = 4; family <= 6; family += 2) {
 				const struct kept *k[2], *d;
 				struct policy_traffic t[2] = { { 0 }, { 0 } }, other = { 0 };
-				static struct policy_span icmp[2] = { { 58 << 16, 58 << 16 | 0xffff },
+				static struct policy_span icmp[2] = { { 58 << 16,
+					                                  58 << 16 | 0xffff },
 					{ 1 << 16, 1 << 16 | 0xffff } };
 
 				if ((ends[a].addr.family != 0 && ends[a].addr.family != family) ||
@@ -456,7 +455,8 @@ check_difference(const struct world *const w[2], struct relation *const one[2],
 					/* A row for both families holds the ICMP of both. */
 					assert_int_equal(
 					    policy_traffic_minus(&t[i],
-					        k[i] != NULL ? &k[i]->allowed[0] : &nothing, &other),
+					        k[i] != NULL ? &k[i]->allowed[0] : &nothing,
+					        &other),
 					    0);
 				}
 				asked++;
@@ -467,8 +467,9 @@ check_difference(const struct world *const w[2], struct relation *const one[2],
 					int differs = 0;
 
 					for (int i = 0; i < 2; i++) {
-						assert_int_equal(
-						    policy_traffic_minus(&x, &d->allowed[i], &other), 0);
+						assert_int_equal(policy_traffic_minus(
+						                     &x, &d->allowed[i], &other),
+						    0);
 						assert_true(policy_traffic_equal(&x, &t[i]));
 						differs |= !policy_traffic_equal(
 						    &d->allowed[0], &d->allowed[1]);
@@ -539,8 +540,8 @@ test_workloads(void **state)
 	assert_int_equal(r.rows.nb, 4);
 	for (size_t i = 0; i < r.rows.nb; i++) {
 		assert_int_equal(r.rows.at[i].allowed[0].nb, 0);
-		assert_true(strcmp(r.rows.at[i].src, "t/b") == 0 ||
-		    strcmp(r.rows.at[i].dst, "t/b") == 0);
+		assert_true(
+		    strcmp(r.rows.at[i].src, "t/b") == 0 || strcmp(r.rows.at[i].dst, "t/b") == 0);
 	}
 	relation_free(&r);
 	world_close(&w[0]);
@@ -578,7 +579,8 @@ test_text(void **state)
 		{ AT(17, 5354), POLICY_LINE_LAST } };
 	const struct policy_span ping[] = { { AT(1, 0x800), AT(1, 0x8ff) },
 		{ AT(47, 0), AT(47, 65535) } };
-	const struct policy_span no_icmp[] = { { 0, AT(0, 65535) }, { AT(2, 0), POLICY_LINE_LAST } };
+	const struct policy_span no_icmp[] = { { 0, AT(0, 65535) },
+		{ AT(2, 0), POLICY_LINE_LAST } };
 
 	(void)state;
 	check_text(&all, 1, "All Connections", "all");

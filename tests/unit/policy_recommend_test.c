@@ -1,10 +1,9 @@
-#include "policy/recommend.h"
-
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "policy/model.h"
+#include "policy/recommend.h"
 #include "tests/unit/test.h"
 
 /*
@@ -44,8 +43,8 @@ cluster_open(struct cluster *c, const char *inventory, const char *policies)
 	assert_int_equal(policy_findings_create(&c->findings), 0);
 	assert_int_equal(policy_model_create(&c->model), 0);
 	assert_int_equal(policy_ids_create(&c->ids), 0);
-	rc = policy_model_add_text(
-	    c->model, "inventory", inventory, strlen(inventory), c->findings);
+	rc =
+	    policy_model_add_text(c->model, "inventory", inventory, strlen(inventory), c->findings);
 	if (rc == 0 && policies != NULL)
 		rc = policy_model_add_text(
 		    c->model, "policies", policies, strlen(policies), c->findings);
@@ -99,7 +98,8 @@ make_inventory(int alike)
 		    i, tenants[i]);
 		for (int k = 0, v = labels[i], first = 1; k < 3; k++, v /= 3)
 			if (v % 3 > 0)
-				fprintf(f, "%s%c: v%d", first ? first = 0, "" : ", ", 'a' + k, v % 3);
+				fprintf(
+				    f, "%s%c: v%d", first ? first = 0, "" : ", ", 'a' + k, v % 3);
 		fprintf(f, "}}\nspec: {addresses: [192.0.2.%d]}\n", i + 1);
 	}
 	fclose(f);
@@ -131,8 +131,7 @@ recommend(const struct cluster *c, const struct policy_flow *flows, size_t nb, c
 	FILE *f = open_memstream(&text, &len);
 
 	assert_non_null(f);
-	assert_int_equal(
-	    policy_recommend(c->model, c->query, flows, nb, keys, f, &done, &d), 0);
+	assert_int_equal(policy_recommend(c->model, c->query, flows, nb, keys, f, &done, &d), 0);
 	fclose(f);
 	return text;
 }
@@ -189,7 +188,8 @@ check_round(uint32_t round, int alike)
 				if ((answer.verdict == PK_VERDICT_ALLOW) == seen)
 					continue;
 				printf("%s\n", policies);
-				fail_msg("round %u: %d -> %d point %d: seen %d", round, a, b, p, seen);
+				fail_msg(
+				    "round %u: %d -> %d point %d: seen %d", round, a, b, p, seen);
 			}
 		}
 	}
