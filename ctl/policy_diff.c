@@ -84,6 +84,20 @@ print_row(void *arg, const struct policy_reach_row *row)
 	return 0;
 }
 
+/* Workloads that are in one of them only, with or without connections. */
+static void
+print_workload(struct print *p, const struct policy_reach_node *n)
+{
+	json_t *out;
+
+	if (n->present == 3)
+		return;
+	out = json_pack("{ss ss}", "change",
+	    n->present == 2 ? "workload added" : "workload removed", "src", n->name);
+	ctl_report_add(p->report, out);
+	p->nb_rows++;
+}
+
 static int
 compare(struct ctl_context *ctx, const struct ctl_offline *a, const struct ctl_offline *b,
     const struct ctl_offline_args *args, enum ctl_format format, enum policy_grouping grouping)
@@ -112,6 +126,9 @@ compare(struct ctl_context *ctx, const struct ctl_offline *a, const struct ctl_o
 
 			ctl_report_node(p.report, n->name, n->label, n->tenant);
 		}
+		for (size_t i = 0; i < policy_reach_count(r); i++)
+			if (from.nodes == NULL || from.nodes[i])
+				print_workload(&p, policy_reach_node(r, i));
 		if (policy_reach_each(r, &from, &to, args->audit, print_row, &p) < 0)
 			rc = ctl_refused(ctx, "out of memory");
 		ctl_report_end(p.report);

@@ -237,7 +237,7 @@ test_analysis(void **state)
 	    1);
 	assert_non_null(strstr(out, "1 of 2 flows would be treated otherwise\n"));
 	assert_int_equal(run(ctl_policy_impact, false, out, sizeof(out),
-	                     "--inventory inv.yaml --policy p.yaml --flows monitor.json"),
+	                     "--inventory inv.yaml --policy p.yaml --flows monitor.log"),
 	    0);
 	assert_non_null(strstr(out, "0 of 2 flows would be treated otherwise\n"));
 	assert_int_equal(run(ctl_policy_impact, false, out, sizeof(out),
@@ -263,7 +263,7 @@ setup(void **state)
 	write_file(
 	    "flows.csv", "t/client,t/web,tcp,8080,allow\n192.0.2.2,192.0.2.1,udp,53,allow\n");
 	/* The same flow in four rows; what is dropped for other reasons is no flow. */
-	write_file("monitor.json",
+	write_file("monitor.log",
 	    "{\"kind\":\"opened\",\"verdict\":\"pass\",\"proto\":\"tcp\",\"src\":\"192.0.2.2\",\"dst\":\"192.0.2.1\",\"sport\":1,\"dport\":8080}\n"
 	    "{\"kind\":\"packet\",\"verdict\":\"pass\",\"proto\":\"tcp\",\"src\":\"192.0.2.1\",\"dst\":\"192.0.2.2\",\"sport\":8080,\"dport\":1}\n"
 	    "{\"kind\":\"packet\",\"verdict\":\"drop\",\"reason\":\"rule-deny\",\"proto\":\"udp\",\"src\":\"192.0.2.2\",\"dst\":\"192.0.2.1\",\"dport\":9}\n"
@@ -277,7 +277,7 @@ static int
 teardown(void **state)
 {
 	static const char *const names[] = { "inv.yaml", "p.yaml", "probes.jsonl", "slip.yaml",
-		"flows.csv", "monitor.json", "bad.csv" };
+		"flows.csv", "monitor.log", "bad.csv" };
 
 	(void)state;
 	for (size_t i = 0; i < PK_COUNT(names); i++)
