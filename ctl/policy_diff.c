@@ -26,6 +26,7 @@ static const struct ctl_column columns[] = {
 
 struct print {
 	struct ctl_report *report;
+	struct ctl_texts texts;
 	struct policy_pool *pool;
 	unsigned int nb_rows;
 };
@@ -59,10 +60,10 @@ print_row(void *arg, const struct policy_reach_row *row)
 	                  : "changed",
 	    "src", policy_reach_end_text(row, 0, src), "dst", policy_reach_end_text(row, 1, dst));
 
-	ctl_traffic_json(out, "before", "other_before", policy_pool_get(p->pool, row->allowed[0]),
-	    row->families);
-	ctl_traffic_json(
-	    out, "after", "other_after", policy_pool_get(p->pool, row->allowed[1]), row->families);
+	ctl_texts_put(
+	    &p->texts, out, "before", "other_before", p->pool, row->allowed[0], row->families);
+	ctl_texts_put(
+	    &p->texts, out, "after", "other_after", p->pool, row->allowed[1], row->families);
 	json_object_set_new(out, "family", json_string(ctl_families_text(row->families)));
 	json_object_set_new(out, "note", json_string(note_of(row, note, sizeof(note))));
 	/* Only pictures want these two. */
@@ -135,6 +136,7 @@ compare(struct ctl_context *ctx, const struct ctl_offline *a, const struct ctl_o
 		if (rc == 0 && format == CTL_TABLE && p.nb_rows == 0)
 			puts("no change of connectivity");
 	}
+	ctl_texts_fini(&p.texts);
 	policy_choice_fini(&from);
 	policy_choice_fini(&to);
 	policy_reach_destroy(r);

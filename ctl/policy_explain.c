@@ -123,6 +123,18 @@ print_json(const struct explain *x, const struct policy_answer *a, const char *f
 	json_decref(row);
 }
 
+static void
+put_traffic(json_t *row, const struct policy_traffic *t, unsigned int families)
+{
+	char *conn = policy_traffic_text(t), *other = policy_traffic_others(t, families);
+
+	PK_ASSERT(conn != NULL && other != NULL);
+	json_object_set_new(row, "conn", json_string(conn));
+	json_object_set_new(row, "other", json_string(other));
+	free(conn);
+	free(other);
+}
+
 /* All traffic between two ends, in pieces that the same two rules decide. */
 static int
 explain_all(struct explain *x, const char *from, const char *to, const uint32_t classes[2],
@@ -146,7 +158,7 @@ explain_all(struct explain *x, const char *from, const char *to, const uint32_t 
 		json_t *row =
 		    json_pack("{ss ss ss}", "src", from, "dst", to, "verdict", pk_verdict_name(v));
 
-		ctl_traffic_json(row, "conn", "other", &p->traffic, bit);
+		put_traffic(row, &p->traffic, bit);
 		for (int d = 0; d < PK_DIRECTION_COUNT; d++)
 			json_object_set_new(row, pk_direction_name((unsigned int)d),
 			    json_pack("{ss so}", "verdict", pk_verdict_name(p->verdict[d]), "rule",

@@ -30,6 +30,7 @@ struct kept {
 
 struct print {
 	struct ctl_report *report;
+	struct ctl_texts texts;
 	struct policy_pool *pool;
 	struct kept *rows;
 	size_t nb, cap;
@@ -103,13 +104,13 @@ goes_without_saying(const struct print *p, const struct kept *k)
 }
 
 static void
-print_row(const struct print *p, const struct kept *k)
+print_row(struct print *p, const struct kept *k)
 {
 	const char *peer = k->peer != NULL ? k->peer->name : k->outside;
 	json_t *out = json_pack("{ss ss ss}", "workload", k->workload->name, "direction",
 	    k->inward ? "ingress" : "egress", "peer", peer);
 
-	ctl_traffic_json(out, "conn", "other", policy_pool_get(p->pool, k->allowed), k->families);
+	ctl_texts_put(&p->texts, out, "conn", "other", p->pool, k->allowed, k->families);
 	json_object_set_new(out, "family", json_string(ctl_families_text(k->families)));
 	json_object_set_new(out, "src", json_string(k->inward ? peer : k->workload->name));
 	json_object_set_new(out, "dst", json_string(k->inward ? k->workload->name : peer));
@@ -153,6 +154,7 @@ exposure(struct ctl_context *ctx, const struct ctl_offline *o, enum ctl_format f
 		ctl_report_end(p.report);
 	}
 	free(p.rows);
+	ctl_texts_fini(&p.texts);
 	policy_reach_destroy(r);
 	policy_absent_destroy(absent);
 	return rc < 0 ? ctl_refused(ctx, "out of memory") : CTL_DONE;

@@ -14,16 +14,36 @@ ctl_families_text(unsigned int families)
 }
 
 void
-ctl_traffic_json(json_t *row, const char *key, const char *other_key,
-    const struct policy_traffic *t, unsigned int families)
+ctl_texts_fini(struct ctl_texts *t)
 {
-	char *conn = policy_traffic_text(t), *other = policy_traffic_others(t, families);
+	for (size_t i = 0; i < t->at.nb; i++)
+		free(t->at.at[i]);
+	free(t->at.at);
+	policy_pairs_fini(&t->index);
+	memset(t, 0, sizeof(*t));
+}
 
-	PK_ASSERT(conn != NULL && other != NULL);
-	json_object_set_new(row, key, json_string(conn));
-	json_object_set_new(row, other_key, json_string(other));
-	free(conn);
-	free(other);
+void
+ctl_texts_put(struct ctl_texts *t, json_t *row, const char *key, const char *other_key,
+    const struct policy_pool *pool, uint32_t id, unsigned int families)
+{
+	uint32_t i = policy_pairs_get(&t->index, id, families);
+
+	if (i == UINT32_MAX) {
+		char *texts[] = { policy_traffic_text(policy_pool_get(pool, id)),
+			policy_traffic_others(policy_pool_get(pool, id), families) };
+
+		i = (uint32_t)t->at.nb;
+		for (size_t k = 0; k < PK_COUNT(texts); k++) {
+			char **slot = POLICY_PUSH(&t->at);
+
+			PK_ASSERT(slot != NULL && texts[k] != NULL);
+			*slot = texts[k];
+		}
+		PK_ASSERT(policy_pairs_put(&t->index, id, families, i) == 0);
+	}
+	json_object_set_new(row, key, json_string(t->at.at[i]));
+	json_object_set_new(row, other_key, json_string(t->at.at[i + 1]));
 }
 
 int
@@ -57,6 +77,7 @@ static const struct ctl_column columns[] = {
 
 struct print {
 	struct ctl_report *report;
+	struct ctl_texts texts;
 	struct policy_pool *pool;
 	uint32_t only; /* the service asked for, or NONE */
 };
@@ -77,7 +98,7 @@ print_row(void *arg, const struct policy_reach_row *row)
 		return 0;
 	out = json_pack("{ss ss}", "src", policy_reach_end_text(row, 0, src), "dst",
 	    policy_reach_end_text(row, 1, dst));
-	ctl_traffic_json(out, "conn", "other", policy_pool_get(p->pool, id), row->families);
+	ctl_texts_put(&p->texts, out, "conn", "other", p->pool, id, row->families);
 	json_object_set_new(out, "family", json_string(ctl_families_text(row->families)));
 	ctl_report_add(p->report, out);
 	return 0;
@@ -120,7 +141,7 @@ reach(struct ctl_context *ctx, const struct ctl_offline *o, const struct ctl_off
 	struct policy_world world = { .model = o->model, .table = o->table };
 	struct policy_choice from, to;
 	struct policy_reach *r;
-	struct print p;
+	struct print p = { 0 };
 	int rc;
 
 	if (policy_reach_create(&r, &world, 1, grouping) < 0)
@@ -143,6 +164,7 @@ reach(struct ctl_context *ctx, const struct ctl_offline *o, const struct ctl_off
 			rc = ctl_refused(ctx, "out of memory");
 		ctl_report_end(p.report);
 	}
+	ctl_texts_fini(&p.texts);
 	policy_choice_fini(&from);
 	policy_choice_fini(&to);
 	policy_reach_destroy(r);

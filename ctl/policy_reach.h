@@ -9,9 +9,18 @@
 /* "ipv4", "ipv6" or "both". */
 const char *ctl_families_text(unsigned int families);
 
-/* Put a set of traffic into the row: TCP, UDP and SCTP under `key`, the rest under `other_key`. */
-void ctl_traffic_json(json_t *row, const char *key, const char *other_key,
-    const struct policy_traffic *t, unsigned int families);
+/*
+ * Sets of traffic as texts, each made once: few different ones come in many rows.  A zeroed one is empty.
+ */
+struct ctl_texts {
+	struct policy_pairs index; /* number in the pool, families */
+	POLICY_VECTOR(char *) at;  /* pairs: ports, and other protocols */
+};
+void ctl_texts_fini(struct ctl_texts *t);
+
+/* Put a set of the pool into the row: TCP, UDP and SCTP under `key`, the rest under `other_key`. */
+void ctl_texts_put(struct ctl_texts *t, json_t *row, const char *key, const char *other_key,
+    const struct policy_pool *pool, uint32_t id, unsigned int families);
 
 /* NULL is by workload.  Returns 0, or CTL_USAGE having said why. */
 int ctl_grouping_parse(const struct ctl_context *ctx, const char *text, enum policy_grouping *out);
