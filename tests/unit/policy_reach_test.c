@@ -3,8 +3,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "policy/absent.h"
 #include "policy/query.h"
 #include "policy/reach.h"
+#include "policy/walk.h"
 #include "tests/unit/test.h"
 
 /*
@@ -352,13 +354,45 @@ is_strange(unsigned int family, struct policy_point p)
 
 static unsigned long asked;
 
+/* The way that `explain` tells must end where the evaluator ended. */
+static void
+check_way(const struct world *w, struct policy_connect *c, const struct end *a, const struct end *b,
+    struct policy_point p, const struct policy_answer *answer)
+{
+	struct policy_steps way = { 0 };
+	unsigned int family;
+	uint32_t classes[2];
+	struct pk_diag d;
+
+	assert_int_equal(
+	    policy_query_classes(w->query, c, &a->end, &b->end, classes, &family, &d), 0);
+	for (int dir = 0; dir < PK_DIRECTION_COUNT; dir++) {
+		const struct policy_side *side = &answer->side[dir];
+
+		if (!side->judged)
+			continue;
+		assert_int_equal(policy_walk(c, (enum pk_direction)dir, classes[dir],
+		                     classes[1 - dir], p.proto, p.selector, &way),
+		    0);
+		assert_true(way.nb > 0);
+		assert_int_equal(way.at[way.nb - 1].kind, POLICY_STEP_DECIDED);
+		assert_true(way.at[way.nb - 1].rule->id == side->rule->id);
+		assert_int_equal(way.at[way.nb - 1].rule->verdict, side->verdict);
+	}
+	free(way.at);
+}
+
 static void
 check_world(const struct world *w, const struct relation *r, int audit)
 {
 	struct end ends[3 * NB_WORKLOADS + NB_OUTSIDE];
 	unsigned int n = make_ends(w, ends);
 	struct policy_point points[400];
+	struct policy_pool *pool = policy_pool_create();
+	struct policy_connect *c;
 
+	assert_non_null(pool);
+	assert_int_equal(policy_connect_create(&c, w->table, pool), 0);
 	for (unsigned int a = 0; a < n; a++) {
 		for (unsigned int b = 0; b < n; b++) {
 			unsigned int fa = ends[a].addr.family, fb = ends[b].addr.family, family;
@@ -386,6 +420,7 @@ check_world(const struct world *w, const struct relation *r, int audit)
 				got = k != NULL &&
 				    policy_traffic_has(
 				        &k->allowed[0], points[i].proto, points[i].selector);
+				check_way(w, c, &ends[a], &ends[b], points[i], &answer);
 				asked++;
 				if (got != want)
 					fail_msg("%s#%u -> %s#%u proto %u selector %u: want %d",
@@ -394,6 +429,8 @@ check_world(const struct world *w, const struct relation *r, int audit)
 			}
 		}
 	}
+	policy_connect_destroy(c);
+	policy_pool_destroy(pool);
 }
 
 static void
@@ -548,6 +585,79 @@ test_workloads(void **state)
 	world_close(&w[1]);
 }
 
+/* ---- who is not there ---------------------------------------------------------------------------- */
+
+struct printed {
+	struct policy_reach *reach;
+	FILE *f;
+};
+
+static int
+print_absent(void *arg, const struct policy_reach_row *row)
+{
+	struct printed *p = arg;
+	char src[POLICY_REACH_TEXT], dst[POLICY_REACH_TEXT], *conn;
+
+	if (row->src != NULL && row->dst != NULL && !row->src->absent && !row->dst->absent)
+		return 0;
+	conn = policy_traffic_text(policy_pool_get(policy_reach_pool(p->reach), row->allowed[0]));
+	fprintf(p->f, "%s => %s : %s\n", policy_reach_end_text(row, 0, src),
+	    policy_reach_end_text(row, 1, dst), conn);
+	free(conn);
+	return 0;
+}
+
+static void
+test_absent(void **state)
+{
+	static const char text[] =
+	    "{apiVersion: v1, kind: Pod, metadata: {name: fe, namespace: d, labels: {app: fe}}}\n---\n"
+	    "{apiVersion: v1, kind: Pod, metadata: {name: be, namespace: d, labels: {app: be}}}\n---\n"
+	    "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: be, namespace: d}\n"
+	    "spec:\n  podSelector: {matchLabels: {app: be}}\n  policyTypes: [Ingress, Egress]\n"
+	    "  ingress:\n    - {from: [{namespaceSelector: {}}], ports: [{port: 9090}]}\n"
+	    "    - {from: [{podSelector: {matchLabels: {app: admin}}}], ports: [{port: 22}]}\n---\n"
+	    "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: fe, namespace: d}\n"
+	    "spec:\n  podSelector: {matchLabels: {app: fe}}\n  policyTypes: [Ingress, Egress]\n"
+	    "  ingress: [{ports: [{port: 8080}]}]\n"
+	    "  egress: [{to: [{namespaceSelector: {matchLabels: {team: ops}}}], ports: [{port: 514}]}]\n";
+	static const char *const want[] = {
+		"0.0.0.0-255.255.255.255 => d/fe : TCP 8080\n",
+		"any workload of any namespace => d/be : TCP 9090\n",
+		"any workload of d => d/fe : TCP 8080\n",
+		"d{app=admin,ns:kubernetes.io/metadata.name=d} => d/be : TCP 22,9090\n",
+		"d/fe => */{ns:kubernetes.io/metadata.name,ns:team=ops} : TCP 514\n",
+	};
+	struct policy_world world = { 0 };
+	struct policy_absent *absent;
+	struct printed r = { 0 };
+	struct world w;
+	char *got;
+	size_t len;
+
+	(void)state;
+	assert_non_null(r.f = open_memstream(&got, &len));
+	world_open_text(&w, strdup(text));
+	assert_int_equal(policy_absent_create(&absent, w.model), 0);
+	world.model = w.model;
+	world.table = policy_absent_table(absent);
+	world.absent = policy_absent_workloads(absent, &world.nb_absent);
+	assert_int_equal(policy_reach_create(&r.reach, &world, 1, POLICY_BY_WORKLOAD), 0);
+	assert_int_equal(policy_reach_each(r.reach, NULL, NULL, 0, print_absent, &r), 0);
+	fclose(r.f);
+	for (size_t i = 0; i < PK_COUNT(want); i++)
+		if (strstr(got, want[i]) == NULL)
+			fail_msg("%slacks\n%s", got, want[i]);
+	/* Nobody is open to the outside but who says so, and nobody else may go anywhere. */
+	assert_null(strstr(got, "=> 0.0.0.0"));
+	assert_null(strstr(got, "d/be =>"));
+	assert_null(strstr(got, "d/fe => any"));
+	free(got);
+	policy_reach_destroy(r.reach);
+	policy_absent_destroy(absent);
+	world_close(&w);
+}
+
 /* ---- texts --------------------------------------------------------------------------------------- */
 
 static void
@@ -599,6 +709,7 @@ main(void)
 		cmocka_unit_test(test_relation),
 		cmocka_unit_test(test_difference),
 		cmocka_unit_test(test_workloads),
+		cmocka_unit_test(test_absent),
 	};
 
 	return cmocka_run_group_tests_name("policy/reach", tests, NULL, NULL);
