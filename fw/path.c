@@ -180,6 +180,8 @@ fw_path_tick(struct fw_path *p, const struct fw_rules *rules, uint64_t now_ns, u
 		    &t->timer, now_ns, due, RTE_MIN(budget, (unsigned int)RTE_DIM(due)));
 		for (unsigned int k = 0; k < n; k++)
 			rte_prefetch0(&t->hot[due[k]]);
+		for (unsigned int k = 0; k < n; k++)
+			fw_sessions_prefetch_record(t, due[k]);
 		for (unsigned int k = 0; k < n; k++) {
 			uint32_t i = due[k], idle = now - t->hot[i].seen;
 			uint8_t state = t->hot[i].state;
@@ -228,6 +230,12 @@ uint32_t
 fw_path_nb_sessions(const struct fw_path *p)
 {
 	return p->sessions.nb;
+}
+
+size_t
+fw_path_session_bytes(const struct fw_path *p)
+{
+	return p->sessions.bytes;
 }
 
 uint32_t

@@ -131,6 +131,9 @@ const pk_counter *fw_path_rule_hits(const struct fw_path *p);
 
 uint32_t fw_path_nb_sessions(const struct fw_path *p);
 
+/* Of memory behind the session table, used or not. */
+size_t fw_path_session_bytes(const struct fw_path *p);
+
 /* Inside addresses that hold something: see fw/host.h.  Sessions count only if there is a limit to them. */
 uint32_t fw_path_nb_hosts(const struct fw_path *p);
 

@@ -407,6 +407,25 @@ fw_sessions_publish(struct fw_sessions *t, uint32_t i)
 	atomic_store_explicit(&t->version[i], v + 1, memory_order_release);
 }
 
+/* The hash is not kept: computing it anew costs less than the eight bytes would. */
+static void
+hash_record(const struct fw_sessions *t, uint32_t i, struct fw_pkt *pk)
+{
+	pk->key = t->hot[i].key;
+	if (pk->key.family == 6)
+		memcpy(pk->addr, t->cold[i].addr, sizeof(pk->addr));
+	fw_sessions_hash(t, pk);
+}
+
+void
+fw_sessions_prefetch_record(const struct fw_sessions *t, uint32_t i)
+{
+	struct fw_pkt pk;
+
+	hash_record(t, i, &pk);
+	fw_sessions_prefetch(t, &pk);
+}
+
 void
 fw_sessions_remove(struct fw_sessions *t, uint32_t i)
 {
@@ -415,11 +434,7 @@ fw_sessions_remove(struct fw_sessions *t, uint32_t i)
 	uint16_t tag;
 	uint32_t b, v;
 
-	/* The hash is not kept: counting it anew costs less than the eight bytes would. */
-	pk.key = t->hot[i].key;
-	if (pk.key.family == 6)
-		memcpy(pk.addr, c->addr, sizeof(pk.addr));
-	fw_sessions_hash(t, &pk);
+	hash_record(t, i, &pk);
 	tag = fw_hash_tag(pk.hash);
 	b = (uint32_t)pk.hash & t->mask;
 	if (!take_out(t, b, tag, i))

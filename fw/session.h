@@ -214,6 +214,9 @@ uint32_t fw_sessions_victim(struct fw_sessions *t);
 /* Take a session out and free its record.  Context: the owner. */
 void fw_sessions_remove(struct fw_sessions *t, uint32_t i);
 
+/* Ask for the bucket of session i, which will be taken out soon. */
+void fw_sessions_prefetch_record(const struct fw_sessions *t, uint32_t i);
+
 /* The way that needs no prefetch: find pk->key, hashed.  FW_SESSION_NONE if it is not there. */
 uint32_t fw_sessions_find(const struct fw_sessions *t, const struct fw_pkt *pk);
 
