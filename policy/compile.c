@@ -24,6 +24,19 @@ static const struct compile_tier builtin_tiers[] = {
 	{ POLICY_K8S_BASELINE, 251, PK_VERDICT_PASS },
 };
 
+const char *
+policy_tier_name(const struct policy_model *m, uint8_t order)
+{
+	for (size_t i = 0; i < PK_COUNT(builtin_tiers); i++)
+		if (builtin_tiers[i].order == order)
+			return builtin_tiers[i].name;
+	for (size_t s = 0; s < m->sources.nb; s++)
+		for (size_t i = 0; i < m->sources.at[s]->objects.tiers.nb; i++)
+			if (m->sources.at[s]->objects.tiers.at[i]->order == order)
+				return m->sources.at[s]->objects.tiers.at[i]->meta.name;
+	return "end";
+}
+
 static void
 report(struct compile *c, enum policy_severity severity, const char *file, uint32_t line,
     uint32_t column, const char *code, const char *fmt, va_list ap)

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "fw/rule.h"
+#include "policy/connect.h"
 #include "policy/k8s.h"
 #include "policy/map.h"
 #include "policy/network.h"
@@ -275,6 +276,18 @@ void
 policy_query_by_pairs(struct policy_query *q)
 {
 	q->whole = 0;
+}
+
+uint32_t
+policy_query_nb_workloads(const struct policy_query *q)
+{
+	return (uint32_t)q->workloads.nb;
+}
+
+const struct policy_workload_def *
+policy_query_workload(const struct policy_query *q, uint32_t i)
+{
+	return q->workloads.at[i];
 }
 
 /* ---- ends ---------------------------------------------------------------------------------------- */
@@ -752,5 +765,31 @@ policy_query_flow(const struct policy_query *q, const struct policy_end *src,
 	                                                               : ingress->audit_verdict;
 	out->rule = egress->verdict != PK_VERDICT_ALLOW || !ingress->judged ? egress->rule
 	                                                                    : ingress->rule;
+	return 0;
+}
+
+int
+policy_query_classes(const struct policy_query *q, const struct policy_connect *c,
+    const struct policy_end *src, const struct policy_end *dst, uint32_t out[2],
+    unsigned int *family, struct pk_diag *diag)
+{
+	const struct policy_end *ends[] = { src, dst };
+	struct pk_addr addr[2];
+	int rc = choose_addresses(q, src, dst, &addr[0], &addr[1], diag);
+
+	if (rc < 0)
+		return rc;
+	for (int i = 0; i < 2; i++) {
+		const struct policy_workload_def *w =
+		    ends[i]->workload != NOBODY ? q->workloads.at[ends[i]->workload] : NULL;
+		struct policy_endpoint made;
+		const struct policy_endpoint *ep = endpoint(q, w, &addr[i], &made);
+		int placed = w == NULL || w->addresses.nb > 0;
+
+		out[i] = policy_connect_class(
+		    c, ep != NULL ? ep->identity : PK_IDENTITY_NONE, placed ? &addr[i] : NULL);
+		PK_ASSERT(out[i] != POLICY_CLASS_NONE);
+	}
+	*family = addr[0].family;
 	return 0;
 }
