@@ -8,37 +8,15 @@
 #include <rte_ip.h>
 #include <rte_mbuf.h>
 
-#include "fw/ether.h"
-#include "fw/frag.h"
-#include "fw/guard.h"
-#include "fw/host.h"
 #include "fw/options.h"
 #include "fw/parse.h"
-#include "fw/reject.h"
-#include "fw/session.h"
+#include "fw/path_priv.h"
+#include "fw/session_mem.h"
 #include "fw/tcp.h"
 
 #define LOG_PER_SECOND 1000 /* records about refused packets; the counters count all of them */
 #define LOG_BURST      1000
 #define WALK_BURST     64 /* sessions judged anew at once, if there is time */
-
-struct fw_path {
-	struct fw_path_stats stats;
-	struct fw_sessions sessions;
-	struct fw_path_conf conf;
-	uint32_t timeout[FW_STATE_COUNT]; /* in units of `seen` */
-	uint64_t packet;                  /* running number */
-	struct fw_limit reject_limit, log_limit, walk_limit;
-	uint64_t walk_generation;    /* that idle sessions are being brought to */
-	uint32_t walk_at, walk_left; /* next record, and how many are still to be looked at */
-	struct fw_guard guard;
-	struct fw_ethers ethers;
-	struct fw_hosts hosts;
-	bool counting; /* there are limits to sessions, so hosts are kept */
-	struct fw_frags frags;
-	pk_counter *hits;                      /* FW_RULE_SLOTS */
-	uint8_t head[FW_BURST][FW_PARSE_HEAD]; /* starts of packets that lie in several segments */
-};
 
 /* What all packets of a burst have in common. */
 struct burst {
@@ -96,10 +74,13 @@ fw_path_create(struct fw_path **out, const struct fw_path_conf *conf)
 	p->hits = calloc(FW_RULE_SLOTS, sizeof(p->hits[0]));
 	if (p->hits == NULL)
 		goto fail;
-	rc = fw_sessions_init(&p->sessions, conf->nb_sessions, conf->seed, conf->huge, 0);
+	rc = conf->mem != NULL
+	    ? fw_session_mem_lay_out(conf->mem, &p->sessions)
+	    : fw_sessions_init(&p->sessions, conf->nb_sessions, conf->seed, conf->huge, 0);
 	if (rc < 0)
 		goto fail;
-	rc = fw_ethers_init(&p->ethers);
+	rc =
+	    fw_ethers_init(&p->ethers, conf->mem != NULL ? fw_session_mem_ethers(conf->mem) : NULL);
 	if (rc < 0)
 		goto fail;
 	p->counting = conf->per_workload != 0 || conf->half_open_per_workload != 0;
@@ -131,43 +112,6 @@ fw_path_destroy(struct fw_path *p)
 }
 
 /* ---- traces ------------------------------------------------------------------------------------ */
-
-static uint32_t
-units(uint64_t ns)
-{
-	return (uint32_t)(ns >> FW_SEEN_SHIFT);
-}
-
-static enum fw_side
-origin(const struct fw_session *s)
-{
-	return (s->flags & FW_SESSION_FROM_OUTSIDE) != 0 ? FW_OUTSIDE : FW_INSIDE;
-}
-
-/* Addresses and ports of a session as its opener sees them. */
-static void
-session_names(const struct fw_session *s, const struct fw_session_cold *c, struct pk_addr *src,
-    struct pk_addr *dst, uint16_t *sport, uint16_t *dport)
-{
-	unsigned int hi = (s->flags & FW_SESSION_HI) != 0;
-
-	memset(src, 0, sizeof(*src));
-	memset(dst, 0, sizeof(*dst));
-	src->family = dst->family = s->key.family;
-	if (s->key.family == 4) {
-		memcpy(src->bytes, &s->key.v4[hi], 4);
-		memcpy(dst->bytes, &s->key.v4[hi ^ 1], 4);
-	} else {
-		memcpy(src->bytes, c->addr[hi], 16);
-		memcpy(dst->bytes, c->addr[hi ^ 1], 16);
-	}
-	*sport = s->key.port[hi];
-	*dport = s->key.port[hi ^ 1];
-	if (s->key.proto == IPPROTO_ICMP || s->key.proto == IPPROTO_ICMPV6) {
-		*sport = s->key.port[0];
-		*dport = (uint16_t)c->slot_and_selector;
-	}
-}
 
 static void
 trace_packet(struct burst *b, const struct fw_pkt *pk, enum fw_trace_kind kind, uint8_t before,
@@ -1440,4 +1384,64 @@ fw_path_walk(const struct fw_path *p, uint64_t now_ns, uint32_t *cursor, unsigne
 		}
 	}
 	*cursor = i < end ? i : 0;
+}
+
+/* ---- for the other files of the path ----------------------------------------------------------- */
+
+/* A burst of no packets, about session i. */
+static struct burst
+about(struct fw_path *p, const struct fw_rules *rules, uint32_t i, uint64_t now_ns)
+{
+	const struct fw_session *s = &p->sessions.hot[i];
+
+	return (struct burst){
+		.p = p,
+		.rules = rules,
+		.now_ns = now_ns,
+		.generation = rules != NULL ? fw_rules_generation(rules) : 0,
+		.seen = units(now_ns),
+		.from = origin(s),
+		.wire = s->key.wire,
+		.level = p->conf.trace != NULL ? (int)fw_trace_level(p->conf.trace) : -1,
+	};
+}
+
+enum fw_drop
+fw_path_may_hold(const struct fw_path *p, const struct fw_pkt *pk, const struct pk_addr *inside)
+{
+	return p->counting ? may_hold(p, pk, inside) : FW_DROP_NONE;
+}
+
+bool
+fw_path_hold(struct fw_path *p, uint32_t i)
+{
+	struct pk_addr inside = inside_of(p, i);
+	const struct fw_key *k = &p->sessions.hot[i].key;
+
+	if (!p->counting)
+		return true;
+	if (fw_hosts_find(&p->hosts, k->wire, k->vrf, &inside) == NULL &&
+	    p->hosts.nb == p->hosts.capacity)
+		return false;
+	count_held(p, i);
+	return true;
+}
+
+enum fw_drop
+fw_path_ask(struct fw_path *p, const struct fw_rules *rules, uint32_t i, uint64_t now_ns)
+{
+	struct burst b = about(p, rules, i, now_ns);
+	struct fw_decision decision;
+
+	return ask_again(&b, i, &decision);
+}
+
+void
+fw_path_end(struct fw_path *p, uint32_t i, uint64_t now_ns, enum fw_drop why, struct fw_made *made)
+{
+	struct burst b = about(p, NULL, i, now_ns);
+
+	if (made != NULL)
+		tell_idle(&b, i, made);
+	end_session(p, i, now_ns, why);
 }

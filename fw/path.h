@@ -7,6 +7,7 @@
 #include "fw/trace.h"
 #include "lib/counter.h"
 
+struct fw_session_mem;
 struct rte_mbuf;
 struct rte_mempool;
 
@@ -60,6 +61,8 @@ struct fw_path_conf {
 	uint64_t timeout_ns[FW_TIMEOUT_COUNT];
 	struct rte_mempool *pool; /* for packets the path makes; borrowed */
 	struct fw_trace *trace;   /* where records go; borrowed, NULL for nowhere */
+	struct fw_session_mem
+	    *mem; /* of the table, which outlives us; borrowed, NULL: private memory */
 };
 
 void fw_path_conf_init(struct fw_path_conf *conf); /* defaults; seed and pool are the caller's */

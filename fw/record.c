@@ -202,6 +202,10 @@ get_link(struct fw_record *r, struct pk_wire *w)
 	p = pk_wire_bytes(w, r->link_len);
 	if (p != NULL)
 		memcpy(r->link, p, r->link_len);
+	if (r->link_len == 0) {
+		r->link_stripped = false;
+		r->link_tci = 0;
+	}
 }
 
 static void
@@ -250,9 +254,8 @@ get_value(struct fw_record *r, unsigned int type, struct pk_wire *w)
 	}
 }
 
-/* What no session can be.  NULL when it is one. */
-static const char *
-nonsense(const struct fw_record *r, uint32_t seen)
+const char *
+fw_record_fault(const struct fw_record *r)
 {
 	bool tcp = r->proto == IPPROTO_TCP;
 	bool icmp = r->proto == IPPROTO_ICMP || r->proto == IPPROTO_ICMPV6;
@@ -261,8 +264,6 @@ nonsense(const struct fw_record *r, uint32_t seen)
 		return "an address that is neither IPv4 nor IPv6";
 	if (r->direction >= PK_DIRECTION_COUNT)
 		return "a direction that there is not";
-	if (tcp != ((seen & 1u << FW_RECORD_TLV_TCP) != 0))
-		return tcp ? "no TCP part" : "a TCP part without TCP";
 	if (tcp != fw_record_state_is_tcp(r->state) ||
 	    (r->proto == IPPROTO_UDP) !=
 	        (r->state == FW_RECORD_UDP_NEW || r->state == FW_RECORD_UDP) ||
@@ -347,7 +348,9 @@ fw_record_decode(
 			return -EPROTO;
 		}
 	}
-	why = nonsense(out, seen);
+	why = fw_record_fault(out);
+	if ((out->proto == IPPROTO_TCP) != ((seen & 1u << FW_RECORD_TLV_TCP) != 0))
+		why = out->proto == IPPROTO_TCP ? "no TCP part" : "a TCP part without TCP";
 	if (why != NULL) {
 		pk_diag_set(diag, "a record with %s", why);
 		return -EPROTO;

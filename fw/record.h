@@ -123,4 +123,7 @@ size_t fw_record_encode(const struct fw_record *r, uint8_t *out, size_t room);
 long fw_record_decode(
     struct fw_record *out, const uint8_t *bytes, size_t len, size_t *skip, struct pk_diag *diag);
 
+/* What no session can be, as what follows "a record with"; NULL when it is one.  Decoding asks this, too. */
+const char *fw_record_fault(const struct fw_record *r);
+
 bool fw_record_state_is_tcp(unsigned int state);

@@ -13,6 +13,7 @@
 #include <rte_mbuf.h>
 #include <rte_rcu_qsbr.h>
 
+#include "fw/keep.h"
 #include "lib/log.h"
 
 #define QUEUES_MAX (2 * FW_WIRES_MAX)
@@ -46,19 +47,34 @@ struct fw_workers {
 	_Atomic int quit;
 	struct rte_rcu_qsbr *qsbr;
 	uint64_t idle_sleep_max_ns;
+	struct fw_keep *keep; /* NULL: sessions end with us */
+	bool started;         /* the lcores run, or have run */
 	unsigned int nb;
 	struct worker *worker[RTE_MAX_LCORE];
 };
 
 /* TSC to nanoseconds without a division: a 64.64 fixed-point factor, exact to a part in 2^32. */
+static uint64_t
+factor_of(uint64_t hz)
+{
+	return (uint64_t)(((unsigned __int128)PK_NS_PER_S << 32) / hz);
+}
+
 static inline uint64_t
 now_ns(void)
 {
 	static uint64_t factor;
 
 	if (unlikely(factor == 0))
-		factor = (uint64_t)(((unsigned __int128)PK_NS_PER_S << 32) / rte_get_tsc_hz());
+		factor = factor_of(rte_get_tsc_hz());
 	return (uint64_t)(((unsigned __int128)rte_rdtsc() * factor) >> 32);
+}
+
+/* The same of a process that has measured another frequency. */
+static uint64_t
+now_ns_by(uint64_t hz)
+{
+	return (uint64_t)(((unsigned __int128)rte_rdtsc() * factor_of(hz)) >> 32);
 }
 
 uint64_t
@@ -196,6 +212,12 @@ share(uint32_t limit)
 	return limit / nb + (limit % nb != 0);
 }
 
+static uint32_t
+sessions_each(const struct fw_workers_conf *conf)
+{
+	return PK_MAX(conf->path.nb_sessions / (rte_lcore_count() - 1), 1024u);
+}
+
 static int
 worker_create(struct fw_workers *all, const struct fw_workers_conf *conf, unsigned int lcore)
 {
@@ -217,8 +239,57 @@ worker_create(struct fw_workers *all, const struct fw_workers_conf *conf, unsign
 	/* A workload's sessions are spread over the lcores, about evenly. */
 	path.per_workload = share(conf->path.per_workload);
 	path.half_open_per_workload = share(conf->path.half_open_per_workload);
-	path.nb_sessions = PK_MAX(conf->path.nb_sessions / (rte_lcore_count() - 1), 1024u);
+	path.nb_sessions = sessions_each(conf);
+	if (all->keep != NULL)
+		path.mem = fw_keep_mem(all->keep, (uint16_t)w->index);
 	return fw_path_create(&w->path, &path);
+}
+
+/* The lcore that polls a wire; the number of lcores if all do; -1 if none does. */
+static int
+owner_of(void *arg, uint16_t wire)
+{
+	const struct fw_workers *all = arg;
+	int owner = -1;
+
+	for (unsigned int i = 0; i < all->nb; i++) {
+		for (unsigned int k = 0; k < all->worker[i]->nb_polls; k++) {
+			if (all->worker[i]->polls[k].wire != wire)
+				continue;
+			if (owner >= 0 && owner != (int)i)
+				return (int)all->nb;
+			owner = (int)i;
+		}
+	}
+	return owner;
+}
+
+static int
+open_keep(struct fw_workers *all, const struct fw_workers_conf *conf, struct pk_diag *diag)
+{
+	struct fw_keep_conf keep = {
+		.dir = conf->session_dir,
+		.instance = conf->instance,
+		.records = conf->session_records,
+		.count = (uint16_t)(rte_lcore_count() - 1),
+		.nb_sessions = sessions_each(conf),
+		.seed = { conf->path.seed[0], conf->path.seed[1] },
+		.hz = rte_get_tsc_hz(),
+		.clock = now_ns_by,
+		.owner = owner_of,
+		.arg = all,
+	};
+
+	if (conf->session_dir == NULL || conf->session_dir[0] == '\0')
+		return 0;
+	return fw_keep_open(&all->keep, &keep, diag);
+}
+
+static void
+paths_of(const struct fw_workers *all, struct fw_path *paths[RTE_MAX_LCORE])
+{
+	for (unsigned int i = 0; i < all->nb; i++)
+		paths[i] = all->worker[i]->path;
 }
 
 int
@@ -226,6 +297,7 @@ fw_workers_start(struct fw_workers **out, const struct fw_workers_conf *conf, st
 {
 	unsigned int nb_lcores = rte_lcore_count() - 1, lcore, next = 0;
 	struct fw_workers *all = calloc(1, sizeof(*all));
+	struct fw_path *paths[RTE_MAX_LCORE];
 	int rc = -ENOMEM;
 
 	if (all == NULL)
@@ -236,6 +308,12 @@ fw_workers_start(struct fw_workers **out, const struct fw_workers_conf *conf, st
 		free(all);
 		return -EINVAL;
 	}
+	rc = open_keep(all, conf, diag);
+	if (rc < 0) {
+		free(all);
+		return rc;
+	}
+	rc = -ENOMEM;
 	pk_diag_set(diag, "no memory for %u sessions; want a smaller `sessions` or more huge pages",
 	    conf->path.nb_sessions);
 	all->idle_sleep_max_ns = conf->idle_sleep_max_ns;
@@ -259,8 +337,12 @@ fw_workers_start(struct fw_workers **out, const struct fw_workers_conf *conf, st
 		}
 	}
 	now_ns(); /* fixes the factor before several threads ask */
+	paths_of(all, paths);
+	if (all->keep != NULL)
+		fw_keep_restore(all->keep, paths, now_ns());
 	for (unsigned int i = 0; i < all->nb; i++)
 		rte_eal_remote_launch(run, all->worker[i], all->worker[i]->lcore);
+	all->started = true;
 	*out = all;
 	return 0;
 fail:
@@ -271,16 +353,22 @@ fail:
 void
 fw_workers_stop(struct fw_workers *all)
 {
+	struct fw_path *paths[RTE_MAX_LCORE];
+
 	if (all == NULL)
 		return;
 	atomic_store(&all->quit, 1);
 	for (unsigned int i = 0; i < all->nb; i++)
 		rte_eal_wait_lcore(all->worker[i]->lcore);
+	paths_of(all, paths);
+	if (all->started)
+		fw_keep_save(all->keep, paths, now_ns());
 	for (unsigned int i = 0; i < all->nb; i++) {
 		fw_path_destroy(all->worker[i]->path);
 		fw_trace_destroy(all->worker[i]->trace);
 		rte_free(all->worker[i]);
 	}
+	fw_keep_close(all->keep, all->started);
 	fw_rules_destroy(atomic_load(&all->rules));
 	rte_free(all->qsbr);
 	free(all);

@@ -20,6 +20,10 @@ struct fw_workers_conf {
 	struct fw_path_conf path;   /* nb_sessions is for all lcores together; trace is ignored */
 	uint64_t idle_sleep_max_ns; /* longest sleep of an idle lcore; 0: it never sleeps */
 	uint32_t trace_records;     /* per lcore */
+	/* Where sessions outlive us (fw/keep.h), under which name, and whether also as records; NULL: they
+	 * do not. */
+	const char *session_dir, *instance;
+	bool session_records;
 };
 
 struct fw_workers;
