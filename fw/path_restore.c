@@ -58,5 +58,7 @@ fw_path_restore(struct fw_path *p, uint64_t now_ns, int64_t ahead_ns, uint32_t *
 		    fw_sessions_class(t, i));
 	}
 	fw_ethers_restore_end(&p->ethers);
+	/* Begun elsewhere, but an account has to begin somewhere. */
+	pk_counter_add(&p->stats.sessions_created, t->nb);
 	return t->nb;
 }

@@ -129,12 +129,12 @@ fault(const struct header *h, size_t file_bytes)
 	if (memcmp(h->magic, magic, sizeof(magic)) != 0 || h->check != check_of(h))
 		return "no session table";
 	if (h->layout != LAYOUT || h->layout_hash != layout_hash())
-		return "of another version of picketd";
+		return "a table of another version of picketd";
 	if (memcmp(h->boot_id, boot_id, sizeof(boot_id)) != 0)
-		return "of an earlier boot";
+		return "a table of an earlier boot";
 	if (h->bytes != file_bytes || fw_sessions_bytes(h->capacity) == 0 ||
 	    table_at() + fw_sessions_bytes(h->capacity) > file_bytes)
-		return "of a size that is not its own";
+		return "a table of a size that is not its own";
 	return NULL;
 }
 
@@ -200,7 +200,7 @@ map_old(int fd, size_t *bytes, const char **why)
 	*bytes = (size_t)st.st_size;
 	h = map(fd, *bytes);
 	if (h == NULL) {
-		*why = "that cannot be mapped";
+		*why = "a table that cannot be mapped";
 		return NULL;
 	}
 	*why = fault(h, *bytes);
@@ -298,7 +298,7 @@ fw_session_mem_open(struct fw_session_mem **out, const struct fw_session_mem_con
 		if (rc < 0)
 			goto fail;
 	} else if (why != NULL) {
-		pk_warn("%s: a table %s; it is not taken over", conf->path, why);
+		pk_warn("%s: %s; it is not taken over", conf->path, why);
 	}
 	rc = map_new(m, conf, diag);
 	if (rc < 0)
@@ -327,7 +327,7 @@ fw_session_mem_open_old(struct fw_session_mem **out, const char *path)
 		m->huge = is_huge(m->fd);
 		m->header = map_old(m->fd, &m->mapped, &why);
 		if (m->header == NULL && why != NULL)
-			pk_warn("%s: a table %s; it is not taken over", old, why);
+			pk_warn("%s: %s; it is not taken over", old, why);
 	}
 	if (m->header == NULL) {
 		fw_session_mem_close(m, false);
