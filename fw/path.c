@@ -120,9 +120,20 @@ trace_packet(struct burst *b, const struct fw_pkt *pk, enum fw_trace_kind kind, 
 	struct fw_trace_record *r = fw_trace_reserve(b->p->conf.trace);
 	struct fw_sessions *t = &b->p->sessions;
 	struct fw_rule_info info;
+	uint8_t *snap;
+	uint32_t room;
 
 	if (r == NULL)
 		return;
+	snap = fw_trace_snap(b->p->conf.trace, &room);
+	if (snap != NULL && pk->m != NULL && kind == FW_TRACE_PACKET) {
+		const void *bytes;
+
+		r->snap_len = (uint16_t)RTE_MIN(room, pk->m->pkt_len);
+		bytes = rte_pktmbuf_read(pk->m, 0, r->snap_len, snap);
+		if (bytes != snap)
+			memcpy(snap, bytes, r->snap_len);
+	}
 	r->time_ns = b->now_ns;
 	r->generation = b->generation;
 	r->packet = b->packet;
@@ -1346,6 +1357,7 @@ read_session(const struct fw_path *p, uint32_t i, uint64_t now_ns, struct fw_ses
 
 	memset(info, 0, sizeof(*info));
 	info->id = (uint64_t)v << 32 | i;
+	info->vrf = s.key.vrf;
 	info->wire = s.key.wire;
 	info->proto = s.key.proto;
 	info->direction = origin(&s) == FW_INSIDE ? PK_EGRESS : PK_INGRESS;

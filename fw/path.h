@@ -139,6 +139,7 @@ uint32_t fw_path_nb_hosts(const struct fw_path *p);
 /* A session for people, consistent enough to read while the lcore writes (checked by version). */
 struct fw_session_info {
 	uint64_t id;
+	uint32_t vrf; /* address space */
 	uint16_t wire;
 	uint8_t proto;
 	uint8_t direction; /* enum pk_direction of the side that opened it, seen from inside */

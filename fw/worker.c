@@ -38,6 +38,7 @@ struct worker {
 	unsigned int lcore, index;
 	unsigned int nb_polls;
 	struct poll polls[QUEUES_MAX];
+	_Atomic(struct fw_job *) job; /* from the control thread, back to NULL when done */
 	pk_counter loops PK_CACHE_ALIGNED;
 	pk_counter idle_loops, sleeps, busy_cycles, packets;
 };
@@ -121,6 +122,20 @@ send_made(struct worker *w, const struct fw_made *made)
 	}
 }
 
+static __rte_noinline void
+run_job(struct worker *w, struct fw_job *job, const struct fw_rules *rules)
+{
+	struct fw_made made = { .nb = 0 };
+	bool done = job->slice(job, w->path, rules, now_ns(), &made);
+
+	send_made(w, &made);
+	if (!done)
+		return;
+	/* From the second line on it is the control thread's, which may free it. */
+	atomic_store_explicit(&w->job, NULL, memory_order_relaxed);
+	atomic_store_explicit(&job->busy, false, memory_order_release);
+}
+
 static void
 sleep_ns(uint64_t ns)
 {
@@ -148,6 +163,7 @@ run(void *arg)
 		/* One generation from the start of the loop to its end. */
 		const struct fw_rules *rules =
 		    atomic_load_explicit(&all->rules, memory_order_acquire);
+		struct fw_job *job = atomic_load_explicit(&w->job, memory_order_acquire);
 		uint64_t start = rte_rdtsc();
 		unsigned int got = 0;
 
@@ -165,6 +181,10 @@ run(void *arg)
 		got += fw_path_tick(w->path, rules, now_ns(), TICK_BUDGET, &made) == TICK_BUDGET;
 		if (unlikely(made.nb > 0))
 			send_made(w, &made);
+		if (unlikely(job != NULL)) {
+			run_job(w, job, rules);
+			idle = 0;
+		}
 		rte_rcu_qsbr_quiescent(all->qsbr, w->index);
 		pk_counter_add(&w->loops, 1);
 		if (likely(got > 0)) {
@@ -245,11 +265,9 @@ worker_create(struct fw_workers *all, const struct fw_workers_conf *conf, unsign
 	return fw_path_create(&w->path, &path);
 }
 
-/* The lcore that polls a wire; the number of lcores if all do; -1 if none does. */
-static int
-owner_of(void *arg, uint16_t wire)
+int
+fw_workers_owner(const struct fw_workers *all, uint16_t wire)
 {
-	const struct fw_workers *all = arg;
 	int owner = -1;
 
 	for (unsigned int i = 0; i < all->nb; i++) {
@@ -262,6 +280,12 @@ owner_of(void *arg, uint16_t wire)
 		}
 	}
 	return owner;
+}
+
+static int
+owner_of(void *arg, uint16_t wire)
+{
+	return fw_workers_owner(arg, wire);
 }
 
 static int
@@ -425,4 +449,17 @@ fw_workers_stats(const struct fw_workers *all, unsigned int i, struct fw_worker_
 		.busy_cycles = pk_counter_read(&w->busy_cycles),
 		.packets = pk_counter_read(&w->packets),
 	};
+}
+
+int
+fw_workers_post(struct fw_workers *w, unsigned int i, struct fw_job *job)
+{
+	struct fw_job *none = NULL;
+
+	atomic_store_explicit(&job->busy, true, memory_order_relaxed);
+	if (atomic_compare_exchange_strong_explicit(
+	        &w->worker[i]->job, &none, job, memory_order_release, memory_order_relaxed))
+		return 0;
+	atomic_store_explicit(&job->busy, false, memory_order_relaxed);
+	return -EBUSY;
 }
