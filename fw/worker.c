@@ -293,6 +293,7 @@ open_keep(struct fw_workers *all, const struct fw_workers_conf *conf, struct pk_
 {
 	struct fw_keep_conf keep = {
 		.dir = conf->session_dir,
+		.records_dir = conf->run_dir,
 		.instance = conf->instance,
 		.records = conf->session_records,
 		.count = (uint16_t)(rte_lcore_count() - 1),

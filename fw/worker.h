@@ -22,7 +22,7 @@ struct fw_workers_conf {
 	uint32_t trace_records;     /* per lcore */
 	/* Where sessions outlive us (fw/keep.h), under which name, and whether also as records; NULL: they
 	 * do not. */
-	const char *session_dir, *instance;
+	const char *session_dir, *run_dir, *instance;
 	bool session_records;
 };
 

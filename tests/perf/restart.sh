@@ -2,7 +2,7 @@
 # What an end of picketd costs with a million live sessions: the longest silence that a ping every 2 ms through it
 # sees, from kill -9, with picketd started again at once; and how long such a number takes to import and export.
 #
-#   restart.sh SRCDIR BUILDDIR [PREFIX]     prints JSON lines
+#   restart.sh SRCDIR BUILDDIR     prints JSON lines
 set -u
 SRCDIR=$1 BUILDDIR=$2 LAB=pkr$$
 . "$SRCDIR/conf/demo/lab.sh"
@@ -10,7 +10,7 @@ if ! why=$(lab_can); then
 	echo "restart.sh: $why" >&2
 	exit 0
 fi
-kept=/dev/shm/picket-$LAB
+kept=${KEPT_DIR:-/dev/shm}/picket-$LAB # elsewhere: on a hugetlbfs
 trap 'lab_down; rm -rf "$kept"' EXIT
 trap 'exit 1' INT TERM
 NB=1000000
