@@ -79,20 +79,20 @@ fw_path_record(const struct fw_path *p, uint32_t i, uint64_t now_ns, struct fw_r
 		return false;
 
 	memset(out, 0, sizeof(*out));
-	session_names(&s, &c, &out->src, &out->dst, &out->sport, &out->dport);
+	fw_session_names(&s, &c, &out->src, &out->dst, &out->sport, &out->dport);
 	if (is_icmp(s.key.proto))
 		out->dport = 0;
 	out->selector = (uint16_t)c.slot_and_selector;
 	out->wire = s.key.wire;
 	out->vrf = s.key.vrf;
 	out->proto = s.key.proto;
-	out->direction = origin(&s) == FW_INSIDE ? PK_EGRESS : PK_INGRESS;
+	out->direction = fw_session_origin(&s) == FW_INSIDE ? PK_EGRESS : PK_INGRESS;
 	out->state = record_states[s.state];
 	for (unsigned int k = 0; k < PK_COUNT(flags); k++)
 		if ((s.flags & flags[k].table) != 0)
 			out->flags |= flags[k].record;
 	/* The reader's clock may be a burst behind the lcore's. */
-	idle = (uint64_t)(uint32_t)PK_MAX((int32_t)(units(now_ns) - s.seen), 0);
+	idle = (uint64_t)(uint32_t)PK_MAX((int32_t)(fw_units(now_ns) - s.seen), 0);
 	timeout = p->timeout[s.state];
 	out->age_ms = now_ns > c.opened_ns ? (now_ns - c.opened_ns) / PK_NS_PER_MS : 0;
 	out->idle_ms = PK_MIN((idle << FW_SEEN_SHIFT) / PK_NS_PER_MS, out->age_ms);
@@ -193,9 +193,9 @@ fill(struct fw_path *p, uint32_t i, const struct fw_record *r, const struct fw_p
 		if ((r->flags & flags[k].record) != 0)
 			s->flags |= flags[k].table;
 	/* It lives as long as it had left, or by the timeouts here if these are shorter. */
-	s->seen = units(now_ns) - units(idle_ns);
+	s->seen = fw_units(now_ns) - fw_units(idle_ns);
 	if (left_units < p->timeout[state])
-		s->seen = units(now_ns) - (p->timeout[state] - (uint32_t)left_units);
+		s->seen = fw_units(now_ns) - (p->timeout[state] - (uint32_t)left_units);
 	for (unsigned int d = 0; d < 2; d++) {
 		s->side[d].end = r->side[d].end;
 		s->side[d].ack = r->side[d].ack;
@@ -243,14 +243,14 @@ fw_path_install(struct fw_path *p, const struct fw_rules *rules, const struct fw
 	fw_sessions_hash(t, &pk);
 	if (fw_sessions_find(t, &pk) != FW_SESSION_NONE)
 		return FW_INSTALL_THERE;
-	*why = fw_path_may_hold(p, &pk, inside);
+	*why = p->counting ? fw_session_may_hold(p, &pk, inside) : FW_DROP_NONE;
 	if (*why != FW_DROP_NONE)
 		return FW_INSTALL_REFUSED;
 	i = fw_sessions_create(t, &pk);
 	if (i == FW_SESSION_NONE)
 		return FW_INSTALL_FULL;
 	fill(p, i, r, &pk, now_ns);
-	if (!fw_path_hold(p, i)) {
+	if (!fw_session_hold(p, i)) {
 		fw_ethers_put(&p->ethers, t->cold[i].timer.owner);
 		fw_sessions_remove(t, i);
 		return FW_INSTALL_FULL;
@@ -258,16 +258,16 @@ fw_path_install(struct fw_path *p, const struct fw_rules *rules, const struct fw
 	fw_sessions_tidy(t);
 	fw_timer_add(&t->timer, i,
 	    now_ns +
-	        ((uint64_t)(p->timeout[t->hot[i].state] - (units(now_ns) - t->hot[i].seen))
+	        ((uint64_t)(p->timeout[t->hot[i].state] - (fw_units(now_ns) - t->hot[i].seen))
 	            << FW_SEEN_SHIFT),
 	    fw_sessions_class(t, i));
 	pk_counter_add(&p->stats.sessions_created, 1);
 	if (rules != NULL) {
-		*why = fw_path_ask(p, rules, i, now_ns);
+		*why = fw_policy_ask_again(p, rules, i, now_ns);
 		if (*why != FW_DROP_NONE) {
 			t->hot[i].flags &=
 			    (uint8_t)~FW_SESSION_LOG_END; /* it has never been here */
-			fw_path_end(p, i, now_ns, *why, NULL);
+			fw_policy_end(p, i, now_ns, *why, NULL);
 			return FW_INSTALL_REFUSED;
 		}
 	}

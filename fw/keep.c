@@ -38,7 +38,8 @@ static void
 records_path(const struct fw_keep *k, char path[PATH_MAX])
 {
 	snprintf(path, PATH_MAX, "%s/picket-%s.records",
-	    fw_session_mem_is_huge(k->mem[0]) ? k->conf.records_dir : k->conf.dir, k->conf.instance);
+	    fw_session_mem_is_huge(k->mem[0]) ? k->conf.records_dir : k->conf.dir,
+	    k->conf.instance);
 }
 
 int

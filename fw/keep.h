@@ -23,6 +23,8 @@ struct fw_keep;
 
 struct fw_keep_conf {
 	const char *dir, *instance;
+	const char *
+	    records_dir; /* for the records if dir is a hugetlbfs, where nothing can be written to files */
 	bool records;         /* write them at a clean stop */
 	uint16_t count;       /* lcores */
 	uint32_t nb_sessions; /* of each */

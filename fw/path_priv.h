@@ -1,6 +1,5 @@
 #pragma once
 
-#include <netinet/in.h>
 #include <string.h>
 
 #include "fw/ether.h"
@@ -12,9 +11,25 @@
 #include "fw/session.h"
 
 /*
- * What the files of the packet path share: fw/path.c judges packets, the others hand sessions over, bring
- * them back and end them.  All of it belongs to one lcore; context, unless it says otherwise: the owner.
+ * What the files of the path share.  Each is one stage, or one piece of what several stages do:
+ *
+ *      path.c          the order of the stages, and the clockwork beside them
+ *      lane.c          the stages in short, for data and ACKs of established TCP
+ *      path_admit.c    from mbuf to struct fw_pkt: parse, guard, checksums
+ *      path_judge.c    what its session says to a packet: TCP, UDP, ICMP errors, fragments
+ *      path_open.c     no session: policy, limits, a new one
+ *      path_life.c     how sessions move on, make room and end
+ *      path_policy.c   asking policy, and asking again when it has changed
+ *      path_trace.c    records of all this
+ *      path_walk.c     reading sessions along, from another thread
+ *      path_restore.c  bringing back what the last process has left in the table's memory
+ *      hand_over.c     sessions as records, and records as sessions
+ *
+ * A stage takes a packet in good standing and puts a reason into pk->drop, or leaves it be.  A new one has its
+ * place in path.c: before the session in fw_admit(), after it in fw_judge(); and it says in fw/lane.h which
+ * packets may not take the lane on its account.
  */
+
 struct fw_path {
 	struct fw_path_stats stats;
 	struct fw_sessions sessions;
@@ -33,59 +48,132 @@ struct fw_path {
 	uint8_t head[FW_BURST][FW_PARSE_HEAD]; /* starts of packets that lie in several segments */
 };
 
+/* What all packets of a burst have in common. */
+struct fw_batch {
+	struct fw_path *p;
+	const struct fw_rules *rules;
+	struct fw_burst *out;
+	uint64_t now_ns;
+	uint64_t generation;
+	uint64_t packet; /* running number of the packet being judged */
+	uint32_t seen;
+	enum fw_side from;
+	uint16_t wire;
+	int level; /* of the trace; -1 without one */
+};
+
 static inline uint32_t
-units(uint64_t ns)
+fw_units(uint64_t ns)
 {
 	return (uint32_t)(ns >> FW_SEEN_SHIFT);
 }
 
 static inline enum fw_side
-origin(const struct fw_session *s)
+fw_session_origin(const struct fw_session *s)
 {
 	return (s->flags & FW_SESSION_FROM_OUTSIDE) != 0 ? FW_OUTSIDE : FW_INSIDE;
 }
 
-/* Addresses and ports of a session as its opener sees them; ICMP: identifier, type << 8 | code.
- * Context: any, on copies. */
-static inline void
-session_names(const struct fw_session *s, const struct fw_session_cold *c, struct pk_addr *src,
-    struct pk_addr *dst, uint16_t *sport, uint16_t *dport)
-{
-	unsigned int hi = (s->flags & FW_SESSION_HI) != 0;
+/* ---- path_admit.c ---- */
 
-	memset(src, 0, sizeof(*src));
-	memset(dst, 0, sizeof(*dst));
-	src->family = dst->family = s->key.family;
-	if (s->key.family == 4) {
-		memcpy(src->bytes, &s->key.v4[hi], 4);
-		memcpy(dst->bytes, &s->key.v4[hi ^ 1], 4);
-	} else {
-		memcpy(src->bytes, c->addr[hi], 16);
-		memcpy(dst->bytes, c->addr[hi ^ 1], 16);
-	}
-	*sport = s->key.port[hi];
-	*dport = s->key.port[hi ^ 1];
-	if (s->key.proto == IPPROTO_ICMP || s->key.proto == IPPROTO_ICMPV6) {
-		*sport = s->key.port[0];
-		*dport = (uint16_t)c->slot_and_selector;
-	}
-}
+/* Fill in *pk from packet n of the batch, and ask all that is asked before its session. */
+void fw_admit(struct fw_batch *b, struct rte_mbuf *m, unsigned int n, struct fw_pkt *pk);
 
-/* Whether the workload of a session that is not there yet may have it.  pk: key, l4_proto, tcp_flags. */
-enum fw_drop fw_path_may_hold(
+/* The general stages take a packet that leaves the lane from the start.  They will find it in good standing,
+ * with the same key, for that much the lane has seen to. */
+void fw_admit_again(struct fw_batch *b, unsigned int n, struct fw_pkt *pk);
+
+/* ---- path_judge.c ---- */
+
+/* From the session on; pk->session is a guess.  The outcome is in pk->drop. */
+void fw_judge(struct fw_batch *b, struct fw_pkt *pk);
+
+/* ---- path_open.c ---- */
+
+/*
+ * No session: guard, policy, and if both agree a new session.  The packet's record, if one is due, is
+ * written there, where the decision is known.  Returns pk->drop.
+ */
+enum fw_drop fw_session_open(struct fw_batch *b, struct fw_pkt *pk);
+
+/* ---- path_life.c ---- */
+
+/* Nobody has answered yet. */
+bool fw_session_half_open(unsigned int state);
+
+/* Whether the workload at `inside` may have one more session, half open at first; and the account of it. */
+enum fw_drop fw_session_may_hold(
     const struct fw_path *p, const struct fw_pkt *pk, const struct pk_addr *inside);
+void fw_session_held(struct fw_path *p, uint32_t i);
 
-/* Count session i, which is complete, for its workload.  False: there is no room for another workload. */
-bool fw_path_hold(struct fw_path *p, uint32_t i);
+/* Count session i, which has come from elsewhere, if there are limits.  False: no room for its workload. */
+bool fw_session_hold(struct fw_path *p, uint32_t i);
 
-/* Ask policy about session i as if it were of an older generation.  FW_DROP_NONE: it goes on, under the
- * present one.  Otherwise nothing has happened to it yet. */
-enum fw_drop fw_path_ask(
+/* `why` is for the record: FW_DROP_NONE when it has run its course. */
+void fw_session_end(struct fw_path *p, uint32_t i, uint64_t now_ns, enum fw_drop why);
+
+/* The table is full: end the session that will be missed least, if there is one. */
+bool fw_session_make_room(struct fw_batch *b);
+
+/* Session i has left the state `before`. */
+void fw_session_moved(struct fw_path *p, uint32_t i, unsigned int before, uint64_t now_ns);
+
+/* ---- path_policy.c ---- */
+
+/* Ask policy about a flow from src to dst.  Returns FW_DROP_NONE if it may be. */
+enum fw_drop fw_policy_ask(struct fw_batch *b, enum fw_side opener, uint32_t vrf,
+    const struct pk_addr *src, const struct pk_addr *dst, uint8_t proto, uint16_t selector,
+    struct fw_decision *d);
+
+/* Count the hit and write the rule into the session, unless that is FW_SESSION_NONE. */
+void fw_policy_note(struct fw_batch *b, uint32_t i, uint16_t selector, const struct fw_decision *d);
+
+/* Ask again because of a packet of session i, from side d of it.  Not allowed any more: the session has
+ * ended, whoever has to be told is told, and pk->drop says so. */
+enum fw_drop fw_policy_reevaluate(
+    struct fw_batch *b, struct fw_pkt *pk, uint32_t i, unsigned int d);
+
+/* Bring idle sessions to the generation of `rules`.  See fw_path_tick(). */
+void fw_policy_walk(struct fw_path *p, const struct fw_rules *rules, uint64_t now_ns,
+    unsigned int budget, struct fw_made *made);
+
+/* Ask about session i as if it were of an older generation.  FW_DROP_NONE: it goes on, under the present one.
+ * Otherwise nothing has happened to it yet. */
+enum fw_drop fw_policy_ask_again(
     struct fw_path *p, const struct fw_rules *rules, uint32_t i, uint64_t now_ns);
 
-/* End session i.  `made`: tell its ends, if it is TCP; two packets at most.  NULL: without a word. */
-void fw_path_end(
+/* End session i because somebody says so.  `made`: tell its ends, if it is TCP; two packets at most.  NULL:
+ * without a word. */
+void fw_policy_end(
     struct fw_path *p, uint32_t i, uint64_t now_ns, enum fw_drop why, struct fw_made *made);
+
+/* Whether one more answer may be made now; and sending it, NULL for one that there was no memory for. */
+bool fw_made_may(struct fw_batch *b);
+void fw_made_send(struct fw_batch *b, const struct fw_pkt *pk, struct rte_mbuf *m, enum fw_side to);
+
+/* ---- path_trace.c ---- */
+
+/* Addresses and ports of a session as its opener sees them. */
+void fw_session_names(const struct fw_session *s, const struct fw_session_cold *c,
+    struct pk_addr *src, struct pk_addr *dst, uint16_t *sport, uint16_t *dport);
+
+void fw_trace_packet(struct fw_batch *b, const struct fw_pkt *pk, enum fw_trace_kind kind,
+    uint8_t before, uint8_t after, const struct fw_decision *d);
+void fw_trace_closed(struct fw_path *p, uint32_t i, uint64_t now_ns, enum fw_drop why);
+
+/* A packet made to answer `pk`: as if the one it seems to come from had sent it. */
+void fw_trace_made(struct fw_batch *b, const struct fw_pkt *pk, enum fw_side to);
+
+/* A record for a packet of a session, or of none and without a decision. */
+static inline void
+fw_trace_judged(struct fw_batch *b, const struct fw_pkt *pk, uint8_t before, uint8_t after)
+{
+	if (unlikely(b->level >= FW_TRACE_DROPS) &&
+	    (b->level == FW_TRACE_ALL || pk->drop != FW_DROP_NONE))
+		fw_trace_packet(b, pk, FW_TRACE_PACKET, before, after, NULL);
+}
+
+/* ---- path_restore.c ---- */
 
 /*
  * Bring back what the last process has left in the table's memory: index, free list, timers, link headers

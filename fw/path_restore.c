@@ -13,8 +13,8 @@ set_times(struct fw_path *p, uint32_t i, uint64_t now_ns, int64_t ahead_ns)
 		s->seen += (uint32_t)(ahead_ns >> FW_SEEN_SHIFT);
 		c->opened_ns += (uint64_t)ahead_ns;
 	}
-	if ((int32_t)(units(now_ns) - s->seen) < 0)
-		s->seen = units(now_ns);
+	if ((int32_t)(fw_units(now_ns) - s->seen) < 0)
+		s->seen = fw_units(now_ns);
 	if (c->opened_ns > now_ns)
 		c->opened_ns = now_ns;
 }
@@ -42,7 +42,7 @@ fw_path_restore(struct fw_path *p, uint64_t now_ns, int64_t ahead_ns, uint32_t *
 		/* No generation: whatever is in force next is asked about it before it passes a packet. */
 		s->generation = 0;
 		set_times(p, i, now_ns, ahead_ns);
-		if (!fw_path_hold(p, i)) {
+		if (!fw_session_hold(p, i)) {
 			/* It is not yet as others are, so what it holds is taken back by hand. */
 			if (c->timer.owner != 0)
 				p->ethers.ether[c->timer.owner].refs--;
@@ -50,7 +50,7 @@ fw_path_restore(struct fw_path *p, uint64_t now_ns, int64_t ahead_ns, uint32_t *
 			(*refused)++;
 			continue;
 		}
-		idle = units(now_ns) - s->seen;
+		idle = fw_units(now_ns) - s->seen;
 		fw_timer_add(&t->timer, i,
 		    now_ns +
 		        ((uint64_t)(p->timeout[s->state] - PK_MIN(idle, p->timeout[s->state]))

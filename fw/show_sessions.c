@@ -231,7 +231,7 @@ slice_end(struct fw_job *job, struct fw_path *p, const struct fw_rules *rules, u
 		if (i >= p->sessions.capacity || fw_session_id(&p->sessions, i) != b->id[b->at])
 			continue;
 		pk_counter_add(&p->stats.sessions_ended, 1);
-		fw_path_end(p, i, now_ns, FW_DROP_REVOKED, b->tell ? made : NULL);
+		fw_policy_end(p, i, now_ns, FW_DROP_REVOKED, b->tell ? made : NULL);
 		b->ended++;
 	}
 	return b->at == b->nb;

@@ -61,8 +61,8 @@ factor_of(uint64_t hz)
 	return (uint64_t)(((unsigned __int128)PK_NS_PER_S << 32) / hz);
 }
 
-static inline uint64_t
-now_ns(void)
+uint64_t
+fw_workers_now_ns(void)
 {
 	static uint64_t factor;
 
@@ -76,12 +76,6 @@ static uint64_t
 now_ns_by(uint64_t hz)
 {
 	return (uint64_t)(((unsigned __int128)rte_rdtsc() * factor_of(hz)) >> 32);
-}
-
-uint64_t
-fw_workers_now_ns(void)
-{
-	return now_ns();
 }
 
 static void
@@ -126,7 +120,7 @@ static __rte_noinline void
 run_job(struct worker *w, struct fw_job *job, const struct fw_rules *rules)
 {
 	struct fw_made made = { .nb = 0 };
-	bool done = job->slice(job, w->path, rules, now_ns(), &made);
+	bool done = job->slice(job, w->path, rules, fw_workers_now_ns(), &made);
 
 	send_made(w, &made);
 	if (!done)
@@ -164,7 +158,7 @@ run(void *arg)
 		const struct fw_rules *rules =
 		    atomic_load_explicit(&all->rules, memory_order_acquire);
 		struct fw_job *job = atomic_load_explicit(&w->job, memory_order_acquire);
-		uint64_t start = rte_rdtsc();
+		uint64_t start = rte_rdtsc(), now_ns = fw_workers_now_ns();
 		unsigned int got = 0;
 
 		for (unsigned int i = 0; i < w->nb_polls; i++) {
@@ -174,11 +168,11 @@ run(void *arg)
 			if (n == 0)
 				continue;
 			got += n;
-			fw_path_burst(w->path, rules, p->wire, (enum fw_side)p->from, pkts, n,
-			    now_ns(), &out);
+			fw_path_burst(
+			    w->path, rules, p->wire, (enum fw_side)p->from, pkts, n, now_ns, &out);
 			transmit(w, p, &out);
 		}
-		got += fw_path_tick(w->path, rules, now_ns(), TICK_BUDGET, &made) == TICK_BUDGET;
+		got += fw_path_tick(w->path, rules, now_ns, TICK_BUDGET, &made) == TICK_BUDGET;
 		if (unlikely(made.nb > 0))
 			send_made(w, &made);
 		if (unlikely(job != NULL)) {
@@ -361,10 +355,10 @@ fw_workers_start(struct fw_workers **out, const struct fw_workers_conf *conf, st
 			add_polls(all->worker[next++ % nb_lcores], wire, i, 0);
 		}
 	}
-	now_ns(); /* fixes the factor before several threads ask */
+	fw_workers_now_ns(); /* fixes the factor before several threads ask */
 	paths_of(all, paths);
 	if (all->keep != NULL)
-		fw_keep_restore(all->keep, paths, now_ns());
+		fw_keep_restore(all->keep, paths, fw_workers_now_ns());
 	for (unsigned int i = 0; i < all->nb; i++)
 		rte_eal_remote_launch(run, all->worker[i], all->worker[i]->lcore);
 	all->started = true;
@@ -387,7 +381,7 @@ fw_workers_stop(struct fw_workers *all)
 		rte_eal_wait_lcore(all->worker[i]->lcore);
 	paths_of(all, paths);
 	if (all->started)
-		fw_keep_save(all->keep, paths, now_ns());
+		fw_keep_save(all->keep, paths, fw_workers_now_ns());
 	for (unsigned int i = 0; i < all->nb; i++) {
 		fw_path_destroy(all->worker[i]->path);
 		fw_trace_destroy(all->worker[i]->trace);
