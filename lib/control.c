@@ -315,7 +315,7 @@ take_fd(int socket)
 	struct msghdr msg = { .msg_iov = &iov,
 		.msg_iovlen = 1,
 		.msg_control = &control,
-		.msg_controllen = sizeof(control) };
+		.msg_controllen = CMSG_LEN(sizeof(int)) }; /* room for one */
 	const struct cmsghdr *c;
 	struct stat st;
 	int fd = -1;
