@@ -144,8 +144,8 @@ send_out(struct replay *r, uint16_t wire, struct fw_burst *out)
 			const void *bytes = rte_pktmbuf_read(m, 0, m->pkt_len, flat);
 
 			if (r->out != NULL && bytes != NULL)
-				ctl_capture_write(
-				    r->out, 2u * wire + side, r->now_ns, bytes, m->pkt_len, NULL);
+				ctl_capture_write(r->out, 2u * wire + side, r->now_ns, bytes,
+				    m->pkt_len, m->pkt_len, NULL);
 			rte_pktmbuf_free(m);
 		}
 	}
