@@ -307,6 +307,8 @@ parse_pfcp(struct dpi_view *v)
 	if (b.len < 12 || (b.at[0] & 0xfc) != 0x20 || dpi_be16(b.at + 2) + 4u != b.len)
 		return DPI_NO;
 	ie = (b.at[0] & 1) != 0 ? 16 : 8;
+	if (b.len < ie + 4)
+		return DPI_NO;
 	if (b.at[1] == 0 || (b.at[1] > 16 && b.at[1] < 50) || b.at[1] > 57 || b.at[ie - 1] != 0 ||
 	    b.len < ie + 4)
 		return DPI_NO;
