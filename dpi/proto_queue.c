@@ -61,7 +61,8 @@ amqp_frame(struct dpi_bytes b)
 	if (b.len < 8)
 		return b.len > 0 && (b.at[0] == 0 || b.at[0] > 8) ? DPI_NO : DPI_MORE;
 	len = dpi_be32(b.at + 3);
-	if (b.at[0] < 1 || (b.at[0] > 3 && b.at[0] != 8) || len > 1 << 17 || (b.at[0] == 1 && len < 4))
+	if (b.at[0] < 1 || (b.at[0] > 3 && b.at[0] != 8) || len > 1 << 17 ||
+	    (b.at[0] == 1 && len < 4))
 		return DPI_NO;
 	if (b.len < 8 + len)
 		return DPI_MORE;
