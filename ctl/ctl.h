@@ -37,6 +37,7 @@ struct ctl_command {
 extern const struct ctl_command ctl_policy_commands[];   /* ctl/policy_*.c: offline */
 extern const struct ctl_command ctl_replay_commands[];   /* ctl/replay.c */
 extern const struct ctl_command ctl_attest_commands[];   /* ctl/attest.c: offline */
+extern const struct ctl_command ctl_dpi_commands[];      /* ctl/dpi.c: offline */
 extern const struct ctl_command ctl_local_commands[];    /* ctl/local.c: daemons on this machine */
 extern const struct ctl_command ctl_sessions_commands[]; /* ctl/sessions.c: picketd's sessions */
 extern const struct ctl_command ctl_server_commands[];   /* ctl/server.c: the policy server */

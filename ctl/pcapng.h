@@ -5,14 +5,19 @@
 
 /*
  * Captures: pcapng files (draft-ietf-opsawg-pcapng) with any number of interfaces, which it names, and
- * classic pcap files, whose one interface is called "inside0".  Ethernet only.
+ * classic pcap files, whose one interface is called "inside0".
  */
+enum {
+	CTL_LINK_ETHERNET = 1
+}; /* link types are LINKTYPE_* of the registry at tcpdump.org */
+
 struct ctl_packet {
 	uint64_t time_ns; /* since 1970 */
 	const char *interface;
 	const uint8_t *bytes; /* borrowed from the capture */
 	uint32_t len;         /* captured */
 	uint32_t wire_len;    /* as it was on the wire */
+	uint16_t link_type;
 };
 
 struct ctl_capture;

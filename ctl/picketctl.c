@@ -15,6 +15,7 @@ static const struct ctl_command *const ctl_tables[] = {
 	ctl_sessions_commands,
 	ctl_replay_commands,
 	ctl_attest_commands,
+	ctl_dpi_commands,
 };
 
 static int
