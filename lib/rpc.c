@@ -53,9 +53,13 @@ struct pk_rpc {
 	unsigned int nb_calls; /* objects that gRPC may still complete an operation of */
 };
 
+#define SLICES_MAX 3
+
 struct pk_rpc_buffer {
 	unsigned int refs;
-	grpc_slice slice;
+	unsigned int nb;
+	size_t len;
+	grpc_slice slice[SLICES_MAX];
 };
 
 struct pk_rpc_server {
@@ -268,9 +272,43 @@ pk_rpc_buffer_create(size_t len, uint8_t **bytes)
 	if (b == NULL)
 		return NULL;
 	b->refs = 1;
-	b->slice = grpc_slice_malloc_large(len);
-	*bytes = GRPC_SLICE_START_PTR(b->slice);
+	b->nb = 1;
+	b->len = len;
+	b->slice[0] = grpc_slice_malloc_large(len);
+	*bytes = GRPC_SLICE_START_PTR(b->slice[0]);
 	return b;
+}
+
+struct pk_rpc_buffer *
+pk_rpc_buffer_chain(
+    struct pk_rpc_buffer *head, struct pk_rpc_buffer *middle, struct pk_rpc_buffer *tail)
+{
+	struct pk_rpc_buffer *from[] = { head, middle, tail };
+	struct pk_rpc_buffer *b = calloc(1, sizeof(*b));
+	unsigned int nb = 0;
+
+	for (size_t i = 0; i < PK_COUNT(from); i++)
+		nb += from[i] != NULL ? from[i]->nb : SLICES_MAX + 1;
+	if (b == NULL || nb > SLICES_MAX) {
+		free(b);
+		b = NULL;
+	}
+	for (size_t i = 0; i < PK_COUNT(from); i++) {
+		for (unsigned int k = 0; b != NULL && k < from[i]->nb; k++)
+			b->slice[b->nb++] = grpc_slice_ref(from[i]->slice[k]);
+		if (b != NULL)
+			b->len += from[i]->len;
+		pk_rpc_buffer_put(from[i]);
+	}
+	if (b != NULL)
+		b->refs = 1;
+	return b;
+}
+
+size_t
+pk_rpc_buffer_len(const struct pk_rpc_buffer *b)
+{
+	return b->len;
 }
 
 struct pk_rpc_buffer *
@@ -285,7 +323,8 @@ pk_rpc_buffer_put(struct pk_rpc_buffer *b)
 {
 	if (b == NULL || --b->refs != 0)
 		return;
-	grpc_slice_unref(b->slice);
+	for (unsigned int i = 0; i < b->nb; i++)
+		grpc_slice_unref(b->slice[i]);
 	free(b);
 }
 
@@ -391,7 +430,7 @@ send_status(
 	if (!s->started)
 		ops[n++].op = GRPC_OP_SEND_INITIAL_METADATA;
 	if (message != NULL) {
-		s->tx = grpc_raw_byte_buffer_create(&message->slice, 1);
+		s->tx = grpc_raw_byte_buffer_create(message->slice, message->nb);
 		ops[n].op = GRPC_OP_SEND_MESSAGE;
 		ops[n++].data.send_message.send_message = s->tx;
 	}
@@ -415,8 +454,8 @@ write_next(struct pk_rpc_stream *s)
 	s->first = item->next;
 	if (s->first == NULL)
 		s->last = &s->first;
-	s->queued -= GRPC_SLICE_LENGTH(item->b->slice);
-	s->tx = grpc_raw_byte_buffer_create(&item->b->slice, 1);
+	s->queued -= item->b->len;
+	s->tx = grpc_raw_byte_buffer_create(item->b->slice, item->b->nb);
 	pk_rpc_buffer_put(item->b);
 	free(item);
 	op.data.send_message.send_message = s->tx;
@@ -442,7 +481,7 @@ on_written(struct op *op, bool ok)
 int
 pk_rpc_stream_send(struct pk_rpc_stream *s, struct pk_rpc_buffer *b)
 {
-	size_t len = GRPC_SLICE_LENGTH(b->slice);
+	size_t len = b->len;
 	struct item *item;
 	int err = 0;
 

@@ -4,26 +4,14 @@
 #include <string.h>
 
 #include "policy/compiler.h"
+#include "tests/unit/policy_world.h"
 #include "tests/unit/test.h"
 
 /*
  * A compiler that lives against one that does not: after each of thousands of random changes, some of
  * them wrong and some taken back, the table is what policy_compile() makes of the same sources.
  */
-#define NB_WORKLOADS 24
-#define NB_POLICIES  10
-#define NB_OTHERS    3
-#define NB_NAMES     (NB_WORKLOADS + NB_POLICIES + NB_OTHERS)
 #define ROUNDS       1500
-
-static uint32_t state_ = 20261;
-
-static int
-pick(int n)
-{
-	state_ = state_ * 1664525u + 1013904223u;
-	return (int)((state_ >> 8) % (uint32_t)n);
-}
 
 struct world {
 	char *text[NB_NAMES]; /* NULL: not there */
@@ -31,181 +19,6 @@ struct world {
 	struct policy_compiler *pc;
 	unsigned int refused, whole, undone;
 };
-
-static void
-name_of(int i, char name[32])
-{
-	snprintf(name, 32, "%s%d", i < NB_WORKLOADS ? "w" : i < NB_WORKLOADS + NB_POLICIES ? "p" : "o",
-	    i);
-}
-
-static const char *
-tenant(int all)
-{
-	static const char *const names[] = { "t0", "t1", "t2", "\"*\"" };
-
-	return names[pick(all ? 4 : 3)];
-}
-
-static void
-print_labels(FILE *f)
-{
-	const char *part = "";
-
-	fputs("{", f);
-	for (int k = 0; k < 3; k++) {
-		if (pick(4) == 0)
-			continue;
-		fprintf(f, "%sk%d: v%d", part, k, pick(3));
-		part = ", ";
-	}
-	fputs("}", f);
-}
-
-static void
-print_selector(FILE *f)
-{
-	const char *part = "";
-
-	fputs("{", f);
-	for (int k = 0; k < 3; k++) {
-		/* One key is named so seldom that it comes and goes. */
-		if (pick(k == 2 ? 12 : 2) == 0 || (k == 2 && pick(6) != 0))
-			continue;
-		switch (pick(4)) {
-		case 0:
-			fprintf(f, "%sk%d: v%d", part, k, pick(3));
-			break;
-		case 1:
-			fprintf(f, "%sk%d: [v%d, v%d]", part, k, pick(2), 2);
-			break;
-		case 2:
-			fprintf(f, "%s\"!k%d\": v%d", part, k, pick(3));
-			break;
-		default:
-			fprintf(f, "%s\"%sk%d\": ", part, pick(2) ? "!" : "", k);
-			break;
-		}
-		part = ", ";
-	}
-	fputs("}", f);
-}
-
-static void
-print_peers(FILE *f, int with_group)
-{
-	int low = 64 * pick(2);
-
-	switch (pick(5)) {
-	case 0:
-		fprintf(f, "[{networks: [192.0.2.%d/26], except: [192.0.2.%d/28]}]", low,
-		    low + 16 * pick(2));
-		break;
-	case 1:
-		if (with_group) {
-			fprintf(f, "[{group: g%d}]", pick(2));
-			break;
-		}
-		/* fall through */
-	default:
-		fputs("[{workloads: ", f);
-		print_selector(f);
-		if (pick(3) == 0)
-			fprintf(f, ", tenant: %s", tenant(1));
-		fputs("}]", f);
-		break;
-	}
-}
-
-static void
-print_workload(FILE *f, int i)
-{
-	/* At times an address or a name that another has. */
-	int same = pick(40) == 0 ? (i + 1) % NB_WORKLOADS : i;
-
-	fprintf(f, "apiVersion: picket.io/v1\nkind: Workload\nmetadata: {name: w%d, tenant: %s, labels: ",
-	    pick(60) == 0 ? 0 : i, tenant(0));
-	print_labels(f);
-	fputs("}\nspec: {", f);
-	if (pick(8) != 0)
-		fprintf(f, "addresses: [192.0.2.%d], ", 1 + same * 5);
-	fprintf(f, "dpu: dpu%d", pick(3));
-	if (pick(4) == 0)
-		fprintf(f, ", ports: {http: tcp/%d}", 8080 + pick(2));
-	fputs("}\n", f);
-}
-
-static void
-print_policy(FILE *f, int i)
-{
-	static const char *const tiers[] = { "emergency", "application", "application", "baseline" };
-	static const char *const verdicts[] = { "allow", "deny", "pass" };
-
-	fprintf(f,
-	    "apiVersion: picket.io/v1\nkind: Policy\nmetadata: {name: p%d, tenant: %s}\nspec:\n"
-	    "  tier: %s\n  priority: %d\n",
-	    pick(30) == 0 ? 0 : i, tenant(1), tiers[pick(4)], pick(30) == 0 ? 5 : 100 + i);
-	if (pick(6) == 0) {
-		fprintf(f, "  appliesTo: {group: h}\n");
-	} else if (pick(3) != 0) {
-		fputs("  appliesTo: {workloads: ", f);
-		print_selector(f);
-		fputs("}\n", f);
-	}
-	if (pick(5) == 0)
-		fputs("  mode: audit\n", f);
-	for (int d = 0; d < 2; d++) {
-		int n = d == 0 ? 1 + pick(2) : pick(2);
-
-		if (n == 0)
-			continue;
-		fprintf(f, "  %s:\n", d == 0 ? "ingress" : "egress");
-		for (int r = 0; r < n; r++) {
-			fprintf(f, "    - {name: r%d, action: %s, %s: ", r, verdicts[pick(3)],
-			    d == 0 ? "from" : "to");
-			print_peers(f, 1);
-			if (pick(2) == 0)
-				fprintf(f, ", services: [tcp/%d]", 80 + pick(3));
-			else if (pick(d == 0 ? 5 : 40) == 0)
-				fputs(", services: [port/http]", f);
-			fputs("}\n", f);
-		}
-	}
-}
-
-/* Groups that policies name: g0, g1 with networks, h without.  At times one is missing. */
-static void
-print_group(FILE *f, int i)
-{
-	static const char *const names[] = { "g0", "g1", "h" };
-
-	fprintf(f, "apiVersion: picket.io/v1\nkind: Group\nmetadata: {name: %s, tenant: \"*\"}\nspec:\n"
-	           "  members:\n    - {workloads: ",
-	    names[i]);
-	print_selector(f);
-	fputs(", tenant: t0}\n    - {workloads: ", f);
-	print_selector(f);
-	fputs(", tenant: \"*\"}\n", f);
-	if (i == 1)
-		fputs("    - {networks: [198.51.100.0/24]}\n", f);
-}
-
-static char *
-make_text(int i)
-{
-	char *text = NULL;
-	size_t len;
-	FILE *f = open_memstream(&text, &len);
-
-	if (i < NB_WORKLOADS)
-		print_workload(f, i);
-	else if (i < NB_WORKLOADS + NB_POLICIES)
-		print_policy(f, i - NB_WORKLOADS);
-	else
-		print_group(f, i - NB_WORKLOADS - NB_POLICIES);
-	fclose(f);
-	return text;
-}
 
 struct said {
 	char *bytes;
@@ -266,7 +79,7 @@ reference(struct world *w, char *const text[NB_NAMES])
 	for (int i = 0; i < NB_NAMES; i++) {
 		char name[32];
 
-		name_of(i, name);
+		world_name(i, name);
 		if (text[i] != NULL &&
 		    policy_model_add_text(m, name, text[i], strlen(text[i]), f) != 0) {
 			policy_findings_first(f, &diag);
@@ -289,23 +102,21 @@ change(struct world *w)
 	struct policy_table *want;
 	char *next[NB_NAMES], names[4][32];
 	uint64_t nb_whole = policy_compiler_nb_whole(w->pc);
-	int n = 1 + pick(3) * pick(2), which[4], rc;
+	int n = 1 + world_pick(3) * world_pick(2), which[4], rc;
 
 	memcpy(next, w->text, sizeof(next));
 	for (int i = 0; i < n; i++) {
 		int again = 0;
 
-		which[i] = pick(20) == 0 ? NB_WORKLOADS + NB_POLICIES + pick(NB_OTHERS)
-		    : pick(3) == 0       ? NB_WORKLOADS + pick(NB_POLICIES)
-		                         : pick(NB_WORKLOADS);
+		which[i] = world_choose();
 		for (int k = 0; k < i; k++)
 			again |= which[k] == which[i];
 		if (again) {
 			n = i;
 			break;
 		}
-		name_of(which[i], names[i]);
-		next[which[i]] = pick(6) == 0 ? NULL : make_text(which[i]);
+		world_name(which[i], names[i]);
+		next[which[i]] = world_pick(6) == 0 ? NULL : world_text(which[i]);
 		ch[i] = (struct policy_change){ .name = names[i],
 			.text = next[which[i]],
 			.len = next[which[i]] != NULL ? strlen(next[which[i]]) : 0 };
@@ -320,7 +131,7 @@ change(struct world *w)
 		fail_msg("%d: %s", rc, diag.text);
 	}
 	w->whole += policy_compiler_nb_whole(w->pc) > nb_whole;
-	if (rc == 0 && pick(5) != 0) {
+	if (rc == 0 && world_pick(5) != 0) {
 		for (int i = 0; i < n; i++) {
 			free(w->text[which[i]]);
 			w->text[which[i]] = next[which[i]];
@@ -360,8 +171,8 @@ test_random_changes(void **state)
 		static char names[NB_OTHERS][32];
 		int k = NB_WORKLOADS + NB_POLICIES + i;
 
-		name_of(k, names[i]);
-		w.text[k] = make_text(k);
+		world_name(k, names[i]);
+		w.text[k] = world_text(k);
 		ch[i] = (struct policy_change){ names[i], w.text[k], strlen(w.text[k]) };
 	}
 	assert_int_equal(policy_findings_create(&f), 0);
