@@ -10,7 +10,8 @@
 struct policy_arena {
 	struct policy_chunk *chunks;
 	char *at;
-	size_t left; /* bytes */
+	size_t left;  /* bytes */
+	size_t chunk; /* size of the last one */
 };
 
 /* A zeroed arena is an empty one. */
