@@ -880,6 +880,47 @@ pk_rpc_call_on_gone(
 	c->s.state = state;
 }
 
+/* ---- credentials, read once ---- */
+
+static char *
+read_file(const char *path, struct pk_diag *diag)
+{
+	FILE *f = fopen(path, "re");
+	char *text = NULL;
+	size_t len = 0, n = 0;
+
+	if (f != NULL && getdelim(&text, &n, '\0', f) >= 0)
+		len = strlen(text);
+	if (f == NULL || len == 0) {
+		pk_diag_set(diag, "%s: %s", path, f == NULL ? strerror(errno) : "is empty");
+		free(text);
+		text = NULL;
+	}
+	if (f != NULL)
+		fclose(f);
+	return text;
+}
+
+static grpc_channel_credentials *
+read_credentials(const struct pk_rpc_tls *tls, struct pk_diag *diag)
+{
+	char *ca = read_file(tls->ca, diag), *cert = NULL, *key = NULL;
+	grpc_channel_credentials *creds = NULL;
+
+	if (ca != NULL && (cert = read_file(tls->cert, diag)) != NULL &&
+	    (key = read_file(tls->key, diag)) != NULL) {
+		grpc_ssl_pem_key_cert_pair pair = { key, cert };
+
+		creds = grpc_ssl_credentials_create(ca, &pair, NULL, NULL);
+	}
+	if (key != NULL)
+		explicit_bzero(key, strlen(key));
+	free(key);
+	free(cert);
+	free(ca);
+	return creds;
+}
+
 /* ---- client ---- */
 
 int
@@ -900,7 +941,13 @@ pk_rpc_client_create(struct pk_rpc_client **out, struct pk_rpc *r, const char *t
 	c->rpc = r;
 	if (limits != NULL)
 		c->limits = *limits;
-	c->creds = grpc_tls_credentials_create(tls_options(tls));
+	c->creds = tls->fixed ? read_credentials(tls, diag)
+	                      : grpc_tls_credentials_create(tls_options(tls));
+	if (c->creds == NULL) {
+		free(c->target);
+		free(c);
+		return -EINVAL;
+	}
 	*out = c;
 	return 0;
 }
@@ -988,45 +1035,6 @@ pk_rpc_client_stream(struct pk_rpc_stream **out, struct pk_rpc_client *c, const 
 }
 
 /* ---- one unary call, blocking ---- */
-
-static char *
-read_file(const char *path, struct pk_diag *diag)
-{
-	FILE *f = fopen(path, "re");
-	char *text = NULL;
-	size_t len = 0, n = 0;
-
-	if (f != NULL && getdelim(&text, &n, '\0', f) >= 0)
-		len = strlen(text);
-	if (f == NULL || len == 0) {
-		pk_diag_set(diag, "%s: %s", path, f == NULL ? strerror(errno) : "is empty");
-		free(text);
-		text = NULL;
-	}
-	if (f != NULL)
-		fclose(f);
-	return text;
-}
-
-static grpc_channel_credentials *
-read_credentials(const struct pk_rpc_tls *tls, struct pk_diag *diag)
-{
-	char *ca = read_file(tls->ca, diag), *cert = NULL, *key = NULL;
-	grpc_channel_credentials *creds = NULL;
-
-	if (ca != NULL && (cert = read_file(tls->cert, diag)) != NULL &&
-	    (key = read_file(tls->key, diag)) != NULL) {
-		grpc_ssl_pem_key_cert_pair pair = { key, cert };
-
-		creds = grpc_ssl_credentials_create(ca, &pair, NULL, NULL);
-	}
-	if (key != NULL)
-		explicit_bzero(key, strlen(key));
-	free(key);
-	free(cert);
-	free(ca);
-	return creds;
-}
 
 static int
 take_answer(grpc_byte_buffer *rx, uint8_t **answer, size_t *answer_len)

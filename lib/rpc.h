@@ -62,6 +62,7 @@ struct pk_rpc_tls {
 	const char *cert;
 	const char *key;
 	const char *ca;
+	bool fixed; /* of a client: read once and not watched, which costs a thread each */
 };
 
 /* Zero in any member: the default in brackets. */

@@ -74,6 +74,15 @@ policy_arena_array(struct policy_arena *a, size_t nb, size_t size)
 	return __builtin_mul_overflow(nb, size, &bytes) ? NULL : policy_arena_alloc(a, bytes);
 }
 
+void
+policy_arena_rewind(struct policy_arena *a, const struct policy_arena *before)
+{
+	if (a->chunks != before->chunks || before->at == NULL)
+		return;
+	memset(before->at, 0, (size_t)(a->at - before->at)); /* as it was */
+	*a = *before;
+}
+
 void *
 policy_arena_copy(struct policy_arena *a, const void *bytes, size_t len)
 {

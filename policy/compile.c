@@ -9,7 +9,6 @@
 
 /* All steps of a compilation, and what they share. */
 
-
 static void
 report(struct compile *c, enum policy_severity severity, const char *file, uint32_t line,
     uint32_t column, const char *code, const char *fmt, va_list ap)
@@ -58,8 +57,8 @@ compile_push(struct compile *c, numbers *v, uint32_t value)
 
 /* `unknown WHAT "word"...`, with a suggestion out of `known`. */
 void
-compile_unknown(struct compile *c, const char *file, uint32_t line, uint32_t column, const char *code,
-    const char *what, const char *word, const char *const *known, size_t nb)
+compile_unknown(struct compile *c, const char *file, uint32_t line, uint32_t column,
+    const char *code, const char *what, const char *word, const char *const *known, size_t nb)
 {
 	const char *near = pk_suggest(word, known, nb);
 	char list[256];
@@ -144,7 +143,6 @@ compile_destroy(struct compile *c)
 	policy_map_fini(&c->template_index);
 	policy_map_fini(&c->program_index);
 	policy_map_fini(&c->text_index);
-	policy_hash_fini(&c->hash);
 	policy_arena_fini(&c->arena);
 	policy_table_destroy(c->table != NULL ? &c->table->t : NULL);
 	free(c);
@@ -156,8 +154,8 @@ compile_whole(struct compile **out, const struct policy_model *m,
     struct policy_findings *f)
 {
 	/* A step is taken when the one before left nothing to complain of that would mislead it. */
-	void (*const steps[])(struct compile *) = { policy_k8s_join, compile_tenants,
-		compile_tiers, compile_order, compile_index_names, compile_resolve, compile_places,
+	void (*const steps[])(struct compile *) = { policy_k8s_join, compile_tenants, compile_tiers,
+		compile_order, compile_index_names, compile_resolve, compile_places,
 		compile_identities, compile_endpoints, compile_unplaced, compile_members,
 		compile_layout };
 	struct compile *c = calloc(1, sizeof(*c));
@@ -170,7 +168,7 @@ compile_whole(struct compile **out, const struct policy_model *m,
 	c->ids = ids;
 	c->findings = f;
 	c->table = calloc(1, sizeof(*c->table));
-	if (c->table == NULL || policy_hash_init(&c->hash) < 0)
+	if (c->table == NULL)
 		c->nomem = 1;
 	else
 		compile_gather(c, extra, nb_extra);

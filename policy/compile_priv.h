@@ -30,7 +30,7 @@ typedef POLICY_VECTOR(uint32_t) numbers;
 
 struct compile_tenant {
 	const char *name;
-	uint32_t number;    /* 0 as long as nobody lives there */
+	uint32_t number; /* 0 as long as nobody lives there */
 	uint32_t nb;     /* its identities */
 	enum pk_verdict verdict;
 	int declared;
@@ -51,9 +51,9 @@ struct compile_requirement {
 
 /* A selector in a tenant; equal ones are one. */
 struct compile_selector {
-	const char *text; /* "acme{app=db}" */
-	uint32_t tenant;  /* index, NONE if there is no such tenant */
-	int everywhere;   /* in all tenants */
+	const char *text;                     /* "acme{app=db}" */
+	uint32_t tenant;                      /* index, NONE if there is no such tenant */
+	int everywhere;                       /* in all tenants */
 	const struct policy_selector *source; /* only while the step that names it runs */
 	uint32_t nb;
 	struct compile_requirement *requirements;
@@ -240,8 +240,7 @@ void compile_destroy(struct compile *c);
 void compile_policy_fini(struct compile_policy *p);
 
 /* gather.c */
-void compile_gather(
-    struct compile *c, struct policy_workload_def *const *extra, size_t nb_extra);
+void compile_gather(struct compile *c, struct policy_workload_def *const *extra, size_t nb_extra);
 void compile_tenants(struct compile *c);
 void compile_tiers(struct compile *c);
 void compile_order(struct compile *c);

@@ -90,8 +90,8 @@ swap_source(struct policy_compiler *pc, struct policy_source *old, struct policy
 		slot = POLICY_PUSH(&m->sources);
 		if (slot == NULL)
 			return -ENOMEM;
-		if (policy_map_put_text(
-		        &pc->source_index, new->name, (uint32_t)m->sources.nb - 1) < 0) {
+		if (policy_map_put_text(&pc->source_index, new->name, (uint32_t)m->sources.nb - 1) <
+		    0) {
 			m->sources.nb--;
 			return -ENOMEM;
 		}
@@ -140,10 +140,9 @@ read_some(void *arg)
 
 	for (size_t i = r->first; i < r->nb; i += r->step) {
 		const struct policy_change *ch = &r->changes[i];
-		int rc = ch->text != NULL
-		    ? policy_source_create(
-		          &r->swaps[i].new, ch->name, ch->text, ch->len, r->findings)
-		    : 0;
+		int rc = ch->text != NULL ? policy_source_create(&r->swaps[i].new, ch->name,
+		                                ch->text, ch->len, r->findings)
+		                          : 0;
 
 		if (rc == -ENOMEM || (rc < 0 && r->rc == 0))
 			r->rc = rc;
@@ -152,8 +151,8 @@ read_some(void *arg)
 }
 
 static int
-read_all(const struct policy_change *changes, size_t nb, struct swap *swaps,
-    struct policy_findings *f)
+read_all(
+    const struct policy_change *changes, size_t nb, struct swap *swaps, struct policy_findings *f)
 {
 	struct reading a = {
 		.changes = changes, .swaps = swaps, .nb = nb, .step = 1, .findings = f

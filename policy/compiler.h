@@ -61,7 +61,8 @@ int policy_compiler_change(struct policy_compiler *pc, const struct policy_chang
 
 /* End all changes since the last of these calls, for good or by going back to what was before. */
 void policy_compiler_keep(struct policy_compiler *pc);
-int policy_compiler_undo(struct policy_compiler *pc); /* 0 or -ENOMEM: then the next change mends it */
+int policy_compiler_undo(
+    struct policy_compiler *pc); /* 0 or -ENOMEM: then the next change mends it */
 
 /* Borrowed until the next change.  The table is NULL before the first. */
 const struct policy_table *policy_compiler_table(const struct policy_compiler *pc);

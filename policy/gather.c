@@ -142,8 +142,8 @@ tenant_add(struct compile *c, const char *name)
  * namespace of Kubernetes is declared over there.
  */
 void
-compile_tenant_use(struct compile *c, const char *name, int imported, const char *file, uint32_t line,
-    uint32_t column)
+compile_tenant_use(struct compile *c, const char *name, int imported, const char *file,
+    uint32_t line, uint32_t column)
 {
 	const char *known[256];
 	size_t nb = 0;
@@ -193,9 +193,9 @@ compile_policy_tenants(struct compile *c, const struct policy_def *d)
 void
 compile_tenants(struct compile *c)
 {
-#define USE(v, imported)                                                         \
-	for (size_t i = 0; i < c->all.v.nb; i++) {                               \
-		const struct policy_meta *m = &c->all.v.at[i]->meta;             \
+#define USE(v, imported)                                                                 \
+	for (size_t i = 0; i < c->all.v.nb; i++) {                                       \
+		const struct policy_meta *m = &c->all.v.at[i]->meta;                     \
 		compile_tenant_use(c, m->tenant, imported, m->file, m->line, m->column); \
 	}
 	for (size_t i = 0; i < c->all.tenants.nb && !c->nomem; i++) {
@@ -346,7 +346,8 @@ compile_order(struct compile *c)
 			};
 	}
 	if (c->policies.nb > 1)
-		qsort(c->policies.at, c->policies.nb, sizeof(c->policies.at[0]), compile_by_precedence);
+		qsort(c->policies.at, c->policies.nb, sizeof(c->policies.at[0]),
+		    compile_by_precedence);
 	for (size_t i = 1; i < c->policies.nb; i++) {
 		const struct compile_policy *a = &c->policies.at[i - 1], *b = &c->policies.at[i];
 
@@ -419,4 +420,3 @@ compile_service(struct compile *c, const char *tenant, const char *name)
 
 	return i != NONE ? c->all.services.at[i] : NULL;
 }
-

@@ -52,6 +52,7 @@ tenant_find(const struct compile *c, const char *name)
 uint32_t
 compile_selector(struct compile *c, const char *tenant, const struct policy_selector *s)
 {
+	struct policy_arena before = c->arena;
 	const char *inner = policy_selector_text(&c->arena, s), *text;
 	struct compile_selector *new;
 	uint32_t i;
@@ -64,6 +65,7 @@ compile_selector(struct compile *c, const char *tenant, const struct policy_sele
 	i = policy_map_get_text(&c->selector_index, text);
 	if (i != NONE) {
 		c->selectors.at[i].source = s;
+		policy_arena_rewind(&c->arena, &before);
 		return i;
 	}
 	i = (uint32_t)c->selectors.nb;

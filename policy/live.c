@@ -100,11 +100,11 @@ open_gap(struct live *l, void *array, size_t *nb, size_t *cap, size_t size, size
 }
 
 #define INSERT(l, v, i) open_gap(l, &(v)->at, &(v)->nb, &(v)->cap, sizeof((v)->at[0]), i)
-#define REMOVE(v, i)                                                                     \
-	do {                                                                             \
-		memmove((v)->at + (i), (v)->at + (i) + 1,                                \
-		    ((v)->nb - 1 - (i)) * sizeof((v)->at[0]));                           \
-		(v)->nb--;                                                               \
+#define REMOVE(v, i)                                                                             \
+	do {                                                                                     \
+		memmove(                                                                         \
+		    (v)->at + (i), (v)->at + (i) + 1, ((v)->nb - 1 - (i)) * sizeof((v)->at[0])); \
+		(v)->nb--;                                                                       \
 	} while (0)
 
 /* The table as callers see it. */
@@ -125,16 +125,16 @@ publish(struct live *l)
 	t->nb_unplaced = (uint32_t)l->unplaced.nb;
 }
 
-#define TOUCH(l, field, value)                                             \
-	do {                                                               \
-		__typeof__((l)->touched->field.at) slot_ = NULL;           \
-		if ((l)->touched != NULL) {                                \
-			slot_ = POLICY_PUSH(&(l)->touched->field);         \
-			if (slot_ != NULL)                                 \
-				*slot_ = (value);                          \
-			else                                               \
-				(l)->touched->nomem = (l)->c->nomem = 1;   \
-		}                                                          \
+#define TOUCH(l, field, value)                                           \
+	do {                                                             \
+		__typeof__((l)->touched->field.at) slot_ = NULL;         \
+		if ((l)->touched != NULL) {                              \
+			slot_ = POLICY_PUSH(&(l)->touched->field);       \
+			if (slot_ != NULL)                               \
+				*slot_ = (value);                        \
+			else                                             \
+				(l)->touched->nomem = (l)->c->nomem = 1; \
+		}                                                        \
 	} while (0)
 
 /* ---- labels to selectors ------------------------------------------------------------------------- */
@@ -174,7 +174,8 @@ pivot(const struct compile_selector *s)
 	for (uint32_t q = 0; q < s->nb; q++) {
 		const struct compile_requirement *r = &s->requirements[q];
 
-		if (r->op == POLICY_IN && (best == NULL || best->op != POLICY_IN || r->nb < best->nb))
+		if (r->op == POLICY_IN &&
+		    (best == NULL || best->op != POLICY_IN || r->nb < best->nb))
 			best = r;
 		else if (r->op == POLICY_EXISTS && best == NULL)
 			best = r;
@@ -203,8 +204,7 @@ index_selector(struct live *l, uint32_t selector, int add)
 }
 
 static void
-ask_selectors(struct live *l, const struct compile_identity *id, const numbers *list,
-    numbers *out)
+ask_selectors(struct live *l, const struct compile_identity *id, const numbers *list, numbers *out)
 {
 	for (size_t i = 0; list != NULL && i < list->nb; i++)
 		if (compile_selects(&l->c->selectors.at[list->at[i]], id))
@@ -222,7 +222,8 @@ match(struct live *l, const struct compile_identity *id, numbers *out)
 		ask_selectors(l, id, labelled(l, tenants[t], NONE, NONE, 0), out);
 		for (uint32_t i = 0; i < id->nb_labels; i++) {
 			ask_selectors(l, id,
-			    labelled(l, tenants[t], id->labels_at[2 * i], id->labels_at[2 * i + 1], 0),
+			    labelled(
+			        l, tenants[t], id->labels_at[2 * i], id->labels_at[2 * i + 1], 0),
 			    out);
 			ask_selectors(
 			    l, id, labelled(l, tenants[t], id->labels_at[2 * i], NONE, 0), out);
@@ -572,8 +573,7 @@ workload_index(struct live *l, const struct policy_workload_def *def, uint32_t i
 	w->def = def;
 	w->identity = identity;
 	w->places = calloc(def->addresses.nb + 1U, sizeof(w->places[0]));
-	if (w->places == NULL ||
-	    asprintf(&w->key, "%s/%s", def->meta.tenant, def->meta.name) < 0 ||
+	if (w->places == NULL || asprintf(&w->key, "%s/%s", def->meta.tenant, def->meta.name) < 0 ||
 	    policy_map_put_text(&l->workload_index, w->key, i) < 0) {
 		c->nomem = 1;
 		return;
@@ -694,8 +694,7 @@ settle_endpoints(struct live *l)
 			*e = (struct policy_endpoint){ .name = l->workloads.at[w].key,
 				.dpu = def->dpu,
 				.vrf = def->vrf,
-				.identity =
-				    l->c->identities.at[l->workloads.at[w].identity].id,
+				.identity = l->c->identities.at[l->workloads.at[w].identity].id,
 				.wire = (uint16_t)def->wire,
 				.has_mac = def->has_mac,
 				.addr = p->addr };
@@ -761,8 +760,8 @@ each_services(struct live *l, const struct policy_def *d,
 }
 
 static void
-each_symbol_of_services(struct live *l, const struct policy_services *s,
-    void (*call)(struct live *l, uint32_t symbol))
+each_symbol_of_services(
+    struct live *l, const struct policy_services *s, void (*call)(struct live *l, uint32_t symbol))
 {
 	for (uint32_t i = 0; i < s->nb && !l->c->nomem; i++)
 		if (s->at[i].kind == POLICY_SERVICE_PORT)
@@ -770,8 +769,8 @@ each_symbol_of_services(struct live *l, const struct policy_services *s,
 }
 
 static void
-each_symbol_of_selector(struct live *l, const struct policy_selector *s,
-    void (*call)(struct live *l, uint32_t symbol))
+each_symbol_of_selector(
+    struct live *l, const struct policy_selector *s, void (*call)(struct live *l, uint32_t symbol))
 {
 	for (uint32_t q = 0; q < s->nb && !l->c->nomem; q++)
 		call(l, compile_symbol(l->c, s->at[q].key));
@@ -779,7 +778,8 @@ each_symbol_of_selector(struct live *l, const struct policy_selector *s,
 
 /* Labels and ports that a policy names. */
 static void
-each_symbol(struct live *l, const struct policy_def *d, void (*call)(struct live *l, uint32_t symbol))
+each_symbol(
+    struct live *l, const struct policy_def *d, void (*call)(struct live *l, uint32_t symbol))
 {
 	if (d->subject.kind == POLICY_PEER_WORKLOADS)
 		each_symbol_of_selector(l, &d->subject.selector, call);
@@ -909,8 +909,7 @@ policy_names(struct live *l, uint32_t i)
 	uint32_t other = key != NULL ? policy_map_get_text(&l->policy_index, key) : NONE;
 
 	if (other != NONE) {
-		compile_duplicate(
-		    c, &c->policies.at[other].def->meta, &p->def->meta, "Policy", 0);
+		compile_duplicate(c, &c->policies.at[other].def->meta, &p->def->meta, "Policy", 0);
 		free(key);
 		return;
 	}
@@ -996,11 +995,10 @@ policy_come(struct live *l, const struct policy_def *d)
 
 	if (tier == NULL || policy_slot(l, &i) < 0)
 		return;
-	c->policies.at[i] = (struct compile_policy){
-		.def = d, .tier = tier, .selector = NONE, .group = NONE
-	};
-	compile_tenant_use(c, d->meta.tenant, d->meta.kind != NULL, d->meta.file, d->meta.line,
-	    d->meta.column);
+	c->policies.at[i] =
+	    (struct compile_policy){ .def = d, .tier = tier, .selector = NONE, .group = NONE };
+	compile_tenant_use(
+	    c, d->meta.tenant, d->meta.kind != NULL, d->meta.file, d->meta.line, d->meta.column);
 	compile_policy_tenants(c, d);
 	if (c->errors == errors)
 		policy_names(l, i);
@@ -1226,9 +1224,8 @@ names_differ(const struct live *l)
 }
 
 int
-live_change(struct live *l, struct policy_source *const *gone,
-    struct policy_source *const *come, size_t nb, struct policy_touched *touched,
-    struct policy_findings *f)
+live_change(struct live *l, struct policy_source *const *gone, struct policy_source *const *come,
+    size_t nb, struct policy_touched *touched, struct policy_findings *f)
 {
 	struct compile *c = l->c;
 	int rc;
@@ -1292,15 +1289,15 @@ live_workload(const struct live *l, const char *key)
 
 /* ---- beginning and end --------------------------------------------------------------------------- */
 
-#define ADOPT(l, v, from, n)                                                                 \
-	do {                                                                                 \
-		if (policy_grow(&(v)->at, &(v)->cap, (n) + 64U, sizeof((v)->at[0])) < 0) {   \
-			(l)->c->nomem = 1;                                                   \
-		} else {                                                                     \
-			if ((n) > 0)                                                         \
-				memcpy((v)->at, from, (n) * sizeof((v)->at[0]));             \
-			(v)->nb = (n);                                                       \
-		}                                                                            \
+#define ADOPT(l, v, from, n)                                                               \
+	do {                                                                               \
+		if (policy_grow(&(v)->at, &(v)->cap, (n) + 64U, sizeof((v)->at[0])) < 0) { \
+			(l)->c->nomem = 1;                                                 \
+		} else {                                                                   \
+			if ((n) > 0)                                                       \
+				memcpy((v)->at, from, (n) * sizeof((v)->at[0]));           \
+			(v)->nb = (n);                                                     \
+		}                                                                          \
 	} while (0)
 
 static void

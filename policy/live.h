@@ -50,8 +50,8 @@ struct live {
 	struct policy_touched *touched;
 	numbers dirty; /* identities whose programs may differ */
 	POLICY_VECTOR(struct policy_place) moved;
-	numbers named;      /* symbols that were named before, or were not: index * 2 + was */
-	numbers named_in;   /* by symbol: the change it is in `named` for */
+	numbers named;    /* symbols that were named before, or were not: index * 2 + was */
+	numbers named_in; /* by symbol: the change it is in `named` for */
 	uint32_t nb_changes;
 	int whole; /* it reaches further than we do */
 

@@ -33,7 +33,8 @@ struct policy_query {
 	const struct live *live; /* NULL: the indexes below are complete */
 	struct policy_arena arena;
 	struct plane *plane;
-	const struct policy_program *asked[2]; /* the programs in `pair`, of a compiler that lives */
+	const struct policy_program
+	    *asked[2];      /* the programs in `pair`, of a compiler that lives */
 	struct plane *pair; /* for what does not fit in `plane`, or has no address there */
 	int whole;          /* all of the table is loaded in `plane` */
 	POLICY_VECTOR(const struct policy_workload_def *) workloads;

@@ -162,7 +162,8 @@ check_name(struct apply *a, const char *what, size_t i, const char *name)
 		    NAME_MAX_BYTES - 1);
 		return false;
 	}
-	if (a->kind == SERVER_KIND_APPLY && strncmp(name, POLICYD_WORKLOAD, strlen(POLICYD_WORKLOAD)) == 0) {
+	if (a->kind == SERVER_KIND_APPLY &&
+	    strncmp(name, POLICYD_WORKLOAD, strlen(POLICYD_WORKLOAD)) == 0) {
 		pk_rpc_refuse(a->call, PK_RPC_INVALID_ARGUMENT,
 		    "source %zu: names that begin with \"%s\" are those of workloads", i + 1,
 		    POLICYD_WORKLOAD);
@@ -415,7 +416,8 @@ apply_batch_done(struct pk_job *job)
 	p->waiting = b->told;
 	if (b->generation != 0) {
 		p->generation = b->generation;
-		pk_log(b->nb_changed > 1 || b->told == b->last || b->told->kind == SERVER_KIND_INVENTORY
+		pk_log(b->nb_changed > 1 || b->told == b->last ||
+		            b->told->kind == SERVER_KIND_INVENTORY
 		        ? PK_LOG_INFO
 		        : PK_LOG_NOTICE,
 		    "generation %llu in force: %s by %s", (unsigned long long)b->generation,
@@ -490,4 +492,3 @@ apply_stop(struct policyd *p)
 		apply_answer(a);
 	}
 }
-

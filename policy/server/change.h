@@ -13,8 +13,8 @@ struct server_object {
 	uint8_t type; /* enum policy_resource_type */
 	uint8_t key_len;
 	uint8_t key[POLICY_KEY_MAX];
-	struct policy_resource *now;     /* NULL: gone.  Of an identity: as a peer */
-	struct policy_resource *subject; /* of an identity: with its programs */
+	struct policy_resource *now;          /* NULL: gone.  Of an identity: as a peer */
+	struct policy_resource *subject;      /* of an identity: with its programs */
 	uint64_t program[PK_DIRECTION_COUNT]; /* of an identity */
 	uint32_t identity;                    /* of an endpoint */
 	char *dpu, *workload;                 /* of an endpoint */

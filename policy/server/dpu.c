@@ -69,7 +69,8 @@ find_or_add(struct server_dpus *all, struct server_span *span)
 static int
 by_name(const void *va, const void *vb)
 {
-	return strcmp((*(struct dpu *const *)va)->span->name, (*(struct dpu *const *)vb)->span->name);
+	return strcmp(
+	    (*(struct dpu *const *)va)->span->name, (*(struct dpu *const *)vb)->span->name);
 }
 
 int
@@ -86,8 +87,8 @@ server_dpus_known(struct server_dpus *all, const char *name, uint64_t seen_unix_
 }
 
 static void
-on_changed(void *arg, struct server_span *span, struct policy_resource *old,
-    struct policy_resource *now)
+on_changed(
+    void *arg, struct server_span *span, struct policy_resource *old, struct policy_resource *now)
 {
 	struct server_dpus *all = arg;
 	struct dpu *d = find_or_add(all, span), **slot;
@@ -119,7 +120,8 @@ server_dpus_target(struct server_dpus *all, struct server_change *c, uint64_t ge
 	for (size_t i = 0; first && i < all->known.nb; i++) {
 		struct dpu *d = all->known.at[i], **slot;
 
-		if (!d->touched && d->stream != NULL && (slot = POLICY_PUSH(&all->touched)) != NULL) {
+		if (!d->touched && d->stream != NULL &&
+		    (slot = POLICY_PUSH(&all->touched)) != NULL) {
 			*slot = d;
 			d->touched = true;
 		}
@@ -152,8 +154,8 @@ server_dpus_nb_workloads(const struct server_dpus *all)
 }
 
 void
-server_dpus_each(struct server_dpus *all,
-    void (*each)(void *arg, const struct server_dpu_status *s), void *arg)
+server_dpus_each(
+    struct server_dpus *all, void (*each)(void *arg, const struct server_dpu_status *s), void *arg)
 {
 	if (all->nb_sorted != all->known.nb && all->known.nb > 1)
 		qsort(all->known.at, all->known.nb, sizeof(all->known.at[0]), by_name);

@@ -63,8 +63,8 @@ int server_dpus_target(struct server_dpus *d, struct server_change *c, uint64_t 
 
 /* In order of name. */
 uint32_t server_dpus_nb_workloads(const struct server_dpus *d); /* those without a DPU too */
-void server_dpus_each(struct server_dpus *d,
-    void (*each)(void *arg, const struct server_dpu_status *s), void *arg);
+void server_dpus_each(
+    struct server_dpus *d, void (*each)(void *arg, const struct server_dpu_status *s), void *arg);
 
 /*
  * For the method table: a stream of DPU `name`.  A second stream of one name ends the first: it is

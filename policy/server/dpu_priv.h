@@ -109,6 +109,6 @@ void dpu_send(struct dpu *d, Picket__V1__ServerMessage *m);
 
 /* plan.c */
 void plan_fini(struct plan *p);
-int plan_make(struct dpu *d); /* of all it is behind by; 0 or -ENOMEM */
+int plan_make(struct dpu *d);  /* of all it is behind by; 0 or -ENOMEM */
 void plan_send(struct dpu *d); /* as far as the stream takes it, and the commit at the end */
 void plan_forget_packed(struct server_dpus *all);

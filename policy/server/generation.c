@@ -78,9 +78,8 @@ edit(struct edits *e, bool inventory, const char *name, const void *text, size_t
 		e->item = wider;
 		e->room = room;
 	}
-	e->item[e->nb++] = (struct server_edit){
-		.inventory = inventory, .name = name, .text = text, .len = len
-	};
+	e->item[e->nb++] =
+	    (struct server_edit){ .inventory = inventory, .name = name, .text = text, .len = len };
 	return 0;
 }
 
@@ -122,8 +121,8 @@ intend_apply(struct apply *a, struct edits *e)
 		    ? edit(e, false, a->request->remove[i], NULL, 0)
 		    : -ENOENT;
 		if (err == -ENOENT)
-			pk_diag_set(&a->diag, "there is no source \"%s\" to remove",
-			    a->request->remove[i]);
+			pk_diag_set(
+			    &a->diag, "there is no source \"%s\" to remove", a->request->remove[i]);
 	}
 	for (size_t i = 0; err == 0 && i < a->request->n_sources; i++) {
 		const Picket__V1__Source *s = a->request->sources[i];
@@ -217,8 +216,8 @@ prepend_store(struct policyd *p, struct edits *e)
 		err = edit(&all, true, p->inventory.item[i].name, p->inventory.item[i].text,
 		    p->inventory.item[i].len);
 	for (size_t i = 0; err == 0 && i < e->nb; i++)
-		err = edit(&all, e->item[i].inventory, e->item[i].name, e->item[i].text,
-		    e->item[i].len);
+		err = edit(
+		    &all, e->item[i].inventory, e->item[i].name, e->item[i].text, e->item[i].len);
 	if (err != 0) {
 		free(all.item);
 		return err;
@@ -354,8 +353,8 @@ join(struct edits *all, const struct edits *e)
 	int err = 0;
 
 	for (size_t i = 0; err == 0 && i < e->nb; i++)
-		err = edit(all, e->item[i].inventory, e->item[i].name, e->item[i].text,
-		    e->item[i].len);
+		err = edit(
+		    all, e->item[i].inventory, e->item[i].name, e->item[i].text, e->item[i].len);
 	return err;
 }
 

@@ -162,8 +162,7 @@ policyd_create(struct policyd **out, struct event_base *base, const struct serve
 	int err = -ENOMEM;
 
 	if (p == NULL || server_dpus_create(&p->dpus, &dpus_ops, p) != 0 ||
-	    policy_ids_create(&p->ids) != 0 ||
-	    policy_compiler_create(&p->compiler, p->ids) != 0 ||
+	    policy_ids_create(&p->ids) != 0 || policy_compiler_create(&p->compiler, p->ids) != 0 ||
 	    (p->shadow = server_shadow_create()) == NULL) {
 		pk_diag_set(diag, "no memory to start with");
 		goto fail;

@@ -5,11 +5,11 @@
 #include "lib/helper.h"
 #include "lib/rpc.h"
 #include "lib/spiffe.h"
+#include "policy/compiler.h"
 #include "policy/model.h"
 #include "policy/proto/picket.pb-c.h"
 #include "policy/server/dpu.h"
 #include "policy/server/policyd.h"
-#include "policy/compiler.h"
 #include "policy/server/store.h"
 
 struct event;

@@ -282,8 +282,8 @@ on_hello(struct dpu *d, const Picket__V1__Hello *m)
 	d->plane = m->plane != 0;
 	d->received = d->accepted = d->realised = 0;
 	d->held_generation = m->generation;
-	pk_notice(
-	    "dpu %s: connected, holds generation %llu", d->span->name, (unsigned long long)m->generation);
+	pk_notice("dpu %s: connected, holds generation %llu", d->span->name,
+	    (unsigned long long)m->generation);
 	if (d->all->generation == 0) {
 		note(d, m->generation, (enum server_stage)m->stage, "");
 		dpu_move(d, E_HELLO_EARLY);
@@ -309,14 +309,13 @@ claim(struct dpu *d, const Picket__V1__HeldResource *h)
 	struct policy_resource *ours;
 
 	if (h->key.len > POLICY_KEY_MAX || (int)h->type <= POLICY_RESOURCE_NONE ||
-	    (int)h->type >= POLICY_RESOURCE_TYPE_COUNT || policy_state_count(d->claimed) >= HELD_MAX)
+	    (int)h->type >= POLICY_RESOURCE_TYPE_COUNT ||
+	    policy_state_count(d->claimed) >= HELD_MAX)
 		return -EINVAL;
-	ours = policy_state_find(
-	    d->span->state, (unsigned int)h->type, h->key.data, h->key.len);
+	ours = policy_state_find(d->span->state, (unsigned int)h->type, h->key.data, h->key.len);
 	if (ours != NULL && ours->version == h->version)
 		return policy_state_put(d->claimed, ours);
-	return stand_in_put(
-	    d->claimed, (unsigned int)h->type, h->key.data, h->key.len, h->version);
+	return stand_in_put(d->claimed, (unsigned int)h->type, h->key.data, h->key.len, h->version);
 }
 
 static void
@@ -445,4 +444,3 @@ const struct pk_rpc_stream_ops server_dpu_stream_ops = {
 	.writable = on_writable,
 	.closed = on_closed,
 };
-

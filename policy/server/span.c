@@ -21,11 +21,11 @@ struct object {
 	struct server_object o; /* its resources and what it leads to */
 	uint8_t map_key[1 + POLICY_KEY_MAX];
 	uses users;
-	uses homes;                           /* of an identity */
+	uses homes;                               /* of an identity */
 	POLICY_VECTOR(struct object *) endpoints; /* of an identity */
-	struct object *identity;              /* of an endpoint */
-	uint32_t span;                        /* of an endpoint */
-	uint32_t index;                       /* in all */
+	struct object *identity;                  /* of an endpoint */
+	uint32_t span;                            /* of an endpoint */
+	uint32_t index;                           /* in all */
 };
 
 struct workload {
@@ -46,7 +46,7 @@ struct mark {
 struct server_spans {
 	POLICY_VECTOR(struct object *) all; /* NULL where one has gone */
 	POLICY_VECTOR(uint32_t) free_objects;
-	struct policy_map index; /* map_key -> index in all */
+	struct policy_map index;                /* map_key -> index in all */
 	POLICY_VECTOR(struct own_span *) spans; /* the first is of those without a DPU */
 	struct policy_map span_index;
 	POLICY_VECTOR(struct mark) marks; /* what may differ in whose span */
@@ -367,8 +367,7 @@ change_set(struct server_spans *s, struct object *o, struct server_object *now)
 		if (a == b && a == UINT32_MAX)
 			break;
 		for (size_t u = 0; a != b && u < o->users.nb; u++)
-			use_members(
-			    s, a < b ? &a : &b, 1, o->users.at[u].span, a < b ? -1 : 1);
+			use_members(s, a < b ? &a : &b, 1, o->users.at[u].span, a < b ? -1 : 1);
 		i += a <= b;
 		k += b <= a;
 	}
@@ -469,9 +468,8 @@ wanted(const struct object *o, uint32_t span)
 		                                                                     : NULL;
 	if (counted(&o->users, span) == 0)
 		return NULL;
-	return o->o.type == POLICY_RESOURCE_IDENTITY && counted(&o->homes, span) > 0
-	    ? o->o.subject
-	    : o->o.now;
+	return o->o.type == POLICY_RESOURCE_IDENTITY && counted(&o->homes, span) > 0 ? o->o.subject
+	                                                                             : o->o.now;
 }
 
 static void

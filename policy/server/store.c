@@ -352,8 +352,8 @@ statement(struct server_store *s, unsigned int which, sqlite3_stmt **st, struct 
 }
 
 static int
-write_source(struct server_store *s, uint64_t generation, const struct server_edit *e,
-    struct pk_diag *diag)
+write_source(
+    struct server_store *s, uint64_t generation, const struct server_edit *e, struct pk_diag *diag)
 {
 	uint8_t hash[SHA256_DIGEST_LENGTH];
 	sqlite3_stmt *st;

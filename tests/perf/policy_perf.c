@@ -35,8 +35,9 @@ seconds(clockid_t clock)
 static void
 say(const char *name, double value, const char *unit)
 {
-	printf("{\"name\":\"%s\",\"value\":%.*f,\"unit\":\"%s\",\"better\":\"lower\",\"runs\":[]}\n", name,
-	    value < 10 ? 2 : 0, value, unit);
+	printf(
+	    "{\"name\":\"%s\",\"value\":%.*f,\"unit\":\"%s\",\"better\":\"lower\",\"runs\":[]}\n",
+	    name, value < 10 ? 2 : 0, value, unit);
 	fflush(stdout);
 }
 
@@ -132,8 +133,8 @@ struct server {
 };
 
 static void
-on_changed(void *arg, struct server_span *span, struct policy_resource *old,
-    struct policy_resource *now)
+on_changed(
+    void *arg, struct server_span *span, struct policy_resource *old, struct policy_resource *now)
 {
 	(void)span;
 	(void)old;
@@ -162,8 +163,8 @@ follow(struct server *s)
 {
 	struct server_change c = { 0 };
 
-	PK_ASSERT(server_shadow_follow(
-	              s->shadow, policy_compiler_table(s->pc), &s->touched, &c) == 0);
+	PK_ASSERT(
+	    server_shadow_follow(s->shadow, policy_compiler_table(s->pc), &s->touched, &c) == 0);
 	policy_touched_clear(&s->touched);
 	PK_ASSERT(server_spans_apply(s->spans, &c, on_changed, s) == 0);
 }
@@ -220,7 +221,8 @@ edit(struct server *s)
 		follow(s);
 		free(text);
 	}
-	say("policy.edit.cpu_us", (seconds(CLOCK_THREAD_CPUTIME_ID) - start) / NB_RELABELS * 1e6, "us");
+	say("policy.edit.cpu_us", (seconds(CLOCK_THREAD_CPUTIME_ID) - start) / NB_RELABELS * 1e6,
+	    "us");
 }
 
 static void
@@ -241,7 +243,8 @@ explain(struct server *s)
 		if (policy_query_create_live(&q, s->pc, &diag) != 0 ||
 		    policy_query_end(q, src, &a, &diag) != 0 ||
 		    policy_query_end(q, dst, &b, &diag) != 0 ||
-		    policy_query_flow(q, &a, &b, (struct policy_point){ 6, 8000 }, &out, &diag) != 0) {
+		    policy_query_flow(q, &a, &b, (struct policy_point){ 6, 8000 }, &out, &diag) !=
+		        0) {
 			fprintf(stderr, "policy_perf: %s\n", diag.text);
 			exit(1);
 		}

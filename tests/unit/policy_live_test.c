@@ -11,7 +11,7 @@
  * A compiler that lives against one that does not: after each of thousands of random changes, some of
  * them wrong and some taken back, the table is what policy_compile() makes of the same sources.
  */
-#define ROUNDS       1500
+#define ROUNDS 1500
 
 struct world {
 	char *text[NB_NAMES]; /* NULL: not there */

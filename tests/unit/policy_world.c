@@ -15,7 +15,10 @@ world_pick(int n)
 void
 world_name(int i, char name[32])
 {
-	snprintf(name, 32, "%s%d", i < NB_WORKLOADS ? "w" : i < NB_WORKLOADS + NB_POLICIES ? "p" : "o",
+	snprintf(name, 32, "%s%d",
+	    i < NB_WORKLOADS                     ? "w"
+	        : i < NB_WORKLOADS + NB_POLICIES ? "p"
+	                                         : "o",
 	    i);
 }
 
@@ -103,7 +106,8 @@ print_workload(FILE *f, int i)
 	/* At times an address or a name that another has. */
 	int same = world_pick(40) == 0 ? (i + 1) % NB_WORKLOADS : i;
 
-	fprintf(f, "apiVersion: picket.io/v1\nkind: Workload\nmetadata: {name: w%d, tenant: %s, labels: ",
+	fprintf(f,
+	    "apiVersion: picket.io/v1\nkind: Workload\nmetadata: {name: w%d, tenant: %s, labels: ",
 	    world_pick(60) == 0 ? 0 : i, tenant(0));
 	print_labels(f);
 	fputs("}\nspec: {", f);
@@ -118,13 +122,15 @@ print_workload(FILE *f, int i)
 static void
 print_policy(FILE *f, int i)
 {
-	static const char *const tiers[] = { "emergency", "application", "application", "baseline" };
+	static const char *const tiers[] = { "emergency", "application", "application",
+		"baseline" };
 	static const char *const verdicts[] = { "allow", "deny", "pass" };
 
 	fprintf(f,
 	    "apiVersion: picket.io/v1\nkind: Policy\nmetadata: {name: p%d, tenant: %s}\nspec:\n"
 	    "  tier: %s\n  priority: %d\n",
-	    world_pick(30) == 0 ? 0 : i, tenant(1), tiers[world_pick(4)], world_pick(30) == 0 ? 5 : 100 + i);
+	    world_pick(30) == 0 ? 0 : i, tenant(1), tiers[world_pick(4)],
+	    world_pick(30) == 0 ? 5 : 100 + i);
 	if (world_pick(6) == 0) {
 		fprintf(f, "  appliesTo: {group: h}\n");
 	} else if (world_pick(3) != 0) {
@@ -159,8 +165,9 @@ print_group(FILE *f, int i)
 {
 	static const char *const names[] = { "g0", "g1", "h" };
 
-	fprintf(f, "apiVersion: picket.io/v1\nkind: Group\nmetadata: {name: %s, tenant: \"*\"}\nspec:\n"
-	           "  members:\n    - {workloads: ",
+	fprintf(f,
+	    "apiVersion: picket.io/v1\nkind: Group\nmetadata: {name: %s, tenant: \"*\"}\nspec:\n"
+	    "  members:\n    - {workloads: ",
 	    names[i]);
 	print_selector(f);
 	fputs(", tenant: t0}\n    - {workloads: ", f);

@@ -31,8 +31,8 @@ struct server {
 	struct policy_touched touched;
 	struct server_shadow *shadow;
 	struct server_spans *spans;
-	unsigned int nb_changed;   /* resources in spans, by the last change */
-	const char *only;          /* the DPU they were for; "several" */
+	unsigned int nb_changed; /* resources in spans, by the last change */
+	const char *only;        /* the DPU they were for; "several" */
 };
 
 static void
@@ -58,8 +58,8 @@ server_fini(struct server *s)
 }
 
 static void
-on_changed(void *arg, struct server_span *span, struct policy_resource *old,
-    struct policy_resource *now)
+on_changed(
+    void *arg, struct server_span *span, struct policy_resource *old, struct policy_resource *now)
 {
 	struct server *s = arg;
 
@@ -132,10 +132,8 @@ test_span(void **state)
 		const struct server_span *span = server_spans_get(s.spans, cases[i].dpu);
 
 		assert_int_equal(span->nb_workloads, cases[i].local);
-		assert_int_equal(
-		    count(span->state, POLICY_RESOURCE_ENDPOINT), cases[i].endpoints);
-		assert_int_equal(
-		    count(span->state, POLICY_RESOURCE_IDENTITY), cases[i].identities);
+		assert_int_equal(count(span->state, POLICY_RESOURCE_ENDPOINT), cases[i].endpoints);
+		assert_int_equal(count(span->state, POLICY_RESOURCE_IDENTITY), cases[i].identities);
 	}
 	assert_int_equal(server_spans_nb_workloads(s.spans), 3);
 	server_fini(&s);
@@ -232,7 +230,8 @@ reference(const struct policy_table *t, const char *dpu)
 	struct policy_state *s = policy_state_create();
 
 	for (uint32_t e = 0; e < t->nb_endpoints; e++) {
-		const struct policy_identity *id = policy_table_identity(t, t->endpoints[e].identity);
+		const struct policy_identity *id =
+		    policy_table_identity(t, t->endpoints[e].identity);
 
 		if (strcmp(t->endpoints[e].dpu, dpu) != 0)
 			continue;
@@ -243,8 +242,9 @@ reference(const struct policy_table *t, const char *dpu)
 	/* Last, because being a peer as well must not take a subject's programs away. */
 	for (uint32_t e = 0; e < t->nb_endpoints; e++)
 		if (strcmp(t->endpoints[e].dpu, dpu) == 0)
-			put(s, policy_resource_of_identity(
-			           policy_table_identity(t, t->endpoints[e].identity), 1));
+			put(s,
+			    policy_resource_of_identity(
+			        policy_table_identity(t, t->endpoints[e].identity), 1));
 	return s;
 }
 

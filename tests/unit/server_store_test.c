@@ -59,9 +59,8 @@ commit_texts(struct server_store *s, struct server_generation *g, const struct s
 
 	assert_non_null(edits);
 	for (size_t i = 0; i < t->nb; i++)
-		edits[i] = (struct server_edit){
-			inventory, t->item[i].name, t->item[i].text, t->item[i].len
-		};
+		edits[i] = (struct server_edit){ inventory, t->item[i].name, t->item[i].text,
+			t->item[i].len };
 	g->nb_sources = inventory ? g->nb_sources : t->nb;
 	err = server_store_commit(s, g, edits, t->nb, id, id != NULL, &diag);
 	free(edits);
@@ -205,8 +204,7 @@ static void
 test_inventory(void **state)
 {
 	static const struct server_edit edits[] = {
-		{ true, "shop/new", "n", 1 },
-		{ true, "shop/web", NULL, 0 },
+		{ true, "shop/new", "n", 1 }, { true, "shop/web", NULL, 0 },
 		{ true, "shop/db", "B", 1 },
 		{ true, "shop/new", NULL, 0 }, /* in turn: it has not been */
 	};
