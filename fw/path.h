@@ -55,6 +55,7 @@ struct fw_path_conf {
 	bool verify_checksums; /* drop packets with wrong L4 checksums (the NIC may have done so) */
 	bool tx_checksum; /* all ports compute L4 checksums; otherwise missing ones are made here */
 	bool tx_tso; /* all ports split coalesced segments; otherwise those drop, `oversized` */
+	bool general_only; /* no packet takes the fast lane (fw/lane.h): for tests, which compare */
 	uint32_t per_workload, half_open_per_workload; /* sessions of one inside address; 0: any */
 	uint32_t reevaluate_rate; /* idle sessions a second that are judged anew; 0: none */
 	uint64_t timeout_ns[FW_TIMEOUT_COUNT];
@@ -129,6 +130,9 @@ const struct fw_path_stats *fw_path_stats(const struct fw_path *p);
 const pk_counter *fw_path_rule_hits(const struct fw_path *p);
 
 uint32_t fw_path_nb_sessions(const struct fw_path *p);
+
+/* Of memory behind the session table, used or not. */
+size_t fw_path_session_bytes(const struct fw_path *p);
 
 /* Inside addresses that hold something: see fw/host.h.  Sessions count only if there is a limit to them. */
 uint32_t fw_path_nb_hosts(const struct fw_path *p);

@@ -51,20 +51,14 @@ struct fw_workers {
 };
 
 /* TSC to nanoseconds without a division: a 64.64 fixed-point factor, exact to a part in 2^32. */
-static inline uint64_t
-now_ns(void)
+uint64_t
+fw_workers_now_ns(void)
 {
 	static uint64_t factor;
 
 	if (unlikely(factor == 0))
 		factor = (uint64_t)(((unsigned __int128)PK_NS_PER_S << 32) / rte_get_tsc_hz());
 	return (uint64_t)(((unsigned __int128)rte_rdtsc() * factor) >> 32);
-}
-
-uint64_t
-fw_workers_now_ns(void)
-{
-	return now_ns();
 }
 
 static void
@@ -132,7 +126,7 @@ run(void *arg)
 		/* One generation from the start of the loop to its end. */
 		const struct fw_rules *rules =
 		    atomic_load_explicit(&all->rules, memory_order_acquire);
-		uint64_t start = rte_rdtsc();
+		uint64_t start = rte_rdtsc(), now_ns = fw_workers_now_ns();
 		unsigned int got = 0;
 
 		for (unsigned int i = 0; i < w->nb_polls; i++) {
@@ -142,11 +136,11 @@ run(void *arg)
 			if (n == 0)
 				continue;
 			got += n;
-			fw_path_burst(w->path, rules, p->wire, (enum fw_side)p->from, pkts, n,
-			    now_ns(), &out);
+			fw_path_burst(
+			    w->path, rules, p->wire, (enum fw_side)p->from, pkts, n, now_ns, &out);
 			transmit(w, p, &out);
 		}
-		got += fw_path_tick(w->path, rules, now_ns(), TICK_BUDGET, &made) == TICK_BUDGET;
+		got += fw_path_tick(w->path, rules, now_ns, TICK_BUDGET, &made) == TICK_BUDGET;
 		if (unlikely(made.nb > 0))
 			send_made(w, &made);
 		rte_rcu_qsbr_quiescent(all->qsbr, w->index);
@@ -258,7 +252,7 @@ fw_workers_start(struct fw_workers **out, const struct fw_workers_conf *conf, st
 			add_polls(all->worker[next++ % nb_lcores], wire, i, 0);
 		}
 	}
-	now_ns(); /* fixes the factor before several threads ask */
+	fw_workers_now_ns(); /* fixes the factor before several threads ask */
 	for (unsigned int i = 0; i < all->nb; i++)
 		rte_eal_remote_launch(run, all->worker[i], all->worker[i]->lcore);
 	*out = all;
