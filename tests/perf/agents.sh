@@ -43,7 +43,8 @@ up() { # AGENTS: a server, and its store filled
 	policyd init --domain test.example --server localhost,127.0.0.1 >/dev/null || exit 1
 	policyd issue operator perf "$dir/operator" >/dev/null || exit 1
 	"$sim" issue "$dir/policyd/ca" "$dir/dpus" "$1" || exit 1
-	policyd -o listen=127.0.0.1:$port 2>"$dir/policyd.log" &
+	"$bin/picket-policyd" -c /dev/null -o state-dir="$dir/policyd" -o run-dir="$dir" \
+		-o listen=127.0.0.1:$port 2>"$dir/policyd.log" &
 	server=$!
 	for _ in 1 2 3 4 5 6 7 8 9 10; do
 		ctl status >/dev/null 2>&1 && break
@@ -51,7 +52,7 @@ up() { # AGENTS: a server, and its store filled
 	done
 	policy 443 >"$dir/policy.yaml"
 	ctl policy apply --no-wait "$dir/policy.yaml" >/dev/null || exit 1
-	"$sim" update 127.0.0.1:$port "$dir/operator" "$1" "$1" 1 >/dev/null || exit 1
+	"$sim" update 127.0.0.1:$port "$dir/operator" "$1" $(($1 * 2)) 1 >/dev/null || exit 1
 }
 
 connect() { # AGENTS SECONDS [again]
@@ -80,11 +81,11 @@ for name; do
 		connect "$some" 60
 		for p in 444 445 446 447 448; do
 			policy $p >"$dir/policy.yaml"
-			ctl -j policy apply "$dir/policy.yaml" | tr '{' '\n' | sed -n 's/.*"took_us":\([0-9]*\).*/\1/p'
+			ctl -j policy apply "$dir/policy.yaml" | tr '{' '\n' | sed -n 's/.*"stage":"realised".*"ms":\([0-9.]*\).*/\1/p'
 		done | sort -n >"$dir/took"
 		nb=$(wc -l <"$dir/took")
 		[ "$nb" -eq $((5 * some)) ] || echo "agents.sh: $nb answers of $((5 * some))" >&2
-		say policy.push.p99_ms.1k "$(sed -n "$((nb * 99 / 100))p" "$dir/took" | awk '{ printf "%.1f", $1 / 1000 }')" ms
+		say policy.push.p99_ms.1k "$(sed -n "$((nb * 99 / 100))p" "$dir/took" | awk '{ printf "%.1f", $1 }')" ms
 		down
 		;;
 	policy.updates) # a thousand relabels a second
