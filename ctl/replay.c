@@ -76,12 +76,10 @@ print(const struct replay *r, json_t *row)
 static json_t *
 rule_json(const struct replay *r, uint64_t id)
 {
-	uint32_t rule = id != 0 ? fw_rules_find(r->rules, id) : FW_RULE_NONE;
 	struct fw_rule_info info;
 
-	if (rule == FW_RULE_NONE)
+	if (!fw_rules_info_by_id(r->rules, id, &info))
 		return json_null();
-	fw_rules_info(r->rules, rule, &info);
 	return json_pack("{s:s,s:s,s:s,s:i}", "policy", info.policy, "name", info.name, "file",
 	    info.file, "line", (int)info.line);
 }

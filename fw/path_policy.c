@@ -14,15 +14,16 @@ fw_policy_ask(struct fw_batch *b, enum fw_side opener, uint32_t vrf, const struc
     const struct pk_addr *dst, uint8_t proto, uint16_t selector, struct fw_decision *d)
 {
 	bool inside = opener == FW_INSIDE;
-	uint32_t subject = fw_rules_class(b->rules, vrf, inside ? src : dst);
-	uint32_t peer = fw_rules_class(b->rules, vrf, inside ? dst : src);
+	struct fw_party subject, peer;
 
+	fw_rules_party(b->rules, vrf, inside ? src : dst, &subject);
+	fw_rules_party(b->rules, vrf, inside ? dst : src, &peer);
 	pk_counter_add(&b->p->stats.policy_lookups, 1);
 	fw_rules_decide(
-	    b->rules, inside ? PK_EGRESS : PK_INGRESS, subject, peer, proto, selector, d);
+	    b->rules, inside ? PK_EGRESS : PK_INGRESS, &subject, &peer, proto, selector, d);
 	if (d->verdict == PK_VERDICT_ALLOW)
 		return FW_DROP_NONE;
-	if (!fw_rules_class_get(b->rules, subject)->is_subject)
+	if (!subject.is_subject)
 		return FW_DROP_NO_SUBJECT;
 	return d->verdict == PK_VERDICT_REJECT ? FW_DROP_RULE_REJECT : FW_DROP_RULE_DENY;
 }

@@ -81,16 +81,13 @@ side_name(unsigned int side)
 static const char *
 rule_json(const struct fw_show *s, uint64_t id, char *buf, size_t size)
 {
-	const struct fw_rules *r = fw_workers_rules(s->conf.workers);
-	uint32_t rule = r != NULL && id != 0 ? fw_rules_find(r, id) : FW_RULE_NONE;
 	char policy[160], name[128], file[256];
 	struct fw_rule_info info;
 
-	if (rule == FW_RULE_NONE) {
+	if (!fw_rules_info_by_id(fw_workers_rules(s->conf.workers), id, &info)) {
 		snprintf(buf, size, "null");
 		return buf;
 	}
-	fw_rules_info(r, rule, &info);
 	snprintf(buf, size,
 	    "{\"policy\":%s,\"name\":%s,\"file\":%s,\"line\":%u,\"verdict\":\"%s\"}",
 	    pk_json_string(info.policy, policy, sizeof(policy)),
@@ -379,44 +376,24 @@ slot_hits(const struct fw_show *s, uint32_t slot)
 	return n;
 }
 
-static int
-seen_compare(const void *a, const void *b)
-{
-	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
-
-	return x < y ? -1 : x > y;
-}
-
 static void
 show_rules(struct pk_control_request *r, int argc, char **argv, void *arg)
 {
 	struct fw_show *s = arg;
 	const struct fw_rules *rules = fw_workers_rules(s->conf.workers);
-	uint32_t n = rules != NULL ? fw_rules_count(rules) : 0, nb_seen = 0;
-	uint64_t *seen = calloc(n + 1, sizeof(*seen));
 	char policy[160], name[128], file[256];
+	struct fw_rule_info info;
 
 	(void)argv;
-	if (argc > 0 || seen == NULL) {
-		free(seen);
-		pk_control_refuse(r, argc > 0 ? "show rules takes no words" : "out of memory");
+	if (argc > 0) {
+		pk_control_refuse(r, "show rules takes no words");
 		return;
 	}
-	/* A rule stands in one program for each class of subjects, with one counter for all. */
-	for (uint32_t i = 0; i < n; i++) {
-		struct fw_rule_info info;
-
-		fw_rules_info(rules, i, &info);
-		seen[nb_seen++] = info.id;
-	}
-	qsort(seen, nb_seen, sizeof(*seen), seen_compare);
-	for (uint32_t i = 0; i < nb_seen; i++) {
-		struct fw_rule_info info;
+	/* A rule stands in one program for each class of subjects, with one number and counter for all. */
+	for (uint32_t i = 0; rules != NULL && (i = fw_rules_next(rules, i)) != FW_RULE_NONE; i++) {
 		uint64_t hits;
 
-		if (i > 0 && seen[i] == seen[i - 1])
-			continue;
-		fw_rules_info(rules, fw_rules_find(rules, seen[i]), &info);
+		fw_rules_info(rules, i, &info);
 		hits = slot_hits(s, info.slot);
 		if (s->baseline_rule[info.slot] != info.id) {
 			s->baseline[info.slot] = s->baseline_rule[info.slot] != 0 ? hits : 0;
@@ -432,7 +409,6 @@ show_rules(struct pk_control_request *r, int argc, char **argv, void *arg)
 		    hits - s->baseline[info.slot], pk_json_string(info.file, file, sizeof(file)),
 		    info.line, info.tier, info.id);
 	}
-	free(seen);
 	pk_control_done(r);
 }
 
@@ -539,16 +515,15 @@ monitor_row(struct monitor *m, const struct fw_trace_record *t)
 static void
 log_record(struct fw_show *s, const struct fw_trace_record *t)
 {
-	const struct fw_rules *r = fw_workers_rules(s->conf.workers);
 	uint64_t id = t->kind == FW_TRACE_AUDIT ? t->audit_rule_id : t->rule_id;
-	uint32_t rule = r != NULL && id != 0 ? fw_rules_find(r, id) : FW_RULE_NONE, suppressed;
 	char src[PK_ADDR_TEXT], dst[PK_ADDR_TEXT], proto[8];
 	struct fw_rule_info info;
+	uint32_t suppressed;
 
-	if (rule == FW_RULE_NONE || t->kind == FW_TRACE_MADE ||
+	if (t->kind == FW_TRACE_MADE ||
+	    !fw_rules_info_by_id(fw_workers_rules(s->conf.workers), id, &info) ||
 	    !pk_log_limit(&s->log_limit, pk_clock_mono_ns(), &suppressed))
 		return;
-	fw_rules_info(r, rule, &info);
 	pk_notice("flow %s: %s %s %s:%u -> %s:%u: rule \"%s\" of policy \"%s\" (%s:%u)%s",
 	    kind_names[t->kind],
 	    t->kind == FW_TRACE_AUDIT     ? pk_verdict_name(t->audit_verdict)

@@ -280,6 +280,19 @@ compile_tiers(struct compile *c)
 	}
 }
 
+const char *
+policy_tier_name(const struct policy_model *m, uint8_t order)
+{
+	for (size_t i = 0; i < PK_COUNT(builtin_tiers); i++)
+		if (builtin_tiers[i].order == order)
+			return builtin_tiers[i].name;
+	for (size_t s = 0; s < m->sources.nb; s++)
+		for (size_t i = 0; i < m->sources.at[s]->objects.tiers.nb; i++)
+			if (m->sources.at[s]->objects.tiers.at[i]->order == order)
+				return m->sources.at[s]->objects.tiers.at[i]->meta.name;
+	return "end";
+}
+
 /* ---- policies in order --------------------------------------------------------------------------- */
 
 int

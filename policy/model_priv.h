@@ -148,7 +148,8 @@ struct policy_workload_def {
 	struct policy_meta meta;
 	struct policy_addresses addresses;
 	struct policy_ports ports;
-	const char *dpu; /* never NULL */
+	const char *dpu;   /* never NULL */
+	const char *owner; /* of a Pod: "web[ReplicaSet]"; NULL: nobody made it from a template */
 	uint32_t wire, vrf;
 	uint8_t has_mac;
 	uint8_t mac[6];

@@ -7,6 +7,7 @@
 
 #include "fw/rule.h"
 #include "policy/compiler_priv.h"
+#include "policy/connect.h"
 #include "policy/k8s.h"
 #include "policy/map.h"
 #include "policy/network.h"
@@ -341,6 +342,18 @@ void
 policy_query_by_pairs(struct policy_query *q)
 {
 	q->whole = 0;
+}
+
+uint32_t
+policy_query_nb_workloads(const struct policy_query *q)
+{
+	return (uint32_t)q->workloads.nb;
+}
+
+const struct policy_workload_def *
+policy_query_workload(const struct policy_query *q, uint32_t i)
+{
+	return q->workloads.at[i];
 }
 
 /* ---- ends ---------------------------------------------------------------------------------------- */
@@ -763,9 +776,8 @@ rule_of(const struct policy_query *q, const struct plane *p, uint32_t rule)
 	struct fw_rule_info info;
 	uint32_t i;
 
-	if (rule == FW_RULE_NONE)
+	if (!fw_rules_info(p->rules, rule, &info))
 		return NULL;
-	fw_rules_info(p->rules, rule, &info);
 	for (uint32_t k = 0; q->live != NULL && k < PK_COUNT(q->asked); k++)
 		for (uint32_t r = 0; q->asked[k] != NULL && r < q->asked[k]->nb_rules; r++)
 			if (q->asked[k]->rules[r].id == info.id)
@@ -776,7 +788,8 @@ rule_of(const struct policy_query *q, const struct plane *p, uint32_t rule)
 
 static void
 judge(const struct policy_query *q, const struct plane *p, enum pk_direction direction,
-    uint32_t subject, uint32_t peer, struct policy_point point, struct policy_side *out)
+    const struct fw_party *subject, const struct fw_party *peer, struct policy_point point,
+    struct policy_side *out)
 {
 	struct fw_decision d;
 
@@ -798,7 +811,8 @@ policy_query_flow(const struct policy_query *q, const struct policy_end *src,
 	const struct policy_workload_def *wd =
 	    dst->workload != NOBODY ? q->workloads.at[dst->workload] : NULL;
 	struct policy_side *egress = &out->side[PK_EGRESS], *ingress = &out->side[PK_INGRESS];
-	uint32_t src_vrf, dst_vrf, src_class, dst_class;
+	struct fw_party src_party, dst_party;
+	uint32_t src_vrf, dst_vrf;
 	const struct plane *plane = q->plane;
 	struct policy_endpoint made[2];
 	struct pk_addr a, b;
@@ -826,16 +840,42 @@ policy_query_flow(const struct policy_query *q, const struct policy_end *src,
 		if (rc < 0)
 			return rc;
 	}
-	src_class = fw_rules_class(plane->rules, src_vrf, &a);
-	dst_class = fw_rules_class(plane->rules, dst_vrf, &b);
+	fw_rules_party(plane->rules, src_vrf, &a, &src_party);
+	fw_rules_party(plane->rules, dst_vrf, &b, &dst_party);
 	if (ws != NULL)
-		judge(q, plane, PK_EGRESS, src_class, dst_class, point, egress);
+		judge(q, plane, PK_EGRESS, &src_party, &dst_party, point, egress);
 	if (wd != NULL)
-		judge(q, plane, PK_INGRESS, dst_class, src_class, point, ingress);
+		judge(q, plane, PK_INGRESS, &dst_party, &src_party, point, ingress);
 	out->verdict = egress->verdict != PK_VERDICT_ALLOW ? egress->verdict : ingress->verdict;
 	out->audit_verdict = egress->audit_verdict != PK_VERDICT_ALLOW ? egress->audit_verdict
 	                                                               : ingress->audit_verdict;
 	out->rule = egress->verdict != PK_VERDICT_ALLOW || !ingress->judged ? egress->rule
 	                                                                    : ingress->rule;
+	return 0;
+}
+
+int
+policy_query_classes(const struct policy_query *q, const struct policy_connect *c,
+    const struct policy_end *src, const struct policy_end *dst, uint32_t out[2],
+    unsigned int *family, struct pk_diag *diag)
+{
+	const struct policy_end *ends[] = { src, dst };
+	struct pk_addr addr[2];
+	int rc = choose_addresses(q, src, dst, &addr[0], &addr[1], diag);
+
+	if (rc < 0)
+		return rc;
+	for (int i = 0; i < 2; i++) {
+		const struct policy_workload_def *w =
+		    ends[i]->workload != NOBODY ? q->workloads.at[ends[i]->workload] : NULL;
+		struct policy_endpoint made;
+		const struct policy_endpoint *ep = endpoint(q, w, &addr[i], &made);
+		int placed = w == NULL || w->addresses.nb > 0;
+
+		out[i] = policy_connect_class(
+		    c, ep != NULL ? ep->identity : PK_IDENTITY_NONE, placed ? &addr[i] : NULL);
+		PK_ASSERT(out[i] != POLICY_CLASS_NONE);
+	}
+	*family = addr[0].family;
 	return 0;
 }

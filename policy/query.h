@@ -85,6 +85,17 @@ int policy_query_flow(const struct policy_query *q, const struct policy_end *src
     const struct policy_end *dst, struct policy_point point, struct policy_answer *out,
     struct pk_diag *diag);
 
+struct policy_connect;
+
+/*
+ * The classes of two ends in the relation over the same table (policy/connect.h), by the addresses that a
+ * flow between them would have; and its family, 4 or 6.
+ * Returns 0, or -EINVAL with *diag when they have no family in common.
+ */
+int policy_query_classes(const struct policy_query *q, const struct policy_connect *c,
+    const struct policy_end *src, const struct policy_end *dst, uint32_t out[2],
+    unsigned int *family, struct pk_diag *diag);
+
 /* "tenant/name (address)" or the address, for people. */
 const char *policy_query_end_text(
     const struct policy_query *q, const struct policy_end *e, char *buf, size_t size);
