@@ -10,7 +10,7 @@
 #include "ctl/layers.h"
 #include "dpi/app.h"
 
-#define POOL_BYTES (64u << 20)
+#define POOL_BYTES (16u << 20)
 
 struct key {
 	struct pk_addr addr[2];

@@ -348,11 +348,11 @@ ctl_capture_create(struct ctl_capture_writer **out, const char *path, const char
 
 void
 ctl_capture_write(struct ctl_capture_writer *w, unsigned int i, uint64_t time_ns, const void *bytes,
-    uint32_t len, const char *comment)
+    uint32_t len, uint32_t wire_len, const char *comment)
 {
 	struct {
 		uint32_t interface, time_high, time_low, len, wire_len;
-	} head = { i, (uint32_t)(time_ns >> 32), (uint32_t)time_ns, len, len };
+	} head = { i, (uint32_t)(time_ns >> 32), (uint32_t)time_ns, len, wire_len };
 	struct option option = { OPTION_COMMENT, (uint16_t)(comment != NULL ? strlen(comment) : 0),
 		comment };
 

@@ -35,9 +35,10 @@ struct ctl_capture_writer;
 int ctl_capture_create(struct ctl_capture_writer **out, const char *path, const char *const *names,
     unsigned int n, struct pk_diag *diag);
 
-/* Add a packet on interface `i`, with a comment or NULL.  Errors show in finish. */
+/* Add a packet of `wire_len` bytes, of which the first `len` are here, on interface `i`, with a comment or NULL.
+ * Errors show in finish. */
 void ctl_capture_write(struct ctl_capture_writer *w, unsigned int i, uint64_t time_ns,
-    const void *bytes, uint32_t len, const char *comment);
+    const void *bytes, uint32_t len, uint32_t wire_len, const char *comment);
 
 /* Close the file.  Returns 0, or negative errno when not all of it could be written. */
 int ctl_capture_finish(struct ctl_capture_writer *w);

@@ -83,10 +83,11 @@ struct dpi_family {
 	const struct dpi_proto *proto;
 	unsigned int nb;
 };
-#define DPI_FAMILIES(X)                                                                          \
-	X(tls)                                                                                   \
-	X(quic) X(http) X(dns) X(shell) X(mail) X(file) X(sql) X(store) X(queue) X(rpc) X(voice) \
-	    X(net) X(manage) X(tunnel) X(peer) X(industry) X(desktop)
+// clang-format off
+#define DPI_FAMILIES(X) \
+	X(tls) X(quic) X(http) X(dns) X(shell) X(mail) X(file) X(sql) X(store) X(queue) X(rpc) \
+	X(voice) X(net) X(manage) X(tunnel) X(peer) X(industry) X(desktop)
+// clang-format on
 #define DPI_FAMILY(name) extern const struct dpi_family dpi_family_##name;
 DPI_FAMILIES(DPI_FAMILY)
 #undef DPI_FAMILY

@@ -264,6 +264,14 @@ parse_gtp(struct dpi_view *v)
 
 	if (b.len < 8)
 		return DPI_NO;
+	/* GTP' (TS 32.295 section 6.1.1): no GTP, and a header of 6 or 20 bytes. */
+	if (version <= 2 && (b.at[0] & 0x1e) == 0x0e) {
+		head = version == 0 && (b.at[0] & 1) == 0 ? 20 : 6;
+		return dpi_be16(b.at + 2) + head == b.len &&
+		        ((b.at[1] >= 1 && b.at[1] <= 7) || b.at[1] == 240 || b.at[1] == 241)
+		    ? DPI_MATCH
+		    : DPI_NO;
+	}
 	if (version == 1) {
 		if ((b.at[0] & 0x10) == 0 || (b.at[0] & 8) != 0 || dpi_be16(b.at + 2) + 8u != b.len)
 			return DPI_NO;
@@ -286,11 +294,7 @@ parse_gtp(struct dpi_view *v)
 		        b.at[b.at[0] & 8 ? 11 : 7] == 0
 		    ? DPI_MATCH
 		    : DPI_NO;
-	/* GTP' (TS 32.295) */
-	return version == 0 && b.len >= 20 && (b.at[0] & 0x1e) == 0x1e &&
-	        dpi_be16(b.at + 2) + 20u == b.len && b.at[1] != 0 && b.at[12] == 0xff
-	    ? DPI_MATCH
-	    : DPI_NO;
+	return DPI_NO;
 }
 
 /* TS 29.244: version 1, type, length, sequence. */
@@ -303,6 +307,8 @@ parse_pfcp(struct dpi_view *v)
 	if (b.len < 12 || (b.at[0] & 0xfc) != 0x20 || dpi_be16(b.at + 2) + 4u != b.len)
 		return DPI_NO;
 	ie = (b.at[0] & 1) != 0 ? 16 : 8;
+	if (b.len < ie + 4)
+		return DPI_NO;
 	if (b.at[1] == 0 || (b.at[1] > 16 && b.at[1] < 50) || b.at[1] > 57 || b.at[ie - 1] != 0 ||
 	    b.len < ie + 4)
 		return DPI_NO;

@@ -61,7 +61,8 @@ amqp_frame(struct dpi_bytes b)
 	if (b.len < 8)
 		return b.len > 0 && (b.at[0] == 0 || b.at[0] > 8) ? DPI_NO : DPI_MORE;
 	len = dpi_be32(b.at + 3);
-	if (b.at[0] < 1 || (b.at[0] > 3 && b.at[0] != 8) || len > 1 << 17)
+	if (b.at[0] < 1 || (b.at[0] > 3 && b.at[0] != 8) || len > 1 << 17 ||
+	    (b.at[0] == 1 && len < 4))
 		return DPI_NO;
 	if (b.len < 8 + len)
 		return DPI_MORE;
@@ -131,7 +132,7 @@ parse_mqtt(struct dpi_view *v)
 		    mqtt_packet(b, &len, &head) != DPI_MATCH || b.len < head + 3)
 			return v->midstream && b.at[0] >> 4 == 3 ? DPI_MORE : DPI_NO;
 		topic = dpi_be16(b.at + head);
-		if (topic < 1 || topic + 2 > len || topic > 256 || b.len < head + len)
+		if (topic < 1 || topic + 4 > len || topic > 256 || b.len < head + len)
 			return DPI_NO;
 		for (uint32_t i = 0; i < topic; i++)
 			if (!dpi_is_print(b.at[head + 2 + i]))

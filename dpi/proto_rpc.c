@@ -217,7 +217,7 @@ parse_ajp(struct dpi_view *v)
 
 	if (m == DPI_NO || r == DPI_NO)
 		return DPI_NO;
-	if (c.len < 7)
+	if (c.len < 8)
 		return c.len == 5 && c.at[4] == 10 && s.len >= 5
 		    ? (s.at[4] == 9 ? DPI_MATCH : DPI_NO)
 		    : DPI_MORE;
@@ -225,9 +225,8 @@ parse_ajp(struct dpi_view *v)
 	if (len > 8192)
 		return DPI_NO;
 	if (c.at[4] == 2)
-		return c.at[5] >= 1 && c.at[5] <= 28 && dpi_be16(c.at + 6 - 0) < 64 * 256
-		    ? DPI_MATCH
-		    : DPI_NO;
+		return c.at[5] >= 1 && c.at[5] <= 28 && dpi_be16(c.at + 6) < 64 * 256 ? DPI_MATCH
+		                                                                      : DPI_NO;
 	return c.at[4] == 10 || c.at[4] == 8 || c.at[4] == 7 ? DPI_LIKELY : DPI_NO;
 }
 

@@ -19,8 +19,8 @@ resp(struct dpi_bytes b, bool request)
 	}
 	for (i = 1; i < b.len && (dpi_is_digit(b.at[i]) || (i == 1 && b.at[i] == '-')); i++)
 		number = PK_MIN(10 * number + b.at[i] - '0', 1u << 24);
-	if (i == b.len && i < 12)
-		return DPI_MORE;
+	if (i == b.len)
+		return i < 12 ? DPI_MORE : DPI_NO;
 	if (i == 1 || b.at[i] != '\r')
 		return b.at[0] == ',' || b.at[0] == '#' ? DPI_LIKELY : DPI_NO;
 	if (b.len < i + 2)

@@ -88,7 +88,7 @@ stun_message(struct dpi_bytes b, bool stream)
 	if (stream || 20 + len != b.len || (b.at[0] & 0xfe) != 0 || (b.at[1] & 0x0f) == 0 ||
 	    b.at[1] > 0x1f)
 		return DPI_NO;
-	/* Classic: attributes of known types fill it exactly. */
+	/* Classic: attributes, of known types or of a vendor, fill it exactly. */
 	while (off < b.len) {
 		uint32_t type, n;
 
@@ -96,7 +96,7 @@ stun_message(struct dpi_bytes b, bool stream)
 			return DPI_NO;
 		type = dpi_be16(b.at + off);
 		n = dpi_be16(b.at + off + 2);
-		if (!((type >= 1 && type <= 0x2a) || (type >= 0x8000 && type <= 0x8080)))
+		if (!((type >= 1 && type < 0x400) || (type >= 0x8000 && type <= 0x8080)))
 			return DPI_NO;
 		off += 4 + ((n + 3) & ~3u);
 	}

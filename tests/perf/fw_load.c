@@ -488,7 +488,7 @@ main(int argc, char **argv)
 		    rte_eth_tx_queue_setup(0, q, 512, SOCKET_ID_ANY, NULL) == 0);
 	PK_ASSERT(rte_eth_dev_start(0) == 0);
 	fw_workers_now_ns(); /* before there are threads */
-	l.rules = perf_rules(1);
+	l.rules = perf_rules(1, 1);
 	switch (c) {
 	case 0:
 		case_flows(&l, names[c], 10000);

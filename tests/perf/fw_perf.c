@@ -36,17 +36,19 @@ struct perf_case {
 	uint32_t nb_flows;  /* established connections; 0: new ones all the time */
 	uint16_t frame_len; /* with FCS */
 	uint32_t nb_rules;
+	uint32_t nb_prefixes; /* per rule, at most 16 */
 };
 
 static const struct perf_case cases[] = {
-	{ "fw.tcp64.1", 1, 64, 1 },
-	{ "fw.tcp64.10k", 10000, 64, 1 },
-	{ "fw.tcp64.1m", 1000000, 64, 1 },
-	{ "fw.tcp1500.1", 1, 1518, 1 },
-	{ "fw.tcp1500.10k", 10000, 1518, 1 },
-	{ "fw.tcp1500.1m", 1000000, 1518, 1 },
-	{ "fw.cps.1rules", 0, 64, 1 },
-	{ "fw.cps.1krules", 0, 64, 1000 },
+	{ "fw.tcp64.1", 1, 64, 1, 1 },
+	{ "fw.tcp64.10k", 10000, 64, 1, 1 },
+	{ "fw.tcp64.1m", 1000000, 64, 1, 1 },
+	{ "fw.tcp1500.1", 1, 1518, 1, 1 },
+	{ "fw.tcp1500.10k", 10000, 1518, 1, 1 },
+	{ "fw.tcp1500.1m", 1000000, 1518, 1, 1 },
+	{ "fw.cps.1rules", 0, 64, 1, 1 },
+	{ "fw.cps.1krules", 0, 64, 1000, 1 },
+	{ "fw.cps.10krules", 0, 64, 10000, 10 },
 };
 
 /* ---- captures ---- */
@@ -327,7 +329,7 @@ run_case(const struct perf_case *c, const char *dir)
 	    0; /* the capture shows connections that opened before it began */
 	conf.pool = pool;
 	PK_ASSERT(fw_path_create(&b.path, &conf) == 0);
-	b.rules = perf_rules(c->nb_rules);
+	b.rules = perf_rules(c->nb_rules, c->nb_prefixes);
 	turn(&b, true); /* sessions, caches, branch predictors */
 	for (unsigned int i = 0; i < RUNS; i++) {
 		uint64_t created = pk_counter_read(&fw_path_stats(b.path)->sessions_created),

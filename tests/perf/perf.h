@@ -9,8 +9,8 @@
 
 /* What the measurements share. */
 
-/* Policy: PERF_HOSTS workloads 198.18.0.1 and up of one identity, and egress rules of which only the last
- * matches, 198.19.0.0/16, TCP 443: allow. */
+/* Policy: PERF_HOSTS workloads 198.18.0.1 and up of one identity, and egress rules, each of a set with up to 16
+ * prefixes, of which only the last matches, 198.19.0.0/16, TCP 443: allow. */
 #define PERF_HOSTS 250
 
 static int perf_said;
@@ -33,7 +33,7 @@ perf_say(struct fw_rules_state *state, struct pk_msg *m)
 }
 
 static inline struct fw_rules *
-perf_rules(uint32_t nb_rules)
+perf_rules(uint32_t nb_rules, uint32_t nb_prefixes)
 {
 	struct fw_rules_state *state;
 	struct fw_rules *rules;
@@ -54,12 +54,15 @@ perf_rules(uint32_t nb_rules)
 		m.members.op = PK_OP_PUT;
 		m.members.kind = PK_SET_PREFIX;
 		m.members.set = i + 1;
-		m.members.count = 1;
-		m.members.prefix[0].addr.family = 4;
-		m.members.prefix[0].addr.bytes[0] = 10;
-		m.members.prefix[0].addr.bytes[1] = (uint8_t)(i >> 8);
-		m.members.prefix[0].addr.bytes[2] = (uint8_t)i;
-		m.members.prefix[0].len = 24;
+		m.members.count = (uint16_t)nb_prefixes;
+		for (uint32_t k = 0; k < nb_prefixes; k++) {
+			struct pk_prefix *p = &m.members.prefix[k];
+
+			p->addr.family = 4;
+			memcpy(p->addr.bytes,
+			    (uint8_t[]){ 10, (uint8_t)(i >> 8), (uint8_t)i, (uint8_t)(k << 4) }, 4);
+			p->len = nb_prefixes > 1 ? 28 : 24;
+		}
 		if (i + 1 == nb_rules) {
 			memcpy(m.members.prefix[0].addr.bytes, (uint8_t[]){ 198, 19, 0, 0 }, 4);
 			m.members.prefix[0].len = 16;
