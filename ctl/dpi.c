@@ -335,11 +335,11 @@ test_pcap(struct ctl_context *ctx, int argc, char **argv)
 	n.fragments = ctl_fragments_create();
 	rows = ctl_rows_begin(ctx, columns, PK_COUNT(columns));
 	status = run_file(&n, path, rows);
-	if (rules.nb > 0 && status == CTL_DONE && ctx->json)
-		status = ctl_dpi_alerts(ctx, &rules, path, rows);
+	if (rules.nb > 0 && ctx->json)
+		status = PK_MAX(status, ctl_dpi_alerts(ctx, &rules, path, rows));
 	ctl_rows_end(rows);
-	if (rules.nb > 0 && status == CTL_DONE && !ctx->json)
-		status = ctl_dpi_alerts(ctx, &rules, path, NULL);
+	if (rules.nb > 0 && !ctx->json)
+		status = PK_MAX(status, ctl_dpi_alerts(ctx, &rules, path, NULL));
 	ctl_fragments_destroy(n.fragments);
 	dpi_destroy(n.dpi);
 	free(blocks);

@@ -176,7 +176,10 @@ ctl_dpi_alerts(
 	struct report report = { ctx, rows };
 	struct dpi_set_listener listener = { on_refused, &report };
 	struct options o = { .checksum_auto = true,
-		.engine = { .depth = 1 << 20, .detect = { .alert = on_alert, .arg = &report } } };
+		/* A capture may begin in the middle of anything. */
+		.engine = { .midstream = true,
+		    .depth = 1 << 20,
+		    .detect = { .alert = on_alert, .arg = &report } } };
 	struct dpi_engine *engine = NULL;
 	struct ctl_capture *capture;
 	struct ctl_packet packet;

@@ -308,8 +308,12 @@ certificate(struct tls *t, const uint8_t *b, uint32_t len, bool leaf)
 	dpi_tx_put(t->tx, DPI_TLS_CERTS, 1, b, len);
 	if (!leaf)
 		return;
-	if (der(&w, &cert, NULL) != 0x30 || der(&cert, &tbs, NULL) != 0x30) {
-		dpi_tx_event(t->tx, DPI_EV_TLS_CERTIFICATE, 1);
+	tag = der(&w, &cert, NULL);
+	if (tag == 0x30)
+		tag = der(&cert, &tbs, NULL);
+	if (tag != 0x30) {
+		/* Nothing there to read: a length reaches beyond its certificate. */
+		dpi_tx_event(t->tx, tag == 0 ? DPI_EV_TLS_CERT_LEN : DPI_EV_TLS_CERTIFICATE, 1);
 		return;
 	}
 	if (EVP_Digest(b, len, md, &n, EVP_sha1(), NULL) == 1)
@@ -367,7 +371,6 @@ handshake(struct tls *t, unsigned int dir)
 
 		if (n > HANDSHAKE_MAX) {
 			dpi_tx_event(t->tx, DPI_EV_TLS_HANDSHAKE, dir);
-			dpi_tx_event(t->tx, DPI_EV_TLS_SSL_RECORD, dir);
 			t->encrypted[dir] = true;
 			return;
 		}

@@ -216,7 +216,7 @@ cases(void **state)
 	    http, six_good, six);
 	assert_int_equal(http_good, http);
 	assert_int_equal(six_good, six);
-	assert_true(good * 1000 >= n * 965);
+	assert_true(good * 100 >= n * 98);
 }
 
 /* Where a capture of the list is: its corpus has a folder of its own. */
