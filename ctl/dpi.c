@@ -308,7 +308,7 @@ test_pcap(struct ctl_context *ctx, int argc, char **argv)
 	struct ctl_rows *rows;
 	const char *path = NULL;
 	void *blocks;
-	int status;
+	int status, matched = CTL_DONE;
 
 	for (int i = 0; i < argc; i++) {
 		if (strcmp(argv[i], "-j") == 0)
@@ -334,16 +334,17 @@ test_pcap(struct ctl_context *ctx, int argc, char **argv)
 	}
 	n.fragments = ctl_fragments_create();
 	rows = ctl_rows_begin(ctx, columns, PK_COUNT(columns));
+	/* A capture that breaks off is refused, and still told of as far as it goes. */
 	status = run_file(&n, path, rows);
 	if (rules.nb > 0 && ctx->json)
-		status = PK_MAX(status, ctl_dpi_alerts(ctx, &rules, path, rows));
+		matched = ctl_dpi_alerts(ctx, &rules, path, rows);
 	ctl_rows_end(rows);
 	if (rules.nb > 0 && !ctx->json)
-		status = PK_MAX(status, ctl_dpi_alerts(ctx, &rules, path, NULL));
+		matched = ctl_dpi_alerts(ctx, &rules, path, NULL);
 	ctl_fragments_destroy(n.fragments);
 	dpi_destroy(n.dpi);
 	free(blocks);
-	return status;
+	return PK_MAX(status, matched);
 }
 
 const struct ctl_command ctl_dpi_commands[] = {
