@@ -1,8 +1,11 @@
 #pragma once
 
+#include <stdint.h>
+
 /*
  * The applications Picket can tell apart, and the names by which policy, events and `picketctl` call
- * them.  Numbers are the order of this list and leave the process nowhere; names do, so they stay.
+ * them.  Numbers are the order of this list and leave the process nowhere; names do, so they stay.  Where a
+ * number has to travel or to be kept, it is that of dpi_app_id().
  */
 // clang-format off
 #define DPI_APPS(X) \
@@ -47,3 +50,17 @@ enum dpi_app {
 #undef DPI_APP_ENUM
 	DPI_NB_APPS
 };
+
+/*
+ * The number of a name on the wire and on disk: FNV-1a of 32 bits.  The same in every version, whatever else is in
+ * its list; tests/unit/dpi_app_test.c sees to it that no two names share one.  Never 0.
+ */
+static inline uint32_t
+dpi_app_id(const char *slug)
+{
+	uint32_t h = UINT32_C(2166136261);
+
+	for (; *slug != '\0'; slug++)
+		h = (h ^ (uint8_t)*slug) * UINT32_C(16777619);
+	return h != 0 ? h : 1;
+}

@@ -70,6 +70,11 @@
 	X(RULE_DENY, "rule-deny", "a rule, or the default at the end of the rules, says deny")     \
 	X(RULE_REJECT, "rule-reject", "a rule says reject; the sender was told")                   \
 	X(REVOKED, "revoked", "its session was allowed once, and is no longer")                    \
+	X(APP_DENIED, "app-denied", "its application is none that a rule allows; the session is cut") \
+	X(APP_OVERLAP, "app-overlap",                                                              \
+	    "contradicts bytes that came first, while the application is looked for")              \
+	X(APP_FRAGMENT, "app-fragment", "in pieces, while its application is looked for")          \
+	X(APP_FULL, "app-full", "no room to look for its application, and inspect-fail is closed") \
 	/* resources */                                                                            \
 	X(NO_BUFFER, "no-buffer", "the packet buffers ran out")                                    \
 	X(TX_FULL, "tx-full", "the port did not take the packet")

@@ -15,8 +15,12 @@ struct fw_path_options {
 	bool tcp_loose, verify_checksums;
 	uint64_t reevaluate_rate;
 	uint64_t per_workload, half_open_per_workload;
+	uint64_t inspect_sessions, inspect_bytes, inspect_packets;
+	int inspect_fail; /* index into fw_inspect_fail_words */
 	uint64_t timeout[FW_TIMEOUT_COUNT];
 };
+
+static const char *const fw_inspect_fail_words[] = { "closed", "open", NULL };
 
 /* Rows of an option table for a struct `s` that has a struct fw_path_options as its member `m`. */
 /* clang-format off */
@@ -34,6 +38,20 @@ struct fw_path_options {
 	{ "half-open-per-workload", PK_CONF_NUMBER, "sessions", "0", 0, 1u << 30, NULL, false,     \
 	    "Of these, such as wait for an answer: TCP handshakes, UDP seen in one direction.  "   \
 	    "0: as many as there are.", offsetof(s, m.half_open_per_workload) },                   \
+	{ "inspect-sessions", PK_CONF_NUMBER, "sessions", "8192", 0, 1u << 24, NULL, false,        \
+	    "Sessions whose application is looked for at any one time, on each lcore: about 1 KB " \
+	    "each.", offsetof(s, m.inspect_sessions) },                                            \
+	{ "inspect-bytes", PK_CONF_NUMBER, "bytes", "8192", 256, 8192, NULL, false,                \
+	    "Of each direction of a TCP session, to find its application by.",                     \
+	    offsetof(s, m.inspect_bytes) },                                                        \
+	{ "inspect-packets", PK_CONF_NUMBER, "packets", "32", 1, 255, NULL, false,                 \
+	    "With payload, of both directions, that pass before a session whose application has "  \
+	    "not shown itself counts as unknown; UDP: at most 12.",                                \
+	    offsetof(s, m.inspect_packets) },                                                      \
+	{ "inspect-fail", PK_CONF_WORD, NULL, "closed", 0, 0, fw_inspect_fail_words, false,        \
+	    "With no room to look for an application: refuse the packet (closed), or let the "     \
+	    "session pass as if it spoke what its rule names (open).",                             \
+	    offsetof(s, m.inspect_fail) },                                                         \
 	{ "reevaluate-rate", PK_CONF_NUMBER, "sessions/s", "100000", 0, 100000000, NULL, false,    \
 	    "Idle sessions judged anew after a change of policy, on each lcore.  0: sessions wait "\
 	    "for their next packet.", offsetof(s, m.reevaluate_rate) },                            \
@@ -75,6 +93,10 @@ fw_path_options_apply(const struct fw_path_options *o, struct fw_path_conf *conf
 	conf->reevaluate_rate = (uint32_t)o->reevaluate_rate;
 	conf->per_workload = (uint32_t)o->per_workload;
 	conf->half_open_per_workload = (uint32_t)o->half_open_per_workload;
+	conf->inspect_sessions = (uint32_t)o->inspect_sessions;
+	conf->inspect_bytes = (uint16_t)o->inspect_bytes;
+	conf->inspect_packets = (uint16_t)o->inspect_packets;
+	conf->inspect_open = o->inspect_fail == 1;
 	for (unsigned int i = 0; i < FW_TIMEOUT_COUNT; i++)
 		conf->timeout_ns[i] = o->timeout[i];
 }

@@ -67,6 +67,13 @@ fw_path_create(struct fw_path **out, const struct fw_path_conf *conf)
 	    &p->frags, FW_FRAG_TABLE, conf->timeout_ns[FW_TIMEOUT_FRAGMENT], conf->seed, &p->hosts);
 	if (rc < 0)
 		goto fail;
+	rc = fw_inspect_create(&p->inspect,
+	    &(struct fw_inspect_conf){ .nb_sessions = conf->inspect_sessions,
+	        .bytes = conf->inspect_bytes,
+	        .packets = conf->inspect_packets,
+	        .seed = conf->seed[0] });
+	if (rc < 0)
+		goto fail;
 	*out = p;
 	return 0;
 fail:
@@ -79,6 +86,7 @@ fw_path_destroy(struct fw_path *p)
 {
 	if (p == NULL)
 		return;
+	fw_inspect_destroy(p->inspect);
 	fw_frags_fini(&p->frags);
 	fw_hosts_fini(&p->hosts);
 	fw_ethers_fini(&p->ethers);
@@ -228,6 +236,18 @@ const pk_counter *
 fw_path_rule_hits(const struct fw_path *p)
 {
 	return p->hits;
+}
+
+const pk_counter *
+fw_path_apps_found(const struct fw_path *p)
+{
+	return fw_inspect_found(p->inspect);
+}
+
+const pk_counter *
+fw_path_apps_denied(const struct fw_path *p)
+{
+	return fw_inspect_denied(p->inspect);
 }
 
 uint32_t

@@ -58,6 +58,9 @@ struct fw_path_conf {
 	bool tx_tso; /* all ports split coalesced segments; otherwise those drop, `oversized` */
 	bool general_only; /* no packet takes the fast lane (fw/lane.h): for tests, which compare */
 	uint32_t per_workload, half_open_per_workload; /* sessions of one inside address; 0: any */
+	uint32_t inspect_sessions; /* whose application is being looked for at a time; 0: none */
+	uint16_t inspect_bytes, inspect_packets; /* to show it: in each direction; in both */
+	bool inspect_open; /* no room: let the session pass unlooked at, instead of refusing it */
 	uint32_t reevaluate_rate; /* idle sessions a second that are judged anew; 0: none */
 	uint64_t timeout_ns[FW_TIMEOUT_COUNT];
 	struct rte_mempool *pool; /* for packets the path makes; borrowed */
@@ -77,6 +80,7 @@ struct fw_path_stats {
 	pk_counter sessions_created, sessions_ended, sessions_expired;
 	pk_counter sessions_evicted; /* cut short to make room: half-open ones, then closing ones */
 	pk_counter policy_lookups, reevaluated, revoked; /* revoked: cut by a change of policy */
+	pk_counter inspect_packets, inspect_evicted, inspect_full; /* fw/inspect.h */
 } PK_CACHE_ALIGNED;
 
 /* What one call hands back: packets to transmit, per side of the wire.  The caller owns them. */
@@ -132,6 +136,11 @@ const struct fw_path_stats *fw_path_stats(const struct fw_path *p);
 /* How often each rule slot decided about a new session or refused a packet.  FW_RULE_SLOTS of them. */
 const pk_counter *fw_path_rule_hits(const struct fw_path *p);
 
+/* By enum fw_app, FW_APPS of each: sessions found to speak it, and of these such as were cut for it. */
+#define FW_APPS 256
+const pk_counter *fw_path_apps_found(const struct fw_path *p);
+const pk_counter *fw_path_apps_denied(const struct fw_path *p);
+
 uint32_t fw_path_nb_sessions(const struct fw_path *p);
 
 /* Of memory behind the session table, used or not. */
@@ -154,6 +163,7 @@ struct fw_session_info {
 	uint64_t rule_id;
 	uint64_t generation;
 	const char *state; /* "established" */
+	uint8_t app;       /* enum fw_app */
 };
 
 /*

@@ -56,6 +56,9 @@ judge_session(struct fw_batch *b, struct fw_pkt *pk, uint32_t i)
 	struct fw_session *s = &p->sessions.hot[i];
 	unsigned int d = pk->hi != ((s->flags & FW_SESSION_HI) != 0);
 	uint8_t before = s->state;
+	struct fw_session as_was;
+	struct fw_decision decision;
+	bool inspected;
 	enum fw_drop why;
 
 	if (unlikely((b->from == fw_session_origin(s)) != (d == 0))) {
@@ -67,7 +70,10 @@ judge_session(struct fw_batch *b, struct fw_pkt *pk, uint32_t i)
 		if (why != FW_DROP_NONE)
 			return why;
 	}
-	if (likely(before == FW_STATE_ESTABLISHED &&
+	inspected = fw_inspect_wants(s);
+	if (unlikely(inspected))
+		as_was = *s;
+	if (likely(!inspected && before == FW_STATE_ESTABLISHED &&
 	        (pk->tcp_flags & FW_TCP_PLAIN_MASK) == FW_TCP_PLAIN && fw_tcp_plain(s, pk, d))) {
 		s->seen = b->seen;
 	} else if (pk->l4_proto == IPPROTO_TCP) {
@@ -82,11 +88,21 @@ judge_session(struct fw_batch *b, struct fw_pkt *pk, uint32_t i)
 		why = fw_tcp_step(s, pk, d, &mv);
 		if (why != FW_DROP_NONE)
 			goto done;
+		if (unlikely(inspected)) {
+			why = fw_inspect_packet(b, pk, i, d, &as_was, &decision);
+			if (why != FW_DROP_NONE)
+				goto refused;
+		}
 		if (mv.counts || mv.new != mv.old)
 			s->seen = b->seen;
 		if (mv.new != mv.old)
 			fw_session_moved(p, i, mv.old, b->now_ns);
 	} else {
+		if (unlikely(inspected)) {
+			why = fw_inspect_packet(b, pk, i, d, &as_was, &decision);
+			if (why != FW_DROP_NONE)
+				goto refused;
+		}
 		s->seen = b->seen;
 		if (unlikely(before == FW_STATE_UDP_NEW && d == 1)) {
 			s->state = FW_STATE_UDP;
@@ -99,6 +115,11 @@ done:
 	pk->drop = (uint16_t)why;
 	fw_trace_judged(b, pk, before, s->state);
 	return why;
+refused:
+	if (why != FW_DROP_APP_DENIED)
+		goto done;
+	pk_counter_add(&p->stats.sessions_ended, 1);
+	return fw_policy_cut(b, pk, i, d, why, &decision);
 }
 
 static __rte_always_inline enum fw_drop
@@ -191,6 +212,9 @@ judge_fragment(struct fw_batch *b, struct fw_pkt *pk)
 		if (why != FW_DROP_NONE)
 			return why;
 	}
+	why = FW_DROP_APP_FRAGMENT;
+	if (unlikely(fw_inspect_wants(s)) && !f->error)
+		goto done;
 	end = f->seq + pk->frag_off + pk->frag_len;
 	why = FW_DROP_TCP_WINDOW;
 	if (f->numbered && !fw_tcp_fits(s, d, end))

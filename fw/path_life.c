@@ -84,6 +84,8 @@ void
 fw_session_end(struct fw_path *p, uint32_t i, uint64_t now_ns, enum fw_drop why)
 {
 	fw_trace_closed(p, i, now_ns, why);
+	if (unlikely(fw_inspect_wants(&p->sessions.hot[i])))
+		fw_inspect_forget(p, i);
 	if (unlikely(p->counting))
 		count_down(p, i, fw_session_half_open(p->sessions.hot[i].state), true);
 	fw_ethers_put(&p->ethers, p->sessions.cold[i].timer.owner);

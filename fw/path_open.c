@@ -51,7 +51,7 @@ fw_session_open(struct fw_batch *b, struct fw_pkt *pk)
 		goto done;
 	fw_pkt_addrs(pk, &src, &dst);
 	why = fw_policy_ask(
-	    b, b->from, pk->key.vrf, &src, &dst, pk->l4_proto, pk->selector, &decision);
+	    b, b->from, pk->key.vrf, &src, &dst, pk->l4_proto, pk->selector, FW_APP_NONE, &decision);
 	if (why != FW_DROP_NONE) {
 		fw_policy_note(b, FW_SESSION_NONE, 0, &decision);
 		goto done;
@@ -111,6 +111,17 @@ fw_session_open(struct fw_batch *b, struct fw_pkt *pk)
 	    fw_sessions_class(t, i));
 	pk_counter_add(&p->stats.sessions_created, 1);
 	pk->session = i;
+	if (unlikely(decision.undecided)) {
+		fw_inspect_mark(p, i, &decision, (pk->tcp_flags & FW_TCP_SYN) != 0);
+		why = fw_inspect_packet(b, pk, i, 0, s, &decision);
+		if (why != FW_DROP_NONE) {
+			if (decision.verdict == PK_VERDICT_REJECT && fw_made_may(b))
+				fw_made_send(b, pk, fw_reject_make(pk, p->conf.pool), b->from);
+			pk_counter_add(&p->stats.sessions_ended, 1);
+			fw_session_end(p, i, b->now_ns, why);
+			pk->session = FW_SESSION_NONE;
+		}
+	}
 done:
 	pk->drop = (uint16_t)why;
 	if (why == FW_DROP_RULE_REJECT && fw_made_may(b))

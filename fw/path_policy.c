@@ -11,7 +11,8 @@
 /* Ask policy about a flow from src to dst.  Returns FW_DROP_NONE if it may be. */
 enum fw_drop
 fw_policy_ask(struct fw_batch *b, enum fw_side opener, uint32_t vrf, const struct pk_addr *src,
-    const struct pk_addr *dst, uint8_t proto, uint16_t selector, struct fw_decision *d)
+    const struct pk_addr *dst, uint8_t proto, uint16_t selector, uint8_t app,
+    struct fw_decision *d)
 {
 	bool inside = opener == FW_INSIDE;
 	struct fw_party subject, peer;
@@ -20,7 +21,7 @@ fw_policy_ask(struct fw_batch *b, enum fw_side opener, uint32_t vrf, const struc
 	fw_rules_party(b->rules, vrf, inside ? dst : src, &peer);
 	pk_counter_add(&b->p->stats.policy_lookups, 1);
 	fw_rules_decide(
-	    b->rules, inside ? PK_EGRESS : PK_INGRESS, &subject, &peer, proto, selector, d);
+	    b->rules, inside ? PK_EGRESS : PK_INGRESS, &subject, &peer, proto, selector, app, d);
 	if (d->verdict == PK_VERDICT_ALLOW)
 		return FW_DROP_NONE;
 	if (!subject.is_subject)
@@ -95,7 +96,21 @@ tell_both(struct fw_batch *b, const struct fw_pkt *pk, const struct fw_session *
 	fw_made_send(b, pk, fw_reject_reset(pk, pool, false, mine, theirs), to);
 }
 
-/* Policy has changed since the session was allowed.  Ask again, in the direction in which it was opened. */
+/* In the direction in which it was opened. */
+enum fw_drop
+fw_policy_ask_session(struct fw_batch *b, uint32_t i, struct fw_decision *d)
+{
+	const struct fw_session *s = &b->p->sessions.hot[i];
+	const struct fw_session_cold *c = &b->p->sessions.cold[i];
+	struct pk_addr src, dst;
+	uint16_t sport, dport;
+
+	fw_session_names(s, c, &src, &dst, &sport, &dport);
+	return fw_policy_ask(b, fw_session_origin(s), s->key.vrf, &src, &dst, s->key.proto,
+	    (uint16_t)c->slot_and_selector, s->app, d);
+}
+
+/* Policy has changed since the session was allowed.  What it speaks is still known, if it was. */
 static enum fw_drop
 ask_again(struct fw_batch *b, uint32_t i, struct fw_decision *decision)
 {
@@ -109,8 +124,7 @@ ask_again(struct fw_batch *b, uint32_t i, struct fw_decision *decision)
 
 	pk_counter_add(&p->stats.reevaluated, 1);
 	fw_session_names(s, c, &src, &dst, &sport, &dport);
-	why = fw_policy_ask(
-	    b, fw_session_origin(s), s->key.vrf, &src, &dst, s->key.proto, selector, decision);
+	why = fw_policy_ask_session(b, i, decision);
 	/* The inventory may have changed as well: what the guard has vouched for has to be true still. */
 	if (why == FW_DROP_NONE &&
 	    fw_guard_is_local(
@@ -119,6 +133,7 @@ ask_again(struct fw_batch *b, uint32_t i, struct fw_decision *decision)
 	if (why == FW_DROP_NONE) {
 		s->generation = (uint32_t)b->generation;
 		fw_policy_note(b, i, selector, decision);
+		fw_inspect_mark(p, i, decision, false);
 		return FW_DROP_NONE;
 	}
 	fw_policy_note(b, FW_SESSION_NONE, 0, decision);
@@ -132,21 +147,28 @@ ask_again(struct fw_batch *b, uint32_t i, struct fw_decision *decision)
 enum fw_drop
 fw_policy_reevaluate(struct fw_batch *b, struct fw_pkt *pk, uint32_t i, unsigned int d)
 {
-	struct fw_path *p = b->p;
-	struct fw_session *s = &p->sessions.hot[i];
 	struct fw_decision decision;
 	enum fw_drop why = ask_again(b, i, &decision);
 
 	if (why == FW_DROP_NONE)
 		return FW_DROP_NONE;
-	if (why == FW_DROP_RULE_REJECT)
+	return fw_policy_cut(b, pk, i, d, FW_DROP_REVOKED, &decision);
+}
+
+enum fw_drop
+fw_policy_cut(struct fw_batch *b, struct fw_pkt *pk, uint32_t i, unsigned int d, enum fw_drop why,
+    const struct fw_decision *decision)
+{
+	const struct fw_session *s = &b->p->sessions.hot[i];
+
+	if (decision->verdict == PK_VERDICT_REJECT)
 		tell_both(b, pk, s, d);
 	/* The record about the packet names the session and the rule that ended it. */
-	pk->drop = FW_DROP_REVOKED;
-	if (b->level >= FW_TRACE_DROPS || (b->level >= 0 && decision.log != PK_RULE_LOG_NONE))
-		fw_trace_packet(b, pk, FW_TRACE_PACKET, s->state, FW_STATE_NONE, &decision);
-	fw_session_end(p, i, b->now_ns, FW_DROP_REVOKED);
-	return FW_DROP_REVOKED;
+	pk->drop = (uint16_t)why;
+	if (b->level >= FW_TRACE_DROPS || (b->level >= 0 && decision->log != PK_RULE_LOG_NONE))
+		fw_trace_packet(b, pk, FW_TRACE_PACKET, s->state, FW_STATE_NONE, decision);
+	fw_session_end(b->p, i, b->now_ns, why);
+	return why;
 }
 
 /* As much of a packet from the opener of TCP session i as an answer copies.  False: its link is not known. */

@@ -6,6 +6,7 @@
 #include "fw/frag.h"
 #include "fw/guard.h"
 #include "fw/host.h"
+#include "fw/inspect.h"
 #include "fw/path.h"
 #include "fw/reject.h"
 #include "fw/session.h"
@@ -18,6 +19,7 @@
  *      path_admit.c    from mbuf to struct fw_pkt: parse, guard, checksums
  *      path_judge.c    what its session says to a packet: TCP, UDP, ICMP errors, fragments
  *      path_open.c     no session: policy, limits, a new one
+ *      path_inspect.c  sessions whose application is looked for
  *      path_life.c     how sessions move on, make room and end
  *      path_policy.c   asking policy, and asking again when it has changed
  *      path_trace.c    records of all this
@@ -44,6 +46,7 @@ struct fw_path {
 	struct fw_hosts hosts;
 	bool counting; /* there are limits to sessions, so hosts are kept */
 	struct fw_frags frags;
+	struct fw_inspect *inspect;
 	pk_counter *hits;                      /* FW_RULE_SLOTS */
 	uint8_t head[FW_BURST][FW_PARSE_HEAD]; /* starts of packets that lie in several segments */
 };
@@ -96,6 +99,31 @@ void fw_judge(struct fw_batch *b, struct fw_pkt *pk);
  */
 enum fw_drop fw_session_open(struct fw_batch *b, struct fw_pkt *pk);
 
+/* ---- path_inspect.c ---- */
+
+/* Whether the packets of a session have to be shown to fw_inspect_packet(). */
+static inline bool
+fw_inspect_wants(const struct fw_session *s)
+{
+	return (s->flags & FW_SESSION_EXTRA) != 0;
+}
+
+/* Policy has been asked about session i: begin to look for its application if the answer hangs on it, go on
+ * doing so, or cease. */
+void fw_inspect_mark(struct fw_path *p, uint32_t i, const struct fw_decision *d, bool from_start);
+
+/*
+ * A packet from side d of session i, which has accepted it; `before` is the session as it was until then, and what
+ * it has to be again if the packet is refused.  FW_DROP_APP_DENIED: the application is known, and *decision says who
+ * does not want it; the session has to end.
+ */
+enum fw_drop fw_inspect_packet(struct fw_batch *b, struct fw_pkt *pk, uint32_t i, unsigned int d,
+    const struct fw_session *before, struct fw_decision *decision);
+
+/* Session i ends, or has come without what was known of it. */
+void fw_inspect_forget(struct fw_path *p, uint32_t i);
+void fw_inspect_restore(struct fw_path *p, uint32_t i);
+
 /* ---- path_life.c ---- */
 
 /* Nobody has answered yet. */
@@ -123,7 +151,10 @@ void fw_session_moved(struct fw_path *p, uint32_t i, unsigned int before, uint64
 /* Ask policy about a flow from src to dst.  Returns FW_DROP_NONE if it may be. */
 enum fw_drop fw_policy_ask(struct fw_batch *b, enum fw_side opener, uint32_t vrf,
     const struct pk_addr *src, const struct pk_addr *dst, uint8_t proto, uint16_t selector,
-    struct fw_decision *d);
+    uint8_t app, struct fw_decision *d);
+
+/* The same about session i, as it was opened. */
+enum fw_drop fw_policy_ask_session(struct fw_batch *b, uint32_t i, struct fw_decision *d);
 
 /* Count the hit and write the rule into the session, unless that is FW_SESSION_NONE. */
 void fw_policy_note(struct fw_batch *b, uint32_t i, uint16_t selector, const struct fw_decision *d);
@@ -132,6 +163,10 @@ void fw_policy_note(struct fw_batch *b, uint32_t i, uint16_t selector, const str
  * ended, whoever has to be told is told, and pk->drop says so. */
 enum fw_drop fw_policy_reevaluate(
     struct fw_batch *b, struct fw_pkt *pk, uint32_t i, unsigned int d);
+
+/* End session i because of a packet of its side d, which drops as `why`; tell both ends if the decision is reject. */
+enum fw_drop fw_policy_cut(struct fw_batch *b, struct fw_pkt *pk, uint32_t i, unsigned int d,
+    enum fw_drop why, const struct fw_decision *decision);
 
 /* Bring idle sessions to the generation of `rules`.  See fw_path_tick(). */
 void fw_policy_walk(struct fw_path *p, const struct fw_rules *rules, uint64_t now_ns,

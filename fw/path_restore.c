@@ -41,6 +41,7 @@ fw_path_restore(struct fw_path *p, uint64_t now_ns, int64_t ahead_ns, uint32_t *
 			c->timer.owner = 0;
 		/* No generation: whatever is in force next is asked about it before it passes a packet. */
 		s->generation = 0;
+		fw_inspect_restore(p, i);
 		set_times(p, i, now_ns, ahead_ns);
 		if (!fw_session_hold(p, i)) {
 			/* It is not yet as others are, so what it holds is taken back by hand. */

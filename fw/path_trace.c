@@ -67,6 +67,8 @@ fw_trace_packet(struct fw_batch *b, const struct fw_pkt *pk, enum fw_trace_kind 
 	r->state = after;
 	if (pk->session != FW_SESSION_NONE) {
 		r->session = fw_session_id(t, pk->session);
+		if (fw_app_known(t->hot[pk->session].app))
+			r->app = t->hot[pk->session].app;
 		r->rule_id = t->cold[pk->session].rule_id;
 		r->verdict = PK_VERDICT_ALLOW;
 	}
@@ -103,6 +105,8 @@ fw_trace_closed(struct fw_path *p, uint32_t i, uint64_t now_ns, enum fw_drop why
 	r->generation = s->generation;
 	r->session = fw_session_id(&p->sessions, i);
 	r->rule_id = c->rule_id;
+	if (fw_app_known(s->app))
+		r->app = s->app;
 	fw_session_names(s, c, &r->src, &r->dst, &r->sport, &r->dport);
 	r->wire = s->key.wire;
 	r->drop = (uint16_t)why;

@@ -1,5 +1,7 @@
 #include "fw/rule.h"
 
+#include <netinet/in.h>
+
 #include "fw/rule_priv.h"
 
 uint64_t
@@ -314,9 +316,23 @@ first_common(
 	return best;
 }
 
+static bool
+names_app(const struct fw_rules *r, uint32_t slot, uint8_t app)
+{
+	const struct fw_rule_text *t = fw_vec_get(&r->roots.texts, slot);
+
+	if (!fw_app_known(app))
+		return true;
+	for (unsigned int i = 0; i < PK_MSG_APPS; i++)
+		if (t->app[i] == app)
+			return true;
+	return false;
+}
+
 /* Walk the matches in order; the position that decides, or nb_pos. */
 static uint32_t
-walk(const struct fw_program *p, const struct match *a, const struct match *b, bool audit)
+walk(const struct fw_rules *r, const struct fw_program *p, const struct match *a,
+    const struct match *b, uint8_t app, bool audit)
 {
 	uint32_t i = first_common(p, a, b, 0);
 
@@ -324,6 +340,8 @@ walk(const struct fw_program *p, const struct match *a, const struct match *b, b
 		const struct fw_action *x = &p->actions->at[i];
 
 		if ((x->flags & PK_RULE_AUDIT) != 0 && !audit)
+			i = first_common(p, a, b, i + 1);
+		else if ((x->flags & FW_ACTION_APPS) != 0 && !names_app(r, x->slot, app))
 			i = first_common(p, a, b, i + 1);
 		else if (x->verdict == PK_VERDICT_PASS)
 			i = first_common(p, a, b, x->next_tier);
@@ -336,7 +354,7 @@ walk(const struct fw_program *p, const struct match *a, const struct match *b, b
 void
 fw_rules_decide(const struct fw_rules *r, enum pk_direction direction,
     const struct fw_party *subject, const struct fw_party *peer, uint8_t proto, uint16_t selector,
-    struct fw_decision *out)
+    uint8_t app, struct fw_decision *out)
 {
 	const struct fw_program *p = subject->program[direction] != FW_PROGRAM_NONE
 	    ? fw_vec_get(&r->roots.programs, subject->program[direction])
@@ -350,18 +368,21 @@ fw_rules_decide(const struct fw_rules *r, enum pk_direction direction,
 	match_peer(&a, p, peer);
 	b.nb_pos = b.nb_long = 0;
 	match_key4(&b, &p->services, (uint32_t)proto << 16 | selector);
-	i = walk(p, &a, &b, false);
+	if (proto != IPPROTO_TCP && proto != IPPROTO_UDP)
+		app = FW_APP_UNKNOWN; /* nothing that could be read */
+	i = walk(r, p, &a, &b, app, false);
 	if (i < p->nb_pos) {
 		const struct fw_action *x = &p->actions->at[i];
 
 		out->verdict = (enum pk_verdict)x->verdict;
 		out->log = (enum pk_log_mode)x->log;
 		out->rule = x->slot;
+		out->undecided = (x->flags & FW_ACTION_APPS) != 0 && !fw_app_known(app);
 	}
 	out->audit_verdict = out->verdict;
 	if (!p->has_audit)
 		return;
-	j = walk(p, &a, &b, true);
+	j = walk(r, p, &a, &b, app, true);
 	if (j != i && j < p->nb_pos) {
 		out->audited = 1;
 		out->audit_rule = p->actions->at[j].slot;

@@ -56,12 +56,31 @@ struct fw_party {
 #define FW_RULE_SLOTS 65536      /* rules at any one time */
 #define FW_RULE_NONE  UINT32_MAX /* no program, or no policy at all */
 
+/*
+ * What a session speaks, as a byte: enum dpi_app (dpi/apps.h), or one of these.  A rule that names
+ * applications matches those, and is taken to match as long as nothing is known.
+ */
+enum fw_app {
+	FW_APP_NONE = 0,       /* nobody has looked */
+	FW_APP_LAST = 252,     /* of those that have names */
+	FW_APP_JOINED,         /* being looked at since the middle of the session */
+	FW_APP_SOUGHT,         /* since its first packet */
+	FW_APP_UNKNOWN = 0xff, /* none of those that have names, for good */
+};
+
+static inline bool
+fw_app_known(unsigned int app)
+{
+	return app != FW_APP_NONE && app != FW_APP_JOINED && app != FW_APP_SOUGHT;
+}
+
 struct fw_decision {
 	enum pk_verdict verdict; /* allow, deny or reject; deny when there is no program */
 	enum pk_verdict
 	    audit_verdict; /* what it would be if audit rules counted; else as verdict */
 	enum pk_log_mode log;
-	uint8_t audited; /* an audit rule matched on the way */
+	uint8_t audited;   /* an audit rule matched on the way */
+	uint8_t undecided; /* the verdict stands only if the session speaks what the rule names */
 	uint32_t rule;   /* decided, or FW_RULE_NONE */
 	uint32_t audit_rule;
 };
@@ -110,11 +129,12 @@ const char *fw_rules_labels(const struct fw_rules *r, uint32_t identity);
  * May `subject` open (egress) or accept (ingress) a session with `peer` on the service?
  * Both are from fw_rules_party() of the same generation.
  * `selector` as in struct pk_service: destination port, or ICMP type << 8 | code, or 0.
+ * `app` is an enum fw_app.
  * Context: any, while the generation is held.  Never fails: without a program the answer is deny.
  */
 void fw_rules_decide(const struct fw_rules *r, enum pk_direction direction,
     const struct fw_party *subject, const struct fw_party *peer, uint8_t proto, uint16_t selector,
-    struct fw_decision *out);
+    uint8_t app, struct fw_decision *out);
 
 /*
  * The control side: the state that generations are built from.  It takes the messages of

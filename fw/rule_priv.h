@@ -18,6 +18,8 @@
 
 /* ---- a generation, as lcores read it: parts only ---- */
 
+#define FW_ACTION_APPS 0x80 /* beside enum pk_rule_flags: its text names applications */
+
 /* Of the rule at a position. */
 struct fw_action {
 	uint32_t slot;
@@ -99,6 +101,7 @@ struct fw_rule_text {
 	uint64_t id;
 	uint32_t line;
 	uint8_t verdict, direction, flags, tier;
+	uint8_t app[PK_MSG_APPS]; /* enum dpi_app; those that are not known here are 0 */
 	char policy[64], name[48], file[112];
 };
 
@@ -194,7 +197,7 @@ struct fw_rule_source {
 	uint32_t pos;              /* while a program is made; then in its places */
 	uint32_t first_peer, nb_peers, first_service, nb_services;
 	uint8_t tier, verdict, log, flags;
-	bool any_peer, any_service;
+	bool any_peer, any_service, has_apps;
 	bool taken; /* counted by its slot */
 };
 

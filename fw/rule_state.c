@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "dpi/apps.h"
 #include "fw/rule_priv.h"
 
 /* ---- objects ---- */
@@ -353,6 +354,23 @@ extend(struct fw_rules_state *s, const struct pk_msg_rule_match *m, struct pk_di
 	return 0;
 }
 
+/* The application of a number on the wire; DPI_APP_UNKNOWN: none of this version's. */
+static uint8_t
+app_of(uint32_t id)
+{
+	static const char *const slugs[] = {
+#define SLUG(id, slug) slug,
+		DPI_APPS(SLUG)
+#undef SLUG
+	};
+
+	_Static_assert(DPI_NB_APPS - 1 <= FW_APP_LAST, "a byte is enough");
+	for (unsigned int i = 0; i < PK_COUNT(slugs); i++)
+		if (dpi_app_id(slugs[i]) == id)
+			return (uint8_t)(i + 1);
+	return DPI_APP_UNKNOWN;
+}
+
 /* What is said about the rule in words: as its slot has it, or noted beside it. */
 static int
 take_text(struct fw_rules_state *s, struct fw_rule_source *r, const struct pk_msg_rule *m)
@@ -365,6 +383,8 @@ take_text(struct fw_rules_state *s, struct fw_rule_source *r, const struct pk_ms
 		.tier = m->tier };
 	size_t head = sizeof(t.part);
 
+	for (unsigned int i = 0; i < PK_MSG_APPS && m->app[i] != 0; i++)
+		t.app[i] = app_of(m->app[i]);
 	memcpy(t.policy, m->policy, sizeof(t.policy));
 	memcpy(t.name, m->name, sizeof(t.name));
 	memcpy(t.file, m->file, sizeof(t.file));
@@ -402,6 +422,7 @@ take_rule(struct fw_rules_state *s, const struct pk_msg_rule *m, struct pk_diag 
 	r->verdict = m->verdict;
 	r->log = m->log;
 	r->flags = m->flags;
+	r->has_apps = m->app[0] != 0;
 	r->first_peer = p->nb_peers;
 	r->first_service = p->nb_services;
 	if (take_text(s, r, m) < 0)

@@ -104,6 +104,7 @@ enum fw_session_flags {
 	FW_SESSION_LOOSE = 1 << 4,      /* picked up in mid-stream */
 	FW_SESSION_SYN_R = 1 << 5,      /* R's SYN has been seen, so side[1] counts */
 	FW_SESSION_LOG_END = 1 << 6,    /* its rule logs how sessions end */
+	FW_SESSION_EXTRA = 1 << 7,      /* a stage wants all of its packets: fw/inspect.h */
 };
 
 struct fw_tcp_side {
@@ -120,7 +121,7 @@ struct fw_session {
 	uint8_t state; /* enum fw_state */
 	uint8_t flags; /* enum fw_session_flags */
 	uint8_t scale; /* TCP window shifts: F in the low four bits, R in the high */
-	uint8_t zero;
+	uint8_t app;   /* enum fw_app */
 	uint32_t generation; /* of the policy that allowed it, low 32 bits */
 	uint32_t seen;       /* last packet that counted */
 	struct fw_tcp_side side[2];

@@ -146,6 +146,14 @@ check_rule(const struct pk_msg_rule *r)
 	    (want = check_string(r->name, sizeof(r->name))) != NULL ||
 	    (want = check_string(r->file, sizeof(r->file))) != NULL)
 		return want;
+	if (r->app[0] != 0 && r->verdict != PK_VERDICT_ALLOW)
+		return "applications in a rule that allows";
+	for (unsigned int i = 1; i < PK_MSG_APPS; i++)
+		if (r->app[i] != 0 && r->app[i] <= r->app[i - 1])
+			return "applications in ascending order";
+	for (unsigned int i = 1; i < PK_MSG_APPS; i++)
+		if (r->app[i] != 0 && r->app[i - 1] == 0)
+			return "no 0 among the applications";
 	return check_match(&r->match);
 }
 

@@ -211,6 +211,7 @@ struct pk_msg_program {
 
 #define PK_MSG_PEERS    12 /* in one message; RULE_MORE carries on */
 #define PK_MSG_SERVICES 12
+#define PK_MSG_APPS     16 /* in a rule */
 
 /* Peers in any of the sets, on any of the services; none listed means all. */
 struct pk_msg_rule_match {
@@ -237,6 +238,9 @@ struct pk_msg_rule {
 	char name[48];
 	char file[112]; /* its end, if longer */
 	struct pk_msg_rule_match match;
+	/* Only for sessions that speak one of these; none: any.  Numbers of dpi_app_id() (dpi/apps.h), ascending, 0
+	 * behind the last.  A plane that does not know one never finds it, so the rule does not match. */
+	uint32_t app[PK_MSG_APPS];
 };
 
 struct pk_msg_rule_more {

@@ -206,8 +206,8 @@ static const struct policy_words logs = { log_words, PK_COUNT(log_words), NULL }
 static const struct policy_words modes = { mode_words, PK_COUNT(mode_words), NULL };
 
 #define LATER                                                                                   \
-	{ .key = "encryption" }, { .key = "encrypt" }, { .key = "attested" }, { .key = "app" }, \
-	    { .key = "inspect" }, { .key = "schedule" }, { .key = "limit" },                    \
+	{ .key = "encryption" }, { .key = "encrypt" }, { .key = "attested" }, { .key = "inspect" }, \
+	    { .key = "schedule" }, { .key = "limit" },                    \
 	{                                                                                       \
 		.key = "fqdns"                                                                  \
 	}
@@ -222,6 +222,8 @@ static const struct policy_words modes = { mode_words, PK_COUNT(mode_words), NUL
 		    policy_read_services, NULL, offsetof(struct policy_rule_def, services), 0 }, \
 	    { "log", "none, new or all", policy_read_word, &logs,                                \
 		    offsetof(struct policy_rule_def, log), 0 },                                  \
+	    { "app", "an application such as tls, or a list of them", policy_read_apps, NULL,    \
+		    offsetof(struct policy_rule_def, apps), 0 },                                 \
 	    LATER
 
 static const struct policy_field egress_fields[] = { RULE("to") };
@@ -274,6 +276,9 @@ read_rules(struct policy_reader *r, const struct policy_node *n, void *out, cons
 		policy_schema_read(r, item, arg, rule);
 		if (item->kind == POLICY_MAP && policy_node_get(item, "services") == NULL)
 			rule->services.any = 1;
+		if (rule->apps.nb > 0 && rule->action != PK_VERDICT_ALLOW)
+			policy_reader_error(r, policy_node_get(item, "app"), "bad-app",
+			    "\"app\" stands in rules that allow: what a session speaks is not known before it may speak");
 		if (rule->name == NULL) {
 			snprintf(name, sizeof(name), "#%u", i + 1);
 			rule->name = policy_arena_text(r->arena, name);

@@ -1,4 +1,5 @@
 #include <errno.h>
+#include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -284,6 +285,8 @@ ports_cover(const struct compile_rule *outer, const struct compile_rule *inner)
 static int
 services_cover(const struct compile_rule *outer, const struct compile_rule *inner)
 {
+	if (outer->rule.nb_apps > 0)
+		return 0; /* what speaks otherwise goes on to the inner one */
 	if (outer->rule.any_service)
 		return 1;
 	return !inner->rule.any_service &&
@@ -419,7 +422,8 @@ same_rule(const struct policy_rule *a, const struct policy_rule *b)
 	    a->flags == b->flags && a->tier == b->tier && a->any_peer == b->any_peer &&
 	    a->any_service == b->any_service && a->nb_peers == b->nb_peers &&
 	    a->nb_services == b->nb_services && a->policy == b->policy && a->name == b->name &&
-	    a->file == b->file && a->line == b->line &&
+	    a->file == b->file && a->line == b->line && a->nb_apps == b->nb_apps &&
+	    (a->nb_apps == 0 || memcmp(a->apps, b->apps, a->nb_apps * sizeof(a->apps[0])) == 0) &&
 	    (a->nb_peers == 0 ||
 	        memcmp(a->peers, b->peers, a->nb_peers * sizeof(a->peers[0])) == 0) &&
 	    (a->nb_services == 0 ||
@@ -459,6 +463,11 @@ compile_template(struct compile *c, const struct policy_rule *base, const number
 		policy_hash_add_u64(&c->hash,
 		    (uint64_t)services[s].proto << 32 | (uint64_t)services[s].low << 16 |
 		        services[s].high);
+	/* Not for none: the numbers of all other rules stay what they have been. */
+	if (t.rule.nb_apps > 0)
+		policy_hash_add_text(&c->hash, "apps");
+	for (uint32_t a = 0; a < t.rule.nb_apps; a++)
+		policy_hash_add_u64(&c->hash, t.rule.apps[a]);
 	policy_hash_add_text(&c->hash, t.rule.policy);
 	policy_hash_add_text(&c->hash, t.rule.name);
 	policy_hash_add_text(&c->hash, t.rule.file);
@@ -685,6 +694,47 @@ warn_ports(struct compile *c, const struct policy_meta *m, const struct compile_
 	}
 }
 
+/* A rule about applications is one about TCP and UDP, where there is something to be read. */
+static void
+add_apps(struct compile *c, const struct policy_meta *m, struct compile_rule *r)
+{
+	static const struct pk_service readable[] = { { IPPROTO_TCP, 0, 0, UINT16_MAX },
+		{ IPPROTO_UDP, 0, 0, UINT16_MAX } };
+	const struct policy_apps *apps = &r->def->apps;
+
+	if (apps->nb == 0)
+		return;
+	r->rule.apps = policy_arena_copy(
+	    &c->table->arena, apps->at, apps->nb * sizeof(apps->at[0]));
+	if (r->rule.apps == NULL) {
+		c->nomem = 1;
+		return;
+	}
+	r->rule.nb_apps = apps->nb;
+	for (size_t i = 0; i < r->services.nb && !r->rule.any_service; i++) {
+		uint8_t proto = r->services.at[i].proto;
+
+		if (proto == IPPROTO_TCP || proto == IPPROTO_UDP)
+			continue;
+		compile_error(c, m->file, r->def->line, r->def->column, "bad-app",
+		    "rule \"%s\" names applications, so its services have to be of TCP or UDP",
+		    r->def->name);
+		return;
+	}
+	if (!r->rule.any_service)
+		return;
+	r->rule.any_service = 0;
+	r->services.nb = r->ports.nb = 0;
+	for (size_t i = 0; i < PK_COUNT(readable); i++) {
+		struct pk_service *s = POLICY_PUSH(&r->services);
+
+		if (s == NULL)
+			c->nomem = 1;
+		else
+			*s = readable[i];
+	}
+}
+
 static void
 make_rule(struct compile *c, const struct compile_policy *p, int dir, struct compile_rule *r)
 {
@@ -701,6 +751,7 @@ make_rule(struct compile *c, const struct compile_policy *p, int dir, struct com
 	r->rule.id = rule_id(c, m, dir, r->def->name);
 	rule_peers(c, m, r);
 	add_services(c, m->tenant, &r->def->services, r);
+	add_apps(c, m, r);
 	if (c->nomem)
 		return;
 	r->services.nb = policy_services_normalise(r->services.at, (uint32_t)r->services.nb);

@@ -1,5 +1,6 @@
 #pragma once
 
+#include "policy/app.h"
 #include "policy/findings.h"
 #include "policy/selector.h"
 #include "policy/service.h"
@@ -68,6 +69,7 @@ struct policy_rule_def {
 	uint8_t log;    /* enum pk_log_mode */
 	struct policy_peers peers;
 	struct policy_services services;
+	struct policy_apps apps;
 };
 
 struct policy_rules_def {

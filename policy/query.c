@@ -793,7 +793,7 @@ judge(const struct policy_query *q, const struct plane *p, enum pk_direction dir
 {
 	struct fw_decision d;
 
-	fw_rules_decide(p->rules, direction, subject, peer, point.proto, point.selector, &d);
+	fw_rules_decide(p->rules, direction, subject, peer, point.proto, point.selector, FW_APP_NONE, &d);
 	out->judged = 1;
 	out->verdict = d.verdict;
 	out->audit_verdict = d.audit_verdict;

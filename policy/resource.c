@@ -238,6 +238,8 @@ policy_resource_of_program(const struct policy_program *o)
 		to->peers = (uint64_t *)(uintptr_t)from->peers;
 		to->n_services = from->nb_services;
 		to->services = service_list + used;
+		to->n_apps = from->nb_apps;
+		to->apps = (uint32_t *)(uintptr_t)from->apps;
 		to->policy = text(from->policy);
 		to->name = text(from->name);
 		to->file = text(from->file);
@@ -411,6 +413,11 @@ decode_rule(struct policy_rule *to, struct pk_service *services, const Picket__V
 	for (size_t i = 0; i < from->n_peers; i++)
 		if (from->peers[i] == 0)
 			return "peer sets other than 0";
+	if (from->n_apps > PK_MSG_APPS || (from->n_apps != 0 && from->verdict != PK_VERDICT_ALLOW))
+		return "at most 16 applications, in a rule that allows";
+	for (size_t i = 0; i < from->n_apps; i++)
+		if (from->apps[i] == 0 || (i > 0 && from->apps[i] <= from->apps[i - 1]))
+			return "applications in ascending order";
 	for (size_t i = 0; i < from->n_services; i++) {
 		const Picket__V1__Service *s = from->services[i];
 
@@ -432,6 +439,8 @@ decode_rule(struct policy_rule *to, struct pk_service *services, const Picket__V
 	to->nb_services = (uint32_t)from->n_services;
 	to->peers = from->peers;
 	to->services = services;
+	to->nb_apps = (uint32_t)from->n_apps;
+	to->apps = from->apps;
 	to->policy = from->policy;
 	to->name = from->name;
 	to->file = from->file;

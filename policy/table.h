@@ -30,6 +30,8 @@ struct policy_rule {
 	uint32_t nb_services;
 	const uint64_t *peers; /* set ids */
 	const struct pk_service *services;
+	uint32_t nb_apps;     /* 0: whatever is spoken */
+	const uint32_t *apps; /* dpi_app_id(), ascending; services are then of TCP and UDP */
 	const char *policy;
 	const char *name;
 	const char *file; /* as given on the command line or in the upload */
