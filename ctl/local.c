@@ -22,6 +22,8 @@ struct view {
 
 static const struct ctl_column drop_columns[] = { { "reason", "REASON" }, { "packets", "PACKETS" },
 	{ "help", "MEANING" } };
+static const struct ctl_column app_columns[] = { { "app", "APP" }, { "sessions", "SESSIONS" },
+	{ "denied", "DENIED" } };
 static const struct ctl_column counter_columns[] = { { "name", "COUNTER" }, { "value", "VALUE" } };
 static const struct ctl_column rule_columns[] = { { "direction", "DIRECTION" },
 	{ "verdict", "VERDICT" }, { "mode", "MODE" }, { "hits", "HITS" }, { "policy", "POLICY" },
@@ -136,6 +138,7 @@ show_picketd(struct ctl_context *ctx, int argc, char **argv)
 	} views[] = {
 		{ "show drops", VIEW("picketd", drop_columns) },
 		{ "show counters", VIEW("picketd", counter_columns) },
+		{ "show apps", VIEW("picketd", app_columns) },
 		{ "show rules", VIEW("picketd", rule_columns) },
 		{ "show lcores", VIEW("picketd", lcore_columns) },
 		{ "show wires", VIEW("picketd", wire_columns) },
@@ -214,6 +217,8 @@ monitor(struct ctl_context *ctx, int argc, char **argv)
 const struct ctl_command ctl_local_commands[] = {
 	{ "show drops", "[all]", "dropped packets by reason", show_picketd },
 	{ "show counters", "", "packets, bytes, sessions, and whether the account balances",
+	    show_picketd },
+	{ "show apps", "", "what inspected sessions were found to speak, and how many were cut for it",
 	    show_picketd },
 	{ "show rules", "", "rules in force, with hits and the line they are written in",
 	    show_picketd },

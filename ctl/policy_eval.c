@@ -118,6 +118,21 @@ print_row(json_t *row)
 	json_decref(row);
 }
 
+/* "app": what the flow has to speak for the rules of its two ends to allow it. */
+static void
+put_apps(json_t *row, const struct policy_answer *a)
+{
+	json_t *apps = json_object();
+
+	for (int d = 0; d < PK_DIRECTION_COUNT; d++)
+		if (a->side[d].rule != NULL && a->side[d].rule->nb_apps > 0)
+			json_object_set_new(apps, pk_direction_name((unsigned int)d),
+			    ctl_offline_apps(a->side[d].rule));
+	if (json_object_size(apps) > 0)
+		json_object_set(row, "app", apps);
+	json_decref(apps);
+}
+
 /* Returns 0, or -1 when the probe could not be judged. */
 static int
 answer(const struct ctl_offline *o, const char *file, size_t line, const char *text, size_t len)
@@ -148,6 +163,7 @@ answer(const struct ctl_offline *o, const char *file, size_t line, const char *t
 		    row, "ingress", json_string(pk_verdict_name(a.side[PK_INGRESS].verdict)));
 		json_object_set_new(row, "verdict", json_string(pk_verdict_name(a.verdict)));
 		json_object_set_new(row, "rule", ctl_offline_rule(a.rule));
+		put_apps(row, &a);
 		if (a.audit_verdict != a.verdict)
 			json_object_set_new(
 			    row, "audit_verdict", json_string(pk_verdict_name(a.audit_verdict)));

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "ctl/policy_reach.h"
+#include "policy/app.h"
 #include "policy/service.h"
 #include "policy/walk.h"
 
@@ -18,13 +19,17 @@ struct explain {
 static const char *
 because(const struct policy_rule *r, char *buf, size_t size)
 {
+	char apps[256];
+
 	if (r == NULL)
 		return snprintf(buf, size, "no rule"), buf;
 	if (r->flags & PK_RULE_DEFAULT)
 		snprintf(buf, size, "default of %s", r->name);
 	else
-		snprintf(buf, size, "rule \"%s\" of policy \"%s\"  %s:%u", r->name, r->policy,
-		    r->file, r->line);
+		snprintf(buf, size, "rule \"%s\" of policy \"%s\"  %s:%u%s%s%s", r->name, r->policy,
+		    r->file, r->line, r->nb_apps > 0 ? "  provided it speaks " : "",
+		    policy_apps_text(apps, sizeof(apps), r->apps, r->nb_apps),
+		    r->nb_apps > 1 ? " (one of these)" : "");
 	return buf;
 }
 

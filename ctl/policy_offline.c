@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "policy/app.h"
+
 const struct ctl_command ctl_policy_commands[] = {
 	{ "policy check", "[--inventory FILE]... FILE...",
 	    "read policy files, report what is wrong with them or odd, run their tests",
@@ -129,12 +131,27 @@ ctl_offline_print(const struct ctl_context *ctx, struct policy_findings *f, int 
 }
 
 json_t *
+ctl_offline_apps(const struct policy_rule *r)
+{
+	json_t *apps = json_array();
+
+	for (uint32_t i = 0; i < r->nb_apps; i++)
+		json_array_append_new(apps, json_string(policy_app_name(r->apps[i])));
+	return apps;
+}
+
+json_t *
 ctl_offline_rule(const struct policy_rule *r)
 {
+	json_t *row;
+
 	if (r == NULL)
 		return json_null();
-	return json_pack("{ss ss ss sI}", "policy", r->policy, "name", r->name, "file", r->file,
-	    "line", (json_int_t)r->line);
+	row = json_pack("{ss ss ss sI}", "policy", r->policy, "name", r->name, "file",
+	    r->file, "line", (json_int_t)r->line);
+	if (r->nb_apps > 0)
+		json_object_set_new(row, "app", ctl_offline_apps(r));
+	return row;
 }
 
 /* ---- words --------------------------------------------------------------------------------------- */

@@ -36,6 +36,9 @@ int ctl_offline_ask(
 /* One line per finding on stdout (JSON with -j), or as text on stderr. */
 void ctl_offline_print(const struct ctl_context *ctx, struct policy_findings *f, int to_stderr);
 
+/* The applications a rule names; an empty list: any. */
+json_t *ctl_offline_apps(const struct policy_rule *r);
+
 /* {"policy":..., "name":..., "file":..., "line":...}, or null. */
 json_t *ctl_offline_rule(const struct policy_rule *r);
 

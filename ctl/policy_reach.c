@@ -134,6 +134,20 @@ parse_service(
 	return *out != POLICY_POOL_NONE ? 0 : ctl_refused(ctx, "out of memory");
 }
 
+/* Reach is about services: what rules that name applications allow counts, and that there are some is said. */
+static void
+note_apps(const struct ctl_offline *o)
+{
+	uint32_t nb = 0;
+
+	for (uint32_t i = 0; i < o->table->nb_programs; i++)
+		for (uint32_t k = 0; k < o->table->programs[i].nb_rules; k++)
+			nb += o->table->programs[i].rules[k].nb_apps > 0;
+	if (nb > 0)
+		fprintf(stderr,
+		    "note: some of it is allowed only to the applications that rules name (policy explain says which)\n");
+}
+
 static int
 reach(struct ctl_context *ctx, const struct ctl_offline *o, const struct ctl_offline_args *args,
     enum ctl_format format, enum policy_grouping grouping)
@@ -162,6 +176,7 @@ reach(struct ctl_context *ctx, const struct ctl_offline *o, const struct ctl_off
 		}
 		if (policy_reach_each(r, &from, &to, args->audit, print_row, &p) < 0)
 			rc = ctl_refused(ctx, "out of memory");
+		note_apps(o);
 		ctl_report_end(p.report);
 	}
 	ctl_texts_fini(&p.texts);

@@ -15,13 +15,14 @@
  */
 #define FILTER                                                                       \
 	"[src|dst|host PREFIX] [proto P] [sport|dport|port N] [wire N] [vrf N] "     \
-	"[direction egress|ingress] [state S] [tenant T] [workload T/NAME|ADDRESS] " \
+	"[direction egress|ingress] [state S] [app A] [tenant T] [workload T/NAME|ADDRESS] " \
 	"[rule POLICY[/NAME]] [older|idle SPAN]"
 #define PACKETS   "[drops] [src|dst|host PREFIX] [proto P] [sport|dport|port N] [wire N]"
 #define WIRES_MAX 64
 
 static const struct ctl_column session_columns[] = { { "proto", "PROTO" }, { "src", "SOURCE" },
 	{ "sport", "PORT" }, { "dst", "DESTINATION" }, { "dport", "PORT" }, { "state", "STATE" },
+	{ "app", "APP" },
 	{ "packets_text", "PACKETS" }, { "bytes_text", "BYTES" }, { "idle_s", "IDLE" },
 	{ "rule_text", "RULE" } };
 static const struct ctl_column killed_columns[] = { { "killed", "KILLED" } };

@@ -103,6 +103,7 @@ static const struct word {
 	{ "workload", OWN, 0, 0, true },
 	{ "rule", OWN, 0, 0, true },
 	{ "state", TEXT, offsetof(struct fw_filter, state), 32, true },
+	{ "app", OWN, 0, 0, true },
 	{ "tenant", TEXT, offsetof(struct fw_filter, tenant), 128, true },
 	{ "older", SPAN, offsetof(struct fw_filter, older_ns), 0, true },
 	{ "idle", SPAN, offsetof(struct fw_filter, idle_ns), 0, true },
@@ -126,6 +127,15 @@ parse_own(struct fw_filter *f, const char *word, const char *value, struct pk_di
 		if (f->direction >= 0)
 			return 0;
 		pk_diag_set(diag, "direction %.32s: want egress or ingress", value);
+	} else if (strcmp(word, "app") == 0) {
+		for (unsigned int a = 0; a < FW_APPS; a++) {
+			if (strcmp(fw_app_name((uint8_t)a), value) != 0)
+				continue;
+			snprintf(f->app, sizeof(f->app), "%s", value);
+			return 0;
+		}
+		pk_diag_set(diag, "app %.32s: want an application such as tls, unknown, looking or none",
+		    value);
 	} else if (strcmp(word, "vrf") == 0) {
 		f->vrf = parse_number(value, UINT32_MAX);
 		if (f->vrf >= 0)
@@ -218,7 +228,7 @@ fw_filter_parse(
 			        : use == FW_FILTER_PACKETS
 			        ? "there are src, dst, host, proto, sport, dport, port, wire, drops"
 			        : "there are src, dst, host, proto, sport, dport, port, wire, vrf, "
-			          "direction, state, tenant, workload, rule, older, idle",
+			          "direction, state, app, tenant, workload, rule, older, idle",
 			    near != NULL ? near : "");
 			return -EINVAL;
 		}
@@ -294,7 +304,8 @@ fw_filter_session(
 	if (!match(f, &i->src, &i->dst, i->proto, i->sport, i->dport, i->wire) ||
 	    (f->direction >= 0 && f->direction != i->direction) ||
 	    (f->vrf >= 0 && f->vrf != i->vrf) || i->age_ns < f->older_ns ||
-	    i->idle_ns < f->idle_ns || (f->state[0] != '\0' && strcmp(f->state, i->state) != 0))
+	    i->idle_ns < f->idle_ns || (f->state[0] != '\0' && strcmp(f->state, i->state) != 0) ||
+	    (f->app[0] != '\0' && strcmp(f->app, fw_app_name(i->app)) != 0))
 		return false;
 	if (f->inside.family != 0 &&
 	    pk_addr_compare(&f->inside, i->direction == PK_EGRESS ? &i->src : &i->dst) != 0)

@@ -8,7 +8,7 @@
  * Which sessions or packets somebody means, in words:
  *
  *      src|dst|host PREFIX   proto P   sport|dport|port N   wire N   vrf N   direction egress|ingress
- *      state S   tenant T   workload T/W|ADDRESS   rule POLICY[/NAME]   older|idle DURATION   drops   all
+ *      state S   app A   tenant T   workload T/W|ADDRESS   rule POLICY[/NAME]   older|idle DURATION   drops   all
  *
  * All of them have to be true.  A session has all of that; of a packet the words of the last line are not
  * known, except `drops`, and a filter with them is refused where packets are meant.
@@ -18,7 +18,7 @@ struct fw_filter {
 	struct pk_addr inside;                          /* of the workload, family 0: any */
 	int proto, sport, dport, port, wire, direction; /* -1: any */
 	int64_t vrf;                                    /* -1: any */
-	char state[32], tenant[128], workload[160], policy[160], rule[128]; /* "": any */
+	char state[32], app[32], tenant[128], workload[160], policy[160], rule[128]; /* "": any */
 	uint64_t older_ns, idle_ns;
 	bool drops_only;
 	bool is_empty; /* nobody said anything, not even `all` */

@@ -5,6 +5,8 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "fw/path.h"
+
 #define HUGE_PAGE ((size_t)2 << 20)
 
 int
@@ -68,6 +70,16 @@ fw_inspect_destroy(struct fw_inspect *t)
 	if (t->memory != NULL)
 		munmap(t->memory, t->bytes);
 	free(t);
+}
+
+const char *
+fw_app_name(uint8_t app)
+{
+	if (app == FW_APP_NONE)
+		return "none";
+	if (!fw_app_known(app))
+		return "looking";
+	return app == FW_APP_UNKNOWN ? "unknown" : dpi_app_name((enum dpi_app)app);
 }
 
 /* Who opens sessions does not choose their numbers, but may guess them; so the chain is not by the number alone. */

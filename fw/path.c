@@ -251,6 +251,12 @@ fw_path_apps_denied(const struct fw_path *p)
 }
 
 uint32_t
+fw_path_inspecting(const struct fw_path *p)
+{
+	return p->inspect->nb;
+}
+
+uint32_t
 fw_path_nb_sessions(const struct fw_path *p)
 {
 	return p->sessions.nb;

@@ -136,10 +136,16 @@ const struct fw_path_stats *fw_path_stats(const struct fw_path *p);
 /* How often each rule slot decided about a new session or refused a packet.  FW_RULE_SLOTS of them. */
 const pk_counter *fw_path_rule_hits(const struct fw_path *p);
 
+/* "http"; "unknown"; "looking" while it is looked for, "none" when nobody does.  Context: any. */
+const char *fw_app_name(uint8_t app);
+
 /* By enum fw_app, FW_APPS of each: sessions found to speak it, and of these such as were cut for it. */
 #define FW_APPS 256
 const pk_counter *fw_path_apps_found(const struct fw_path *p);
 const pk_counter *fw_path_apps_denied(const struct fw_path *p);
+
+/* Sessions whose application is being looked for. */
+uint32_t fw_path_inspecting(const struct fw_path *p);
 
 uint32_t fw_path_nb_sessions(const struct fw_path *p);
 

@@ -182,6 +182,8 @@ fw_inspect_packet(struct fw_batch *b, struct fw_pkt *pk, uint32_t i, unsigned in
 		cease(p, i);
 		if (!fw_rules_info(b->rules, decision->rule, &info) || info.id != c->rule_id)
 			fw_policy_note(b, i, (uint16_t)c->slot_and_selector, decision);
+		if (b->level == FW_TRACE_ALL || (b->level >= 0 && decision->log != PK_RULE_LOG_NONE))
+			fw_trace_packet(b, pk, FW_TRACE_FOUND, s->state, s->state, decision);
 		return FW_DROP_NONE;
 	}
 	pk_counter_add(&p->inspect->denied[app], 1);

@@ -12,6 +12,7 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
+#include "dpi/apps.h"
 #include "fw/ether.h"
 #include "fw/session.h"
 #include "lib/log.h"
@@ -83,6 +84,10 @@ layout_hash(void)
 
 	for (size_t i = 0; i < PK_COUNT(numbers); i++)
 		h = fold(h, numbers[i]);
+	/* A session's application is a number of this version's list. */
+#define APP(id, slug) h = fold(h, dpi_app_id(slug));
+	DPI_APPS(APP)
+#undef APP
 	for (unsigned int s = 0; s < FW_STATE_COUNT; s++)
 		for (const char *c = fw_session_state_name(s); *c != '\0'; c++)
 			h = fold(h, (uint8_t)*c);

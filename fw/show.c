@@ -72,7 +72,7 @@ show_counters(struct pk_control_request *r, int argc, char **argv, void *arg)
 {
 	struct fw_show *s = arg;
 	struct fw_path_stats sum = { 0 };
-	uint64_t drops = 0, sessions = 0, lost = 0, rx, sent;
+	uint64_t drops = 0, sessions = 0, inspecting = 0, lost = 0, rx, sent;
 
 	(void)argc;
 	(void)argv;
@@ -97,6 +97,10 @@ show_counters(struct pk_control_request *r, int argc, char **argv, void *arg)
 		pk_counter_add(&sum.policy_lookups, pk_counter_read(&p->policy_lookups));
 		pk_counter_add(&sum.reevaluated, pk_counter_read(&p->reevaluated));
 		pk_counter_add(&sum.revoked, pk_counter_read(&p->revoked));
+		pk_counter_add(&sum.inspect_packets, pk_counter_read(&p->inspect_packets));
+		pk_counter_add(&sum.inspect_evicted, pk_counter_read(&p->inspect_evicted));
+		pk_counter_add(&sum.inspect_full, pk_counter_read(&p->inspect_full));
+		inspecting += fw_path_inspecting(path);
 		sessions += fw_path_nb_sessions(path);
 		lost += fw_trace_lost(fw_workers_trace(s->conf.workers, i));
 	}
@@ -127,7 +131,35 @@ show_counters(struct pk_control_request *r, int argc, char **argv, void *arg)
 	counter_row(r, "policy-lookups", sum.policy_lookups);
 	counter_row(r, "sessions-reevaluated", sum.reevaluated);
 	counter_row(r, "sessions-revoked", sum.revoked);
+	counter_row(r, "inspecting", inspecting);
+	counter_row(r, "inspect-packets", sum.inspect_packets);
+	counter_row(r, "inspect-evicted", sum.inspect_evicted);
+	counter_row(r, "inspect-full", sum.inspect_full);
 	counter_row(r, "trace-records-lost", lost);
+	pk_control_done(r);
+}
+
+static void
+show_apps(struct pk_control_request *r, int argc, char **argv, void *arg)
+{
+	struct fw_show *s = arg;
+
+	(void)argc;
+	(void)argv;
+	for (unsigned int a = 1; a < FW_APPS; a++) {
+		uint64_t found = 0, denied = 0;
+
+		for (unsigned int i = 0; i < fw_workers_count(s->conf.workers); i++) {
+			const struct fw_path *p = fw_workers_path(s->conf.workers, i);
+
+			found += pk_counter_read(&fw_path_apps_found(p)[a]);
+			denied += pk_counter_read(&fw_path_apps_denied(p)[a]);
+		}
+		if (found + denied > 0)
+			pk_control_rowf(r,
+			    "{\"app\":\"%s\",\"sessions\":%" PRIu64 ",\"denied\":%" PRIu64 "}",
+			    fw_app_name((uint8_t)a), found, denied);
+	}
 	pk_control_done(r);
 }
 
@@ -261,6 +293,7 @@ static const struct pk_control_command commands[] = {
 	{ "show drops", "[all]", "dropped packets by reason", show_drops },
 	{ "show counters", "", "packets, bytes, sessions, and whether the account balances",
 	    show_counters },
+	{ "show apps", "", "what inspected sessions were found to speak", show_apps },
 	{ "show rules", "", "rules in force with their hits", show_rules },
 	{ "show lcores", "", "load of each lcore", show_lcores },
 	{ "show wires", "", "wires and their ports", show_wires },

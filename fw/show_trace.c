@@ -59,7 +59,8 @@ lost(const struct fw_show_trace *s)
 
 /* ---- monitor, and the log of rules that ask for one ---- */
 
-static const char *const kind_names[] = { "none", "packet", "made", "opened", "closed", "audit" };
+static const char *const kind_names[] = { "none", "packet", "made", "opened", "closed",
+	"found", "audit" };
 
 static void
 monitor_row(struct monitor *m, const struct fw_trace_record *t)
@@ -73,13 +74,13 @@ monitor_row(struct monitor *m, const struct fw_trace_record *t)
 	}
 	pk_control_rowf(m->request,
 	    "{\"kind\":\"%s\",\"verdict\":\"%s\",\"reason\":\"%s\",\"wire\":%u,\"from\":\"%s\",\"proto\":\"%s\",\"src\":\"%s\","
-	    "\"sport\":%u,\"dst\":\"%s\",\"dport\":%u,\"len\":%u,\"state\":\"%s\",\"session\":%" PRIu64
+	    "\"sport\":%u,\"dst\":\"%s\",\"dport\":%u,\"len\":%u,\"state\":\"%s\",\"app\":\"%s\",\"session\":%" PRIu64
 	    ",\"generation\":%" PRIu64 ",\"rule\":%s,\"audit\":%s,\"skipped\":%" PRIu64 "}",
 	    kind_names[t->kind < PK_COUNT(kind_names) ? t->kind : 0],
 	    t->drop != FW_DROP_NONE ? "drop" : "pass", fw_drop_name(t->drop), t->wire,
 	    fw_show_side(t->from), fw_proto_name(t->proto, proto), pk_addr_text(&t->src, src),
 	    t->sport, pk_addr_text(&t->dst, dst), t->dport, t->len, fw_session_state_name(t->state),
-	    t->session, t->generation, fw_show_rule(m->show->show, t->rule_id, rule, sizeof(rule)),
+	    fw_app_name(t->app), t->session, t->generation, fw_show_rule(m->show->show, t->rule_id, rule, sizeof(rule)),
 	    fw_show_rule(m->show->show, t->audit_rule_id, audit, sizeof(audit)), m->skipped);
 }
 
@@ -96,13 +97,15 @@ log_record(struct fw_show_trace *s, const struct fw_trace_record *t)
 	    !fw_rules_info_by_id(fw_workers_rules(s->show->conf.workers), id, &info) ||
 	    !pk_log_limit(&s->log_limit, pk_clock_mono_ns(), &suppressed))
 		return;
-	pk_notice("flow %s: %s %s %s:%u -> %s:%u: rule \"%s\" of policy \"%s\" (%s:%u)%s",
+	pk_notice("flow %s: %s %s %s:%u -> %s:%u%s%s: rule \"%s\" of policy \"%s\" (%s:%u)%s",
 	    kind_names[t->kind],
 	    t->kind == FW_TRACE_AUDIT     ? pk_verdict_name(t->audit_verdict)
 	        : t->drop != FW_DROP_NONE ? fw_drop_name(t->drop)
 	                                  : "allow",
 	    fw_proto_name(t->proto, proto), pk_addr_text(&t->src, src), t->sport,
-	    pk_addr_text(&t->dst, dst), t->dport, info.name, info.policy, info.file, info.line,
+	    pk_addr_text(&t->dst, dst), t->dport,
+	    t->app != FW_APP_NONE ? ", app " : "", t->app != FW_APP_NONE ? fw_app_name(t->app) : "",
+	    info.name, info.policy, info.file, info.line,
 	    suppressed != 0 ? "; others left out before it" : "");
 }
 
@@ -152,7 +155,8 @@ is_logged(const struct fw_show_trace *s, const struct fw_trace_record *t)
 	/* At this level nothing else is recorded; but a monitor that has just gone may have left some. */
 	if (LIST_EMPTY(&s->monitors))
 		return t->kind != FW_TRACE_PACKET || t->drop != FW_DROP_NONE;
-	return t->kind == FW_TRACE_OPENED || t->kind == FW_TRACE_CLOSED;
+	return t->kind == FW_TRACE_OPENED || t->kind == FW_TRACE_CLOSED ||
+	    t->kind == FW_TRACE_FOUND;
 }
 
 static void

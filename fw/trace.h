@@ -24,6 +24,7 @@ enum fw_trace_kind {
 	FW_TRACE_MADE,   /* the path made a packet: RST, ICMP unreachable */
 	FW_TRACE_OPENED, /* a session began */
 	FW_TRACE_CLOSED, /* a session ended: both closed, RST, idle, or revoked */
+	FW_TRACE_FOUND,  /* what a session speaks has been found out, and it may */
 	FW_TRACE_AUDIT,  /* an audit rule would have decided otherwise */
 };
 

@@ -20,6 +20,7 @@
 #include <rte_eal.h>
 #include <rte_mbuf.h>
 
+#include "dpi/app.h"
 #include "fw/path.h"
 #include "fw/rule.h"
 #include "fw/session.h"
@@ -190,6 +191,7 @@ struct policy_rule {
 	enum pk_direction direction;
 	enum pk_verdict verdict;
 	bool has_peer, has_service;
+	uint32_t app[PK_MSG_APPS];
 	struct pk_prefix peer;
 	struct pk_service service;
 };
@@ -206,7 +208,7 @@ one_of(const char *word, const char *const *list, unsigned int n, unsigned int *
 	return false;
 }
 
-/* [egress|ingress] allow|deny|reject|pass [peer WHO] [tcp|udp|icmp|sctp [LOW[-HIGH]]] */
+/* [egress|ingress] allow|deny|reject|pass [peer WHO] [tcp|udp|icmp|sctp [LOW[-HIGH]]] [app NAME ...] */
 static int
 parse_rule(struct replay *r, char **words, unsigned int n, struct policy_rule *rule, bool *both)
 {
@@ -240,7 +242,7 @@ parse_rule(struct replay *r, char **words, unsigned int n, struct policy_rule *r
 			rule->service.proto = 58;
 		rule->service.high = UINT16_MAX;
 		i++;
-		if (i < n) {
+		if (i < n && strcmp(words[i], "app") != 0) {
 			unsigned int low, high;
 			int got = sscanf(words[i], "%u-%u", &low, &high);
 
@@ -249,6 +251,21 @@ parse_rule(struct replay *r, char **words, unsigned int n, struct policy_rule *r
 			rule->service.low = (uint16_t)low;
 			rule->service.high = (uint16_t)(got == 2 ? high : low);
 			i++;
+		}
+	}
+	if (i + 1 < n && strcmp(words[i], "app") == 0) {
+		unsigned int nb = 0;
+
+		for (i++; i < n; i++, nb++) {
+			if (nb == PK_MSG_APPS || dpi_app_find(words[i]) == DPI_APP_UNKNOWN)
+				return -EINVAL;
+			rule->app[nb] = dpi_app_id(words[i]);
+			for (unsigned int k = nb; k > 0 && rule->app[k] < rule->app[k - 1]; k--) {
+				uint32_t t = rule->app[k];
+
+				rule->app[k] = rule->app[k - 1];
+				rule->app[k - 1] = t;
+			}
 		}
 	}
 	return i == n ? 0 : -EINVAL;
@@ -280,6 +297,7 @@ say_program(struct replay *r, enum pk_direction d, const struct policy_rule *rul
 		m.rule.verdict = (uint8_t)rules[i].verdict;
 		snprintf(m.rule.policy, sizeof(m.rule.policy), "replay");
 		snprintf(m.rule.name, sizeof(m.rule.name), "%s-%u", pk_direction_name(d), nb);
+		memcpy(m.rule.app, rules[i].app, sizeof(m.rule.app));
 		m.rule.match.any_peer = !rules[i].has_peer;
 		m.rule.match.any_service = !rules[i].has_service;
 		if (rules[i].has_peer) {
@@ -806,6 +824,12 @@ set_option(struct replay *r, char **words, unsigned int n)
 			r->conf.per_workload = (uint32_t)atoi(words[2]);
 		else if (strcmp(words[1], "half-open-per-workload") == 0)
 			r->conf.half_open_per_workload = (uint32_t)atoi(words[2]);
+		else if (strcmp(words[1], "inspect-sessions") == 0)
+			r->conf.inspect_sessions = (uint32_t)atoi(words[2]);
+		else if (strcmp(words[1], "inspect-packets") == 0)
+			r->conf.inspect_packets = (uint16_t)atoi(words[2]);
+		else if (strcmp(words[1], "inspect-fail-open") == 0)
+			r->conf.inspect_open = yes;
 		else if (strcmp(words[1], "reevaluate-rate") == 0)
 			r->conf.reevaluate_rate = (uint32_t)atoi(words[2]);
 		else
@@ -923,6 +947,25 @@ check_told(struct replay *r, const struct packet *p, const struct expect *e)
 			complain(r, "expected somebody to be told");
 }
 
+/* `app NAME`: what every session that there is speaks; none, looking, unknown. */
+struct app_check {
+	struct replay *r;
+	const char *want;
+	unsigned int nb;
+};
+
+static bool
+check_app(void *arg, const struct fw_session_info *info)
+{
+	struct app_check *c = arg;
+	const char *have = fw_app_name(info->app);
+
+	c->nb++;
+	if (strcmp(have, c->want) != 0)
+		complain(c->r, "expected a session of %s, not of %s", c->want, have);
+	return true;
+}
+
 /* Returns false when there is no point in going on. */
 static bool
 run_line(struct replay *r, char *text)
@@ -961,6 +1004,23 @@ run_line(struct replay *r, char *text)
 
 		if (have != want)
 			complain(r, "expected %u sessions, there are %u", want, have);
+		return true;
+	}
+	if (n == 3 && strcmp(words[1], "inspected") == 0) {
+		uint32_t want = (uint32_t)atoi(words[2]), have = fw_path_inspecting(r->path);
+
+		if (have != want)
+			complain(r, "expected %u sessions under inspection, there are %u", want,
+			    have);
+		return true;
+	}
+	if (n == 3 && strcmp(words[1], "app") == 0) {
+		struct app_check c = { r, words[2], 0 };
+		uint32_t cursor = 0;
+
+		fw_path_walk(r->path, r->now_ns, &cursor, UINT32_MAX, check_app, &c);
+		if (c.nb == 0)
+			complain(r, "expected a session of %s, there is none at all", words[2]);
 		return true;
 	}
 	if (n >= 2 && strcmp(words[1], "open") == 0)
@@ -1013,6 +1073,8 @@ check_end(struct replay *r)
 		    pk_counter_read(&s->made));
 	run_to(r, r->now_ns + FOREVER_NS);
 	check_told(r, NULL, NULL);
+	if (fw_path_inspecting(r->path) != 0)
+		complain(r, "%u sessions are inspected without end", fw_path_inspecting(r->path));
 	if (fw_path_nb_sessions(r->path) != 0)
 		complain(r, "%u sessions outlive all timeouts", fw_path_nb_sessions(r->path));
 	if (fw_path_nb_hosts(r->path) != 0)

@@ -101,8 +101,8 @@ struct spec {
 	    hlen, plen, htype, optlen, ethertype, pad, res;
 	uint32_t sack[8];
 	unsigned int nb_sack;
-	uint8_t opt[64], ipopt[64], raw[512], ext_count;
-	unsigned int opt_len, ipopt_len, raw_len;
+	uint8_t opt[64], ipopt[64], raw[512], data[512], ext_count;
+	unsigned int opt_len, ipopt_len, raw_len, data_len;
 	const char *ext[EXT_MAX];
 	uint8_t inner[PACKET_MAX];
 	size_t inner_len;
@@ -440,6 +440,23 @@ parse_ext(struct words *w, struct spec *s)
 	return 0;
 }
 
+/* Payload in letters: `~` is a space, `|` the end of a line. */
+static int
+say(const char *text, struct spec *s)
+{
+	s->data_len = 0;
+	for (; *text != '\0'; text++) {
+		if (s->data_len + 2 > sizeof(s->data))
+			return -EINVAL;
+		if (*text == '|')
+			s->data[s->data_len++] = '\r';
+		s->data[s->data_len++] =
+		    (uint8_t)(*text == '~' ? ' ' : *text == '|' ? '\n' : *text);
+	}
+	s->len = s->data_len;
+	return 0;
+}
+
 static int
 parse_spec(struct words *w, struct spec *s, const struct packet_stage *stage, bool is_inner)
 {
@@ -559,6 +576,13 @@ parse_spec(struct words *w, struct spec *s, const struct packet_stage *stage, bo
 		} else if (strcmp(word, "opt") == 0) {
 			if (hex(next_word(w), s->opt, 40, &s->opt_len) < 0)
 				return bad(w, "opt wants bytes in hex");
+		} else if (strcmp(word, "data") == 0) {
+			if (hex(next_word(w), s->data, sizeof(s->data), &s->data_len) < 0)
+				return bad(w, "data wants bytes in hex");
+			s->len = s->data_len;
+		} else if (strcmp(word, "say") == 0) {
+			if (say(next_word(w), s) < 0)
+				return bad(w, "say wants at most %zu bytes", sizeof(s->data));
 		} else if (strcmp(word, "ipopt") == 0) {
 			if (hex(next_word(w), s->ipopt, 40, &s->ipopt_len) < 0)
 				return bad(w, "ipopt wants bytes in hex");
@@ -691,7 +715,10 @@ build_tcp(const struct spec *s, uint8_t *b)
 	while (n % 4 != 0)
 		b[n++] = 1; /* NOP */
 	b[12] = (uint8_t)(or_else(s->doff, (int64_t)n / 4) << 4 | or_else(s->res, 0));
-	fill(b + n, len, (uint32_t)or_else(s->seq, 0));
+	if (s->data_len > 0)
+		memcpy(b + n, s->data, len);
+	else
+		fill(b + n, len, (uint32_t)or_else(s->seq, 0));
 	return n + len;
 }
 
@@ -703,7 +730,10 @@ build_udp(const struct spec *s, uint8_t *b)
 	put16(b, s->sport);
 	put16(b + 2, s->dport);
 	put16(b + 4, or_else(s->udplen, (int64_t)(8 + len)));
-	fill(b + 8, len, 1);
+	if (s->data_len > 0)
+		memcpy(b + 8, s->data, len);
+	else
+		fill(b + 8, len, 1);
 	return 8 + len;
 }
 
