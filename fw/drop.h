@@ -56,6 +56,8 @@
 	X(LIMIT_SESSIONS, "limit-sessions", "its workload has as many sessions as it may")         \
 	X(LIMIT_HALF_OPEN, "limit-half-open",                                                      \
 	    "its workload has as many unanswered sessions as it may")                              \
+	X(SYN_COOKIE, "syn-cookie", "a SYN that was answered with a cookie: connections are many") \
+	X(SYN_PROXY, "syn-proxy", "of a handshake that is done in the server's place")             \
 	X(TCP_NO_SESSION, "tcp-no-session", "in the middle of a TCP connection nobody has opened") \
 	X(TCP_STATE, "tcp-state", "TCP: not possible in this state")                               \
 	X(TCP_WINDOW, "tcp-window", "TCP: sequence number outside the window")                     \

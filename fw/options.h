@@ -14,7 +14,7 @@ struct fw_path_options {
 	uint64_t sessions;
 	bool tcp_loose, verify_checksums;
 	uint64_t reevaluate_rate;
-	uint64_t per_workload, half_open_per_workload;
+	uint64_t per_workload, half_open_per_workload, syn_cookies;
 	uint64_t timeout[FW_TIMEOUT_COUNT];
 };
 
@@ -34,6 +34,10 @@ struct fw_path_options {
 	{ "half-open-per-workload", PK_CONF_NUMBER, "sessions", "0", 0, 1u << 30, NULL, false,     \
 	    "Of these, such as wait for an answer: TCP handshakes, UDP seen in one direction.  "   \
 	    "0: as many as there are.", offsetof(s, m.half_open_per_workload) },                   \
+	{ "syn-cookies", PK_CONF_NUMBER, "percent", "10", 0, 100, NULL, false,                     \
+	    "SYNs are answered with cookies from when so much of the session table is TCP "        \
+	    "handshakes under way, until it is half of that; and those of a workload that has "    \
+	    "reached half-open-per-workload.  0: never.", offsetof(s, m.syn_cookies) },            \
 	{ "reevaluate-rate", PK_CONF_NUMBER, "sessions/s", "100000", 0, 100000000, NULL, false,    \
 	    "Idle sessions judged anew after a change of policy, on each lcore.  0: sessions wait "\
 	    "for their next packet.", offsetof(s, m.reevaluate_rate) },                            \
@@ -75,6 +79,7 @@ fw_path_options_apply(const struct fw_path_options *o, struct fw_path_conf *conf
 	conf->reevaluate_rate = (uint32_t)o->reevaluate_rate;
 	conf->per_workload = (uint32_t)o->per_workload;
 	conf->half_open_per_workload = (uint32_t)o->half_open_per_workload;
+	conf->syn_cookies = (uint32_t)o->syn_cookies;
 	for (unsigned int i = 0; i < FW_TIMEOUT_COUNT; i++)
 		conf->timeout_ns[i] = o->timeout[i];
 }

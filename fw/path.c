@@ -63,6 +63,13 @@ fw_path_create(struct fw_path **out, const struct fw_path_conf *conf)
 	    &p->frags, FW_FRAG_TABLE, conf->timeout_ns[FW_TIMEOUT_FRAGMENT], conf->seed, &p->hosts);
 	if (rc < 0)
 		goto fail;
+	rc = fw_extras_init(&p->extras, RTE_MAX(conf->nb_sessions / 4, 1024u));
+	if (rc < 0)
+		goto fail;
+	fw_cookies_init(&p->cookies, conf->seed);
+	if (conf->syn_cookies != 0)
+		p->cookies_at =
+		    RTE_MAX((uint32_t)((uint64_t)conf->nb_sessions * conf->syn_cookies / 100), 1u);
 	*out = p;
 	return 0;
 fail:
@@ -75,6 +82,7 @@ fw_path_destroy(struct fw_path *p)
 {
 	if (p == NULL)
 		return;
+	fw_extras_fini(&p->extras);
 	fw_frags_fini(&p->frags);
 	fw_hosts_fini(&p->hosts);
 	fw_ethers_fini(&p->ethers);
@@ -175,6 +183,8 @@ fw_path_tick(struct fw_path *p, const struct fw_rules *rules, uint64_t now_ns, u
 	if (unlikely(rules != NULL &&
 	        (p->walk_left != 0 || p->walk_generation != fw_rules_generation(rules))))
 		fw_policy_walk(p, rules, now_ns, budget, made);
+	if (unlikely(p->extras.oldest != 0 || p->cookies.on))
+		fw_proxy_tick(p, rules, now_ns, budget, made);
 	while (budget > 0) {
 		n = fw_timer_take(
 		    &t->timer, now_ns, due, RTE_MIN(budget, (unsigned int)RTE_DIM(due)));

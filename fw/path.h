@@ -57,6 +57,8 @@ struct fw_path_conf {
 	bool tx_tso; /* all ports split coalesced segments; otherwise those drop, `oversized` */
 	bool general_only; /* no packet takes the fast lane (fw/lane.h): for tests, which compare */
 	uint32_t per_workload, half_open_per_workload; /* sessions of one inside address; 0: any */
+	uint32_t
+	    syn_cookies; /* per cent of the table that may be half open without; 0: never any */
 	uint32_t reevaluate_rate; /* idle sessions a second that are judged anew; 0: none */
 	uint64_t timeout_ns[FW_TIMEOUT_COUNT];
 	struct rte_mempool *pool; /* for packets the path makes; borrowed */
@@ -73,6 +75,9 @@ struct fw_path_stats {
 	pk_counter drop[FW_DROP_COUNT];
 	pk_counter sessions_created, sessions_ended, sessions_expired;
 	pk_counter sessions_evicted; /* cut short to make room: half-open ones, then closing ones */
+	pk_counter syn_cookies_sent,
+	    syn_cookies_accepted; /* SYNs answered; ACKs that brought one back */
+	pk_counter syn_cookies_switched, syn_cookies_on; /* how often; 1: now */
 	pk_counter policy_lookups, reevaluated, revoked; /* revoked: cut by a change of policy */
 } PK_CACHE_ALIGNED;
 

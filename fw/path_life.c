@@ -8,6 +8,12 @@ fw_session_half_open(unsigned int state)
 	    state == FW_STATE_UDP_NEW;
 }
 
+static bool
+tcp_half_open(unsigned int state)
+{
+	return state >= FW_STATE_SYN_SENT && state <= FW_STATE_SYN_RECV;
+}
+
 static struct pk_addr
 inside_of(const struct fw_path *p, uint32_t i)
 {
@@ -42,8 +48,14 @@ void
 fw_session_held(struct fw_path *p, uint32_t i)
 {
 	const struct fw_session *s = &p->sessions.hot[i];
-	struct pk_addr inside = inside_of(p, i);
-	struct fw_host *h = fw_hosts_get(&p->hosts, s->key.wire, s->key.vrf, &inside);
+	struct pk_addr inside;
+	struct fw_host *h;
+
+	p->half_open += tcp_half_open(s->state);
+	if (likely(!p->counting))
+		return;
+	inside = inside_of(p, i);
+	h = fw_hosts_get(&p->hosts, s->key.wire, s->key.vrf, &inside);
 
 	PK_ASSERT(h != NULL); /* fw_session_may_hold() has seen to it */
 	h->held[FW_HELD_SESSIONS]++;
@@ -69,6 +81,9 @@ void
 fw_session_end(struct fw_path *p, uint32_t i, uint64_t now_ns, enum fw_drop why)
 {
 	fw_trace_closed(p, i, now_ns, why);
+	p->half_open -= tcp_half_open(p->sessions.hot[i].state);
+	if (unlikely((p->sessions.hot[i].flags & FW_SESSION_EXTRA) != 0))
+		fw_extras_drop(&p->extras, i);
 	if (unlikely(p->counting))
 		count_down(p, i, fw_session_half_open(p->sessions.hot[i].state), true);
 	fw_ethers_put(&p->ethers, p->sessions.cold[i].timer.owner);
@@ -113,6 +128,7 @@ hasten(struct fw_path *p, uint32_t i, uint64_t now_ns)
 void
 fw_session_moved(struct fw_path *p, uint32_t i, unsigned int before, uint64_t now_ns)
 {
+	p->half_open -= tcp_half_open(before) && !tcp_half_open(p->sessions.hot[i].state);
 	if (unlikely(p->counting) && fw_session_half_open(before) &&
 	    !fw_session_half_open(p->sessions.hot[i].state))
 		count_down(p, i, true, false);

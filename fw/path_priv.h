@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "fw/ether.h"
+#include "fw/extra.h"
 #include "fw/frag.h"
 #include "fw/guard.h"
 #include "fw/host.h"
@@ -18,6 +19,7 @@
  *      path_admit.c    from mbuf to struct fw_pkt: parse, guard, checksums
  *      path_judge.c    what its session says to a packet: TCP, UDP, ICMP errors, fragments
  *      path_open.c     no session: policy, limits, a new one
+ *      path_proxy.c    SYN cookies, and the sessions that began with one
  *      path_life.c     how sessions move on, make room and end
  *      path_policy.c   asking policy, and asking again when it has changed
  *      path_trace.c    records of all this
@@ -42,6 +44,10 @@ struct fw_path {
 	struct fw_hosts hosts;
 	bool counting; /* there are limits to sessions, so hosts are kept */
 	struct fw_frags frags;
+	struct fw_extras extras;
+	struct fw_cookies cookies;
+	uint32_t half_open;                    /* TCP sessions without a whole handshake */
+	uint32_t cookies_at;                   /* as many of these switch cookies on; 0: never */
 	pk_counter *hits;                      /* FW_RULE_SLOTS */
 	uint8_t head[FW_BURST][FW_PARSE_HEAD]; /* starts of packets that lie in several segments */
 };
@@ -94,12 +100,49 @@ void fw_judge(struct fw_batch *b, struct fw_pkt *pk);
  */
 enum fw_drop fw_session_open(struct fw_batch *b, struct fw_pkt *pk);
 
+/* ---- path_proxy.c ---- */
+
+/* Whether `pk`, which would open a session but for `limit` (none: it may), is to be answered with a cookie. */
+bool fw_proxy_wants(struct fw_batch *b, const struct fw_pkt *pk, enum fw_drop limit);
+
+/* Answer it.  Returns why it goes no further, FW_DROP_SYN_COOKIE if all is well. */
+enum fw_drop fw_proxy_answer(struct fw_batch *b, const struct fw_pkt *pk);
+
+/* Whether `pk` brings back a cookie; then session i may be begun for it, and the server is asked.  False: no
+ * room for what has to be known of it. */
+bool fw_proxy_accepts(const struct fw_batch *b, const struct fw_pkt *pk, struct fw_hello *h);
+bool fw_proxy_begin(
+    struct fw_batch *b, const struct fw_pkt *pk, uint32_t i, const struct fw_hello *h);
+
+/* Whether `pk`, a SYN, begins anew what waits for the server. */
+bool fw_proxy_restarts(
+    const struct fw_path *p, const struct fw_pkt *pk, uint32_t i, unsigned int d);
+
+/* Before its session judges a packet, from side d: put its numbers into the session's terms.  Returns
+ * FW_DROP_SYN_PROXY if it goes no further.  And when it passes: put the receiver's numbers into the packet. */
+enum fw_drop fw_proxy_enter(
+    struct fw_batch *b, struct fw_pkt *pk, uint32_t i, unsigned int d, struct fw_extra *e);
+void fw_proxy_leave(
+    struct fw_batch *b, struct fw_pkt *pk, uint32_t i, unsigned int d, struct fw_extra *e);
+
+/* Likewise for ICMP errors about a packet from side d. */
+void fw_proxy_error_enter(struct fw_pkt *pk, unsigned int d, const struct fw_extra *e);
+void fw_proxy_error_leave(struct fw_pkt *pk, unsigned int d, const struct fw_extra *e);
+
+/* The number that the opener of session i expects next from the other side. */
+uint32_t fw_proxy_shown(const struct fw_path *p, uint32_t i);
+
+/* Switch cookies off when it is time; ask servers again that have not answered; tell clients of those that never did. */
+void fw_proxy_tick(struct fw_path *p, const struct fw_rules *rules, uint64_t now_ns,
+    unsigned int budget, struct fw_made *made);
+
 /* ---- path_life.c ---- */
 
 /* Nobody has answered yet. */
 bool fw_session_half_open(unsigned int state);
 
-/* Whether the workload at `inside` may have one more session, half open at first; and the account of it. */
+/* Whether the workload at `inside` may have one more session, half open at first, which is asked only if there
+ * are limits; and the account of one that has begun. */
 enum fw_drop fw_session_may_hold(
     const struct fw_path *p, const struct fw_pkt *pk, const struct pk_addr *inside);
 void fw_session_held(struct fw_path *p, uint32_t i);
@@ -131,6 +174,11 @@ enum fw_drop fw_policy_reevaluate(
 /* Bring idle sessions to the generation of `rules`.  See fw_path_tick(). */
 void fw_policy_walk(struct fw_path *p, const struct fw_rules *rules, uint64_t now_ns,
     unsigned int budget, struct fw_made *made);
+
+/* Make a segment of session i without a packet at hand, as if its opener had just sent one.  There has to be room
+ * in *made. */
+void fw_made_add(struct fw_batch *b, struct fw_made *made, uint32_t i, bool back,
+    const struct fw_segment *segment, enum fw_side side);
 
 /* Whether one more answer may be made now; and sending it, NULL for one that there was no memory for. */
 bool fw_made_may(struct fw_batch *b);

@@ -70,6 +70,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 		conf.tcp_loose = true;
 		conf.per_workload = 4;
 		conf.half_open_per_workload = 2;
+		conf.syn_cookies = 25;
 		PK_ASSERT(fw_path_create(&paths[1], &conf) == 0);
 	}
 	path = paths[len > 0 && (data[0] & 0x40) != 0];
