@@ -7,6 +7,7 @@
 #include "fw/trace.h"
 #include "lib/counter.h"
 
+struct fw_session_mem;
 struct rte_mbuf;
 struct rte_mempool;
 
@@ -63,6 +64,8 @@ struct fw_path_conf {
 	uint64_t timeout_ns[FW_TIMEOUT_COUNT];
 	struct rte_mempool *pool; /* for packets the path makes; borrowed */
 	struct fw_trace *trace;   /* where records go; borrowed, NULL for nowhere */
+	struct fw_session_mem
+	    *mem; /* of the table, which outlives us; borrowed, NULL: private memory */
 };
 
 void fw_path_conf_init(struct fw_path_conf *conf); /* defaults; seed and pool are the caller's */
@@ -145,6 +148,7 @@ uint32_t fw_path_nb_hosts(const struct fw_path *p);
 /* A session for people, consistent enough to read while the lcore writes (checked by version). */
 struct fw_session_info {
 	uint64_t id;
+	uint32_t vrf; /* address space */
 	uint16_t wire;
 	uint8_t proto;
 	uint8_t direction; /* enum pk_direction of the side that opened it, seen from inside */

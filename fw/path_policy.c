@@ -300,3 +300,43 @@ fw_policy_walk(struct fw_path *p, const struct fw_rules *rules, uint64_t now_ns,
 		p->walk_left--;
 	}
 }
+
+/* ---- at somebody's word ---- */
+
+/* A batch of no packets, about session i. */
+static struct fw_batch
+about(struct fw_path *p, const struct fw_rules *rules, uint32_t i, uint64_t now_ns)
+{
+	const struct fw_session *s = &p->sessions.hot[i];
+
+	return (struct fw_batch){
+		.p = p,
+		.rules = rules,
+		.now_ns = now_ns,
+		.generation = rules != NULL ? fw_rules_generation(rules) : 0,
+		.seen = fw_units(now_ns),
+		.from = fw_session_origin(s),
+		.wire = s->key.wire,
+		.level = p->conf.trace != NULL ? (int)fw_trace_level(p->conf.trace) : -1,
+	};
+}
+
+enum fw_drop
+fw_policy_ask_again(struct fw_path *p, const struct fw_rules *rules, uint32_t i, uint64_t now_ns)
+{
+	struct fw_batch b = about(p, rules, i, now_ns);
+	struct fw_decision decision;
+
+	return ask_again(&b, i, &decision);
+}
+
+void
+fw_policy_end(
+    struct fw_path *p, uint32_t i, uint64_t now_ns, enum fw_drop why, struct fw_made *made)
+{
+	struct fw_batch b = about(p, NULL, i, now_ns);
+
+	if (made != NULL)
+		tell_idle(&b, i, made);
+	fw_session_end(p, i, now_ns, why);
+}

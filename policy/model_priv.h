@@ -193,6 +193,11 @@ struct policy_model {
 	POLICY_VECTOR(struct policy_source *) sources;
 };
 
+/* One source, in no model yet.  Returns 0, -EINVAL with findings, or -ENOMEM. */
+int policy_source_create(struct policy_source **out, const char *name, const char *text, size_t len,
+    struct policy_findings *f);
+void policy_source_destroy(struct policy_source *s); /* NULL is allowed */
+
 /* Read one document into `o`.  Errors are counted in r->errors. */
 void policy_document_read(
     struct policy_reader *r, const struct policy_node *doc, struct policy_objects *o);
