@@ -59,8 +59,14 @@ fw_path_create(struct fw_path **out, const struct fw_path_conf *conf)
 	    fw_ethers_init(&p->ethers, conf->mem != NULL ? fw_session_mem_ethers(conf->mem) : NULL);
 	if (rc < 0)
 		goto fail;
-	p->counting = conf->per_workload != 0 || conf->half_open_per_workload != 0;
+	for (unsigned int o = 0; o < FW_OWNER_COUNT; o++)
+		p->counting |= conf->limit[o].sessions != 0 || conf->limit[o].half_open != 0 ||
+		    conf->limit[o].rate != 0;
 	rc = fw_hosts_init(&p->hosts, FW_HOSTS_MAX, conf->seed);
+	if (rc == 0 && p->counting)
+		rc = fw_hosts_init(&p->tenants, FW_TENANTS_MAX, conf->seed);
+	if (rc == 0 && p->counting)
+		rc = fw_hosts_init(&p->sources, FW_SOURCES_MAX, conf->seed);
 	if (rc < 0)
 		goto fail;
 	rc = fw_frags_init(
@@ -88,6 +94,8 @@ fw_path_destroy(struct fw_path *p)
 		return;
 	fw_extras_fini(&p->extras);
 	fw_frags_fini(&p->frags);
+	fw_hosts_fini(&p->sources);
+	fw_hosts_fini(&p->tenants);
 	fw_hosts_fini(&p->hosts);
 	fw_ethers_fini(&p->ethers);
 	fw_sessions_fini(&p->sessions);
@@ -255,5 +263,5 @@ fw_path_session_bytes(const struct fw_path *p)
 uint32_t
 fw_path_nb_hosts(const struct fw_path *p)
 {
-	return p->hosts.nb;
+	return p->hosts.nb + p->tenants.nb + p->sources.nb;
 }

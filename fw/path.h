@@ -48,6 +48,21 @@ enum fw_timeout {
 	FW_TIMEOUT_COUNT,
 };
 
+/* Whose a session is; see fw/path_limit.c. */
+enum fw_owner {
+	FW_OWNER_WORKLOAD = 0,
+	FW_OWNER_TENANT,
+	FW_OWNER_SOURCE,
+	FW_OWNER_COUNT,
+};
+
+/* What one of them may have; 0: any number. */
+struct fw_limits {
+	uint32_t sessions;
+	uint32_t half_open; /* of these */
+	uint32_t rate;      /* new ones a second */
+};
+
 struct fw_path_conf {
 	uint32_t nb_sessions;  /* capacity of the table */
 	uint64_t seed[2];      /* of the session hash: secret and random, but fixed in tests */
@@ -57,7 +72,7 @@ struct fw_path_conf {
 	bool tx_checksum; /* all ports compute L4 checksums; otherwise missing ones are made here */
 	bool tx_tso; /* all ports split coalesced segments; otherwise those drop, `oversized` */
 	bool general_only; /* no packet takes the fast lane (fw/lane.h): for tests, which compare */
-	uint32_t per_workload, half_open_per_workload; /* sessions of one inside address; 0: any */
+	struct fw_limits limit[FW_OWNER_COUNT];
 	uint32_t
 	    syn_cookies; /* per cent of the table that may be half open without; 0: never any */
 	uint32_t reevaluate_rate; /* idle sessions a second that are judged anew; 0: none */
@@ -142,7 +157,7 @@ uint32_t fw_path_nb_sessions(const struct fw_path *p);
 /* Of memory behind the session table, used or not. */
 size_t fw_path_session_bytes(const struct fw_path *p);
 
-/* Inside addresses that hold something: see fw/host.h.  Sessions count only if there is a limit to them. */
+/* Workloads, tenants and outside addresses that hold something: see fw/host.h.  Sessions count only if there is a limit to them. */
 uint32_t fw_path_nb_hosts(const struct fw_path *p);
 
 /* A session for people, consistent enough to read while the lcore writes (checked by version). */

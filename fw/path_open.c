@@ -38,7 +38,7 @@ fw_session_open(struct fw_batch *b, struct fw_pkt *pk)
 	struct fw_session *s;
 	struct fw_hello hello;
 	struct pk_addr src, dst;
-	uint32_t i;
+	uint32_t i, tenant = FW_TENANT_UNKNOWN;
 	bool proxied = pk->l4_proto == IPPROTO_TCP && fw_proxy_accepts(b, pk, &hello);
 	enum fw_drop why;
 
@@ -66,7 +66,11 @@ fw_session_open(struct fw_batch *b, struct fw_pkt *pk)
 		goto done;
 	}
 	if (unlikely(p->counting)) {
-		why = fw_session_may_hold(p, pk, b->from == FW_INSIDE ? &src : &dst);
+		const struct pk_addr *inside = b->from == FW_INSIDE ? &src : &dst;
+
+		tenant = fw_limit_tenant(b->rules, pk->key.vrf, inside);
+		why = fw_limits_allow(
+		    p, pk, inside, b->from == FW_OUTSIDE ? &src : NULL, tenant, true, b->now_ns);
 	}
 	if (pk->l4_proto == IPPROTO_TCP && unlikely(fw_proxy_wants(b, pk, why)))
 		why = fw_proxy_answer(b, pk);
@@ -107,7 +111,7 @@ fw_session_open(struct fw_batch *b, struct fw_pkt *pk)
 	default:
 		s->state = FW_STATE_OTHER;
 	}
-	fw_session_held(p, i);
+	fw_session_held(p, i, tenant, b->now_ns);
 	if (pk->l4_proto == IPPROTO_TCP)
 		t->cold[i].timer.owner = fw_ethers_get(&p->ethers, pk);
 	fw_policy_note(b, i, pk->selector, &decision);

@@ -20,6 +20,7 @@
  *      path_judge.c    what its session says to a packet: TCP, UDP, ICMP errors, fragments
  *      path_open.c     no session: policy, limits, a new one
  *      path_proxy.c    SYN cookies, and the sessions that began with one
+ *      path_limit.c    who holds how many sessions, and may
  *      path_life.c     how sessions move on, make room and end
  *      path_policy.c   asking policy, and asking again when it has changed
  *      path_trace.c    records of all this
@@ -43,7 +44,8 @@ struct fw_path {
 	uint32_t walk_at, walk_left; /* next record, and how many are still to be looked at */
 	struct fw_guard guard;
 	struct fw_ethers ethers;
-	struct fw_hosts hosts;
+	struct fw_hosts hosts; /* workloads */
+	struct fw_hosts tenants, sources;
 	bool counting; /* there are limits to sessions, so hosts are kept */
 	struct fw_frags frags;
 	struct fw_extras extras;
@@ -140,17 +142,11 @@ void fw_proxy_tick(struct fw_path *p, const struct fw_rules *rules, uint64_t now
 
 /* ---- path_life.c ---- */
 
-/* Nobody has answered yet. */
-bool fw_session_half_open(unsigned int state);
+/* Count session i, which has just begun here; `tenant` is not looked at without limits. */
+void fw_session_held(struct fw_path *p, uint32_t i, uint32_t tenant, uint64_t now_ns);
 
-/* Whether the workload at `inside` may have one more session, half open at first, which is asked only if there
- * are limits; and the account of one that has begun. */
-enum fw_drop fw_session_may_hold(
-    const struct fw_path *p, const struct fw_pkt *pk, const struct pk_addr *inside);
-void fw_session_held(struct fw_path *p, uint32_t i);
-
-/* Count session i, which has come from elsewhere, if there are limits.  False: no room for its workload. */
-bool fw_session_hold(struct fw_path *p, uint32_t i);
+/* Count session i, which has come from elsewhere.  False: there is no room for its workload or tenant. */
+bool fw_session_hold(struct fw_path *p, uint32_t i, uint32_t tenant);
 
 /* `why` is for the record: FW_DROP_NONE when it has run its course. */
 void fw_session_end(struct fw_path *p, uint32_t i, uint64_t now_ns, enum fw_drop why);
@@ -160,6 +156,26 @@ bool fw_session_make_room(struct fw_batch *b);
 
 /* Session i has left the state `before`. */
 void fw_session_moved(struct fw_path *p, uint32_t i, unsigned int before, uint64_t now_ns);
+
+/* ---- path_limit.c: only if there are limits ---- */
+
+/* Nobody has answered yet. */
+bool fw_session_half_open(unsigned int state);
+
+/* The tenant of a workload, FW_TENANT_UNKNOWN without rules. */
+uint32_t fw_limit_tenant(const struct fw_rules *rules, uint32_t vrf, const struct pk_addr *inside);
+
+/* Whether there may be one more session, for `pk`.  `source` is the outside address if it is from outside, or
+ * NULL.  Not `begins`: it began elsewhere, so rates do not count. */
+enum fw_drop fw_limits_allow(const struct fw_path *p, const struct fw_pkt *pk,
+    const struct pk_addr *inside, const struct pk_addr *source, uint32_t tenant, bool begins,
+    uint64_t now_ns);
+
+/* Session i begins; now_ns is 0 if that was elsewhere.  Whether there is room for it.  And it is no longer half
+ * open, or no longer there. */
+void fw_limits_add(struct fw_path *p, uint32_t i, uint32_t tenant, uint64_t now_ns);
+bool fw_limits_room(const struct fw_path *p, uint32_t i, uint32_t tenant);
+void fw_limits_drop(struct fw_path *p, uint32_t i, bool half_open, bool whole);
 
 /* ---- path_policy.c ---- */
 

@@ -120,8 +120,11 @@ fw_proxy_wants(struct fw_batch *b, const struct fw_pkt *pk, enum fw_drop limit)
 	if (p->cookies_at == 0 || pk->fragment ||
 	    (pk->tcp_flags & (FW_TCP_SYN | FW_TCP_ACK | FW_TCP_RST | FW_TCP_FIN)) != FW_TCP_SYN)
 		return false;
-	/* The workload that is attacked has reached its limit before the table is in need. */
-	if (limit == FW_DROP_LIMIT_HALF_OPEN && b->from == FW_OUTSIDE)
+	/* Who is attacked has reached its limit before the table is in need, and so has a source that somebody
+	 * else uses the address of. */
+	if (b->from == FW_OUTSIDE &&
+	    (limit == FW_DROP_LIMIT_HALF_OPEN || limit == FW_DROP_TENANT_HALF_OPEN ||
+	        limit == FW_DROP_SOURCE_HALF_OPEN))
 		return true;
 	return cookies_on(p) && limit == FW_DROP_NONE;
 }

@@ -9,14 +9,17 @@
 #define QUOTE_V6 (1280 - 40 - 8) /* RFC 4443 section 2.4 (c) */
 
 bool
+fw_limit_has(const struct fw_limit *l, uint64_t now_ns, uint32_t per_second, uint32_t depth)
+{
+	return RTE_MAX(l->full_ns, now_ns) - now_ns <= PK_NS_PER_S / per_second * (depth - 1);
+}
+
+bool
 fw_limit_take(struct fw_limit *l, uint64_t now_ns, uint32_t per_second, uint32_t depth)
 {
-	uint64_t cost = PK_NS_PER_S / per_second;
-	uint64_t start = RTE_MAX(l->full_ns, now_ns);
-
-	if (start - now_ns > cost * (depth - 1))
+	if (!fw_limit_has(l, now_ns, per_second, depth))
 		return false;
-	l->full_ns = start + cost;
+	l->full_ns = RTE_MAX(l->full_ns, now_ns) + PK_NS_PER_S / per_second;
 	return true;
 }
 

@@ -23,7 +23,8 @@ struct fw_limit {
 	uint64_t full_ns;
 };
 
-/* True, and a token less, if there is one. */
+/* Whether there is a token; and the same, and a token less. */
+bool fw_limit_has(const struct fw_limit *l, uint64_t now_ns, uint32_t per_second, uint32_t depth);
 bool fw_limit_take(struct fw_limit *l, uint64_t now_ns, uint32_t per_second, uint32_t depth);
 
 /*

@@ -251,8 +251,11 @@ worker_create(struct fw_workers *all, const struct fw_workers_conf *conf, unsign
 		return rc;
 	path.trace = w->trace;
 	/* A workload's sessions are spread over the lcores, about evenly. */
-	path.per_workload = share(conf->path.per_workload);
-	path.half_open_per_workload = share(conf->path.half_open_per_workload);
+	for (unsigned int o = 0; o < FW_OWNER_COUNT; o++) {
+		path.limit[o].sessions = share(conf->path.limit[o].sessions);
+		path.limit[o].half_open = share(conf->path.limit[o].half_open);
+		path.limit[o].rate = share(conf->path.limit[o].rate);
+	}
 	path.nb_sessions = sessions_each(conf);
 	if (all->keep != NULL)
 		path.mem = fw_keep_mem(all->keep, (uint16_t)w->index);

@@ -884,6 +884,29 @@ static const char *const timeout_names[FW_TIMEOUT_COUNT] = {
 	[FW_TIMEOUT_FRAGMENT] = "fragment",
 };
 
+/* sessions|half-open|new-per-workload|tenant|source */
+static bool
+set_limit(struct replay *r, const char *name, uint32_t n)
+{
+	static const char *const owners[FW_OWNER_COUNT] = { "workload", "tenant", "source" };
+
+	for (unsigned int o = 0; o < FW_OWNER_COUNT; o++) {
+		struct fw_limits *l = &r->conf.limit[o];
+		char text[3][32];
+
+		snprintf(text[0], sizeof(text[0]), "sessions-per-%s", owners[o]);
+		snprintf(text[1], sizeof(text[1]), "half-open-per-%s", owners[o]);
+		snprintf(text[2], sizeof(text[2]), "new-per-%s", owners[o]);
+		for (unsigned int k = 0; k < 3; k++) {
+			if (strcmp(name, text[k]) == 0) {
+				*(k == 0 ? &l->sessions : k == 1 ? &l->half_open : &l->rate) = n;
+				return true;
+			}
+		}
+	}
+	return false;
+}
+
 static bool
 set_option(struct replay *r, char **words, unsigned int n)
 {
@@ -898,10 +921,8 @@ set_option(struct replay *r, char **words, unsigned int n)
 			r->with_workload_mac = yes;
 		else if (strcmp(words[1], "sessions") == 0)
 			r->conf.nb_sessions = (uint32_t)atoi(words[2]);
-		else if (strcmp(words[1], "sessions-per-workload") == 0)
-			r->conf.per_workload = (uint32_t)atoi(words[2]);
-		else if (strcmp(words[1], "half-open-per-workload") == 0)
-			r->conf.half_open_per_workload = (uint32_t)atoi(words[2]);
+		else if (set_limit(r, words[1], (uint32_t)atoi(words[2])))
+			return true;
 		else if (strcmp(words[1], "syn-cookies") == 0)
 			r->conf.syn_cookies = (uint32_t)atoi(words[2]);
 		else if (strcmp(words[1], "reevaluate-rate") == 0)

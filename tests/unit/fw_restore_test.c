@@ -62,7 +62,7 @@ begin(struct run *r, uint32_t capacity, uint64_t now_ns)
 	fw_path_conf_init(&path);
 	path.pool = pool;
 	path.mem = r->mem;
-	path.per_workload = CAPACITY;
+	path.limit[FW_OWNER_WORKLOAD].sessions = CAPACITY;
 	assert_int_equal(fw_path_create(&r->path, &path), 0);
 	r->now_ns = now_ns;
 }
