@@ -31,6 +31,8 @@ struct fw_path {
 	struct fw_limit reject_limit, log_limit, walk_limit;
 	uint64_t walk_generation;    /* that idle sessions are being brought to */
 	uint32_t walk_at, walk_left; /* next record, and how many are still to be looked at */
+	bool attested;               /* the host, as far as the last burst saw */
+	uint32_t flips;              /* of that */
 	struct fw_guard guard;
 	struct fw_ethers ethers;
 	struct fw_hosts hosts;
@@ -46,14 +48,39 @@ struct burst {
 	const struct fw_rules *rules;
 	struct fw_burst *out;
 	uint64_t now_ns;
-	uint64_t generation;
-	uint64_t packet; /* running number of the packet being judged */
+	uint64_t generation; /* of rules and posture: see stamp_of() */
+	uint64_t packet;     /* running number of the packet being judged */
 	uint32_t seen;
 	enum fw_side from;
 	uint16_t wire;
 	int level;             /* of the trace; -1 without one */
 	bool created, removed; /* the table has changed since the burst looked its sessions up */
 };
+
+#define FLIP_SHIFT      24
+#define GENERATION_MASK ((UINT32_C(1) << FLIP_SHIFT) - 1)
+
+/*
+ * What a session was allowed by: the generation of the rules, and the posture of the host.  A change of
+ * either has every session judged anew, so both are in the 32 bits that a session keeps: the posture as the
+ * number of its changes, in the upper eight.  A session would have to be left alone by the walk for 256
+ * changes of posture, or 16 million generations, to be taken for new.
+ */
+static uint64_t
+stamp_of(struct fw_path *p, const struct fw_rules *rules, uint64_t now_ns)
+{
+	const struct fw_posture *posture = p->conf.posture;
+	bool attested = posture != NULL &&
+	    now_ns < atomic_load_explicit(&posture->until_ns, memory_order_acquire);
+
+	if (unlikely(attested != p->attested)) {
+		p->attested = attested;
+		p->flips++;
+	}
+	return rules == NULL ? 0
+	                     : (fw_rules_generation(rules) & ~((uint64_t)0xff << FLIP_SHIFT)) |
+	        (uint64_t)(p->flips & 0xff) << FLIP_SHIFT;
+}
 
 /* The option table is where defaults are written, for programs and tests alike. */
 struct holder {
@@ -180,7 +207,7 @@ trace_packet(struct burst *b, const struct fw_pkt *pk, enum fw_trace_kind kind, 
 	if (r == NULL)
 		return;
 	r->time_ns = b->now_ns;
-	r->generation = b->generation;
+	r->generation = b->rules != NULL ? fw_rules_generation(b->rules) : 0;
 	r->packet = b->packet;
 	fw_pkt_addrs(pk, &r->src, &r->dst);
 	fw_pkt_ports(pk, &r->sport, &r->dport);
@@ -228,7 +255,7 @@ trace_closed(struct fw_path *p, uint32_t i, uint64_t now_ns, enum fw_drop why)
 	if (r == NULL)
 		return;
 	r->time_ns = now_ns;
-	r->generation = s->generation;
+	r->generation = s->generation & GENERATION_MASK;
 	r->session = fw_session_id(&p->sessions, i);
 	r->rule_id = c->rule_id;
 	session_names(s, c, &r->src, &r->dst, &r->sport, &r->dport);
@@ -375,8 +402,9 @@ ask(struct burst *b, enum fw_side opener, uint32_t vrf, const struct pk_addr *sr
     const struct pk_addr *dst, uint8_t proto, uint16_t selector, struct fw_decision *d)
 {
 	bool inside = opener == FW_INSIDE;
-	uint32_t subject = fw_rules_class(b->rules, vrf, inside ? src : dst);
-	uint32_t peer = fw_rules_class(b->rules, vrf, inside ? dst : src);
+	bool attested = b->p->attested;
+	uint32_t subject = fw_rules_class_of(b->rules, vrf, inside ? src : dst, attested);
+	uint32_t peer = fw_rules_class_of(b->rules, vrf, inside ? dst : src, attested);
 
 	pk_counter_add(&b->p->stats.policy_lookups, 1);
 	fw_rules_decide(
@@ -418,7 +446,7 @@ trace_made(struct burst *b, const struct fw_pkt *pk, enum fw_side to)
 	if (r == NULL)
 		return;
 	r->time_ns = b->now_ns;
-	r->generation = b->generation;
+	r->generation = b->rules != NULL ? fw_rules_generation(b->rules) : 0;
 	r->packet = b->packet;
 	fw_pkt_addrs(pk, back ? &r->dst : &r->src, back ? &r->src : &r->dst);
 	fw_pkt_ports(pk, back ? &r->dport : &r->sport, back ? &r->sport : &r->dport);
@@ -642,7 +670,7 @@ walk_idle(struct fw_path *p, const struct fw_rules *rules, uint64_t now_ns, unsi
 		.p = p,
 		.rules = rules,
 		.now_ns = now_ns,
-		.generation = fw_rules_generation(rules),
+		.generation = stamp_of(p, rules, now_ns),
 		.seen = units(now_ns),
 		.level = p->conf.trace != NULL ? (int)fw_trace_level(p->conf.trace) : -1,
 	};
@@ -1221,7 +1249,7 @@ fw_path_burst(struct fw_path *p, const struct fw_rules *rules, uint16_t wire, en
 		.rules = rules,
 		.out = out,
 		.now_ns = now_ns,
-		.generation = rules != NULL ? fw_rules_generation(rules) : 0,
+		.generation = stamp_of(p, rules, now_ns),
 		.seen = units(now_ns),
 		.from = from,
 		.wire = wire,
@@ -1317,7 +1345,7 @@ fw_path_tick(struct fw_path *p, const struct fw_rules *rules, uint64_t now_ns, u
 	if (made != NULL)
 		made->nb = 0;
 	if (unlikely(rules != NULL &&
-	        (p->walk_left != 0 || p->walk_generation != fw_rules_generation(rules))))
+	        (p->walk_left != 0 || p->walk_generation != stamp_of(p, rules, now_ns))))
 		walk_idle(p, rules, now_ns, budget, made);
 	while (budget > 0) {
 		n = fw_timer_take(
@@ -1417,7 +1445,7 @@ read_session(const struct fw_path *p, uint32_t i, uint64_t now_ns, struct fw_ses
 	if (s.state < FW_STATE_COUNT && (uint64_t)p->timeout[s.state] << FW_SEEN_SHIFT > idle)
 		info->expires_in_ns = ((uint64_t)p->timeout[s.state] << FW_SEEN_SHIFT) - idle;
 	info->rule_id = c.rule_id;
-	info->generation = s.generation;
+	info->generation = s.generation & GENERATION_MASK;
 	info->state = fw_session_state_name(s.state);
 	return true;
 }

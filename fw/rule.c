@@ -152,6 +152,16 @@ fw_rules_class(const struct fw_rules *r, uint32_t vrf, const struct pk_addr *add
 	    (struct fw_key6){ .hi = __builtin_bswap64(hi), .lo = __builtin_bswap64(lo) });
 }
 
+uint32_t
+fw_rules_class_of(const struct fw_rules *r, uint32_t vrf, const struct pk_addr *addr, bool attested)
+{
+	const struct fw_host *h;
+
+	if (!attested && (h = host_find(r, vrf, addr)) != NULL)
+		return r->endpoints[h->endpoint - 1].unattested;
+	return fw_rules_class(r, vrf, addr);
+}
+
 void
 fw_rules_prefetch(const struct fw_rules *r, uint32_t vrf, const struct pk_addr *addr)
 {

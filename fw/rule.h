@@ -1,5 +1,7 @@
 #pragma once
 
+#include <stdbool.h>
+
 #include "lib/addr.h"
 #include "lib/counter.h"
 #include "lib/msg.h"
@@ -35,6 +37,8 @@ struct fw_class {
 struct fw_endpoint {
 	uint32_t identity;
 	uint32_t class;
+	uint32_t
+	    unattested; /* class while the host is not attested; the same where it does not matter */
 	uint16_t wire;
 	uint8_t local;
 	uint8_t has_mac;
@@ -79,6 +83,13 @@ uint32_t fw_rules_find(const struct fw_rules *r, uint64_t id);
 /* Class of an address; FW_CLASS_NONE when nothing in policy or inventory distinguishes it.
  * Context: any, while the generation is held. */
 uint32_t fw_rules_class(const struct fw_rules *r, uint32_t vrf, const struct pk_addr *addr);
+
+/*
+ * The same for an address whose host may not be attested: a local endpoint that policy knows by two
+ * identities is the lesser one then.  All other addresses are what they are.
+ */
+uint32_t fw_rules_class_of(
+    const struct fw_rules *r, uint32_t vrf, const struct pk_addr *addr, bool attested);
 
 /* The class record; for FW_CLASS_NONE, one of identity 0 that is no subject. */
 const struct fw_class *fw_rules_class_get(const struct fw_rules *r, uint32_t class);

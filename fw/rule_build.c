@@ -508,6 +508,41 @@ interval_of(const struct fw_rules *r, const struct pk_addr *addr)
 	return fw_rules_class(r, UINT32_MAX, addr);
 }
 
+/* (identity, list of prefixes) -> class, while classes are made. */
+struct pairs {
+	uint32_t mask;
+	struct fw_class_row *row; /* .row 1: in use */
+	uint64_t *key;
+};
+
+static int
+class_of_pair(struct build *b, struct pairs *p, const struct fw_endpoint_source *s,
+    uint32_t identity, uint32_t prefix, uint32_t *class)
+{
+	uint64_t key = (uint64_t)identity << 32 | prefix;
+	uint32_t h = (uint32_t)fw_mix(key, 1), index;
+	struct fw_class_full *c;
+
+	if (identity_index(b->in, identity, &index) < 0) {
+		pk_diag_set(
+		    b->diag, "endpoint \"%s\": identity %u is not defined", s->name, identity);
+		return -ENOENT;
+	}
+	while (p->row[h & p->mask].row != 0 && p->key[h & p->mask] != key)
+		h++;
+	if (p->row[h & p->mask].row == 0) {
+		c = &b->r->classes[b->r->nb_classes];
+		p->key[h & p->mask] = key;
+		p->row[h & p->mask] =
+		    (struct fw_class_row){ .class = b->r->nb_classes++, .row = 1 };
+		c->public.identity = identity;
+		c->prefix_class = prefix;
+		bind_programs(b->r, c, b->in->identities[index]);
+	}
+	*class = p->row[h & p->mask].class;
+	return 0;
+}
+
 /*
  * Classes 0 .. lists.nb - 1 are addresses outside the inventory, one for each list of prefixes, so
  * the trees give them directly.  Hosts follow: one class for each pair of identity and list.
@@ -518,19 +553,18 @@ classes_build(struct build *b)
 	const struct fw_rules_input *in = b->in;
 	struct fw_rules *r = b->r;
 	uint32_t size = table_size(in->nb_endpoints), base = b->lists.nb;
-	struct fw_class_row *pair = NULL;
-	uint64_t *pair_key = NULL;
+	struct pairs pairs = { .mask = table_size(2 * in->nb_endpoints) - 1 };
 	int rc = -ENOMEM;
 
-	r->classes = table_alloc((size_t)base + in->nb_endpoints, sizeof(*r->classes));
+	r->classes = table_alloc((size_t)base + 2 * (size_t)in->nb_endpoints, sizeof(*r->classes));
 	r->hosts = table_alloc(16, sizeof(*r->hosts)); /* empty while intervals are asked for */
 	r->host_mask = 15;
 	r->endpoints = calloc(in->nb_endpoints + 1, sizeof(*r->endpoints));
 	r->endpoint_sources = calloc(in->nb_endpoints + 1, sizeof(struct fw_endpoint_source *));
-	pair = calloc(size, sizeof(*pair));
-	pair_key = calloc(size, sizeof(*pair_key));
+	pairs.row = calloc((size_t)pairs.mask + 1, sizeof(*pairs.row));
+	pairs.key = calloc((size_t)pairs.mask + 1, sizeof(*pairs.key));
 	if (r->classes == NULL || r->hosts == NULL || r->endpoints == NULL ||
-	    r->endpoint_sources == NULL || pair == NULL || pair_key == NULL)
+	    r->endpoint_sources == NULL || pairs.row == NULL || pairs.key == NULL)
 		goto out;
 	for (uint32_t i = 0; i < base; i++)
 		r->classes[i].prefix_class = i;
@@ -538,31 +572,19 @@ classes_build(struct build *b)
 	for (uint32_t i = 0; i < in->nb_endpoints; i++) {
 		struct fw_endpoint_source *s = in->endpoints[i];
 		struct fw_endpoint *e = &r->endpoints[i];
-		uint32_t prefix = interval_of(r, &s->addr), index, h;
-		uint64_t key = (uint64_t)s->identity << 32 | prefix;
+		uint32_t prefix = interval_of(r, &s->addr);
+		uint32_t class, unattested;
 
-		if (identity_index(in, s->identity, &index) < 0) {
-			pk_diag_set(b->diag, "endpoint \"%s\": identity %u is not defined", s->name,
-			    s->identity);
-			rc = -ENOENT;
+		rc = class_of_pair(b, &pairs, s, s->identity, prefix, &class);
+		if (rc == 0)
+			rc = class_of_pair(b, &pairs, s, s->unattested, prefix, &unattested);
+		if (rc < 0)
 			goto out;
-		}
-		h = (uint32_t)fw_mix(key, 1);
-		while (pair[h & (size - 1)].row != 0 && pair_key[h & (size - 1)] != key)
-			h++;
-		if (pair[h & (size - 1)].row == 0) {
-			struct fw_class_full *c = &r->classes[r->nb_classes];
-
-			pair_key[h & (size - 1)] = key;
-			pair[h & (size - 1)] =
-			    (struct fw_class_row){ .class = r->nb_classes++, .row = 1 };
-			c->public.identity = s->identity;
-			c->prefix_class = prefix;
-			bind_programs(r, c, in->identities[index]);
-		}
+		rc = -ENOMEM;
 		*e = (struct fw_endpoint){
 			.identity = s->identity,
-			.class = pair[h & (size - 1)].class,
+			.class = class,
+			.unattested = unattested,
 			.wire = s->wire,
 			.local = s->local,
 			.has_mac = s->has_mac,
@@ -596,8 +618,8 @@ classes_build(struct build *b)
 	}
 	rc = 0;
 out:
-	free(pair);
-	free(pair_key);
+	free(pairs.row);
+	free(pairs.key);
 	return rc;
 }
 

@@ -41,7 +41,7 @@ struct fw_identity_source {
 
 struct fw_endpoint_source {
 	uint32_t refs;
-	uint32_t vrf, identity;
+	uint32_t vrf, identity, unattested;
 	uint16_t wire;
 	uint8_t local, has_mac, mac[6];
 	struct pk_addr addr;

@@ -333,6 +333,7 @@ take_endpoint(struct fw_rules_state *s, const struct pk_msg_endpoint *m, struct 
 	e->refs = 1;
 	e->vrf = m->vrf;
 	e->identity = m->identity;
+	e->unattested = m->unattested != 0 ? m->unattested : m->identity;
 	e->wire = m->wire;
 	e->local = m->local;
 	e->has_mac = m->has_mac;

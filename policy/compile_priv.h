@@ -177,7 +177,8 @@ struct compile {
 	POLICY_VECTOR(struct compile_identity) identities;
 	struct compile_place *places; /* by vrf, then address */
 	size_t nb_places;
-	uint32_t *workload_identity; /* by index in all.workloads */
+	uint32_t *workload_identity; /* by index in all.workloads; as attested as it can be */
+	uint32_t *workload_unattested;
 
 	POLICY_VECTOR(struct compile_set) sets;
 	struct policy_map set_index; /* by id */

@@ -48,7 +48,9 @@ policy_emit_endpoint(const struct policy_endpoint *o, const char *dpu, policy_si
 	m.endpoint.local = dpu == NULL || strcmp(dpu, o->dpu) == 0;
 	m.endpoint.wire = o->wire;
 	m.endpoint.vrf = o->vrf;
-	m.endpoint.identity = o->identity;
+	m.endpoint.identity = m.endpoint.local ? o->attested : o->identity;
+	if (m.endpoint.local && o->unattested != o->attested)
+		m.endpoint.unattested = o->unattested;
 	m.endpoint.addr = o->addr;
 	m.endpoint.has_mac = o->has_mac;
 	memcpy(m.endpoint.mac, o->mac, sizeof(m.endpoint.mac));

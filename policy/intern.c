@@ -213,8 +213,10 @@ sort_identities(struct compile *c)
 		qsort(c->identities.at, c->identities.nb, sizeof(c->identities.at[0]), by_key);
 	for (size_t i = 0; i < c->identities.nb; i++)
 		place[c->identities.at[i].id] = (uint32_t)i;
-	for (size_t i = 0; i < c->all.workloads.nb; i++)
+	for (size_t i = 0; i < c->all.workloads.nb; i++) {
 		c->workload_identity[i] = place[c->workload_identity[i]];
+		c->workload_unattested[i] = place[c->workload_unattested[i]];
+	}
 	return 0;
 }
 
@@ -239,38 +241,78 @@ number_identities(struct compile *c)
 	return 0;
 }
 
+/* The identity of `w`; NONE when there is no memory. */
+static uint32_t
+intern_workload(struct compile *c, struct policy_map *index, struct text *t,
+    const struct policy_workload_def *w)
+{
+	struct compile_identity *id;
+	uint32_t at;
+	char *key;
+
+	if (append_key(c, t, w) != 0)
+		return NONE;
+	at = policy_map_get(index, t->at, t->nb);
+	if (at != NONE)
+		return at;
+	key = policy_arena_text(&c->arena, t->at);
+	at = (uint32_t)c->identities.nb;
+	if (key == NULL || (id = POLICY_PUSH(&c->identities)) == NULL ||
+	    fill_identity(c, id, key, w) < 0 || policy_map_put(index, key, t->nb, at) < 0)
+		return NONE;
+	return at;
+}
+
+/*
+ * `w` as it is while its host is attested: with one label more, which only a DPU can give.  Behind no DPU
+ * nobody is attested.
+ */
+static const struct policy_workload_def *
+with_attested(struct compile *c, const struct policy_workload_def *w)
+{
+	struct policy_workload_def *copy;
+	struct policy_label *labels;
+	uint32_t nb = w->meta.labels.nb, i = 0;
+
+	if (!matters(c, POLICY_ATTESTED) || w->dpu[0] == '\0')
+		return w;
+	copy = policy_arena_copy(&c->arena, w, sizeof(*w));
+	labels = policy_arena_array(&c->arena, nb + 1, sizeof(labels[0]));
+	if (copy == NULL || labels == NULL)
+		return NULL;
+	while (i < nb && strcmp(w->meta.labels.at[i].key, POLICY_ATTESTED) < 0) {
+		labels[i] = w->meta.labels.at[i];
+		i++;
+	}
+	labels[i] = (struct policy_label){ POLICY_ATTESTED, POLICY_ATTESTED_TRUE };
+	for (; i < nb; i++)
+		labels[i + 1] = w->meta.labels.at[i];
+	copy->meta.labels = (struct policy_labels){ .nb = nb + 1, .at = labels };
+	return copy;
+}
+
 void
 compile_identities(struct compile *c)
 {
 	struct policy_map index = { 0 };
 	struct text t = { 0 };
+	size_t nb = c->all.workloads.nb;
 
-	c->workload_identity =
-	    policy_arena_array(&c->arena, c->all.workloads.nb, sizeof(c->workload_identity[0]));
-	if (c->workload_identity == NULL)
+	c->workload_identity = policy_arena_array(&c->arena, nb, sizeof(c->workload_identity[0]));
+	c->workload_unattested =
+	    policy_arena_array(&c->arena, nb, sizeof(c->workload_unattested[0]));
+	if (c->workload_identity == NULL || c->workload_unattested == NULL)
 		c->nomem = 1;
-	for (size_t i = 0; i < c->all.workloads.nb && !c->nomem; i++) {
+	for (size_t i = 0; i < nb && !c->nomem; i++) {
 		const struct policy_workload_def *w = c->all.workloads.at[i];
-		uint32_t at;
+		const struct policy_workload_def *more = with_attested(c, w);
 
-		if (append_key(c, &t, w) != 0) {
+		c->workload_unattested[i] = intern_workload(c, &index, &t, w);
+		c->workload_identity[i] = more == w ? c->workload_unattested[i]
+		    : more != NULL                  ? intern_workload(c, &index, &t, more)
+		                                    : NONE;
+		if (c->workload_identity[i] == NONE || c->workload_unattested[i] == NONE)
 			c->nomem = 1;
-			break;
-		}
-		at = policy_map_get(&index, t.at, t.nb);
-		if (at == NONE) {
-			char *key = policy_arena_text(&c->arena, t.at);
-			struct compile_identity *id;
-
-			at = (uint32_t)c->identities.nb;
-			if (key == NULL || (id = POLICY_PUSH(&c->identities)) == NULL ||
-			    fill_identity(c, id, key, w) < 0 ||
-			    policy_map_put(&index, key, t.nb, at) < 0) {
-				c->nomem = 1;
-				break;
-			}
-		}
-		c->workload_identity[i] = at;
 	}
 	free(t.at);
 	policy_map_fini(&index);

@@ -35,7 +35,7 @@ imagine(struct imagined *v, const struct policy_meta *doc, const struct policy_t
 	w->meta.name = policy_arena_printf(&v->arena, "#%u", n);
 	w->meta.tenant = e->tenant != NULL ? e->tenant : doc->tenant;
 	w->meta.labels = e->labels;
-	w->dpu = "";
+	w->dpu = "test"; /* where it would be well: its host is attested */
 	w->vrf = IMAGINED_VRF;
 	w->addresses.nb = 1;
 	w->addresses.at = policy_arena_alloc(&v->arena, sizeof(w->addresses.at[0]));

@@ -5,6 +5,7 @@
 
 #include <event2/event.h>
 
+#include "attest/state.h"
 #include "lib/clock.h"
 #include "lib/log.h"
 #include "policy/server/policyd_priv.h"
@@ -89,6 +90,7 @@ apply_destroy(struct apply *a)
 		picket__v1__rollback_request__free_unpacked(a->rollback, NULL);
 	if (a->workloads != NULL)
 		picket__v1__update_workloads_request__free_unpacked(a->workloads, NULL);
+	server_attested_free(a->attested);
 	policy_findings_destroy(a->findings);
 	server_catalogue_put(a->catalogue);
 	for (size_t i = 0; i < a->nb_dpus; i++)
@@ -438,6 +440,47 @@ admin_progress(struct policyd *p, const char *dpu, uint64_t generation, enum ser
 	}
 }
 
+/* Context: control thread. */
+static void
+posture_done(struct pk_job *job)
+{
+	struct apply *a = (struct apply *)job;
+	struct policyd *p = a->p;
+
+	p->posture_under_way = false;
+	if (a->refused)
+		pk_error("DPUs do not follow a change of posture: %s", a->diag.text);
+	admin_apply_done(job);
+	if (p->posture_again)
+		admin_posture(p);
+}
+
+/* One at a time: what has changed meanwhile goes out together, however many DPUs it came from. */
+void
+admin_posture(struct policyd *p)
+{
+	struct apply *a;
+
+	p->posture_again = p->posture_under_way;
+	if (p->posture_under_way || p->helper == NULL)
+		return;
+	a = calloc(1, sizeof(*a));
+	if (a == NULL || (a->attested = server_postures_attested(p->postures)) == NULL ||
+	    policy_findings_create(&a->findings) != 0) {
+		pk_error("DPUs do not follow a change of posture: no memory");
+		apply_destroy(a);
+		return;
+	}
+	a->p = p;
+	a->kind = SERVER_KIND_POSTURE;
+	snprintf(a->author, sizeof(a->author), "the verifiers");
+	a->started_ns = pk_clock_mono_ns();
+	a->job.work = policyd_apply_work;
+	a->job.done = posture_done;
+	p->posture_under_way = true;
+	pk_helper_give(p->helper, &a->job);
+}
+
 void
 admin_stop(struct policyd *p)
 {
@@ -648,6 +691,7 @@ on_history(struct pk_rpc_call *c, const char *peer, const uint8_t *bytes, size_t
 /* ---- status, workloads: from what the control thread has ---- */
 
 struct status_list {
+	const struct policyd *p;
 	Picket__V1__DpuStatus *item;
 	size_t nb, room;
 	bool failed;
@@ -657,6 +701,7 @@ static void
 collect_dpu(void *arg, const struct server_dpu_status *s)
 {
 	struct status_list *l = arg;
+	const struct server_posture *posture;
 	Picket__V1__DpuStatus *m;
 
 	if (l->nb == l->room) {
@@ -685,6 +730,14 @@ collect_dpu(void *arg, const struct server_dpu_status *s)
 	m->workloads = s->nb_workloads;
 	m->software = borrow(s->software);
 	m->bytes_sent = s->bytes_sent;
+	posture = server_postures_find(l->p->postures, s->name);
+	if (posture == NULL)
+		return;
+	m->host = borrow(posture->host);
+	m->host_state = borrow(attest_state_name(posture->state));
+	m->host_attested = posture->attested;
+	m->host_epoch = posture->epoch;
+	m->host_reason = borrow(posture->text);
 }
 
 static void
@@ -693,7 +746,7 @@ on_status(struct pk_rpc_call *c, const char *peer, const uint8_t *bytes, size_t 
 	struct policyd *p = arg;
 	Picket__V1__StatusReply m = PICKET__V1__STATUS_REPLY__INIT;
 	Picket__V1__DpuStatus **list = NULL;
-	struct status_list l = { 0 };
+	struct status_list l = { .p = p };
 	struct pk_spiffe who;
 
 	(void)bytes;

@@ -34,6 +34,8 @@ const struct pk_conf_option server_options[] = {
 	{ "keepalive", PK_CONF_DURATION, NULL, "20s", PK_NS_PER_S, 3600 * PK_NS_PER_S, NULL, false,
 	  "Ask a silent DPU for a sign of life after this long, and give it up after as long again.",
 	  O(keepalive_ns) },
+	{ "attest-grace", PK_CONF_DURATION, NULL, "60s", 0, 86400 * PK_NS_PER_S, NULL, false,
+	  "So long after a DPU has gone its host stays attested to other DPUs, if it was.", O(attest_grace_ns) },
 	{ "message-max", PK_CONF_SIZE, "bytes", "64m", 1 << 20, 1 << 30, NULL, false,
 	  "Largest message taken from a client; bounds what one apply can bring.", O(message_max) },
 	{ "streams-max", PK_CONF_NUMBER, "streams", "128", 1, 65536, NULL, false,
@@ -94,6 +96,7 @@ compile(struct policyd *p, enum tests tests, const struct server_texts *sources,
 
 		err = second != 0 ? second : err;
 	}
+	policy_model_set_attested(m, server_is_attested, p->attested);
 	if (err == 0)
 		err = policy_compile(m, p->ids, out, f);
 	if (err == 0 && tests != TESTS_NONE) {
@@ -165,6 +168,8 @@ intend(struct apply *a, struct server_texts *sources, struct server_texts *inven
 		}
 		return err;
 	}
+	if (a->kind == SERVER_KIND_POSTURE)
+		return err;
 	for (size_t i = 0; err == 0 && i < a->workloads->n_remove; i++) {
 		err = server_texts_remove(inventory, a->workloads->remove[i]);
 		if (err == -ENOENT)
@@ -197,6 +202,8 @@ commit(struct apply *a, const struct server_texts *sources, const struct server_
 	if (a->kind == SERVER_KIND_INVENTORY)
 		snprintf(g.message, sizeof(g.message), "%zu changed, %zu removed",
 		    a->workloads->n_workloads, a->workloads->n_remove);
+	if (a->kind == SERVER_KIND_POSTURE)
+		snprintf(g.message, sizeof(g.message), "%zu hosts attested", p->attested->nb);
 	if (a->kind == SERVER_KIND_ROLLBACK)
 		g.of = a->rollback->generation;
 	policy_ids_each(p->ids, p->next_id, collect_id, &ids);
@@ -212,6 +219,18 @@ commit(struct apply *a, const struct server_texts *sources, const struct server_
 	}
 	free(ids.item);
 	return err;
+}
+
+/* Whether any workload is somebody else when its host is not attested. */
+static bool
+posture_matters(const struct policyd *p)
+{
+	const struct policy_table *t = p->latest != NULL ? server_catalogue_table(p->latest) : NULL;
+
+	for (uint32_t i = 0; t != NULL && i < t->nb_endpoints; i++)
+		if (t->endpoints[i].attested != t->endpoints[i].unattested)
+			return true;
+	return false;
 }
 
 /*
@@ -232,13 +251,23 @@ policyd_apply_work(struct pk_job *job)
 	int err;
 
 	a->generation = p->latest_generation;
+	if (a->kind == SERVER_KIND_POSTURE) {
+		server_attested_free(p->attested);
+		p->attested = a->attested;
+		a->attested = NULL;
+		if (!posture_matters(p)) {
+			a->unchanged = true;
+			return;
+		}
+	}
 	if (a->kind == SERVER_KIND_APPLY)
 		tests = a->request->despite_tests ? TESTS_TOLD : TESTS_REFUSE;
 	err = intend(a, &sources, &inventory);
 	if (err != 0)
 		goto out;
 	/* A server that could not compile what it had is mended even by applying the same again. */
-	a->unchanged = p->latest != NULL && server_texts_equal(&sources, &p->sources) &&
+	a->unchanged = a->kind != SERVER_KIND_POSTURE && p->latest != NULL &&
+	    server_texts_equal(&sources, &p->sources) &&
 	    server_texts_equal(&inventory, &p->inventory);
 	if (a->unchanged)
 		goto out;
@@ -378,10 +407,32 @@ static void
 on_progress(
     void *arg, const char *dpu, uint64_t generation, enum server_stage stage, const char *text)
 {
-	admin_progress(arg, dpu, generation, stage, text);
+	struct policyd *p = arg;
+
+	if (stage == SERVER_STAGE_NONE)
+		server_postures_gone(p->postures, dpu);
+	admin_progress(p, dpu, generation, stage, text);
 }
 
-static const struct server_dpus_ops dpus_ops = { .progress = on_progress, .seen = on_seen };
+static void
+on_posture(void *arg, const char *dpu, const struct server_posture *s)
+{
+	struct policyd *p = arg;
+
+	server_postures_say(p->postures, dpu, s);
+}
+
+static void
+on_postures_changed(void *arg)
+{
+	admin_posture(arg);
+}
+
+static const struct server_dpus_ops dpus_ops = {
+	.progress = on_progress,
+	.seen = on_seen,
+	.posture = on_posture,
+};
 
 int
 policyd_create(struct policyd **out, struct event_base *base, const struct server_conf *conf,
@@ -408,8 +459,15 @@ policyd_create(struct policyd **out, struct event_base *base, const struct serve
 	if (err != 0)
 		goto fail;
 	snprintf(path, sizeof(path), "%s/policy.db", conf->state);
-	if ((err = server_store_open(&p->store, path, diag)) != 0 ||
-	    (err = restore(p, diag)) != 0 ||
+	if ((err = server_store_open(&p->store, path, diag)) != 0)
+		goto fail;
+	snprintf(path, sizeof(path), "%s/attested", conf->state);
+	err = server_postures_create(
+	    &p->postures, base, path, conf->attest_grace_ns, on_postures_changed, p, diag);
+	if (err != 0)
+		goto fail;
+	p->attested = server_postures_attested(p->postures);
+	if ((err = restore(p, diag)) != 0 ||
 	    (err = pk_helper_create(&p->helper, base, "helper", diag)) != 0 ||
 	    (err = pk_rpc_create(&p->rpc, base, diag)) != 0 ||
 	    (err = pk_rpc_server_create(
@@ -434,6 +492,8 @@ policyd_destroy(struct policyd *p)
 	pk_rpc_server_destroy(p->server);
 	pk_rpc_destroy(p->rpc);
 	server_dpus_destroy(p->dpus);
+	server_postures_destroy(p->postures);
+	server_attested_free(p->attested);
 	server_catalogue_put(p->catalogue);
 	server_catalogue_put(p->latest);
 	server_texts_fini(&p->sources);

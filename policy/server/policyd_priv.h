@@ -38,6 +38,7 @@ struct apply {
 	uint64_t started_ns;
 	bool wait;
 	uint32_t timeout_ms;
+	struct server_attested *attested; /* of SERVER_KIND_POSTURE */
 
 	bool refused;
 	bool unchanged;
@@ -66,11 +67,14 @@ struct policyd {
 	struct server_catalogue *catalogue; /* in force; NULL: none */
 	uint64_t generation;
 	struct apply *waiting;
+	struct server_postures *postures;
+	bool posture_under_way, posture_again; /* a job about it is given; it has changed since */
 	/* the helper's */
 	struct server_store *store;
 	struct policy_ids *ids;
 	uint32_t next_id; /* the first identity number that is not in the store */
 	struct server_texts sources, inventory;
+	struct server_attested *attested; /* that `latest` was compiled with */
 	struct server_catalogue *latest;
 	uint64_t latest_generation;
 };
@@ -82,5 +86,7 @@ void policyd_apply_work(struct pk_job *job);
 void admin_apply_done(struct pk_job *job);
 void admin_progress(struct policyd *p, const char *dpu, uint64_t generation,
     enum server_stage stage, const char *text);
+/* Have every DPU follow a change of posture. */
+void admin_posture(struct policyd *p);
 void admin_stop(struct policyd *p); /* answer everybody who waits */
 extern const struct pk_rpc_method policyd_methods[];

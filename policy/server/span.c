@@ -314,6 +314,14 @@ take_subject(
 	return err;
 }
 
+static int
+put_subject(const struct server_catalogue *c, uint32_t id, struct policy_state *span)
+{
+	const struct policy_identity *o = policy_table_identity(c->table, id);
+
+	return o != NULL ? policy_state_put(span, c->subject[o - c->table->identities]) : 0;
+}
+
 int
 server_catalogue_span(const struct server_catalogue *c, const char *dpu, struct policy_state **out,
     uint32_t *nb_local)
@@ -337,15 +345,17 @@ server_catalogue_span(const struct server_catalogue *c, const char *dpu, struct 
 	for (uint32_t i = first; err == 0 && i < first + n; i++) {
 		err = policy_state_put(span, c->endpoint[c->by_dpu[i]]);
 		if (err == 0)
-			err = take_subject(c, t->endpoints[c->by_dpu[i]].identity, &taken, span);
+			err = take_subject(c, t->endpoints[c->by_dpu[i]].attested, &taken, span);
+		if (err == 0)
+			err = take_subject(c, t->endpoints[c->by_dpu[i]].unattested, &taken, span);
 	}
 	/* Last, because being a peer as well must not take a subject's programs away. */
 	for (uint32_t i = first; err == 0 && i < first + n; i++) {
-		const struct policy_identity *o =
-		    policy_table_identity(t, t->endpoints[c->by_dpu[i]].identity);
+		const struct policy_endpoint *e = &t->endpoints[c->by_dpu[i]];
 
-		if (o != NULL)
-			err = policy_state_put(span, c->subject[o - t->identities]);
+		err = put_subject(c, e->attested, span);
+		if (err == 0)
+			err = put_subject(c, e->unattested, span);
 	}
 out:
 	free(taken.identity);
