@@ -157,10 +157,44 @@ test_peer_has_no_programs(void **state)
 	policy_ids_destroy(ids);
 }
 
+/* A DPU holds both identities of its own workloads, with their programs; others' only as they stand. */
+static void
+test_attested(void **state)
+{
+	static const char more[] =
+	    "\n---\napiVersion: picket.io/v1\nkind: Policy\nmetadata: {name: alone, tenant: shop}\n"
+	    "spec:\n  tier: application\n  priority: 30\n"
+	    "  appliesTo: {workloads: {app: web}, attested: false}\n"
+	    "  egress:\n    - {name: none, action: deny, to: any}\n";
+	char text[8192];
+	struct policy_ids *ids;
+	struct server_catalogue *c;
+	struct policy_state *span;
+	const struct policy_table *t;
+	unsigned int subjects = 0;
+
+	(void)state;
+	snprintf(text, sizeof(text), "%s%s", policy, more);
+	assert_int_equal(policy_ids_create(&ids), 0);
+	c = catalogue_of(text, ids, NULL);
+	t = server_catalogue_table(c);
+	for (uint32_t i = 0; i < t->nb_identities; i++)
+		if (strstr(t->identities[i].labels, "app=web") != NULL)
+			subjects++;
+	assert_int_equal(subjects, 2);
+	assert_int_equal(server_catalogue_span(c, "dpu1", &span, NULL), 0);
+	assert_int_equal(count(span, POLICY_RESOURCE_IDENTITY), 2);
+	assert_int_equal(count(span, POLICY_RESOURCE_ENDPOINT), 1);
+	policy_state_destroy(span);
+	server_catalogue_put(c);
+	policy_ids_destroy(ids);
+}
+
 int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_attested),
 		cmocka_unit_test(test_span),
 		cmocka_unit_test(test_change),
 		cmocka_unit_test(test_peer_has_no_programs),
