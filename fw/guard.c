@@ -14,6 +14,15 @@
 #define ND_OPT_SOURCE 1 /* link-layer address */
 #define ND_OPT_TARGET 2
 
+void
+fw_guard_begin(struct fw_guard *g, uint64_t generation)
+{
+	if (likely(g->generation == generation))
+		return;
+	memset(g, 0, sizeof(*g));
+	g->generation = generation;
+}
+
 static const struct fw_guard_slot *
 look_up(struct fw_guard *g, const struct fw_rules *r, uint64_t generation, uint16_t wire,
     uint32_t vrf, uint8_t family, const uint8_t *bytes)
@@ -24,22 +33,21 @@ look_up(struct fw_guard *g, const struct fw_rules *r, uint64_t generation, uint1
 	const struct fw_endpoint *e;
 	struct pk_addr addr = { .family = family };
 
+	fw_guard_begin(g, generation);
 	if (likely(family == 4)) {
 		memcpy(&a, bytes, 4);
 	} else {
 		memcpy(&a, bytes, 8);
 		memcpy(&b, bytes + 8, 8);
 	}
-	a = (a ^ b ^ (uint64_t)wire << 48 ^ (uint64_t)vrf << 32) * UINT64_C(0x9e3779b97f4a7c15);
-	s = &g->slot[a >> 40 & (FW_GUARD_SLOTS - 1)];
-	if (likely(s->generation == generation && s->family == family && s->wire == wire &&
-	        s->vrf == vrf && memcmp(s->addr, bytes, len) == 0))
+	s = &g->slot[fw_guard_slot_of(a ^ b, wire, vrf)];
+	if (likely(s->family == family && s->wire == wire && s->vrf == vrf &&
+	        memcmp(s->addr, bytes, len) == 0))
 		return s;
 
 	memcpy(addr.bytes, bytes, len);
 	e = fw_rules_endpoint(r, vrf, &addr);
 	memset(s, 0, sizeof(*s));
-	s->generation = generation;
 	memcpy(s->addr, bytes, len);
 	s->vrf = vrf;
 	s->wire = wire;

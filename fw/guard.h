@@ -1,5 +1,7 @@
 #pragma once
 
+#include <string.h>
+
 #include "fw/parse.h"
 #include "fw/path.h"
 #include "fw/rule.h"
@@ -29,22 +31,71 @@
  */
 #define FW_GUARD_SLOTS 512
 
-/* What the inventory said about an address, remembered for as long as the generation is in force:
- * behind one DPU there are far fewer senders than packets. */
+/*
+ * What the inventory said about an address, remembered for as long as the generation is in force:
+ * behind one DPU there are far fewer senders than packets.  Half a cache line each, since this is read
+ * for every packet from inside.
+ */
 struct fw_guard_slot {
-	uint64_t generation; /* 0: empty */
 	uint8_t addr[16];
 	uint32_t vrf;
 	uint16_t wire;
-	uint8_t family;
-	uint8_t known; /* local endpoint of that wire */
-	uint8_t has_mac;
+	uint8_t family; /* 0: empty */
+	uint8_t known;  /* local endpoint of that wire */
 	uint8_t mac[6];
-};
+	uint8_t has_mac;
+	uint8_t zero;
+} __attribute__((aligned(32)));
+_Static_assert(sizeof(struct fw_guard_slot) == 32, "two to a cache line");
 
 struct fw_guard {
+	uint64_t generation; /* that all slots are of */
 	struct fw_guard_slot slot[FW_GUARD_SLOTS];
 };
+
+/* Forget what is not of `generation`.  The calls below do so themselves. */
+void fw_guard_begin(struct fw_guard *g, uint64_t generation);
+
+/* Where an address is remembered: `a` is the IPv4 address as it lies in memory, or both halves of an IPv6
+ * address, one xor the other. */
+static inline unsigned int
+fw_guard_slot_of(uint64_t a, uint16_t wire, uint32_t vrf)
+{
+	a ^= (uint64_t)wire << 48 ^ (uint64_t)vrf << 32;
+	return (unsigned int)(a * UINT64_C(0x9e3779b97f4a7c15) >> 40) & (FW_GUARD_SLOTS - 1);
+}
+
+/* From `vrf` to `known` of an IPv4 workload of `wire`, outside any VLAN. */
+static inline uint64_t
+fw_guard_who(uint16_t wire)
+{
+	return (uint64_t)wire << 32 | UINT64_C(4) << 48 | UINT64_C(1) << 56;
+}
+
+/*
+ * Whether `src`, an IPv4 address as it lies in memory, is remembered as one of `want`, and the six bytes at
+ * `mac` as its MAC; two more are read behind them.  False means no more than that fw_guard_inside() has to
+ * be asked.
+ */
+static inline __attribute__((always_inline)) bool
+fw_guard_remembers(const struct fw_guard *g, uint64_t want, uint32_t src, const uint8_t *mac)
+{
+	const struct fw_guard_slot *s = &g->slot[fw_guard_slot_of(src, (uint16_t)(want >> 32), 0)];
+	uint64_t who, known_mac, their_mac;
+	uint32_t addr;
+
+	/* In three loads: the address, from `vrf` to `known`, and the MAC with `has_mac`. */
+	memcpy(&addr, s->addr, sizeof(addr));
+	memcpy(&who, &s->vrf, sizeof(who));
+	memcpy(&known_mac, s->mac, sizeof(known_mac));
+	memcpy(&their_mac, mac, sizeof(their_mac));
+	return ((addr ^ src) | (who ^ want)) == 0 &&
+	    ((known_mac ^ their_mac) << 16 == 0 || (known_mac >> 48 & 1) == 0);
+}
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ &&
+        offsetof(struct fw_guard_slot, known) == offsetof(struct fw_guard_slot, vrf) + 7 &&
+        offsetof(struct fw_guard_slot, has_mac) == offsetof(struct fw_guard_slot, mac) + 6,
+    "fw_guard_remembers() reads them so");
 
 /*
  * Check a parsed packet from inside.  For packets of kind ARP and ND this is the whole judgement, from

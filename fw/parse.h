@@ -51,35 +51,38 @@ enum fw_kind {
 #define FW_TCP_URG 0x20
 
 struct fw_pkt {
+	/* One line: all that is asked of a packet of an established session. */
 	struct fw_key key;
 	uint16_t drop; /* enum fw_drop; FW_DROP_NONE while the packet is in good standing */
-	uint8_t kind;  /* enum fw_kind */
 	uint8_t hi; /* 1: the source (ICMP error: of the embedded packet) is the greater address */
+	bool lane;  /* read by fw/lane.h: the second line is not filled in yet */
 	uint64_t hash;
 	uint32_t session;  /* index, or FW_SESSION_NONE */
-	uint32_t seq, ack; /* TCP; ICMP error: seq of the embedded segment */
 	uint32_t len;      /* bytes of the frame */
+	uint32_t ack, seq; /* TCP; ICMP error: seq of the embedded segment */
 	uint16_t win;
+	uint16_t payload;  /* bytes after the L4 header, without padding */
+	uint16_t selector; /* as in struct pk_service, of the packet as it stands */
 	uint8_t tcp_flags;
-	uint8_t l4_proto;    /* of the packet itself; differs from key.proto in ICMP errors */
-	uint16_t selector;   /* as in struct pk_service, of the packet as it stands */
-	uint16_t payload;    /* bytes after the L4 header, without padding */
-	uint16_t l3, l4;     /* offsets into the frame */
-	uint16_t inner;      /* ICMP error: offset of the embedded IP header */
-	uint16_t l4_len;     /* bytes of the L4 header; 0 for protocols we do not know */
-	uint32_t l3_end;     /* offset one past the IP packet */
-	uint16_t contiguous; /* bytes that may be read at `data` */
+	uint8_t l4_proto; /* of the packet itself; differs from key.proto in ICMP errors */
+	struct rte_mbuf *m;
+
+	const uint8_t *data; /* the frame, or a copy of its start when it is in several segments */
+	uint8_t kind;        /* enum fw_kind */
 	bool request;        /* ICMP: asks, so it may open a session */
+	bool checksum_ok;    /* skip the IPv4 header checksum: the port has verified it */
+	uint16_t l3, l4;     /* offsets into the frame */
+	uint16_t l4_len;     /* bytes of the L4 header; 0 for protocols we do not know */
+	uint16_t inner;      /* ICMP error: offset of the embedded IP header */
+	uint16_t contiguous; /* bytes that may be read at `data` */
+	uint32_t l3_end;     /* offset one past the IP packet */
 	bool fragment;       /* one of several; then the next four tell which */
 	bool frag_more;      /* and not the last */
 	uint16_t frag_off;   /* bytes of the original that lie before it */
 	uint16_t frag_len;   /* bytes of the original that it carries, L4 header and all */
 	uint32_t frag_id;
-	bool checksum_ok;    /* skip the IPv4 header checksum: the port has verified it */
-	const uint8_t *data; /* the frame, or a copy of its start when it is in several segments */
-	uint8_t addr[2][16]; /* IPv6: lower, higher */
-	struct rte_mbuf *m;
-};
+	uint8_t addr[2][16];    /* IPv6: lower, higher */
+} __attribute__((aligned(64))); /* a burst of them in as few lines as can be */
 
 #define FW_PARSE_HEAD 512 /* bytes copied from a segmented packet; longer headers are refused */
 

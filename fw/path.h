@@ -56,6 +56,7 @@ struct fw_path_conf {
 	bool verify_checksums; /* drop packets with wrong L4 checksums (the NIC may have done so) */
 	bool tx_checksum; /* all ports compute L4 checksums; otherwise missing ones are made here */
 	bool tx_tso; /* all ports split coalesced segments; otherwise those drop, `oversized` */
+	bool general_only; /* no packet takes the fast lane (fw/lane.h): for tests, which compare */
 	uint32_t per_workload, half_open_per_workload; /* sessions of one inside address; 0: any */
 	uint32_t reevaluate_rate; /* idle sessions a second that are judged anew; 0: none */
 	uint64_t timeout_ns[FW_TIMEOUT_COUNT];

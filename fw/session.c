@@ -175,6 +175,54 @@ find_in_chain(const struct fw_sessions *t, uint32_t b, uint16_t tag, const struc
 	return FW_SESSION_NONE;
 }
 
+/* By the first tag that matches in bucket b; also asks for the session's line. */
+static __rte_always_inline uint32_t
+guess_in(const struct fw_sessions *t, uint32_t b, uint16_t tag)
+{
+	unsigned int m = fw_bucket_match(&t->bucket[b], tag);
+	uint32_t i;
+
+	if (unlikely(m == 0))
+		return FW_SESSION_NONE;
+	i = t->bucket[b].index[__builtin_ctz(m)];
+	__builtin_prefetch(&t->hot[i], 1); /* to be written */
+	return i;
+}
+
+/*
+ * A prefetch is a hint, and where pages are translated twice, in virtual machines, many are not taken: then
+ * each packet would later wait for its line alone.  So the end of it is a loop of loads with nothing between
+ * them, which are all under way together.
+ */
+void
+fw_sessions_guess(const struct fw_sessions *t, struct fw_pkt *pkt, unsigned int n)
+{
+	uint32_t guess[FW_BURST], missed = 0;
+
+	for (unsigned int k = 0; k < n; k++) {
+		uint32_t b = (uint32_t)pkt[k].hash & t->mask;
+		uint16_t tag = fw_hash_tag(pkt[k].hash);
+
+		guess[k] = guess_in(t, b, tag);
+		if (unlikely(guess[k] == FW_SESSION_NONE)) {
+			rte_prefetch0(&t->bucket[fw_hash_other(t, b, tag)]);
+			missed |= UINT32_C(1) << k;
+		}
+		pkt[k].session = guess[k];
+	}
+	/* Those that are not in their first bucket may be in the second.  Any line will do for the rest. */
+	for (; missed != 0; missed &= missed - 1) {
+		unsigned int k = (unsigned int)__builtin_ctz(missed);
+		uint16_t tag = fw_hash_tag(pkt[k].hash);
+
+		pkt[k].session =
+		    guess_in(t, fw_hash_other(t, (uint32_t)pkt[k].hash & t->mask, tag), tag);
+		guess[k] = pkt[k].session != FW_SESSION_NONE ? pkt[k].session : 0;
+	}
+	for (unsigned int k = 0; k < n; k++)
+		(void)*(const volatile uint32_t *)&t->hot[guess[k]].generation;
+}
+
 uint32_t
 fw_sessions_find(const struct fw_sessions *t, const struct fw_pkt *pk)
 {
@@ -384,6 +432,7 @@ fw_sessions_remove(struct fw_sessions *t, uint32_t i)
 	atomic_thread_fence(
 	    memory_order_release); /* readers see the version go before what follows */
 	t->hot[i].state = FW_STATE_NONE;
+	t->hot[i].key.family = 0; /* a guess made before matches no more */
 	c->timer.next = t->free;
 	t->free = i;
 	t->nb--;

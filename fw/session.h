@@ -1,6 +1,5 @@
 #pragma once
 
-#include <emmintrin.h>
 #include <stdatomic.h>
 
 #include <rte_branch_prediction.h>
@@ -9,6 +8,7 @@
 
 #include "fw/parse.h"
 #include "fw/path.h"
+#include "fw/simd.h"
 #include "fw/timer.h"
 
 /*
@@ -223,6 +223,30 @@ fw_session_id(const struct fw_sessions *t, uint32_t i)
 	return (uint64_t)atomic_load_explicit(&t->version[i], memory_order_relaxed) << 32 | i;
 }
 
+/* A key as three numbers: compared, hashed and stored as such, for narrow stores that a wide load follows
+ * make the load wait. */
+struct fw_words {
+	uint64_t q[2];
+	uint32_t tail;
+};
+
+static __rte_always_inline struct fw_words
+fw_key_words(const struct fw_key *k)
+{
+	struct fw_words w;
+
+	memcpy(&w.q[0], k, 8);
+	memcpy(&w.q[1], (const char *)k + 8, 8);
+	memcpy(&w.tail, (const char *)k + 16, 4);
+	return w;
+}
+
+static __rte_always_inline bool
+fw_words_equal(struct fw_words a, struct fw_words b)
+{
+	return ((a.q[0] ^ b.q[0]) | (a.q[1] ^ b.q[1]) | (a.tail ^ b.tail)) == 0;
+}
+
 /* Multiply to 128 bits and fold: each output bit hangs on each input bit. */
 static __rte_always_inline uint64_t
 fw_hash_mix(uint64_t a, uint64_t b)
@@ -232,25 +256,25 @@ fw_hash_mix(uint64_t a, uint64_t b)
 	return (uint64_t)m ^ (uint64_t)(m >> 64);
 }
 
+static __rte_always_inline uint64_t
+fw_words_hash(const struct fw_sessions *t, struct fw_words w)
+{
+	return fw_hash_mix(fw_hash_mix(w.q[0] ^ t->key[0], w.q[1] ^ t->key[1]) ^ w.tail, t->key[2]);
+}
+
 /* Complete pk->key and compute pk->hash. */
 static __rte_always_inline void
 fw_sessions_hash(const struct fw_sessions *t, struct fw_pkt *pk)
 {
-	uint64_t q[2], h;
-	uint32_t tail;
-
 	if (pk->key.family == 6) {
-		uint64_t a[4];
+		uint64_t a[4], h;
 
 		memcpy(a, pk->addr, sizeof(a));
 		h = fw_hash_mix(a[0] ^ t->key[2], a[1] ^ t->key[3]);
 		h = fw_hash_mix(a[2] ^ t->key[0] ^ h, a[3] ^ t->key[1] ^ (h << 32 | h >> 32));
 		memcpy(pk->key.digest, &h, sizeof(h));
 	}
-	memcpy(q, &pk->key, sizeof(q));
-	memcpy(&tail, (const char *)&pk->key + sizeof(q), sizeof(tail));
-	h = fw_hash_mix(q[0] ^ t->key[0], q[1] ^ t->key[1]);
-	pk->hash = fw_hash_mix(h ^ tail, t->key[2]);
+	pk->hash = fw_words_hash(t, fw_key_words(&pk->key));
 }
 
 static __rte_always_inline uint16_t
@@ -271,25 +295,14 @@ fw_hash_other(const struct fw_sessions *t, uint32_t bucket, uint16_t tag)
 static __rte_always_inline unsigned int
 fw_bucket_match(const struct fw_bucket *b, uint16_t tag)
 {
-	__m128i tags = _mm_load_si128((const __m128i *)b->tag);
-	__m128i eq = _mm_cmpeq_epi16(tags, _mm_set1_epi16((short)tag));
-
-	return (unsigned int)_mm_movemask_epi8(_mm_packs_epi16(eq, _mm_setzero_si128()));
+	return fw_match8(b->tag, tag);
 }
 
 /* Whether session i is of this key; IPv6 addresses in full. */
 static __rte_always_inline bool
 fw_session_is(const struct fw_sessions *t, uint32_t i, const struct fw_pkt *pk)
 {
-	const struct fw_key *k = &t->hot[i].key;
-	__m128i x = _mm_xor_si128(
-	    _mm_load_si128((const __m128i *)k), _mm_loadu_si128((const __m128i *)&pk->key));
-	uint32_t a, b;
-
-	memcpy(&a, (const char *)k + 16, sizeof(a));
-	memcpy(&b, (const char *)&pk->key + 16, sizeof(b));
-	x = _mm_or_si128(x, _mm_cvtsi32_si128((int)(a ^ b)));
-	if (_mm_movemask_epi8(_mm_cmpeq_epi8(x, _mm_setzero_si128())) != 0xffff)
+	if (!fw_words_equal(fw_key_words(&t->hot[i].key), fw_key_words(&pk->key)))
 		return false;
 	return likely(pk->key.family == 4) ||
 	    memcmp(t->cold[i].addr, pk->addr, sizeof(pk->addr)) == 0;
@@ -297,8 +310,8 @@ fw_session_is(const struct fw_sessions *t, uint32_t i, const struct fw_pkt *pk)
 
 /*
  * The stages of a burst lookup, each over all packets before the next begins: prefetch the buckets;
- * guess an index by its tag and prefetch the session; compare.  fw_sessions_settle() is right in
- * all cases, the guess only makes it quick.
+ * guess sessions by their tags and fetch their lines; compare.  fw_sessions_settle() is right in all cases,
+ * even when the table has changed in between; the guess only makes it quick.
  */
 static __rte_always_inline void
 fw_sessions_prefetch(const struct fw_sessions *t, const struct fw_pkt *pk)
@@ -306,23 +319,8 @@ fw_sessions_prefetch(const struct fw_sessions *t, const struct fw_pkt *pk)
 	rte_prefetch0(&t->bucket[(uint32_t)pk->hash & t->mask]);
 }
 
-static __rte_always_inline uint32_t
-fw_sessions_guess(const struct fw_sessions *t, const struct fw_pkt *pk)
-{
-	uint16_t tag = fw_hash_tag(pk->hash);
-	uint32_t b = (uint32_t)pk->hash & t->mask, i;
-	unsigned int m = fw_bucket_match(&t->bucket[b], tag);
-
-	if (unlikely(m == 0)) {
-		rte_prefetch0(&t->bucket[fw_hash_other(t, b, tag)]);
-		return FW_SESSION_NONE;
-	}
-	i = t->bucket[b].index[__builtin_ctz(m)];
-	__builtin_prefetch(&t->hot[i], 1); /* to be written */
-	if (pk->key.family == 6)
-		rte_prefetch0(&t->cold[i]);
-	return i;
-}
+/* Guess the sessions of pkt[0 .. n - 1], n <= FW_BURST, whose hashes are set, into pkt[].session. */
+void fw_sessions_guess(const struct fw_sessions *t, struct fw_pkt *pkt, unsigned int n);
 
 static __rte_always_inline uint32_t
 fw_sessions_settle(const struct fw_sessions *t, const struct fw_pkt *pk, uint32_t guess)

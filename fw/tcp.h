@@ -97,16 +97,17 @@ static __rte_always_inline enum fw_drop
 fw_tcp_check(const struct fw_session *s, unsigned int d, uint32_t seq, uint32_t end, uint32_t ack)
 {
 	const struct fw_tcp_side *me = &s->side[d], *peer = &s->side[d ^ 1];
-	uint32_t mine = fw_tcp_win(s, d), theirs = fw_tcp_win(s, d ^ 1);
+	uint32_t mine = fw_tcp_win(s, d), theirs = fw_tcp_win(s, d ^ 1), window, acks;
 
 	/* A window of 0 is probed with one byte (RFC 9293 section 3.8.6.1), and keep-alives lie one byte
 	 * back (RFC 9293 section 3.8.4). */
 	theirs += theirs == 0;
-	if (unlikely(!fw_seq_ge(peer->ack + theirs, end) || !fw_seq_ge(seq, me->end - theirs)))
-		return FW_DROP_TCP_WINDOW;
-	if (unlikely(!fw_seq_ge(peer->end, ack) || !fw_seq_ge(ack, me->ack - mine)))
-		return FW_DROP_TCP_ACK;
-	return FW_DROP_NONE;
+	/* A difference is negative when the comparison fails: four signs, one branch. */
+	window = (peer->ack + theirs - end) | (seq - (me->end - theirs));
+	acks = (peer->end - ack) | (ack - (me->ack - mine));
+	if (likely((int32_t)(window | acks) >= 0))
+		return FW_DROP_NONE;
+	return (int32_t)window < 0 ? FW_DROP_TCP_WINDOW : FW_DROP_TCP_ACK;
 }
 
 /* Write down what a segment in order has shown. */
@@ -114,26 +115,26 @@ static __rte_always_inline void
 fw_tcp_advance(struct fw_session *s, unsigned int d, uint32_t end, uint32_t ack, uint16_t win)
 {
 	struct fw_tcp_side *me = &s->side[d];
+	uint32_t was_end = me->end, was_ack = me->ack;
+	uint16_t was_win = s->win[d];
 
-	if (fw_seq_ge(end, me->end))
-		me->end = end;
-	if (fw_seq_ge(ack, me->ack))
-		me->ack = ack;
-	if (unlikely(win > s->win[d]))
-		s->win[d] = win;
+	me->end = fw_seq_ge(end, was_end) ? end : was_end;
+	me->ack = fw_seq_ge(ack, was_ack) ? ack : was_ack;
+	s->win[d] = win > was_win ? win : was_win;
 }
 
-/* Data and ACKs of an established connection, which is nearly all there is.  False: not that simple,
- * ask fw_tcp_step(). */
+#define FW_TCP_PLAIN_MASK (FW_TCP_SYN | FW_TCP_FIN | FW_TCP_RST | FW_TCP_ACK)
+#define FW_TCP_PLAIN      FW_TCP_ACK /* data or ACK, of which nearly all there is consists */
+
+/*
+ * A plain segment of a session in FW_STATE_ESTABLISHED: as fw_tcp_step(), which it is the short form of.
+ * False: not in order, and nothing has been changed; fw_tcp_step() will say why.
+ */
 static __rte_always_inline bool
-fw_tcp_fast(struct fw_session *s, const struct fw_pkt *pk, unsigned int d)
+fw_tcp_plain(struct fw_session *s, const struct fw_pkt *pk, unsigned int d)
 {
 	uint32_t end = pk->seq + pk->payload;
 
-	if (unlikely(s->state != FW_STATE_ESTABLISHED ||
-	        (pk->tcp_flags & (FW_TCP_SYN | FW_TCP_FIN | FW_TCP_RST | FW_TCP_ACK)) !=
-	            FW_TCP_ACK))
-		return false;
 	if (unlikely(fw_tcp_check(s, d, pk->seq, end, pk->ack) != FW_DROP_NONE))
 		return false;
 	fw_tcp_advance(s, d, end, pk->ack, pk->win);

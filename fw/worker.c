@@ -52,20 +52,14 @@ struct fw_workers {
 };
 
 /* TSC to nanoseconds without a division: a 64.64 fixed-point factor, exact to a part in 2^32. */
-static inline uint64_t
-now_ns(void)
+uint64_t
+fw_workers_now_ns(void)
 {
 	static uint64_t factor;
 
 	if (unlikely(factor == 0))
 		factor = (uint64_t)(((unsigned __int128)PK_NS_PER_S << 32) / rte_get_tsc_hz());
 	return (uint64_t)(((unsigned __int128)rte_rdtsc() * factor) >> 32);
-}
-
-uint64_t
-fw_workers_now_ns(void)
-{
-	return now_ns();
 }
 
 static void
@@ -133,7 +127,7 @@ run(void *arg)
 		/* One generation from the start of the loop to its end. */
 		const struct fw_rules *rules =
 		    atomic_load_explicit(&all->rules, memory_order_acquire);
-		uint64_t start = rte_rdtsc();
+		uint64_t start = rte_rdtsc(), now_ns = fw_workers_now_ns();
 		unsigned int got = 0;
 
 		for (unsigned int i = 0; i < w->nb_polls; i++) {
@@ -143,11 +137,11 @@ run(void *arg)
 			if (n == 0)
 				continue;
 			got += n;
-			fw_path_burst(w->path, rules, p->wire, (enum fw_side)p->from, pkts, n,
-			    now_ns(), &out);
+			fw_path_burst(
+			    w->path, rules, p->wire, (enum fw_side)p->from, pkts, n, now_ns, &out);
 			transmit(w, p, &out);
 		}
-		got += fw_path_tick(w->path, rules, now_ns(), TICK_BUDGET, &made) == TICK_BUDGET;
+		got += fw_path_tick(w->path, rules, now_ns, TICK_BUDGET, &made) == TICK_BUDGET;
 		if (unlikely(made.nb > 0))
 			send_made(w, &made);
 		rte_rcu_qsbr_quiescent(all->qsbr, w->index);
@@ -260,7 +254,7 @@ fw_workers_start(struct fw_workers **out, const struct fw_workers_conf *conf, st
 			add_polls(all->worker[next++ % nb_lcores], wire, i, 0);
 		}
 	}
-	now_ns(); /* fixes the factor before several threads ask */
+	fw_workers_now_ns(); /* fixes the factor before several threads ask */
 	for (unsigned int i = 0; i < all->nb; i++)
 		rte_eal_remote_launch(run, all->worker[i], all->worker[i]->lcore);
 	*out = all;
@@ -311,7 +305,7 @@ fw_workers_publish(struct fw_workers *w, struct fw_rules *rules)
 void
 fw_workers_posture(struct fw_workers *w, uint64_t lease_ns)
 {
-	uint64_t now = now_ns(), old, until = lease_ns != 0 ? now + lease_ns : 0;
+	uint64_t now = fw_workers_now_ns(), old, until = lease_ns != 0 ? now + lease_ns : 0;
 
 	old = atomic_exchange_explicit(&w->posture.until_ns, until, memory_order_acq_rel);
 	/* A lease that goes on changes nothing for anybody. */
@@ -322,7 +316,7 @@ fw_workers_posture(struct fw_workers *w, uint64_t lease_ns)
 uint64_t
 fw_workers_lease_ns(const struct fw_workers *w)
 {
-	uint64_t now = now_ns(),
+	uint64_t now = fw_workers_now_ns(),
 	         until = atomic_load_explicit(&w->posture.until_ns, memory_order_relaxed);
 
 	return until > now ? until - now : 0;

@@ -292,12 +292,15 @@ policy_run_tests(const struct policy_model *m, const struct policy_table *t,
 	struct policy_ids *ids = NULL;
 	struct policy_query *q = NULL;
 	struct imagined v = { 0 };
+	/* Tests speak of policy, not of what is the matter today: every host is attested. */
+	struct policy_model calm = *m;
 	struct run run;
 	const struct policy_def *d;
 	const char *file = NULL;
 	struct pk_diag diag;
 	int rc = 0;
 
+	calm.attested = NULL;
 	*passed = *failed = 0;
 	EACH_TESTED(m, d)
 	{
@@ -315,10 +318,10 @@ policy_run_tests(const struct policy_model *m, const struct policy_table *t,
 	if (file == NULL || rc < 0)
 		goto out;
 	/* The same compiler, with numbers of its own: what a test imagines leaves no trace. */
-	if (v.all.nb > 0) {
+	if (v.all.nb > 0 || m->attested != NULL) {
 		rc = policy_ids_create(&ids);
 		if (rc == 0)
-			rc = policy_compile_with(m, v.all.at, v.all.nb, ids, &own, NULL);
+			rc = policy_compile_with(&calm, v.all.at, v.all.nb, ids, &own, NULL);
 		if (rc < 0)
 			goto out;
 		t = own;

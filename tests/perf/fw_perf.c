@@ -26,7 +26,7 @@
 #include "fw/worker.h"
 
 #define RUNS      3
-#define RUN_NS    (1500 * PK_NS_PER_MS)
+#define RUN_NS    (400 * PK_NS_PER_MS)
 #define NB_HOSTS  250 /* workloads inside */
 #define CPS_CONNS 20000
 #define CPS_GAP   64 /* connections under way at a time: packets of one are this far apart */
@@ -338,6 +338,8 @@ turn(struct bench *b, bool with_path)
 	uint64_t now;
 
 	for (now = start; now < end; now = rte_rdtsc()) {
+		uint64_t now_ns = fw_workers_now_ns();
+
 		for (unsigned int side = 0; side < FW_SIDE_COUNT; side++) {
 			unsigned int n;
 
@@ -352,20 +354,20 @@ turn(struct bench *b, bool with_path)
 
 					run = run_of_side(pkts + i, n - i, &from);
 					if (with_path)
-						judge(b, from, pkts + i, run, fw_workers_now_ns());
+						judge(b, from, pkts + i, run, now_ns);
 					else
 						send_all(b,
 						    from == FW_INSIDE ? FW_OUTSIDE : FW_INSIDE,
 						    pkts + i, run);
 				}
 			} else if (with_path) {
-				judge(b, (enum fw_side)side, pkts, n, fw_workers_now_ns());
+				judge(b, (enum fw_side)side, pkts, n, now_ns);
 			} else {
 				send_all(b, side == FW_INSIDE ? FW_OUTSIDE : FW_INSIDE, pkts, n);
 			}
 		}
 		if (with_path)
-			fw_path_tick(b->path, b->rules, fw_workers_now_ns(), 256, NULL);
+			fw_path_tick(b->path, b->rules, now_ns, 256, NULL);
 	}
 	r.cycles = now - start;
 	return r;

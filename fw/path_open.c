@@ -1,0 +1,130 @@
+#include <netinet/in.h>
+
+#include "fw/path_priv.h"
+#include "fw/reject.h"
+#include "fw/tcp.h"
+
+#define LOG_PER_SECOND 1000 /* records about refused packets; the counters count all of them */
+#define LOG_BURST      1000
+/* What a packet that belongs to no session may begin. */
+static enum fw_drop
+may_open(const struct fw_batch *b, const struct fw_pkt *pk)
+{
+	switch (pk->l4_proto) {
+	case IPPROTO_TCP:
+		if ((pk->tcp_flags & (FW_TCP_SYN | FW_TCP_ACK | FW_TCP_RST)) == FW_TCP_SYN)
+			return FW_DROP_NONE;
+		if (b->p->conf.tcp_loose && (pk->tcp_flags & (FW_TCP_SYN | FW_TCP_RST)) == 0)
+			return FW_DROP_NONE;
+		return FW_DROP_TCP_NO_SESSION;
+	case IPPROTO_ICMP:
+	case IPPROTO_ICMPV6:
+		return pk->request || pk->l4_len == 0 ? FW_DROP_NONE : FW_DROP_ICMP_NO_SESSION;
+	default:
+		return FW_DROP_NONE;
+	}
+}
+
+/*
+ * No session: guard, policy, and if both agree a new session.  The packet's record, if one is due, is
+ * written here, where the decision is known.
+ */
+enum fw_drop
+fw_session_open(struct fw_batch *b, struct fw_pkt *pk)
+{
+	struct fw_path *p = b->p;
+	struct fw_sessions *t = &p->sessions;
+	struct fw_decision decision = { .rule = FW_RULE_NONE, .audit_rule = FW_RULE_NONE };
+	struct fw_session *s;
+	struct pk_addr src, dst;
+	uint32_t i;
+	enum fw_drop why;
+
+	why = may_open(b, pk);
+	if (b->from == FW_OUTSIDE) {
+		enum fw_drop spoofed = fw_guard_outside(&p->guard, b->rules, b->generation, pk);
+
+		if (spoofed != FW_DROP_NONE)
+			why = spoofed;
+	}
+	if (why != FW_DROP_NONE)
+		goto done;
+	fw_pkt_addrs(pk, &src, &dst);
+	why = fw_policy_ask(
+	    b, b->from, pk->key.vrf, &src, &dst, pk->l4_proto, pk->selector, &decision);
+	if (why != FW_DROP_NONE) {
+		fw_policy_note(b, FW_SESSION_NONE, 0, &decision);
+		goto done;
+	}
+	/* A workload inside as the far end would be answered from inside, past the wire. */
+	if (b->from == FW_INSIDE &&
+	    fw_guard_is_local(
+	        &p->guard, b->rules, b->generation, pk->key.wire, pk->key.vrf, &dst)) {
+		why = FW_DROP_WRONG_SIDE;
+		goto done;
+	}
+	if (unlikely(p->counting)) {
+		why = fw_session_may_hold(p, pk, b->from == FW_INSIDE ? &src : &dst);
+		if (why != FW_DROP_NONE)
+			goto done;
+	}
+	i = fw_sessions_create(t, pk);
+	if (unlikely(i == FW_SESSION_NONE) && fw_session_make_room(b))
+		i = fw_sessions_create(t, pk);
+	if (i == FW_SESSION_NONE) {
+		why = FW_DROP_SESSIONS_FULL;
+		goto done;
+	}
+	fw_sessions_tidy(t);
+	s = &t->hot[i];
+	s->flags = (uint8_t)((pk->hi ? FW_SESSION_HI : 0) |
+	    (b->from == FW_OUTSIDE ? FW_SESSION_FROM_OUTSIDE : 0));
+	s->generation = (uint32_t)b->generation;
+	s->seen = b->seen;
+	switch (pk->l4_proto) {
+	case IPPROTO_TCP:
+		why = fw_tcp_open(s, pk, p->conf.tcp_loose);
+		if (why != FW_DROP_NONE) {
+			fw_sessions_remove(t, i);
+			goto done;
+		}
+		break;
+	case IPPROTO_UDP:
+		s->state = FW_STATE_UDP_NEW;
+		break;
+	case IPPROTO_ICMP:
+	case IPPROTO_ICMPV6:
+		s->state = FW_STATE_ICMP;
+		break;
+	default:
+		s->state = FW_STATE_OTHER;
+	}
+	if (unlikely(p->counting))
+		fw_session_held(p, i);
+	if (pk->l4_proto == IPPROTO_TCP)
+		t->cold[i].timer.owner = fw_ethers_get(&p->ethers, pk);
+	fw_policy_note(b, i, pk->selector, &decision);
+	t->cold[i].opened_ns = b->now_ns;
+	fw_sessions_publish(t, i);
+	fw_session_count(t, i, 0, pk->len);
+	fw_timer_add(&t->timer, i, b->now_ns + ((uint64_t)p->timeout[s->state] << FW_SEEN_SHIFT),
+	    fw_sessions_class(t, i));
+	pk_counter_add(&p->stats.sessions_created, 1);
+	pk->session = i;
+done:
+	pk->drop = (uint16_t)why;
+	if (why == FW_DROP_RULE_REJECT && fw_made_may(b))
+		fw_made_send(b, pk, fw_reject_make(pk, p->conf.pool), b->from);
+	if (likely(b->level < 0))
+		return why;
+	if (why == FW_DROP_NONE && (b->level == FW_TRACE_ALL || decision.log != PK_RULE_LOG_NONE))
+		fw_trace_packet(b, pk, FW_TRACE_OPENED, 0, t->hot[pk->session].state, &decision);
+	if (decision.audited && decision.audit_verdict != decision.verdict)
+		fw_trace_packet(b, pk, FW_TRACE_AUDIT, 0, 0, &decision);
+	if (b->level == FW_TRACE_ALL || (why != FW_DROP_NONE && b->level == FW_TRACE_DROPS) ||
+	    (why != FW_DROP_NONE && decision.log != PK_RULE_LOG_NONE &&
+	        fw_limit_take(&p->log_limit, b->now_ns, LOG_PER_SECOND, LOG_BURST)))
+		fw_trace_packet(b, pk, FW_TRACE_PACKET, 0,
+		    pk->session != FW_SESSION_NONE ? t->hot[pk->session].state : 0, &decision);
+	return why;
+}

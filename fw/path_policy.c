@@ -1,0 +1,298 @@
+#include <netinet/in.h>
+#include <string.h>
+
+#include <rte_mbuf.h>
+
+#include "fw/path_priv.h"
+#include "fw/reject.h"
+
+#define WALK_BURST 64 /* sessions judged anew at once, if there is time */
+
+/* Ask policy about a flow from src to dst.  Returns FW_DROP_NONE if it may be. */
+enum fw_drop
+fw_policy_ask(struct fw_batch *b, enum fw_side opener, uint32_t vrf, const struct pk_addr *src,
+    const struct pk_addr *dst, uint8_t proto, uint16_t selector, struct fw_decision *d)
+{
+	bool inside = opener == FW_INSIDE;
+	bool attested = b->p->attested;
+	uint32_t subject = fw_rules_class_of(b->rules, vrf, inside ? src : dst, attested);
+	uint32_t peer = fw_rules_class_of(b->rules, vrf, inside ? dst : src, attested);
+
+	pk_counter_add(&b->p->stats.policy_lookups, 1);
+	fw_rules_decide(
+	    b->rules, inside ? PK_EGRESS : PK_INGRESS, subject, peer, proto, selector, d);
+	if (d->verdict == PK_VERDICT_ALLOW)
+		return FW_DROP_NONE;
+	if (!fw_rules_class_get(b->rules, subject)->is_subject)
+		return FW_DROP_NO_SUBJECT;
+	return d->verdict == PK_VERDICT_REJECT ? FW_DROP_RULE_REJECT : FW_DROP_RULE_DENY;
+}
+
+/* Count the hit and write the rule into the session, if there is one. */
+void
+fw_policy_note(struct fw_batch *b, uint32_t i, uint16_t selector, const struct fw_decision *d)
+{
+	struct fw_rule_info info = { 0 };
+	struct fw_session_cold *c;
+
+	if (d->rule != FW_RULE_NONE) {
+		fw_rules_info(b->rules, d->rule, &info);
+		pk_counter_add(&b->p->hits[info.slot % FW_RULE_SLOTS], 1);
+	}
+	if (i == FW_SESSION_NONE)
+		return;
+	c = &b->p->sessions.cold[i];
+	c->rule_id = info.id;
+	c->slot_and_selector = info.slot << 16 | selector;
+	if (d->log == PK_RULE_LOG_ALL)
+		b->p->sessions.hot[i].flags |= FW_SESSION_LOG_END;
+}
+
+void
+fw_made_send(struct fw_batch *b, const struct fw_pkt *pk, struct rte_mbuf *m, enum fw_side to)
+{
+	struct fw_burst *out = b->out;
+
+	if (m == NULL)
+		return;
+	PK_ASSERT(out->nb[to] < RTE_DIM(out->pkt[to]));
+	out->pkt[to][out->nb[to]++] = m;
+	pk_counter_add(&b->p->stats.made, 1);
+	if (b->level >= FW_TRACE_DROPS)
+		fw_trace_made(b, pk, to);
+}
+
+bool
+fw_made_may(struct fw_batch *b)
+{
+	return fw_limit_take(&b->p->reject_limit, b->now_ns, FW_REJECT_PER_SECOND, FW_REJECT_BURST);
+}
+
+/*
+ * A rule that says reject has taken the place of one that said allow: tell both ends.  Each is told
+ * with the number that the other has got to, for that is what it expects next, and what it believes
+ * without asking back (RFC 5961 section 3).
+ */
+static void
+tell_both(struct fw_batch *b, const struct fw_pkt *pk, const struct fw_session *s, unsigned int d)
+{
+	enum fw_side from = b->from, to = from == FW_INSIDE ? FW_OUTSIDE : FW_INSIDE;
+	struct rte_mempool *pool = b->p->conf.pool;
+	uint32_t mine = s->side[d].end, theirs = s->side[d ^ 1].end;
+
+	if (pk->l4_proto != IPPROTO_TCP) {
+		if (fw_made_may(b))
+			fw_made_send(b, pk, fw_reject_make(pk, pool), from);
+		return;
+	}
+	if ((pk->tcp_flags & FW_TCP_RST) != 0 || s->state >= FW_STATE_TIME_WAIT || !fw_made_may(b))
+		return;
+	if ((s->flags & FW_SESSION_SYN_R) == 0) {
+		fw_made_send(b, pk, fw_reject_make(pk, pool), from);
+		return;
+	}
+	fw_made_send(b, pk, fw_reject_reset(pk, pool, true, theirs, mine), from);
+	fw_made_send(b, pk, fw_reject_reset(pk, pool, false, mine, theirs), to);
+}
+
+/* Policy has changed since the session was allowed.  Ask again, in the direction in which it was opened. */
+static enum fw_drop
+ask_again(struct fw_batch *b, uint32_t i, struct fw_decision *decision)
+{
+	struct fw_path *p = b->p;
+	struct fw_session *s = &p->sessions.hot[i];
+	struct fw_session_cold *c = &p->sessions.cold[i];
+	struct pk_addr src, dst;
+	uint16_t sport, dport, selector = (uint16_t)c->slot_and_selector;
+	bool inside = fw_session_origin(s) == FW_INSIDE;
+	enum fw_drop why;
+
+	pk_counter_add(&p->stats.reevaluated, 1);
+	fw_session_names(s, c, &src, &dst, &sport, &dport);
+	why = fw_policy_ask(
+	    b, fw_session_origin(s), s->key.vrf, &src, &dst, s->key.proto, selector, decision);
+	/* The inventory may have changed as well: what the guard has vouched for has to be true still. */
+	if (why == FW_DROP_NONE &&
+	    fw_guard_is_local(
+	        &p->guard, b->rules, b->generation, s->key.wire, s->key.vrf, inside ? &dst : &src))
+		why = FW_DROP_SPOOF_OUTSIDE;
+	if (why == FW_DROP_NONE) {
+		s->generation = (uint32_t)b->generation;
+		fw_policy_note(b, i, selector, decision);
+		return FW_DROP_NONE;
+	}
+	fw_policy_note(b, FW_SESSION_NONE, 0, decision);
+	pk_counter_add(&p->stats.revoked, 1);
+	pk_counter_add(&p->stats.sessions_ended, 1);
+	return why;
+}
+
+/* Ask again because of a packet, of whichever direction: a flow that is no longer allowed passes
+ * nothing. */
+enum fw_drop
+fw_policy_reevaluate(struct fw_batch *b, struct fw_pkt *pk, uint32_t i, unsigned int d)
+{
+	struct fw_path *p = b->p;
+	struct fw_session *s = &p->sessions.hot[i];
+	struct fw_decision decision;
+	enum fw_drop why = ask_again(b, i, &decision);
+
+	if (why == FW_DROP_NONE)
+		return FW_DROP_NONE;
+	if (why == FW_DROP_RULE_REJECT)
+		tell_both(b, pk, s, d);
+	/* The record about the packet names the session and the rule that ended it. */
+	pk->drop = FW_DROP_REVOKED;
+	if (b->level >= FW_TRACE_DROPS || (b->level >= 0 && decision.log != PK_RULE_LOG_NONE))
+		fw_trace_packet(b, pk, FW_TRACE_PACKET, s->state, FW_STATE_NONE, &decision);
+	fw_session_end(p, i, b->now_ns, FW_DROP_REVOKED);
+	return FW_DROP_REVOKED;
+}
+
+/* As much of a packet from the opener of TCP session i as an answer copies.  False: its link is not known. */
+static bool
+stand_in(struct fw_path *p, uint32_t i, uint8_t frame[22 + 40 + 20], struct fw_pkt *pk)
+{
+	const struct fw_session *s = &p->sessions.hot[i];
+	const struct fw_session_cold *c = &p->sessions.cold[i];
+	const struct fw_ether *e = &p->ethers.ether[c->timer.owner];
+	struct pk_addr src, dst;
+	uint16_t sport, dport;
+	uint8_t *ip = frame + e->len, *l4;
+
+	if (c->timer.owner == 0)
+		return false;
+	fw_session_names(s, c, &src, &dst, &sport, &dport);
+	memset(frame, 0, 22 + 40 + 20);
+	memcpy(frame, e->bytes, e->len);
+	memset(pk, 0, sizeof(*pk));
+	pk->key = s->key;
+	pk->kind = FW_KIND_SESSION;
+	pk->session = i;
+	pk->data = frame;
+	pk->l3 = e->len;
+	pk->l4_proto = s->key.proto;
+	pk->l4_len = 20;
+	pk->contiguous = 22 + 40 + 20;
+	if (s->key.family == 4) {
+		ip[0] = 0x45;
+		memcpy(ip + 12, src.bytes, 4);
+		memcpy(ip + 16, dst.bytes, 4);
+		l4 = ip + 20;
+	} else {
+		ip[0] = 0x60;
+		memcpy(ip + 8, src.bytes, 16);
+		memcpy(ip + 24, dst.bytes, 16);
+		l4 = ip + 40;
+	}
+	pk->l4 = (uint16_t)(l4 - frame);
+	sport = rte_cpu_to_be_16(sport);
+	dport = rte_cpu_to_be_16(dport);
+	memcpy(l4, &sport, 2);
+	memcpy(l4 + 2, &dport, 2);
+	return true;
+}
+
+static void
+add_made(struct fw_batch *b, struct fw_made *made, const struct fw_pkt *pk, struct rte_mbuf *m,
+    enum fw_side side)
+{
+	const struct fw_ether *e =
+	    &b->p->ethers.ether[b->p->sessions.cold[pk->session].timer.owner];
+
+	if (m == NULL)
+		return;
+	if (e->stripped) {
+		m->vlan_tci = e->tci;
+		m->ol_flags |= RTE_MBUF_F_TX_VLAN;
+	}
+	made->pkt[made->nb].m = m;
+	made->pkt[made->nb].wire = b->wire;
+	made->pkt[made->nb++].side = (uint8_t)side;
+	pk_counter_add(&b->p->stats.made, 1);
+	if (b->level >= FW_TRACE_DROPS)
+		fw_trace_made(b, pk, side);
+}
+
+/*
+ * The end of an idle session: as tell_both(), without a packet at hand.  Only TCP is told, for an ICMP error
+ * quotes a packet, and there is none.  No limit on answers here: it is the operator who asks for them, and
+ * the walk has one of its own.
+ */
+static void
+tell_idle(struct fw_batch *b, uint32_t i, struct fw_made *made)
+{
+	const struct fw_session *s = &b->p->sessions.hot[i];
+	struct rte_mempool *pool = b->p->conf.pool;
+	uint32_t f = s->side[0].end, r = s->side[1].end;
+	enum fw_side opener = fw_session_origin(s),
+	             other = opener == FW_INSIDE ? FW_OUTSIDE : FW_INSIDE;
+	uint8_t frame[22 + 40 + 20];
+	struct fw_pkt pk;
+
+	if (s->key.proto != IPPROTO_TCP || s->state >= FW_STATE_TIME_WAIT ||
+	    !stand_in(b->p, i, frame, &pk))
+		return;
+	if ((s->flags & FW_SESSION_SYN_R) == 0) {
+		/* RFC 9293 section 3.10.7.3: a SYN is answered with what acknowledges it. */
+		add_made(b, made, &pk, fw_reject_reset(&pk, pool, true, 0, f), opener);
+		return;
+	}
+	add_made(b, made, &pk, fw_reject_reset(&pk, pool, true, r, f), opener);
+	add_made(b, made, &pk, fw_reject_reset(&pk, pool, false, f, r), other);
+}
+
+/*
+ * The walk.  Packets bring their sessions to a new generation; those without packets would keep their
+ * place, and a database connection would find out hours later, by silence.  So after each change every
+ * record is looked at once, wherever the walk stands, a few in each loop.  A change in mid-walk begins
+ * another round from there; so no record waits for ever, however often policy changes.
+ */
+void
+fw_policy_walk(struct fw_path *p, const struct fw_rules *rules, uint64_t now_ns,
+    unsigned int budget, struct fw_made *made)
+{
+	struct fw_sessions *t = &p->sessions;
+	uint32_t fresh = atomic_load_explicit(&t->fresh, memory_order_relaxed);
+	struct fw_batch b = {
+		.p = p,
+		.rules = rules,
+		.now_ns = now_ns,
+		.generation = fw_path_stamp(p, rules, now_ns),
+		.seen = fw_units(now_ns),
+		.level = p->conf.trace != NULL ? (int)fw_trace_level(p->conf.trace) : -1,
+	};
+
+	if (b.generation != p->walk_generation) {
+		p->walk_generation = b.generation;
+		p->walk_left = p->conf.reevaluate_rate != 0 ? fresh : 0;
+	}
+	for (; p->walk_left > 0 && budget > 0; budget--) {
+		uint32_t i = p->walk_at < fresh ? p->walk_at : 0;
+		struct fw_session *s = &t->hot[i];
+
+		rte_prefetch0(&t->hot[RTE_MIN(i + 8, t->capacity - 1)]);
+		if (s->state != FW_STATE_NONE && s->generation != (uint32_t)b.generation) {
+			struct fw_decision decision;
+			enum fw_drop why;
+
+			if ((made != NULL && made->nb + 2 > FW_MADE_MAX) ||
+			    !fw_limit_take(
+			        &p->walk_limit, now_ns, p->conf.reevaluate_rate, WALK_BURST))
+				return;
+			b.from = fw_session_origin(s);
+			b.wire = s->key.wire;
+			why = ask_again(&b, i, &decision);
+			if (why == FW_DROP_RULE_REJECT && made != NULL)
+				tell_idle(&b, i, made);
+			if (why != FW_DROP_NONE) {
+				/* There is no packet to write a record about. */
+				if (decision.log != PK_RULE_LOG_NONE)
+					s->flags |= FW_SESSION_LOG_END;
+				fw_session_end(p, i, now_ns, FW_DROP_REVOKED);
+			}
+		}
+		p->walk_at = i + 1;
+		p->walk_left--;
+	}
+}

@@ -1,0 +1,186 @@
+#pragma once
+
+#include <string.h>
+
+#include "fw/ether.h"
+#include "fw/frag.h"
+#include "fw/guard.h"
+#include "fw/host.h"
+#include "fw/path.h"
+#include "fw/reject.h"
+#include "fw/session.h"
+
+/*
+ * What the files of the path share.  Each is one stage, or one piece of what several stages do:
+ *
+ *      path.c          the order of the stages, and the clockwork beside them
+ *      lane.c          the stages in short, for data and ACKs of established TCP
+ *      path_admit.c    from mbuf to struct fw_pkt: parse, guard, checksums
+ *      path_judge.c    what its session says to a packet: TCP, UDP, ICMP errors, fragments
+ *      path_open.c     no session: policy, limits, a new one
+ *      path_life.c     how sessions move on, make room and end
+ *      path_policy.c   asking policy, and asking again when it has changed
+ *      path_trace.c    records of all this
+ *      path_walk.c     reading sessions along, from another thread
+ *
+ * A stage takes a packet in good standing and puts a reason into pk->drop, or leaves it be.  A new one has its
+ * place in path.c: before the session in fw_admit(), after it in fw_judge(); and it says in fw/lane.h which
+ * packets may not take the lane on its account.
+ */
+
+struct fw_path {
+	struct fw_path_stats stats;
+	struct fw_sessions sessions;
+	struct fw_path_conf conf;
+	uint32_t timeout[FW_STATE_COUNT]; /* in units of `seen` */
+	uint64_t packet;                  /* running number */
+	struct fw_limit reject_limit, log_limit, walk_limit;
+	uint64_t walk_generation;    /* that idle sessions are being brought to */
+	uint32_t walk_at, walk_left; /* next record, and how many are still to be looked at */
+	bool attested;               /* the host, as far as the last burst saw */
+	uint32_t flips;              /* of that */
+	struct fw_guard guard;
+	struct fw_ethers ethers;
+	struct fw_hosts hosts;
+	bool counting; /* there are limits to sessions, so hosts are kept */
+	struct fw_frags frags;
+	pk_counter *hits;                      /* FW_RULE_SLOTS */
+	uint8_t head[FW_BURST][FW_PARSE_HEAD]; /* starts of packets that lie in several segments */
+};
+
+/* What all packets of a burst have in common. */
+struct fw_batch {
+	struct fw_path *p;
+	const struct fw_rules *rules;
+	struct fw_burst *out;
+	uint64_t now_ns;
+	uint64_t generation; /* of rules and posture: fw_path_stamp() */
+	uint64_t packet;     /* running number of the packet being judged */
+	uint32_t seen;
+	enum fw_side from;
+	uint16_t wire;
+	int level; /* of the trace; -1 without one */
+};
+
+static inline uint32_t
+fw_units(uint64_t ns)
+{
+	return (uint32_t)(ns >> FW_SEEN_SHIFT);
+}
+
+static inline enum fw_side
+fw_session_origin(const struct fw_session *s)
+{
+	return (s->flags & FW_SESSION_FROM_OUTSIDE) != 0 ? FW_OUTSIDE : FW_INSIDE;
+}
+
+/* ---- path_admit.c ---- */
+
+/* Fill in *pk from packet n of the batch, and ask all that is asked before its session. */
+void fw_admit(struct fw_batch *b, struct rte_mbuf *m, unsigned int n, struct fw_pkt *pk);
+
+/* The general stages take a packet that leaves the lane from the start.  They will find it in good standing,
+ * with the same key, for that much the lane has seen to. */
+void fw_admit_again(struct fw_batch *b, unsigned int n, struct fw_pkt *pk);
+
+/* ---- path_judge.c ---- */
+
+/* From the session on; pk->session is a guess.  The outcome is in pk->drop. */
+void fw_judge(struct fw_batch *b, struct fw_pkt *pk);
+
+/* ---- path_open.c ---- */
+
+/*
+ * No session: guard, policy, and if both agree a new session.  The packet's record, if one is due, is
+ * written there, where the decision is known.  Returns pk->drop.
+ */
+enum fw_drop fw_session_open(struct fw_batch *b, struct fw_pkt *pk);
+
+/* ---- path_life.c ---- */
+
+/* Nobody has answered yet. */
+bool fw_session_half_open(unsigned int state);
+
+/* Whether the workload at `inside` may have one more session, half open at first; and the account of it. */
+enum fw_drop fw_session_may_hold(
+    const struct fw_path *p, const struct fw_pkt *pk, const struct pk_addr *inside);
+void fw_session_held(struct fw_path *p, uint32_t i);
+
+/* `why` is for the record: FW_DROP_NONE when it has run its course. */
+void fw_session_end(struct fw_path *p, uint32_t i, uint64_t now_ns, enum fw_drop why);
+
+/* The table is full: end the session that will be missed least, if there is one. */
+bool fw_session_make_room(struct fw_batch *b);
+
+/* Session i has left the state `before`. */
+void fw_session_moved(struct fw_path *p, uint32_t i, unsigned int before, uint64_t now_ns);
+
+/* ---- path_policy.c ---- */
+
+/* Ask policy about a flow from src to dst.  Returns FW_DROP_NONE if it may be. */
+enum fw_drop fw_policy_ask(struct fw_batch *b, enum fw_side opener, uint32_t vrf,
+    const struct pk_addr *src, const struct pk_addr *dst, uint8_t proto, uint16_t selector,
+    struct fw_decision *d);
+
+/* Count the hit and write the rule into the session, unless that is FW_SESSION_NONE. */
+void fw_policy_note(struct fw_batch *b, uint32_t i, uint16_t selector, const struct fw_decision *d);
+
+/* Ask again because of a packet of session i, from side d of it.  Not allowed any more: the session has
+ * ended, whoever has to be told is told, and pk->drop says so. */
+enum fw_drop fw_policy_reevaluate(
+    struct fw_batch *b, struct fw_pkt *pk, uint32_t i, unsigned int d);
+
+/*
+ * What a session was allowed by: the generation of the rules, and the posture of the host.  A change of
+ * either has every session judged anew, so both are in the 32 bits that a session keeps: the posture as the
+ * number of its changes, in the upper eight.  A session would have to be left alone by the walk for 256
+ * changes of posture, or 16 million generations, to be taken for new.
+ */
+#define FW_FLIP_SHIFT      24
+#define FW_GENERATION_MASK ((UINT32_C(1) << FW_FLIP_SHIFT) - 1)
+
+static inline uint64_t
+fw_path_stamp(struct fw_path *p, const struct fw_rules *rules, uint64_t now_ns)
+{
+	const struct fw_posture *posture = p->conf.posture;
+	bool attested = posture != NULL &&
+	    now_ns < atomic_load_explicit(&posture->until_ns, memory_order_acquire);
+
+	if (unlikely(attested != p->attested)) {
+		p->attested = attested;
+		p->flips++;
+	}
+	return rules == NULL ? 0
+	                     : (fw_rules_generation(rules) & ~((uint64_t)0xff << FW_FLIP_SHIFT)) |
+	        (uint64_t)(p->flips & 0xff) << FW_FLIP_SHIFT;
+}
+
+/* Bring idle sessions to the generation of `rules`.  See fw_path_tick(). */
+void fw_policy_walk(struct fw_path *p, const struct fw_rules *rules, uint64_t now_ns,
+    unsigned int budget, struct fw_made *made);
+
+/* Whether one more answer may be made now; and sending it, NULL for one that there was no memory for. */
+bool fw_made_may(struct fw_batch *b);
+void fw_made_send(struct fw_batch *b, const struct fw_pkt *pk, struct rte_mbuf *m, enum fw_side to);
+
+/* ---- path_trace.c ---- */
+
+/* Addresses and ports of a session as its opener sees them. */
+void fw_session_names(const struct fw_session *s, const struct fw_session_cold *c,
+    struct pk_addr *src, struct pk_addr *dst, uint16_t *sport, uint16_t *dport);
+
+void fw_trace_packet(struct fw_batch *b, const struct fw_pkt *pk, enum fw_trace_kind kind,
+    uint8_t before, uint8_t after, const struct fw_decision *d);
+void fw_trace_closed(struct fw_path *p, uint32_t i, uint64_t now_ns, enum fw_drop why);
+
+/* A packet made to answer `pk`: as if the one it seems to come from had sent it. */
+void fw_trace_made(struct fw_batch *b, const struct fw_pkt *pk, enum fw_side to);
+
+/* A record for a packet of a session, or of none and without a decision. */
+static inline void
+fw_trace_judged(struct fw_batch *b, const struct fw_pkt *pk, uint8_t before, uint8_t after)
+{
+	if (unlikely(b->level >= FW_TRACE_DROPS) &&
+	    (b->level == FW_TRACE_ALL || pk->drop != FW_DROP_NONE))
+		fw_trace_packet(b, pk, FW_TRACE_PACKET, before, after, NULL);
+}
