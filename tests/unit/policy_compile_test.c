@@ -495,10 +495,10 @@ test_attested(void **state)
 	                            "    - {name: bad, action: reject, from: [{workloads: {app: b}, attested: false}]}\n"
 	                            "tests:\n"
 	                            "  - {from: {app: b}, to: {app: a}, service: tcp/80, expect: allow}\n" HEAD(
-	                    "Policy", "{name: q, tenant: t}")
-	                    "spec:\n  tier: application\n  priority: 20\n"
-	                    "  appliesTo: {workloads: {app: b}}\n"
-	                    "  egress: [{name: out, action: allow, to: any}]\n";
+	                                "Policy",
+	                                "{name: q, tenant: t}") "spec:\n  tier: application\n  priority: 20\n"
+	                                                        "  appliesTo: {workloads: {app: b}}\n"
+	                                                        "  egress: [{name: out, action: allow, to: any}]\n";
 	const struct policy_endpoint *e[3];
 	const struct policy_identity *good;
 	unsigned int passed, failed;
