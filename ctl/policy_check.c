@@ -2,6 +2,7 @@
 #include <stdio.h>
 
 #include "ctl/policy_offline.h"
+#include "policy/lint.h"
 
 static void
 print_summary(const struct ctl_context *ctx, const struct ctl_offline *o, unsigned int passed,
@@ -9,17 +10,21 @@ print_summary(const struct ctl_context *ctx, const struct ctl_offline *o, unsign
 {
 	size_t errors = policy_findings_count(o->findings, POLICY_ERROR);
 	size_t warnings = policy_findings_count(o->findings, POLICY_WARNING);
+	size_t notes = policy_findings_count(o->findings, POLICY_NOTE);
+	char more[32] = "";
 	json_t *row;
 
 	if (!ctx->json) {
-		printf("%zu error%s, %zu warning%s, %u of %u test%s passed\n", errors,
-		    errors == 1 ? "" : "s", warnings, warnings == 1 ? "" : "s", passed,
+		if (notes > 0)
+			snprintf(more, sizeof(more), ", %zu note%s", notes, notes == 1 ? "" : "s");
+		printf("%zu error%s, %zu warning%s%s, %u of %u test%s passed\n", errors,
+		    errors == 1 ? "" : "s", warnings, warnings == 1 ? "" : "s", more, passed,
 		    passed + failed, passed + failed == 1 ? "" : "s");
 		return;
 	}
-	row = json_pack("{ss sI sI s{sI sI}}", "type", "summary", "errors", (json_int_t)errors,
-	    "warnings", (json_int_t)warnings, "tests", "passed", (json_int_t)passed, "failed",
-	    (json_int_t)failed);
+	row = json_pack("{ss sI sI sI s{sI sI}}", "type", "summary", "errors", (json_int_t)errors,
+	    "warnings", (json_int_t)warnings, "notes", (json_int_t)notes, "tests", "passed",
+	    (json_int_t)passed, "failed", (json_int_t)failed);
 	json_dumpf(row, stdout, JSON_COMPACT);
 	putchar('\n');
 	json_decref(row);
@@ -31,19 +36,21 @@ ctl_policy_check(struct ctl_context *ctx, int argc, char **argv)
 	unsigned int passed = 0, failed = 0;
 	struct ctl_offline_args args;
 	struct ctl_offline o;
-	int rc = ctl_offline_args(ctx, argc, argv, &args);
+	int rc = ctl_offline_args(ctx, argc, argv, CTL_OPT_POLICY, &args);
 
 	if (rc != 0)
 		return rc;
 	if (args.nb_words + args.nb_paths == 0)
 		return ctl_usage(ctx, "policy check goes with files or directories");
-	if (args.probes != NULL || args.nb_words + args.nb_paths > CTL_PATHS_MAX)
+	if (args.nb_words + args.nb_paths > CTL_PATHS_MAX)
 		return ctl_usage(ctx, "policy check takes files and --inventory");
 	for (size_t i = 0; i < args.nb_words; i++)
 		args.paths[args.nb_paths++] = args.words[i];
 	if (ctl_offline_init(&o) < 0)
 		return ctl_refused(ctx, "out of memory");
 	rc = ctl_offline_load(&o, args.paths, args.nb_paths);
+	if (rc == 0)
+		rc = policy_lint(o.model, o.table, o.findings);
 	if (rc == 0)
 		rc = policy_run_tests(o.model, o.table, o.findings, &passed, &failed);
 	if (rc == -ENOMEM) {

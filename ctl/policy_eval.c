@@ -186,7 +186,7 @@ ctl_policy_eval(struct ctl_context *ctx, int argc, char **argv)
 	struct ctl_offline_args args;
 	struct ctl_offline o;
 	FILE *f = stdin;
-	int rc = ctl_offline_args(ctx, argc, argv, &args);
+	int rc = ctl_offline_args(ctx, argc, argv, CTL_OPT_POLICY | CTL_OPT_PROBES, &args);
 
 	if (rc != 0)
 		return rc;

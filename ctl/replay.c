@@ -76,12 +76,10 @@ print(const struct replay *r, json_t *row)
 static json_t *
 rule_json(const struct replay *r, uint64_t id)
 {
-	uint32_t rule = id != 0 ? fw_rules_find(r->rules, id) : FW_RULE_NONE;
 	struct fw_rule_info info;
 
-	if (rule == FW_RULE_NONE)
+	if (!fw_rules_info_by_id(r->rules, id, &info))
 		return json_null();
-	fw_rules_info(r->rules, rule, &info);
 	return json_pack("{s:s,s:s,s:s,s:i}", "policy", info.policy, "name", info.name, "file",
 	    info.file, "line", (int)info.line);
 }
@@ -146,8 +144,8 @@ send_out(struct replay *r, uint16_t wire, struct fw_burst *out)
 			const void *bytes = rte_pktmbuf_read(m, 0, m->pkt_len, flat);
 
 			if (r->out != NULL && bytes != NULL)
-				ctl_capture_write(
-				    r->out, 2u * wire + side, r->now_ns, bytes, m->pkt_len, NULL);
+				ctl_capture_write(r->out, 2u * wire + side, r->now_ns, bytes,
+				    m->pkt_len, m->pkt_len, NULL);
 			rte_pktmbuf_free(m);
 		}
 	}
@@ -333,7 +331,10 @@ run_capture(struct replay *r, const char *path, bool drain)
 	if (ctl_capture_open(&capture, path, &diag) < 0)
 		return ctl_refused(r->ctx, "%s", diag.text);
 	while (status == CTL_DONE && (rc = ctl_capture_next(capture, &packet, &diag)) > 0)
-		status = one_packet(r, &packet);
+		status = packet.link_type != CTL_LINK_ETHERNET
+		    ? ctl_refused(
+		          r->ctx, "%s: link type %u; replay takes Ethernet", path, packet.link_type)
+		    : one_packet(r, &packet);
 	if (rc < 0)
 		status = ctl_refused(r->ctx, "%s", diag.text);
 	ctl_capture_close(capture);

@@ -16,11 +16,11 @@
  *      fw_parse()             Ethernet, untagged; IPv4 without options, whole, sum right; TCP with ACK only
  *      fw_guard_inside()      remembered: this address, this MAC, this wire, this generation
  *      fw_sessions_settle()   the first tag that matched was the one
- *      judge_session()        right side, this generation, established, in order
+ *      fw_judge()             right side, this generation, established, in order
  *
- * A stage that has to see packets which the lane would let pass either closes it for the lane's whole burst
- * (fw_lane_init() has the list), or marks its sessions with a bit in fw_session.flags that FW_LANE_FLAGS
- * leaves out of what it accepts.  Neither costs the lane an instruction.
+ * A stage that has to see packets which the lane would let pass either closes it for the burst (`open` of
+ * fw_lane_init()), or marks its sessions with a bit of fw_session.flags that is not among FW_LANE_FLAGS.
+ * Neither costs the lane an instruction.
  *
  * tests/unit/fw_lane_test.c sends the same packets through two paths, one without the lane, and wants the
  * same verdicts, sessions and counters.

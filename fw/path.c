@@ -7,6 +7,7 @@
 #include "fw/lane.h"
 #include "fw/options.h"
 #include "fw/path_priv.h"
+#include "fw/session_mem.h"
 
 /* The option table is where defaults are written, for programs and tests alike. */
 struct holder {
@@ -49,10 +50,13 @@ fw_path_create(struct fw_path **out, const struct fw_path_conf *conf)
 	p->hits = calloc(FW_RULE_SLOTS, sizeof(p->hits[0]));
 	if (p->hits == NULL)
 		goto fail;
-	rc = fw_sessions_init(&p->sessions, conf->nb_sessions, conf->seed, conf->huge, 0);
+	rc = conf->mem != NULL
+	    ? fw_session_mem_lay_out(conf->mem, &p->sessions)
+	    : fw_sessions_init(&p->sessions, conf->nb_sessions, conf->seed, conf->huge, 0);
 	if (rc < 0)
 		goto fail;
-	rc = fw_ethers_init(&p->ethers);
+	rc =
+	    fw_ethers_init(&p->ethers, conf->mem != NULL ? fw_session_mem_ethers(conf->mem) : NULL);
 	if (rc < 0)
 		goto fail;
 	p->counting = conf->per_workload != 0 || conf->half_open_per_workload != 0;
@@ -180,6 +184,8 @@ fw_path_tick(struct fw_path *p, const struct fw_rules *rules, uint64_t now_ns, u
 		    &t->timer, now_ns, due, RTE_MIN(budget, (unsigned int)RTE_DIM(due)));
 		for (unsigned int k = 0; k < n; k++)
 			rte_prefetch0(&t->hot[due[k]]);
+		for (unsigned int k = 0; k < n; k++)
+			fw_sessions_prefetch_record(t, due[k]);
 		for (unsigned int k = 0; k < n; k++) {
 			uint32_t i = due[k], idle = now - t->hot[i].seen;
 			uint8_t state = t->hot[i].state;
@@ -228,6 +234,12 @@ uint32_t
 fw_path_nb_sessions(const struct fw_path *p)
 {
 	return p->sessions.nb;
+}
+
+size_t
+fw_path_session_bytes(const struct fw_path *p)
+{
+	return p->sessions.bytes;
 }
 
 uint32_t

@@ -8,6 +8,7 @@
 #include "fw/trace.h"
 #include "lib/counter.h"
 
+struct fw_session_mem;
 struct rte_mbuf;
 struct rte_mempool;
 
@@ -62,6 +63,8 @@ struct fw_path_conf {
 	uint64_t timeout_ns[FW_TIMEOUT_COUNT];
 	struct rte_mempool *pool;         /* for packets the path makes; borrowed */
 	struct fw_trace *trace;           /* where records go; borrowed, NULL for nowhere */
+	struct fw_session_mem
+	    *mem; /* of the table, which outlives us; borrowed, NULL: private memory */
 	const struct fw_posture *posture; /* of the host; borrowed, NULL: it is not attested */
 };
 
@@ -142,12 +145,16 @@ const pk_counter *fw_path_rule_hits(const struct fw_path *p);
 
 uint32_t fw_path_nb_sessions(const struct fw_path *p);
 
+/* Of memory behind the session table, used or not. */
+size_t fw_path_session_bytes(const struct fw_path *p);
+
 /* Inside addresses that hold something: see fw/host.h.  Sessions count only if there is a limit to them. */
 uint32_t fw_path_nb_hosts(const struct fw_path *p);
 
 /* A session for people, consistent enough to read while the lcore writes (checked by version). */
 struct fw_session_info {
 	uint64_t id;
+	uint32_t vrf; /* address space */
 	uint16_t wire;
 	uint8_t proto;
 	uint8_t direction; /* enum pk_direction of the side that opened it, seen from inside */

@@ -22,6 +22,7 @@ read_session(const struct fw_path *p, uint32_t i, uint64_t now_ns, struct fw_ses
 
 	memset(info, 0, sizeof(*info));
 	info->id = (uint64_t)v << 32 | i;
+	info->vrf = s.key.vrf;
 	info->wire = s.key.wire;
 	info->proto = s.key.proto;
 	info->direction = fw_session_origin(&s) == FW_INSIDE ? PK_EGRESS : PK_INGRESS;

@@ -1,11 +1,6 @@
 #include "fw/rule.h"
 
-#include <string.h>
-
 #include "fw/rule_priv.h"
-
-/* A class of everything and nothing: what fw_rules_class_get() shows for FW_CLASS_NONE. */
-static const struct fw_class nobody;
 
 uint64_t
 fw_rules_generation(const struct fw_rules *r)
@@ -13,200 +8,136 @@ fw_rules_generation(const struct fw_rules *r)
 	return r->generation;
 }
 
+/* ---- about rules ---- */
+
 uint32_t
 fw_rules_count(const struct fw_rules *r)
 {
-	return r->nb_rules;
+	return r->roots.ids.nb;
 }
 
-/* The program that rule number `rule` of the generation belongs to. */
-static const struct fw_program *
-program_of(const struct fw_rules *r, uint32_t rule)
+static const struct fw_rule_text *
+text_of(const struct fw_rules *r, uint32_t rule)
 {
-	uint32_t low = 0, high = r->nb_programs;
-
-	while (high - low > 1) {
-		uint32_t mid = low + (high - low) / 2;
-
-		if (r->programs[mid].first_rule <= rule)
-			low = mid;
-		else
-			high = mid;
-	}
-	return &r->programs[low];
-}
-
-void
-fw_rules_info(const struct fw_rules *r, uint32_t rule, struct fw_rule_info *out)
-{
-	const struct fw_program *p;
-	const struct fw_rule_source *s;
-
-	PK_ASSERT(rule < r->nb_rules);
-	p = program_of(r, rule);
-	s = &p->source->rules[rule - p->first_rule];
-	*out = (struct fw_rule_info){
-		.id = s->id,
-		.verdict = (enum pk_verdict)s->verdict,
-		.direction = (enum pk_direction)p->source->direction,
-		.flags = s->flags,
-		.tier = s->tier,
-		.line = s->line,
-		.slot = s->slot,
-		.policy = s->policy,
-		.name = s->name,
-		.file = s->file,
-	};
+	return fw_vec_get(&r->roots.texts, rule);
 }
 
 uint32_t
-fw_rules_find(const struct fw_rules *r, uint64_t id)
+fw_rules_next(const struct fw_rules *r, uint32_t from)
 {
-	uint32_t low = 0, high = r->nb_rules;
-
-	while (low < high) {
-		uint32_t mid = low + (high - low) / 2;
-
-		if (r->ids[mid].id == id)
-			return r->ids[mid].rule;
-		if (r->ids[mid].id < id)
-			low = mid + 1;
-		else
-			high = mid;
-	}
+	for (uint32_t i = from; i < r->roots.texts.nb; i++)
+		if (text_of(r, i) != NULL)
+			return i;
 	return FW_RULE_NONE;
 }
 
-/* ---- address to class ---- */
-
-static uint32_t
-tree4_find(const struct fw_tree4 *t, uint32_t key)
+bool
+fw_rules_info(const struct fw_rules *r, uint32_t rule, struct fw_rule_info *out)
 {
-	uint32_t found = 0, node = 0;
+	const struct fw_rule_text *t = r != NULL ? text_of(r, rule) : NULL;
 
-	/* The largest edge that is not above the key: each level narrows it to one of 17 gaps. */
-	while (node < t->nb_nodes) {
-		const uint32_t *k = t->key[node];
-		uint32_t below = 0;
-
-		for (unsigned int i = 0; i < NODE_KEYS; i++)
-			below += k[i] <= key;
-		if (below > 0)
-			found = t->val[node][below - 1];
-		node = node * (NODE_KEYS + 1) + below + 1;
-	}
-	return found;
+	*out = (struct fw_rule_info){ 0 };
+	if (t == NULL)
+		return false;
+	*out = (struct fw_rule_info){
+		.id = t->id,
+		.verdict = (enum pk_verdict)t->verdict,
+		.direction = (enum pk_direction)t->direction,
+		.flags = t->flags,
+		.tier = t->tier,
+		.line = t->line,
+		.slot = rule,
+		.policy = t->policy,
+		.name = t->name,
+		.file = t->file,
+	};
+	return true;
 }
 
-static uint32_t
-tree6_find(const struct fw_tree6 *t, struct fw_key6 key)
+bool
+fw_rules_info_by_id(const struct fw_rules *r, uint64_t id, struct fw_rule_info *out)
 {
-	uint32_t at = 0, n = t->nb;
+	const struct fw_id_entry *e = r != NULL ? fw_table_find(&r->roots.ids, &fw_ids_kind, &id)
+	                                        : NULL;
 
-	if (n == 0)
-		return 0;
-	while (n > 1) {
-		uint32_t half = n / 2;
-		const struct fw_key6 *k = &t->key[at + half];
-
-		if (k->hi < key.hi || (k->hi == key.hi && k->lo <= key.lo))
-			at += half;
-		n -= half;
-	}
-	return t->val[at];
+	return fw_rules_info(r, e != NULL ? e->slot : FW_RULE_NONE, out);
 }
 
-static const struct fw_host *
+/* ---- addresses and identities ---- */
+
+static const struct fw_host_entry *
 host_find(const struct fw_rules *r, uint32_t vrf, const struct pk_addr *addr)
 {
-	uint64_t a[2];
+	struct fw_host_key key = fw_host_key(vrf, addr);
+	const struct fw_bucket *b = fw_table_bucket(&r->roots.hosts, fw_host_hash(&key));
 
-	memcpy(a, addr->bytes, sizeof(a));
-	for (uint32_t i = fw_host_hash(vrf, a);; i++) {
-		const struct fw_host *h = &r->hosts[i & r->host_mask];
+	for (uint32_t i = 0; b != NULL && i < b->nb; i++) {
+		const struct fw_host_entry *e = &((const struct fw_host_entry *)b->entry)[i];
 
-		if (h->endpoint == 0)
-			return NULL;
-		if (h->addr[0] == a[0] && h->addr[1] == a[1] && h->vrf == vrf &&
-		    h->family == addr->family)
-			return h;
+		if (e->key.addr[0] == key.addr[0] && e->key.addr[1] == key.addr[1] &&
+		    e->key.vrf == key.vrf && e->key.family == key.family)
+			return e;
 	}
+	return NULL;
 }
 
-uint32_t
-fw_rules_class(const struct fw_rules *r, uint32_t vrf, const struct pk_addr *addr)
+static const struct fw_identity *
+identity_find(const struct fw_rules *r, uint32_t identity)
 {
-	const struct fw_host *h = host_find(r, vrf, addr);
-	uint64_t hi, lo;
-	uint32_t v4;
+	const struct fw_bucket *b = fw_table_bucket(&r->roots.identities, fw_id_hash(identity));
 
-	if (h != NULL)
-		return h->class;
-	if (addr->family == 4) {
-		memcpy(&v4, addr->bytes, sizeof(v4));
-		return tree4_find(&r->tree4, __builtin_bswap32(v4));
+	for (uint32_t i = 0; b != NULL && i < b->nb; i++) {
+		const struct fw_identity_entry *e =
+		    &((const struct fw_identity_entry *)b->entry)[i];
+
+		if (e->id == identity)
+			return e->identity;
 	}
-	memcpy(&hi, addr->bytes, sizeof(hi));
-	memcpy(&lo, addr->bytes + sizeof(hi), sizeof(lo));
-	return tree6_find(&r->tree6,
-	    (struct fw_key6){ .hi = __builtin_bswap64(hi), .lo = __builtin_bswap64(lo) });
-}
-
-uint32_t
-fw_rules_class_of(const struct fw_rules *r, uint32_t vrf, const struct pk_addr *addr, bool attested)
-{
-	const struct fw_host *h;
-
-	if (!attested && (h = host_find(r, vrf, addr)) != NULL)
-		return r->endpoints[h->endpoint - 1].unattested;
-	return fw_rules_class(r, vrf, addr);
+	return NULL;
 }
 
 void
 fw_rules_prefetch(const struct fw_rules *r, uint32_t vrf, const struct pk_addr *addr)
 {
-	uint64_t a[2];
+	struct fw_host_key key = fw_host_key(vrf, addr);
 
-	memcpy(a, addr->bytes, sizeof(a));
-	__builtin_prefetch(&r->hosts[fw_host_hash(vrf, a) & r->host_mask]);
-}
-
-const struct fw_class *
-fw_rules_class_get(const struct fw_rules *r, uint32_t class)
-{
-	return class < r->nb_classes ? &r->classes[class].public : &nobody;
+	__builtin_prefetch(fw_table_bucket(&r->roots.hosts, fw_host_hash(&key)));
 }
 
 const struct fw_endpoint *
 fw_rules_endpoint(const struct fw_rules *r, uint32_t vrf, const struct pk_addr *addr)
 {
-	const struct fw_host *h = host_find(r, vrf, addr);
+	const struct fw_host_entry *h = host_find(r, vrf, addr);
 
-	return h != NULL ? &r->endpoints[h->endpoint - 1] : NULL;
+	return h != NULL ? &h->host->endpoint : NULL;
 }
 
-static const struct fw_identity_source *
-identity_find(const struct fw_rules *r, uint32_t identity)
+void
+fw_rules_party(const struct fw_rules *r, uint32_t vrf, const struct pk_addr *addr, bool attested,
+    struct fw_party *out)
 {
-	uint32_t low = 0, high = r->nb_identities;
+	const struct fw_host_entry *h = host_find(r, vrf, addr);
+	const struct fw_identity *i =
+	    h != NULL ? identity_find(r, attested ? h->identity : h->unattested) : NULL;
 
-	while (low < high) {
-		uint32_t mid = low + (high - low) / 2;
-
-		if (r->identities[mid]->id == identity)
-			return r->identities[mid];
-		if (r->identities[mid]->id < identity)
-			low = mid + 1;
-		else
-			high = mid;
+	*out = (struct fw_party){
+		.addr = addr,
+		.identity = PK_IDENTITY_NONE,
+		.program = { FW_PROGRAM_NONE, FW_PROGRAM_NONE },
+	};
+	if (i == NULL)
+		return;
+	out->identity = i->id;
+	for (unsigned int d = 0; d < PK_DIRECTION_COUNT; d++) {
+		out->program[d] = i->slot[d];
+		out->is_subject |= i->slot[d] != FW_PROGRAM_NONE;
 	}
-	return NULL;
 }
 
 const char *
 fw_rules_tenant_name(const struct fw_rules *r, uint32_t identity)
 {
-	const struct fw_identity_source *i = identity_find(r, identity);
+	const struct fw_identity *i = identity_find(r, identity);
 
 	return i != NULL ? i->tenant_name : "";
 }
@@ -214,90 +145,189 @@ fw_rules_tenant_name(const struct fw_rules *r, uint32_t identity)
 const char *
 fw_rules_labels(const struct fw_rules *r, uint32_t identity)
 {
-	const struct fw_identity_source *i = identity_find(r, identity);
+	const struct fw_identity *i = identity_find(r, identity);
 
 	return i != NULL ? i->labels : "";
 }
 
 /* ---- the decision ---- */
 
-static const uint64_t *
-peer_row(const struct fw_program *p, uint32_t class)
+#define MATCH_ROWS (FW_TREE_DEPTH + 4) /* of an address and an identity, and of all peers */
+
+/* The rules in any of some rows: those of short ones by position, the bits of long ones. */
+struct match {
+	uint32_t nb_pos, nb_long;
+	const struct fw_positions *wide[MATCH_ROWS];
+	uint32_t pos[MATCH_ROWS * FW_ROW_SHORT];
+};
+
+static inline void
+match_add(struct match *m, fw_row row)
 {
-	uint32_t row = 0;
+	const struct fw_positions *p;
 
-	for (uint32_t i = fw_class_hash(class);; i++) {
-		const struct fw_class_row *c = &p->peer_row[i & p->peer_mask];
-
-		if (c->class == class)
-			row = c->row;
-		if (c->class == class || c->class == FW_CLASS_NONE)
-			break;
+	if (row == 0)
+		return;
+	if (fw_row_is_single(row)) {
+		m->pos[m->nb_pos++] = fw_row_single(row);
+		return;
 	}
-	return p->peer_rows + (size_t)row * (p->nb_summary + p->nb_words);
+	p = fw_row_many(row);
+	if (p->bits != NULL) {
+		m->wide[m->nb_long++] = p;
+		return;
+	}
+	for (uint32_t i = 0; i < p->nb; i++)
+		m->pos[m->nb_pos++] = p->pos[i];
 }
 
-static const uint64_t *
-service_row(const struct fw_program *p, uint8_t proto, uint16_t selector)
+static inline void
+match_key4(struct match *m, const struct fw_tree *t, uint32_t key)
 {
-	const struct fw_service_table *t = &p->services[p->proto_index[proto]];
-	uint32_t at = 0, n = t->nb;
+	const struct fw_tree_node4 *n = t->root;
 
-	while (n > 1) {
-		uint32_t half = n / 2;
+	match_add(m, t->all);
+	while (n != NULL) {
+		uint32_t at = 0;
 
-		if (t->start[at + half] <= selector)
-			at += half;
-		n -= half;
+		/* The last key that is not above; those beyond nb are all ones, and come last. */
+		for (uint32_t i = 0; i < FW_TREE_KEYS; i++)
+			at += n->key[i] <= key;
+		at = PK_MIN(at, (uint32_t)n->h.nb) - 1;
+		if (n->h.leaf) {
+			match_add(m, n->row[at]);
+			return;
+		}
+		match_add(m, n->child[at].row);
+		n = n->child[at].node;
 	}
-	return p->service_rows + (size_t)t->row[at] * (p->nb_summary + p->nb_words);
 }
 
-/* The first rule at or after `from` that is in both rows, or nb_rules. */
+static inline void
+match_key16(struct match *m, const struct fw_tree *t, fw_key key)
+{
+	const struct fw_tree_node16 *n = t->root;
+
+	match_add(m, t->all);
+	while (n != NULL) {
+		uint32_t at = 0;
+
+		for (uint32_t half = FW_TREE_KEYS / 2; half > 0; half /= 2)
+			at += at + half < n->h.nb && n->key[at + half] <= key ? half : 0;
+		if (n->h.leaf) {
+			match_add(m, n->row[at]);
+			return;
+		}
+		match_add(m, n->child[at].row);
+		n = n->child[at].node;
+	}
+}
+
+static void
+match_peer(struct match *m, const struct fw_program *p, const struct fw_party *peer)
+{
+	const struct fw_bucket *b;
+
+	m->nb_pos = m->nb_long = 0;
+	match_add(m, p->any);
+	if (peer->addr->family == 4)
+		match_key4(m, &p->v4, (uint32_t)fw_addr_key(peer->addr));
+	else
+		match_key16(m, &p->v6, fw_addr_key(peer->addr));
+	if (peer->identity == PK_IDENTITY_NONE)
+		return;
+	b = fw_table_bucket(&p->identities, fw_id_hash(peer->identity));
+	for (uint32_t i = 0; b != NULL && i < b->nb; i++) {
+		const struct fw_identity_row *r = &((const struct fw_identity_row *)b->entry)[i];
+
+		if (r->identity == peer->identity)
+			match_add(m, r->row);
+	}
+}
+
+static bool
+in_long(const struct match *m, const struct fw_row_shape *shape, uint32_t pos)
+{
+	for (uint32_t i = 0; i < m->nb_long; i++)
+		if ((m->wide[i]->bits[shape->nb_summary + pos / 64] >> (pos % 64) & 1) != 0)
+			return true;
+	return false;
+}
+
+static inline uint64_t
+word(const struct match *m, uint32_t w)
+{
+	uint64_t bits = 0;
+
+	for (uint32_t i = 0; i < m->nb_long; i++)
+		bits |= m->wide[i]->bits[w];
+	return bits;
+}
+
+/* The first position from `from` on, and below `end`, that has a bit on both sides; or `end`. */
 static uint32_t
-first_common(const struct fw_program *p, const uint64_t *a, const uint64_t *b, uint32_t from)
+first_long(const struct fw_row_shape *shape, const struct match *a, const struct match *b,
+    uint32_t from, uint32_t end)
 {
-	const uint64_t *wa = a + p->nb_summary, *wb = b + p->nb_summary;
-	uint32_t word = from / 64;
-	uint64_t common;
+	for (uint32_t s = from / 4096; s < shape->nb_summary && s * 4096 < end; s++) {
+		uint64_t both = word(a, s) & word(b, s);
 
-	if (from >= p->nb_rules)
-		return p->nb_rules;
-	common = wa[word] & wb[word] & (~UINT64_C(0) << (from % 64));
-	if (common != 0)
-		return word * 64 + (uint32_t)__builtin_ctzll(common);
-	word++;
-	for (uint32_t s = word / 64; s < p->nb_summary; s++) {
-		uint64_t both = a[s] & b[s];
-
-		if (s == word / 64)
-			both &= ~UINT64_C(0) << (word % 64);
+		if (s == from / 4096)
+			both &= ~UINT64_C(0) << (from / 64 % 64);
 		/* The summary says where both have something, not that it is the same thing. */
-		while (both != 0) {
+		for (; both != 0; both &= both - 1) {
 			uint32_t w = s * 64 + (uint32_t)__builtin_ctzll(both);
+			uint64_t common = word(a, shape->nb_summary + w) &
+			    word(b, shape->nb_summary + w);
 
-			common = wa[w] & wb[w];
+			if (w == from / 64)
+				common &= ~UINT64_C(0) << (from % 64);
 			if (common != 0)
-				return w * 64 + (uint32_t)__builtin_ctzll(common);
-			both &= both - 1;
+				return PK_MIN(w * 64 + (uint32_t)__builtin_ctzll(common), end);
 		}
 	}
-	return p->nb_rules;
+	return end;
 }
 
-/* Walk the matches in order; the rule that decides, or nb_rules. */
+/* The first position from `from` on that is on both sides, or nb_pos. */
 static uint32_t
-walk(const struct fw_program *p, const uint64_t *a, const uint64_t *b, bool audit)
+first_common(
+    const struct fw_program *p, const struct match *a, const struct match *b, uint32_t from)
+{
+	uint32_t best = p->nb_pos;
+
+	for (uint32_t i = 0; i < a->nb_pos; i++) {
+		uint32_t pos = a->pos[i];
+
+		if (pos < from || pos >= best)
+			continue;
+		for (uint32_t k = 0; k < b->nb_pos && best != pos; k++)
+			if (b->pos[k] == pos)
+				best = pos;
+		if (best != pos && in_long(b, &p->shape, pos))
+			best = pos;
+	}
+	for (uint32_t i = 0; i < b->nb_pos; i++)
+		if (b->pos[i] >= from && b->pos[i] < best && in_long(a, &p->shape, b->pos[i]))
+			best = b->pos[i];
+	if (a->nb_long > 0 && b->nb_long > 0)
+		best = first_long(&p->shape, a, b, from, best);
+	return best;
+}
+
+/* Walk the matches in order; the position that decides, or nb_pos. */
+static uint32_t
+walk(const struct fw_program *p, const struct match *a, const struct match *b, bool audit)
 {
 	uint32_t i = first_common(p, a, b, 0);
 
-	while (i < p->nb_rules) {
-		const struct fw_rule_source *s = &p->source->rules[i];
+	while (i < p->nb_pos) {
+		const struct fw_action *x = &p->actions->at[i];
 
-		if ((s->flags & PK_RULE_AUDIT) != 0 && !audit)
+		if ((x->flags & PK_RULE_AUDIT) != 0 && !audit)
 			i = first_common(p, a, b, i + 1);
-		else if (s->verdict == PK_VERDICT_PASS)
-			i = first_common(p, a, b, p->next_tier[i]);
+		else if (x->verdict == PK_VERDICT_PASS)
+			i = first_common(p, a, b, x->next_tier);
 		else
 			break;
 	}
@@ -305,34 +335,37 @@ walk(const struct fw_program *p, const uint64_t *a, const uint64_t *b, bool audi
 }
 
 void
-fw_rules_decide(const struct fw_rules *r, enum pk_direction direction, uint32_t subject,
-    uint32_t peer, uint8_t proto, uint16_t selector, struct fw_decision *out)
+fw_rules_decide(const struct fw_rules *r, enum pk_direction direction,
+    const struct fw_party *subject, const struct fw_party *peer, uint8_t proto, uint16_t selector,
+    struct fw_decision *out)
 {
-	const struct fw_program *p =
-	    subject < r->nb_classes ? r->classes[subject].program[direction] : NULL;
-	const uint64_t *a, *b;
+	const struct fw_program *p = subject->program[direction] != FW_PROGRAM_NONE
+	    ? fw_vec_get(&r->roots.programs, subject->program[direction])
+	    : NULL;
+	struct match a, b;
 	uint32_t i, j;
 
 	*out = (struct fw_decision){ .rule = FW_RULE_NONE, .audit_rule = FW_RULE_NONE };
 	if (p == NULL)
 		return;
-	a = peer_row(p, peer);
-	b = service_row(p, proto, selector);
-	i = walk(p, a, b, false);
-	if (i < p->nb_rules) {
-		const struct fw_rule_source *s = &p->source->rules[i];
+	match_peer(&a, p, peer);
+	b.nb_pos = b.nb_long = 0;
+	match_key4(&b, &p->services, (uint32_t)proto << 16 | selector);
+	i = walk(p, &a, &b, false);
+	if (i < p->nb_pos) {
+		const struct fw_action *x = &p->actions->at[i];
 
-		out->verdict = (enum pk_verdict)s->verdict;
-		out->log = (enum pk_log_mode)s->log;
-		out->rule = p->first_rule + i;
+		out->verdict = (enum pk_verdict)x->verdict;
+		out->log = (enum pk_log_mode)x->log;
+		out->rule = x->slot;
 	}
 	out->audit_verdict = out->verdict;
 	if (!p->has_audit)
 		return;
-	j = walk(p, a, b, true);
-	if (j != i && j < p->nb_rules) {
+	j = walk(p, &a, &b, true);
+	if (j != i && j < p->nb_pos) {
 		out->audited = 1;
-		out->audit_rule = p->first_rule + j;
-		out->audit_verdict = (enum pk_verdict)p->source->rules[j].verdict;
+		out->audit_rule = p->actions->at[j].slot;
+		out->audit_verdict = (enum pk_verdict)p->actions->at[j].verdict;
 	}
 }

@@ -9,36 +9,32 @@
 /*
  * The policy a packet is judged by.
  *
- * One struct fw_rules is one generation: immutable from the moment fw_rules_commit() returns it, read
+ * One struct fw_rules is one generation: immutable from the moment fw_rules_state_apply() returns it, read
  * by any number of lcores without a lock, freed by the control thread once all of them have moved
  * on.  It needs no DPDK environment, so the offline evaluator asks the very same object.
  *
- * How a question is answered, at a cost that does not grow with the number of rules:
+ * How a question is answered, at a cost that does not grow with the number of rules or prefixes:
  *
- *   1. address -> class.  Two addresses are of one class when no rule can tell them apart: same
- *      identity, same prefixes around them.  Hosts stand in a hash; the rest of the address space is
- *      cut at the edges of all prefixes into intervals, found in a wide, shallow search tree.
- *   2. The subject's class names a program per direction, and the peer's class a column in it: a
- *      bit for each rule that admits the peer.  The service names another column.
- *   3. The first bit set in both is the first rule that matches (aggregated bit vector, Baboescu
- *      and Varghese, SIGCOMM 2001).  PASS and audit rules carry on from there.
+ *   1. address -> party.  Hosts of the inventory stand in a hash table, with their identity; the
+ *      subject's identity names a program per direction.
+ *   2. Three things of the packet name rows of the program, lists of rules or, where these are long,
+ *      bits with a summary above them: the peer's identity (hash table), the peer's address (tree over
+ *      the edges of all prefixes, which match hosts of the inventory as well), and the service (tree
+ *      over the edges of all port ranges).
+ *   3. The first rule that is in a row of the peer and in a row of the service matches (aggregated
+ *      bit vectors, Baboescu and Varghese, SIGCOMM 2001).  PASS and audit rules carry on from there.
+ *
+ * A generation shares with the one before all that has not changed: a rule, a member of a set, an
+ * identity, an endpoint that comes, goes or changes costs the notes it has in those rows, to make
+ * and to free.  fw/rule_part.h says how that memory lives, fw/rule_tree.h how a wide prefix is as
+ * cheap as a narrow one.
  */
 struct fw_rules;
-
-#define FW_CLASS_NONE UINT32_MAX /* no such class: matches no program and no peer but `any` */
-
-/* What a class of addresses is, for the stages that ask more than the verdict. */
-struct fw_class {
-	uint32_t identity;  /* PK_IDENTITY_NONE outside the inventory */
-	uint8_t is_subject; /* has programs here, so it may speak at all */
-};
 
 /* An address in the inventory. */
 struct fw_endpoint {
 	uint32_t identity;
-	uint32_t class;
-	uint32_t
-	    unattested; /* class while the host is not attested; the same where it does not matter */
+	uint32_t unattested; /* who it is while its host is not attested; mostly the same */
 	uint16_t wire;
 	uint8_t local;
 	uint8_t has_mac;
@@ -46,8 +42,20 @@ struct fw_endpoint {
 	const char *name; /* borrowed from the fw_rules */
 };
 
-/* Rules are numbered 0 .. fw_rules_count() - 1 within a generation. */
-#define FW_RULE_NONE UINT32_MAX /* no program, or no policy at all */
+/* One end of a session, as policy knows it. */
+struct fw_party {
+	const struct pk_addr *addr;           /* borrowed from the caller */
+	uint32_t identity;                    /* PK_IDENTITY_NONE outside the inventory */
+	uint8_t is_subject;                   /* has programs here, so it may speak at all */
+	uint32_t program[PK_DIRECTION_COUNT]; /* for fw_rules_decide() */
+};
+
+/*
+ * A rule is called by the number of its hit counter, below FW_RULE_SLOTS and the same for the same id in
+ * every generation.  Numbers between those in use may be free.
+ */
+#define FW_RULE_SLOTS 65536      /* rules at any one time */
+#define FW_RULE_NONE  UINT32_MAX /* no program, or no policy at all */
 
 struct fw_decision {
 	enum pk_verdict verdict; /* allow, deny or reject; deny when there is no program */
@@ -67,38 +75,35 @@ struct fw_rule_info {
 	uint8_t flags;
 	uint8_t tier;
 	uint32_t line;
-	uint32_t slot; /* index of its hit counter: the same for the same id in every generation */
+	uint32_t slot; /* its number */
 	const char *policy, *name, *file;
 };
 
 uint64_t fw_rules_generation(const struct fw_rules *r);
+
+/* How many rules there are; one that stands in several programs is one. */
 uint32_t fw_rules_count(const struct fw_rules *r);
 
-/* Borrowed strings, valid as long as `r`.  `rule` must be < fw_rules_count(). */
-void fw_rules_info(const struct fw_rules *r, uint32_t rule, struct fw_rule_info *out);
+/* The first rule numbered `from` or above, or FW_RULE_NONE. */
+uint32_t fw_rules_next(const struct fw_rules *r, uint32_t from);
 
-/* A rule with that id, or FW_RULE_NONE.  The same id may stand in several programs; any will do. */
-uint32_t fw_rules_find(const struct fw_rules *r, uint64_t id);
-
-/* Class of an address; FW_CLASS_NONE when nothing in policy or inventory distinguishes it.
- * Context: any, while the generation is held. */
-uint32_t fw_rules_class(const struct fw_rules *r, uint32_t vrf, const struct pk_addr *addr);
+/* About a rule, by its number or by its id.  Strings are borrowed, valid as long as `r`, which may be
+ * NULL for no policy.  Returns false, with *out all zero, when there is no such rule. */
+bool fw_rules_info(const struct fw_rules *r, uint32_t rule, struct fw_rule_info *out);
+bool fw_rules_info_by_id(const struct fw_rules *r, uint64_t id, struct fw_rule_info *out);
 
 /*
- * The same for an address whose host may not be attested: a local endpoint that policy knows by two
- * identities is the lesser one then.  All other addresses are what they are.
+ * Who is at an address?  A local endpoint that policy knows by two identities is the lesser one unless
+ * its host is `attested`; all other addresses are what they are.  Context: any, while the generation is held.
  */
-uint32_t fw_rules_class_of(
-    const struct fw_rules *r, uint32_t vrf, const struct pk_addr *addr, bool attested);
-
-/* The class record; for FW_CLASS_NONE, one of identity 0 that is no subject. */
-const struct fw_class *fw_rules_class_get(const struct fw_rules *r, uint32_t class);
+void fw_rules_party(const struct fw_rules *r, uint32_t vrf, const struct pk_addr *addr,
+    bool attested, struct fw_party *out);
 
 /* The inventory entry of an address, or NULL.  Context: any, while the generation is held. */
 const struct fw_endpoint *fw_rules_endpoint(
     const struct fw_rules *r, uint32_t vrf, const struct pk_addr *addr);
 
-/* Warm the cache lines that fw_rules_endpoint() and fw_rules_class() will read. */
+/* Warm the cache lines that fw_rules_endpoint() and fw_rules_party() will read. */
 void fw_rules_prefetch(const struct fw_rules *r, uint32_t vrf, const struct pk_addr *addr);
 
 /* "acme", "app=db,env=prod" for people; "" for unknown identities. */
@@ -107,15 +112,17 @@ const char *fw_rules_labels(const struct fw_rules *r, uint32_t identity);
 
 /*
  * May `subject` open (egress) or accept (ingress) a session with `peer` on the service?
+ * Both are from fw_rules_party() of the same generation.
  * `selector` as in struct pk_service: destination port, or ICMP type << 8 | code, or 0.
  * Context: any, while the generation is held.  Never fails: without a program the answer is deny.
  */
-void fw_rules_decide(const struct fw_rules *r, enum pk_direction direction, uint32_t subject,
-    uint32_t peer, uint8_t proto, uint16_t selector, struct fw_decision *out);
+void fw_rules_decide(const struct fw_rules *r, enum pk_direction direction,
+    const struct fw_party *subject, const struct fw_party *peer, uint8_t proto, uint16_t selector,
+    struct fw_decision *out);
 
 /*
  * The control side: the state that generations are built from.  It takes the messages of
- * transactions, and builds a new fw_rules at each commit.  A transaction that is refused, or
+ * transactions, and at each commit makes a new fw_rules out of the last one.  A transaction that is refused, or
  * aborted, leaves the state as it was before its POLICY_BEGIN.
  */
 struct fw_rules_state;
@@ -140,7 +147,11 @@ void fw_rules_state_abort(struct fw_rules_state *s);
 /* Generation of the last commit, 0 before the first. */
 uint64_t fw_rules_state_generation(const struct fw_rules_state *s);
 
-/* Context: control thread, once no lcore can hold it.  NULL is allowed. */
-void fw_rules_destroy(struct fw_rules *r);
+/* Memory of the newest generation, and of what older ones still have besides, in bytes. */
+uint64_t fw_rules_state_bytes(const struct fw_rules_state *s);
 
-#define FW_RULE_SLOTS 65536 /* rules with a counter at any one time */
+/*
+ * Context: the control thread of the state it came from (it may be gone before or after), once no lcore
+ * can hold it.  Costs what its successor changed.  NULL is allowed.
+ */
+void fw_rules_destroy(struct fw_rules *r);

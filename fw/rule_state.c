@@ -1,296 +1,176 @@
 /*
- * What the agent has said, kept so that the next generation can be built from a small change.
+ * What the agent has said, kept so that the next generation can be made from a small change.
  *
  * Objects are never altered once their transaction has committed: a change puts a new object in the
- * place of the old, and the old one waits in the undo log until the commit.  Refusing a transaction
- * is playing the log backwards.  The one exception is a set under change, which is copied at the
- * first touch of a transaction and then grows in place.
+ * place of the old, which waits beside it until the transaction is over.  Refusing it is putting the
+ * old ones back.  The one exception is a set, whose members remember for themselves what they were.
  */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define HASH_NONFATAL_OOM 1
-#include <uthash.h>
-
 #include "fw/rule_priv.h"
-
-enum kind {
-	KIND_IDENTITY = 0,
-	KIND_ENDPOINT,
-	KIND_SET,
-	KIND_PROGRAM,
-	KIND_COUNT,
-};
-
-struct key {
-	uint64_t number; /* id; of an endpoint, its vrf */
-	struct pk_addr addr;
-	uint32_t zero;
-};
-
-/* A named object of whatever kind. */
-struct entry {
-	struct key key;
-	void *object;
-	uint32_t touched; /* transaction that owns the object, and may alter it */
-	UT_hash_handle hh;
-};
-
-struct undo {
-	enum kind kind;
-	struct key key;
-	void *old; /* NULL: there was none */
-};
-
-struct slot {
-	uint64_t id;
-	uint32_t slot;
-	uint32_t users; /* rules of committed programs with this id */
-	UT_hash_handle hh;
-};
-
-struct fw_rules_state {
-	struct entry *map[KIND_COUNT];
-	uint64_t generation; /* in force */
-
-	bool open;       /* between BEGIN and COMMIT */
-	uint64_t target; /* generation of the transaction */
-	uint32_t transaction, nb_messages;
-	struct undo *undo;
-	size_t nb_undo, room_undo;
-	struct fw_program_source *filling; /* RULEs go here; borrowed from the map */
-	struct fw_rule_source *extending;  /* RULE_MORE goes here */
-
-	struct slot *slots;
-	uint32_t nb_slots_used;        /* slots given out at least once */
-	uint32_t *free_slots, nb_free; /* given back, oldest first from `free_at` */
-	uint32_t free_at;
-};
 
 /* ---- objects ---- */
 
 void
-fw_program_source_put(struct fw_program_source *p)
+fw_program_source_destroy(struct fw_program_source *p)
 {
-	if (p == NULL || --p->refs > 0)
+	if (p == NULL)
 		return;
-	for (uint32_t i = 0; i < p->nb_received; i++) {
-		free(p->rules[i].peers);
-		free(p->rules[i].services);
-	}
+	for (uint32_t i = 0; i < p->nb_received; i++)
+		free(p->rules[i].text);
+	free(p->peers);
+	free(p->sets);
+	free(p->services);
 	free(p);
 }
 
-void
-fw_identity_source_put(struct fw_identity_source *i)
-{
-	if (i != NULL && --i->refs == 0)
-		free(i);
-}
-
-void
-fw_endpoint_source_put(struct fw_endpoint_source *e)
-{
-	if (e != NULL && --e->refs == 0)
-		free(e);
-}
-
-void
-fw_set_source_put(struct fw_set_source *s)
-{
-	if (s == NULL || --s->refs > 0)
-		return;
-	free(s->kind == PK_SET_IDENTITY ? (void *)s->identities : (void *)s->prefixes);
-	free(s);
-}
-
+/* An object that was made by this transaction and is not wanted after all. */
 static void
-object_put(enum kind kind, void *object)
+object_discard(struct fw_rules_state *s, enum fw_entry_kind kind, void *object)
 {
-	switch (kind) {
-	case KIND_IDENTITY:
-		fw_identity_source_put(object);
-		break;
-	case KIND_ENDPOINT:
-		fw_endpoint_source_put(object);
-		break;
-	case KIND_SET:
-		fw_set_source_put(object);
-		break;
-	case KIND_PROGRAM:
-		fw_program_source_put(object);
-		break;
-	case KIND_COUNT:
-		break;
-	}
+	if (kind == FW_ENTRY_SET)
+		fw_set_destroy(object);
+	else if (kind == FW_ENTRY_PROGRAM)
+		fw_program_source_destroy(object);
+	else
+		fw_part_drop(&s->line->parts, object);
 }
 
-/* ---- maps with a log ---- */
+/* ---- maps of entries ---- */
 
-static struct entry *
-map_find(struct fw_rules_state *s, enum kind kind, const struct key *key)
+static struct fw_entry *
+find(const struct fw_rules_state *s, enum fw_entry_kind kind, const struct fw_entry_key *key)
 {
-	struct entry *e;
+	struct fw_entry *e;
 
 	HASH_FIND(hh, s->map[kind], key, sizeof(*key), e);
 	return e;
 }
 
-/* Put `object` (NULL: nothing) under `key`, without a log.  The old object is returned. */
-static int
-map_set(struct fw_rules_state *s, enum kind kind, const struct key *key, void *object, void **old)
+struct fw_entry *
+fw_entry_find(const struct fw_rules_state *s, enum fw_entry_kind kind, uint64_t number)
 {
-	struct entry *e = map_find(s, kind, key);
+	struct fw_entry_key key = { .number = number };
 
-	*old = e != NULL ? e->object : NULL;
-	if (object == NULL) {
-		if (e != NULL) {
-			HASH_DEL(s->map[kind], e);
-			free(e);
-		}
+	return find(s, kind, &key);
+}
+
+static int
+touch(struct fw_rules_state *s, enum fw_entry_kind kind, struct fw_entry *e)
+{
+	if (e->touched == s->transaction)
 		return 0;
+	if (s->touched[kind].nb == s->touched[kind].room) {
+		uint32_t room = PK_MAX(2 * s->touched[kind].room, 64u);
+		struct fw_entry **grown =
+		    realloc(s->touched[kind].entry, room * sizeof(struct fw_entry *));
+
+		if (grown == NULL)
+			return -ENOMEM;
+		s->touched[kind].entry = grown;
+		s->touched[kind].room = room;
 	}
+	s->touched[kind].entry[s->touched[kind].nb++] = e;
+	e->touched = s->transaction;
+	e->before = e->object;
+	return 0;
+}
+
+/* Put `object` (NULL: nothing) under `key`.  Takes `object` even on failure. */
+static int
+put(struct fw_rules_state *s, enum fw_entry_kind kind, const struct fw_entry_key *key, void *object)
+{
+	struct fw_entry *e = find(s, kind, key);
+
 	if (e == NULL) {
 		e = calloc(1, sizeof(*e));
 		if (e == NULL)
-			return -ENOMEM;
+			goto fail;
 		e->key = *key;
+		e->slot = FW_PROGRAM_NONE;
+		e->touched = s->transaction - 1;
 		HASH_ADD(hh, s->map[kind], key, sizeof(e->key), e);
 		if (e->hh.tbl == NULL) {
 			free(e);
-			return -ENOMEM;
+			goto fail;
+		}
+		if (touch(s, kind, e) < 0) {
+			HASH_DEL(s->map[kind], e);
+			free(e);
+			goto fail;
 		}
 	}
+	if (touch(s, kind, e) < 0)
+		goto fail;
+	if (e->object != e->before)
+		object_discard(s, kind, e->object);
 	e->object = object;
-	e->touched = s->transaction;
 	return 0;
+fail:
+	if (object != NULL)
+		object_discard(s, kind, object);
+	return -ENOMEM;
 }
 
-/* The same, with a line in the log.  Takes `object` even on failure. */
-static int
-change(struct fw_rules_state *s, enum kind kind, const struct key *key, void *object)
+static int delete (struct fw_rules_state *s, enum fw_entry_kind kind,
+    const struct fw_entry_key *key, struct pk_diag *diag)
 {
-	void *old;
+	const struct fw_entry *e = find(s, kind, key);
 
-	if (s->nb_undo == s->room_undo) {
-		size_t room = s->room_undo != 0 ? 2 * s->room_undo : 256;
-		struct undo *grown = realloc(s->undo, room * sizeof(*grown));
-
-		if (grown == NULL) {
-			object_put(kind, object);
-			return -ENOMEM;
-		}
-		s->undo = grown;
-		s->room_undo = room;
-	}
-	if (map_set(s, kind, key, object, &old) < 0) {
-		object_put(kind, object);
-		return -ENOMEM;
-	}
-	s->undo[s->nb_undo++] = (struct undo){ .kind = kind, .key = *key, .old = old };
-	return 0;
-}
-
-static int
-change_delete(struct fw_rules_state *s, enum kind kind, const struct key *key, struct pk_diag *diag)
-{
-	if (map_find(s, kind, key) == NULL) {
+	if (e == NULL || e->object == NULL) {
 		static const char *const names[] = { "identity", "endpoint", "set", "program" };
 
 		pk_diag_set(diag, "%s %016lx: cannot delete what is not there", names[kind],
 		    (unsigned long)key->number);
 		return -ENOENT;
 	}
-	return change(s, kind, key, NULL);
+	return put(s, kind, key, NULL);
 }
 
-void
-fw_rules_state_abort(struct fw_rules_state *s)
+/* The transaction is over: touched entries have one object again, or none and go. */
+static void
+settle(struct fw_rules_state *s, bool commit)
 {
-	while (s->nb_undo > 0) {
-		struct undo *u = &s->undo[--s->nb_undo];
-		void *current;
+	for (unsigned int k = 0; k < FW_ENTRY_KINDS; k++) {
+		for (uint32_t i = 0; i < s->touched[k].nb; i++) {
+			struct fw_entry *e = s->touched[k].entry[i];
+			void *loser = commit ? e->before : e->object;
 
-		/* The entry was there or is removed: no memory is needed, so this cannot fail but for
-		 * an entry that was deleted and comes back. */
-		if (map_set(s, u->kind, &u->key, u->old, &current) < 0)
-			pk_bug(__FILE__, __LINE__, "no memory to take a change back");
-		object_put(u->kind, current);
+			if (!commit)
+				e->object = e->before;
+			/* Parts are the line's, which has dropped them or will take them back. */
+			if (loser != e->object && k == FW_ENTRY_SET)
+				fw_set_destroy(loser);
+			if (loser != e->object && k == FW_ENTRY_PROGRAM)
+				fw_program_source_destroy(loser);
+			if (k == FW_ENTRY_SET && e->object != NULL && commit)
+				fw_set_commit(e->object);
+			else if (k == FW_ENTRY_SET && e->object != NULL)
+				fw_set_abort(e->object);
+			e->before = NULL;
+			if (e->object == NULL) {
+				HASH_DEL(s->map[k], e);
+				if (k == FW_ENTRY_SET)
+					free(e->programs);
+				free(e);
+			}
+		}
+		s->touched[k].nb = 0;
 	}
 	s->open = false;
 	s->filling = NULL;
 	s->extending = NULL;
 }
 
-/* ---- rule slots ---- */
-
-static int
-slot_take(struct fw_rules_state *s, uint64_t id, uint32_t *out)
+void
+fw_rules_state_abort(struct fw_rules_state *s)
 {
-	struct slot *slot;
-
-	HASH_FIND(hh, s->slots, &id, sizeof(id), slot);
-	if (slot == NULL) {
-		if (s->nb_slots_used == FW_RULE_SLOTS && s->nb_free == 0)
-			return -ENOSPC;
-		slot = calloc(1, sizeof(*slot));
-		if (slot == NULL)
-			return -ENOMEM;
-		slot->id = id;
-		/* A slot that was used before is taken last, so that late counts meet nobody else. */
-		if (s->nb_slots_used < FW_RULE_SLOTS) {
-			slot->slot = s->nb_slots_used++;
-		} else {
-			slot->slot = s->free_slots[s->free_at];
-			s->free_at = (s->free_at + 1) % FW_RULE_SLOTS;
-			s->nb_free--;
-		}
-		HASH_ADD(hh, s->slots, id, sizeof(slot->id), slot);
-		if (slot->hh.tbl == NULL) {
-			free(slot);
-			return -ENOMEM;
-		}
-	}
-	slot->users++;
-	*out = slot->slot;
-	return 0;
-}
-
-static void
-slot_give(struct fw_rules_state *s, uint64_t id)
-{
-	struct slot *slot;
-
-	HASH_FIND(hh, s->slots, &id, sizeof(id), slot);
-	if (slot == NULL || --slot->users > 0)
+	if (!s->open)
 		return;
-	s->free_slots[(s->free_at + s->nb_free++) % FW_RULE_SLOTS] = slot->slot;
-	HASH_DEL(s->slots, slot);
-	free(slot);
-}
-
-static void
-program_slots_give(struct fw_rules_state *s, const struct fw_program_source *p, uint32_t n)
-{
-	for (uint32_t i = 0; i < n; i++)
-		slot_give(s, p->rules[i].id);
-}
-
-static int
-program_slots_take(struct fw_rules_state *s, struct fw_program_source *p, struct pk_diag *diag)
-{
-	for (uint32_t i = 0; i < p->nb_received; i++) {
-		int rc = slot_take(s, p->rules[i].id, &p->rules[i].slot);
-
-		if (rc < 0) {
-			if (rc == -ENOSPC)
-				pk_diag_set(diag, "more than %d rules at once", FW_RULE_SLOTS);
-			program_slots_give(s, p, i);
-			return rc;
-		}
-	}
-	return 0;
+	settle(s, false);
+	fw_parts_abort(&s->line->parts);
 }
 
 /* ---- messages ---- */
@@ -298,165 +178,90 @@ program_slots_take(struct fw_rules_state *s, struct fw_program_source *p, struct
 static int
 take_identity(struct fw_rules_state *s, const struct pk_msg_identity *m, struct pk_diag *diag)
 {
-	struct key key = { .number = m->identity };
+	struct fw_entry_key key = { .number = m->identity };
 	size_t tenant_len = strlen(m->tenant_name) + 1, labels_len = strlen(m->labels) + 1;
-	struct fw_identity_source *i;
+	struct fw_identity *i;
+	char *text;
 
 	if (m->op == PK_OP_DELETE)
-		return change_delete(s, KIND_IDENTITY, &key, diag);
-	i = calloc(1, sizeof(*i) + tenant_len + labels_len);
+		return delete (s, FW_ENTRY_IDENTITY, &key, diag);
+	i = fw_part_new(&s->line->parts, sizeof(*i) + tenant_len + labels_len);
 	if (i == NULL)
 		return -ENOMEM;
-	i->refs = 1;
 	i->id = m->identity;
 	i->tenant = m->tenant;
 	memcpy(i->program, m->program, sizeof(i->program));
-	i->tenant_name = (char *)(i + 1);
-	i->labels = i->tenant_name + tenant_len;
-	memcpy(i->tenant_name, m->tenant_name, tenant_len);
-	memcpy(i->labels, m->labels, labels_len);
-	return change(s, KIND_IDENTITY, &key, i);
+	text = (char *)(i + 1);
+	memcpy(text, m->tenant_name, tenant_len);
+	memcpy(text + tenant_len, m->labels, labels_len);
+	i->tenant_name = text;
+	i->labels = text + tenant_len;
+	return put(s, FW_ENTRY_IDENTITY, &key, i);
 }
 
 static int
 take_endpoint(struct fw_rules_state *s, const struct pk_msg_endpoint *m, struct pk_diag *diag)
 {
-	struct key key = { .number = m->vrf, .addr = m->addr };
+	struct fw_entry_key key = { .number = m->vrf, .addr = m->addr };
 	size_t len = strlen(m->name) + 1;
-	struct fw_endpoint_source *e;
+	struct fw_host *h;
 
 	if (m->op == PK_OP_DELETE)
-		return change_delete(s, KIND_ENDPOINT, &key, diag);
-	e = calloc(1, sizeof(*e) + len);
-	if (e == NULL)
+		return delete (s, FW_ENTRY_ENDPOINT, &key, diag);
+	h = fw_part_new(&s->line->parts, sizeof(*h) + len);
+	if (h == NULL)
 		return -ENOMEM;
-	e->refs = 1;
-	e->vrf = m->vrf;
-	e->identity = m->identity;
-	e->unattested = m->unattested != 0 ? m->unattested : m->identity;
-	e->wire = m->wire;
-	e->local = m->local;
-	e->has_mac = m->has_mac;
-	memcpy(e->mac, m->mac, sizeof(e->mac));
-	e->addr = m->addr;
-	memcpy(e->name, m->name, len);
-	return change(s, KIND_ENDPOINT, &key, e);
-}
-
-static size_t
-member_size(uint8_t kind)
-{
-	return kind == PK_SET_IDENTITY ? sizeof(uint32_t) : sizeof(struct pk_prefix);
-}
-
-static void *
-set_members(const struct fw_set_source *set)
-{
-	return set->kind == PK_SET_IDENTITY ? (void *)set->identities : (void *)set->prefixes;
-}
-
-static struct fw_set_source *
-set_create(uint64_t id, uint8_t kind, const void *members, uint32_t nb)
-{
-	struct fw_set_source *set = calloc(1, sizeof(*set));
-	size_t size = member_size(kind);
-	void *copy = malloc(PK_MAX(nb, 4u) * size);
-
-	if (set == NULL || copy == NULL) {
-		free(set);
-		free(copy);
-		return NULL;
-	}
-	if (nb > 0)
-		memcpy(copy, members, nb * size);
-	set->refs = 1;
-	set->id = id;
-	set->kind = kind;
-	set->nb = nb;
-	set->room = PK_MAX(nb, 4u);
-	if (kind == PK_SET_IDENTITY)
-		set->identities = copy;
-	else
-		set->prefixes = copy;
-	return set;
+	h->vrf = m->vrf;
+	h->addr = m->addr;
+	h->endpoint.identity = m->identity;
+	h->endpoint.unattested = m->unattested != 0 ? m->unattested : m->identity;
+	h->endpoint.wire = m->wire;
+	h->endpoint.local = m->local;
+	h->endpoint.has_mac = m->has_mac;
+	memcpy(h->endpoint.mac, m->mac, sizeof(h->endpoint.mac));
+	memcpy(h->name, m->name, len);
+	h->endpoint.name = h->name;
+	return put(s, FW_ENTRY_ENDPOINT, &key, h);
 }
 
 static int
 take_set(struct fw_rules_state *s, const struct pk_msg_set *m, struct pk_diag *diag)
 {
-	struct key key = { .number = m->set };
-	struct fw_set_source *set;
-	struct entry *e;
+	struct fw_entry_key key = { .number = m->set };
+	const struct fw_entry *e = find(s, FW_ENTRY_SET, &key);
+	struct fw_set *set;
 
 	if (m->op == PK_OP_DELETE)
-		return change_delete(s, KIND_SET, &key, diag);
-	e = map_find(s, KIND_SET, &key);
-	if (e != NULL && ((struct fw_set_source *)e->object)->kind == m->kind)
+		return delete (s, FW_ENTRY_SET, &key, diag);
+	if (e != NULL && e->object != NULL && ((struct fw_set *)e->object)->kind == m->kind)
 		return 0; /* there it is; its members stay */
-	set = set_create(m->set, m->kind, NULL, 0);
-	return set != NULL ? change(s, KIND_SET, &key, set) : -ENOMEM;
-}
-
-static int
-set_add(struct fw_set_source *set, const void *member, size_t size)
-{
-	if (set->nb == set->room) {
-		void *grown = realloc(set_members(set), 2 * (size_t)set->room * size);
-
-		if (grown == NULL)
-			return -ENOMEM;
-		if (set->kind == PK_SET_IDENTITY)
-			set->identities = grown;
-		else
-			set->prefixes = grown;
-		set->room *= 2;
-	}
-	memcpy((char *)set_members(set) + set->nb++ * size, member, size);
-	return 0;
+	set = fw_set_create(m->set, m->kind);
+	return set != NULL ? put(s, FW_ENTRY_SET, &key, set) : -ENOMEM;
 }
 
 static int
 take_members(struct fw_rules_state *s, const struct pk_msg_set_members *m, struct pk_diag *diag)
 {
-	struct key key = { .number = m->set };
-	struct entry *e = map_find(s, KIND_SET, &key);
-	const char *given = m->kind == PK_SET_IDENTITY ? (const char *)m->identity
-	                                               : (const char *)m->prefix;
-	size_t size = member_size(m->kind);
-	struct fw_set_source *set;
+	struct fw_entry *e = fw_entry_find(s, FW_ENTRY_SET, m->set);
+	struct fw_set *set = e != NULL ? e->object : NULL;
 
-	if (e == NULL || ((struct fw_set_source *)e->object)->kind != m->kind) {
+	if (set == NULL || set->kind != m->kind) {
 		pk_diag_set(diag, "members for set %016lx, which is not defined or of another kind",
 		    (unsigned long)m->set);
 		return -ENOENT;
 	}
-	set = e->object;
-	if (e->touched != s->transaction) {
-		set = set_create(set->id, set->kind, set_members(set), set->nb);
-		if (set == NULL)
-			return -ENOMEM;
-		if (change(s, KIND_SET, &key, set) < 0)
-			return -ENOMEM;
-	}
+	if (touch(s, FW_ENTRY_SET, e) < 0)
+		return -ENOMEM;
 	for (unsigned int i = 0; i < m->count; i++) {
-		const char *member = given + i * size;
-		char *members = set_members(set);
-		uint32_t at = 0;
+		const void *member = m->kind == PK_SET_IDENTITY ? (const void *)&m->identity[i]
+		                                                : (const void *)&m->prefix[i];
+		int rc = m->op == PK_OP_PUT ? fw_set_add(set, member) : fw_set_remove(set, member);
 
-		if (m->op == PK_OP_PUT) {
-			/* A member said twice is kept twice until the commit, which sorts. */
-			if (set_add(set, member, size) < 0)
-				return -ENOMEM;
-			continue;
-		}
-		while (at < set->nb && memcmp(members + at * size, member, size) != 0)
-			at++;
-		if (at == set->nb) {
+		if (rc == -ENOENT)
 			pk_diag_set(diag, "set %016lx: cannot remove a member that is not in it",
 			    (unsigned long)m->set);
-			return -ENOENT;
-		}
-		memcpy(members + at * size, members + (size_t)--set->nb * size, size);
+		if (rc < 0)
+			return rc;
 	}
 	return 0;
 }
@@ -464,13 +269,13 @@ take_members(struct fw_rules_state *s, const struct pk_msg_set_members *m, struc
 static int
 take_program(struct fw_rules_state *s, const struct pk_msg_program *m, struct pk_diag *diag)
 {
-	struct key key = { .number = m->program };
+	struct fw_entry_key key = { .number = m->program };
 	struct fw_program_source *p;
 
 	s->filling = NULL;
 	s->extending = NULL;
 	if (m->op == PK_OP_DELETE)
-		return change_delete(s, KIND_PROGRAM, &key, diag);
+		return delete (s, FW_ENTRY_PROGRAM, &key, diag);
 	if (m->nb_rules > FW_RULE_SLOTS) {
 		pk_diag_set(
 		    diag, "program of %u rules: want at most %d", m->nb_rules, FW_RULE_SLOTS);
@@ -479,15 +284,12 @@ take_program(struct fw_rules_state *s, const struct pk_msg_program *m, struct pk
 	p = calloc(1, sizeof(*p) + m->nb_rules * sizeof(p->rules[0]));
 	if (p == NULL)
 		return -ENOMEM;
-	p->refs = 1;
 	p->id = m->program;
 	p->direction = m->direction;
 	p->nb_rules = m->nb_rules;
-	s->filling = p;
-	if (change(s, KIND_PROGRAM, &key, p) < 0) {
-		s->filling = NULL;
+	if (put(s, FW_ENTRY_PROGRAM, &key, p) < 0)
 		return -ENOMEM;
-	}
+	s->filling = p;
 	return 0;
 }
 
@@ -504,32 +306,78 @@ service_check(const struct pk_msg_rule_match *m, struct pk_diag *diag)
 	return 0;
 }
 
+/* Room in an array of the program for `more` elements. */
+static int
+reserve(void *array, uint32_t nb, uint32_t *room, uint32_t more, size_t size)
+{
+	void *grown;
+	uint32_t want;
+
+	if (nb + more <= *room)
+		return 0;
+	want = PK_MAX(2 * *room, nb + more + 16);
+	memcpy(&grown, array, sizeof(grown));
+	grown = realloc(grown, want * size);
+	if (grown == NULL)
+		return -ENOMEM;
+	memcpy(array, &grown, sizeof(grown));
+	*room = want;
+	return 0;
+}
+
 static int
 extend(struct fw_rules_state *s, const struct pk_msg_rule_match *m, struct pk_diag *diag)
 {
+	struct fw_program_source *p = s->filling;
 	struct fw_rule_source *r = s->extending;
-	uint64_t *peers;
-	struct pk_service *services;
 	int rc = service_check(m, diag);
 
 	if (rc < 0)
 		return rc;
-	peers = realloc(r->peers, (r->nb_peers + m->nb_peers + 1u) * sizeof(*peers));
-	if (peers == NULL)
+	if (reserve(&p->peers, p->nb_peers, &p->room_peers, m->nb_peers, sizeof(*p->peers)) < 0 ||
+	    reserve(&p->services, p->nb_services, &p->room_services, m->nb_services,
+	        sizeof(*p->services)) < 0)
 		return -ENOMEM;
-	r->peers = peers;
-	services = realloc(r->services, (r->nb_services + m->nb_services + 1u) * sizeof(*services));
-	if (services == NULL)
-		return -ENOMEM;
-	r->services = services;
-	memcpy(peers + r->nb_peers, m->peer, m->nb_peers * sizeof(*peers));
-	memcpy(services + r->nb_services, m->service, m->nb_services * sizeof(*services));
+	if (m->nb_peers > 0)
+		memcpy(p->peers + p->nb_peers, m->peer, m->nb_peers * sizeof(*p->peers));
+	if (m->nb_services > 0)
+		memcpy(p->services + p->nb_services, m->service,
+		    m->nb_services * sizeof(*p->services));
+	p->nb_peers += m->nb_peers;
+	p->nb_services += m->nb_services;
 	r->nb_peers += m->nb_peers;
 	r->nb_services += m->nb_services;
 	r->any_peer = m->any_peer;
 	r->any_service = m->any_service;
 	if (!m->more)
 		s->extending = NULL;
+	return 0;
+}
+
+/* What is said about the rule in words: as its slot has it, or noted beside it. */
+static int
+take_text(struct fw_rules_state *s, struct fw_rule_source *r, const struct pk_msg_rule *m)
+{
+	struct fw_rule_text t = { .id = m->id,
+		.line = m->line,
+		.verdict = m->verdict,
+		.direction = s->filling->direction,
+		.flags = m->flags,
+		.tier = m->tier };
+	size_t head = sizeof(t.part);
+
+	memcpy(t.policy, m->policy, sizeof(t.policy));
+	memcpy(t.name, m->name, sizeof(t.name));
+	memcpy(t.file, m->file, sizeof(t.file));
+	HASH_FIND(hh, s->slots, &m->id, sizeof(m->id), r->slot);
+	if (r->slot != NULL &&
+	    memcmp((const char *)r->slot->text + head, (const char *)&t + head, sizeof(t) - head) ==
+	        0)
+		return 0;
+	r->text = malloc(sizeof(t));
+	if (r->text == NULL)
+		return -ENOMEM;
+	memcpy(r->text, &t, sizeof(t));
 	return 0;
 }
 
@@ -551,14 +399,14 @@ take_rule(struct fw_rules_state *s, const struct pk_msg_rule *m, struct pk_diag 
 	}
 	r = &p->rules[p->nb_received++];
 	r->id = m->id;
-	r->line = m->line;
 	r->tier = m->tier;
 	r->verdict = m->verdict;
 	r->log = m->log;
 	r->flags = m->flags;
-	memcpy(r->policy, m->policy, sizeof(r->policy));
-	memcpy(r->name, m->name, sizeof(r->name));
-	memcpy(r->file, m->file, sizeof(r->file));
+	r->first_peer = p->nb_peers;
+	r->first_service = p->nb_services;
+	if (take_text(s, r, m) < 0)
+		return -ENOMEM;
 	s->extending = r;
 	return extend(s, &m->match, diag);
 }
@@ -594,138 +442,27 @@ begin(struct fw_rules_state *s, const struct pk_msg *m, struct pk_diag *diag)
 	s->target = m->h.generation;
 	s->transaction++;
 	s->nb_messages = 0;
+	fw_parts_begin(&s->line->parts);
 	if (!m->begin.full)
 		return 0;
-	for (unsigned int k = 0; k < KIND_COUNT; k++) {
-		struct entry *e, *next;
+	for (unsigned int k = 0; k < FW_ENTRY_KINDS; k++) {
+		struct fw_entry *e, *next;
 
 		HASH_ITER(hh, s->map[k], e, next)
 		{
-			struct key key = e->key;
-
-			if (change(s, (enum kind)k, &key, NULL) < 0)
+			if (touch(s, (enum fw_entry_kind)k, e) < 0)
 				return -ENOMEM;
+			e->object = NULL;
 		}
 	}
 	return 0;
 }
 
 static int
-object_compare_identity(const void *a, const void *b)
-{
-	const struct fw_identity_source *x = *(struct fw_identity_source *const *)a;
-	const struct fw_identity_source *y = *(struct fw_identity_source *const *)b;
-
-	return x->id < y->id ? -1 : x->id > y->id;
-}
-
-static int
-object_compare_set(const void *a, const void *b)
-{
-	const struct fw_set_source *x = *(struct fw_set_source *const *)a;
-	const struct fw_set_source *y = *(struct fw_set_source *const *)b;
-
-	return x->id < y->id ? -1 : x->id > y->id;
-}
-
-static int
-object_compare_program(const void *a, const void *b)
-{
-	const struct fw_program_source *x = *(struct fw_program_source *const *)a;
-	const struct fw_program_source *y = *(struct fw_program_source *const *)b;
-
-	return x->id < y->id ? -1 : x->id > y->id;
-}
-
-static int
-u32_compare(const void *a, const void *b)
-{
-	uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
-
-	return x < y ? -1 : x > y;
-}
-
-/* A set of this transaction may name a member twice; its pairs of (class, set) must not. */
-static void
-set_tidy(struct fw_set_source *set)
-{
-	uint32_t kept = 0;
-
-	if (set->kind != PK_SET_IDENTITY || set->nb == 0)
-		return;
-	qsort(set->identities, set->nb, sizeof(*set->identities), u32_compare);
-	for (uint32_t i = 0; i < set->nb; i++)
-		if (kept == 0 || set->identities[kept - 1] != set->identities[i])
-			set->identities[kept++] = set->identities[i];
-	set->nb = kept;
-}
-
-static void **
-objects(struct fw_rules_state *s, enum kind kind, uint32_t *nb,
-    int (*compare)(const void *, const void *))
-{
-	void **list = malloc((HASH_COUNT(s->map[kind]) + 1) * sizeof(*list));
-	struct entry *e, *next;
-
-	*nb = 0;
-	if (list == NULL)
-		return NULL;
-	HASH_ITER(hh, s->map[kind], e, next)
-	{
-		if (kind == KIND_SET && e->touched == s->transaction)
-			set_tidy(e->object);
-		list[(*nb)++] = e->object;
-	}
-	if (compare != NULL)
-		qsort(list, *nb, sizeof(*list), compare);
-	return list;
-}
-
-static int
-build(struct fw_rules_state *s, struct fw_rules **out, struct pk_diag *diag)
-{
-	struct fw_rules_input in = { .generation = s->target };
-	int rc = -ENOMEM;
-
-	in.identities = (struct fw_identity_source **)objects(
-	    s, KIND_IDENTITY, &in.nb_identities, object_compare_identity);
-	in.endpoints =
-	    (struct fw_endpoint_source **)objects(s, KIND_ENDPOINT, &in.nb_endpoints, NULL);
-	in.sets = (struct fw_set_source **)objects(s, KIND_SET, &in.nb_sets, object_compare_set);
-	in.programs = (struct fw_program_source **)objects(
-	    s, KIND_PROGRAM, &in.nb_programs, object_compare_program);
-	if (in.identities != NULL && in.endpoints != NULL && in.sets != NULL && in.programs != NULL)
-		rc = fw_rules_build(out, &in, diag);
-	free(in.identities);
-	free(in.endpoints);
-	free(in.sets);
-	free(in.programs);
-	return rc;
-}
-
-/* The program now under the key of log line u, if this transaction put it there and it stayed. */
-static struct fw_program_source *
-new_program(struct fw_rules_state *s, size_t u)
-{
-	struct entry *e;
-
-	if (s->undo[u].kind != KIND_PROGRAM)
-		return NULL;
-	/* Of several lines about one key only the last may answer. */
-	for (size_t later = u + 1; later < s->nb_undo; later++)
-		if (s->undo[later].kind == KIND_PROGRAM &&
-		    s->undo[later].key.number == s->undo[u].key.number)
-			return NULL;
-	e = map_find(s, KIND_PROGRAM, &s->undo[u].key);
-	return e != NULL ? e->object : NULL;
-}
-
-static int
 commit(
     struct fw_rules_state *s, const struct pk_msg *m, struct fw_rules **out, struct pk_diag *diag)
 {
-	size_t taken = 0;
-	int rc = 0;
+	int rc;
 
 	if (m->h.generation != s->target || m->commit.nb_messages != s->nb_messages) {
 		pk_diag_set(diag,
@@ -739,44 +476,10 @@ commit(
 		    (unsigned long)s->filling->id);
 		return -EPROTO;
 	}
-	for (; rc == 0 && taken < s->nb_undo; taken++) {
-		struct fw_program_source *p = new_program(s, taken);
-
-		if (p != NULL && (rc = program_slots_take(s, p, diag)) < 0)
-			break;
-	}
-	if (rc == 0)
-		rc = build(s, out, diag);
-	if (rc < 0) {
-		while (taken-- > 0) {
-			struct fw_program_source *p = new_program(s, taken);
-
-			if (p != NULL)
-				program_slots_give(s, p, p->nb_received);
-		}
+	rc = fw_commit(s, out, diag);
+	if (rc < 0)
 		return rc;
-	}
-	/* No way back from here: the old objects go, the slots of their rules with them. */
-	for (size_t i = 0; i < s->nb_undo; i++) {
-		struct undo *u = &s->undo[i];
-
-		if (u->kind == KIND_PROGRAM && u->old != NULL) {
-			struct fw_program_source *p = u->old;
-			bool committed = true;
-
-			/* Put and replaced within this transaction: never had slots. */
-			for (size_t k = 0; k < i; k++)
-				if (s->undo[k].kind == KIND_PROGRAM &&
-				    s->undo[k].key.number == u->key.number)
-					committed = false;
-			if (committed)
-				program_slots_give(s, p, p->nb_received);
-		}
-		object_put(u->kind, u->old);
-	}
-	s->nb_undo = 0;
-	s->open = false;
-	s->filling = NULL;
+	settle(s, true);
 	s->generation = s->target;
 	return 0;
 }
@@ -844,6 +547,12 @@ fw_rules_state_generation(const struct fw_rules_state *s)
 	return s->generation;
 }
 
+uint64_t
+fw_rules_state_bytes(const struct fw_rules_state *s)
+{
+	return s->line->parts.bytes;
+}
+
 int
 fw_rules_state_create(struct fw_rules_state **out)
 {
@@ -851,11 +560,15 @@ fw_rules_state_create(struct fw_rules_state **out)
 
 	if (s == NULL)
 		return -ENOMEM;
+	s->line = calloc(1, sizeof(*s->line));
 	s->free_slots = calloc(FW_RULE_SLOTS, sizeof(*s->free_slots));
-	if (s->free_slots == NULL) {
+	if (s->line == NULL || s->free_slots == NULL) {
+		free(s->line);
+		free(s->free_slots);
 		free(s);
 		return -ENOMEM;
 	}
+	s->line->has_state = true;
 	*out = s;
 	return 0;
 }
@@ -863,27 +576,35 @@ fw_rules_state_create(struct fw_rules_state **out)
 void
 fw_rules_state_destroy(struct fw_rules_state *s)
 {
-	struct slot *slot, *next_slot;
+	struct fw_slot *slot, *next_slot;
 
 	if (s == NULL)
 		return;
 	fw_rules_state_abort(s);
-	for (unsigned int k = 0; k < KIND_COUNT; k++) {
-		struct entry *e, *next;
+	for (unsigned int k = 0; k < FW_ENTRY_KINDS; k++) {
+		struct fw_entry *e, *next;
 
 		HASH_ITER(hh, s->map[k], e, next)
 		{
 			HASH_DEL(s->map[k], e);
-			object_put((enum kind)k, e->object);
+			if (k == FW_ENTRY_SET) {
+				fw_set_destroy(e->object);
+				free(e->programs);
+			} else if (k == FW_ENTRY_PROGRAM) {
+				fw_program_source_destroy(e->object);
+			}
 			free(e);
 		}
+		free(s->touched[k].entry);
 	}
 	HASH_ITER(hh, s->slots, slot, next_slot)
 	{
 		HASH_DEL(s->slots, slot);
 		free(slot);
 	}
+	fw_line_close(s->line);
+	free(s->program);
+	free(s->free_programs);
 	free(s->free_slots);
-	free(s->undo);
 	free(s);
 }

@@ -95,6 +95,9 @@ check_addr(const struct pk_addr *a)
 		return "address family 4 or 6";
 	if (a->family == 4 && memcmp(a->bytes + 4, zero, sizeof(zero)) != 0)
 		return "an IPv4 address with nothing behind it";
+	/* Addresses are keys as they lie in memory. */
+	if (memcmp(a->zero, zero, sizeof(a->zero)) != 0)
+		return "an address with zeros where nothing is said";
 	return NULL;
 }
 
@@ -107,6 +110,8 @@ check_prefix(const struct pk_prefix *p)
 		return want;
 	if (p->len > pk_addr_bits(&p->addr))
 		return "a prefix length within the address";
+	if (p->zero[0] != 0 || p->zero[1] != 0 || p->zero[2] != 0)
+		return "a prefix with zeros where nothing is said";
 	return pk_prefix_contains(p, &p->addr) ? NULL : "a prefix without bits beyond its length";
 }
 

@@ -13,6 +13,14 @@ struct policy_findings {
 	int sorted;
 };
 
+const char *
+policy_severity_name(enum policy_severity severity)
+{
+	static const char *const names[] = { "error", "warning", "note" };
+
+	return names[severity];
+}
+
 int
 policy_findings_create(struct policy_findings **out)
 {
@@ -128,4 +136,18 @@ policy_findings_first(struct policy_findings *f, struct pk_diag *diag)
 		}
 	}
 	pk_diag_set(diag, "nothing is wrong");
+}
+
+int
+policy_findings_has(const struct policy_findings *f, const char *file, unsigned int line,
+    unsigned int column, const char *code)
+{
+	for (size_t i = 0; i < f->all.nb; i++) {
+		const struct policy_finding *e = &f->all.at[i];
+
+		if (e->line == line && e->column == column && strcmp(e->code, code) == 0 &&
+		    strcmp(e->file, file) == 0)
+			return 1;
+	}
+	return 0;
 }

@@ -134,6 +134,33 @@ unique_ports(struct policy_ports *p)
 	p->nb = kept;
 }
 
+/* ---- owners -------------------------------------------------------------------------------------- */
+
+/* What made the Pod: the owner that controls it, or the first.  Like Pods of one owner are shown as one. */
+static const char *
+read_owner(struct policy_reader *r, const struct policy_node *meta)
+{
+	const struct policy_node *list = policy_k8s_list(r, meta, "ownerReferences"), *best = NULL;
+	const struct policy_node *kind, *name, *controller;
+	const char *text;
+
+	for (uint32_t i = 0; list != NULL && i < list->nb; i++) {
+		if (!policy_k8s_is_map(r, list->items[i], "ownerReferences"))
+			return NULL;
+		controller = policy_k8s_word(r, list->items[i], "controller");
+		if (best == NULL || (controller != NULL && strcmp(controller->text, "true") == 0))
+			best = list->items[i];
+	}
+	kind = policy_k8s_word(r, best, "kind");
+	name = policy_k8s_word(r, best, "name");
+	if (kind == NULL || name == NULL)
+		return NULL;
+	text = policy_arena_printf(r->arena, "%s[%s]", name->text, kind->text);
+	if (text == NULL)
+		r->nomem = 1;
+	return text;
+}
+
 /* ---- kinds --------------------------------------------------------------------------------------- */
 
 /*
@@ -160,6 +187,7 @@ policy_k8s_read_pod(
 	w->imported = 1;
 	/* The DPU in front of a node bears the node's name. */
 	w->dpu = node != NULL && policy_name_ok(node->text) ? node->text : "";
+	w->owner = read_owner(r, meta);
 	policy_k8s_labels(r, policy_k8s_map(r, meta, "labels"), "", &w->meta.labels);
 	read_pod_addresses(r, status, &w->addresses);
 	read_containers(r, spec, "containers", &w->ports);

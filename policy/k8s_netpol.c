@@ -109,6 +109,9 @@ read_peers(struct policy_reader *r, const struct policy_node *rule, const char *
 {
 	const struct policy_node *list = policy_k8s_list(r, rule, key);
 
+	if (list != NULL && list->nb == 0)
+		policy_reader_warn(r, list, "empty-peers",
+		    "\"%s: []\" is everybody, as if it were left out, and not nobody", key);
 	out->any = list == NULL || list->nb == 0;
 	if (out->any)
 		return;
@@ -173,6 +176,9 @@ read_ports(struct policy_reader *r, const struct policy_node *rule, struct polic
 {
 	const struct policy_node *list = policy_k8s_list(r, rule, "ports");
 
+	if (list != NULL && list->nb == 0)
+		policy_reader_warn(r, list, "empty-ports",
+		    "\"ports: []\" is every port, as if it were left out, and not none");
 	out->any = list == NULL || list->nb == 0;
 	if (out->any)
 		return;
@@ -282,6 +288,14 @@ policy_k8s_read_netpol(
 	rules[PK_INGRESS] = policy_k8s_list(r, spec, "ingress");
 	rules[PK_EGRESS] = policy_k8s_list(r, spec, "egress");
 	read_types(r, spec, rules[PK_EGRESS], types);
+	if (policy_k8s_get(spec, "podSelector") == NULL)
+		policy_reader_note(r, spec, "selects-all",
+		    "without \"podSelector\" this is about all Pods of namespace \"%s\"",
+		    d->meta.tenant);
+	if (policy_k8s_get(spec, "policyTypes") == NULL && rules[PK_INGRESS] == NULL &&
+	    types[PK_EGRESS])
+		policy_reader_note(r, spec, "types-inferred",
+		    "without \"policyTypes\" this isolates its Pods for ingress too, and allows none; say policyTypes: [Egress] if only egress is meant");
 	for (int dir = 0; dir < PK_DIRECTION_COUNT; dir++) {
 		struct policy_rules_def unread = { 0 };
 

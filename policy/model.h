@@ -12,11 +12,15 @@
  * one that was refused has left no trace.
  */
 
-/* Findings in order of file, line, column.  Errors refuse; warnings do not. */
+/* Findings in order of file, line, column.  Errors refuse; warnings do not; a note may well be meant. */
 enum policy_severity {
 	POLICY_ERROR = 0,
-	POLICY_WARNING
+	POLICY_WARNING,
+	POLICY_NOTE
 };
+
+/* "error", "warning" or "note". */
+const char *policy_severity_name(enum policy_severity severity);
 
 struct policy_finding {
 	enum policy_severity severity;
@@ -86,6 +90,9 @@ void policy_model_set_attested(struct policy_model *m, policy_attested *is, void
 int policy_compile(const struct policy_model *m, struct policy_ids *ids, struct policy_table **out,
     struct policy_findings *f);
 void policy_table_destroy(struct policy_table *t);
+
+/* The name of the tier whose rules carry this order; "end" beyond the last, where tenants' defaults are. */
+const char *policy_tier_name(const struct policy_model *m, uint8_t order);
 
 /* Run the `tests:` of all policies in the model against its table; failures become error findings
  * with code "test-failed".  *passed and *failed count them.  Returns 0, -EINVAL or -ENOMEM. */

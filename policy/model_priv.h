@@ -157,7 +157,8 @@ struct policy_workload_def {
 	struct policy_meta meta;
 	struct policy_addresses addresses;
 	struct policy_ports ports;
-	const char *dpu; /* never NULL */
+	const char *dpu;   /* never NULL */
+	const char *owner; /* of a Pod: "web[ReplicaSet]"; NULL: nobody made it from a template */
 	uint32_t wire, vrf;
 	uint8_t has_mac;
 	uint8_t mac[6];
@@ -208,6 +209,12 @@ policy_model_attested(const struct policy_model *m, const char *dpu)
 {
 	return m->attested == NULL || m->attested(m->attested_arg, dpu);
 }
+
+
+/* One source, in no model yet.  Returns 0, -EINVAL with findings, or -ENOMEM. */
+int policy_source_create(struct policy_source **out, const char *name, const char *text, size_t len,
+    struct policy_findings *f);
+void policy_source_destroy(struct policy_source *s); /* NULL is allowed */
 
 /* Read one document into `o`.  Errors are counted in r->errors. */
 void policy_document_read(

@@ -23,6 +23,14 @@ int policy_query_create(struct policy_query **out, const struct policy_model *m,
     const struct policy_table *t, struct pk_diag *diag);
 void policy_query_destroy(struct policy_query *q);
 
+/*
+ * For a question or two to a compiler that lives, which must not change meanwhile: nothing is indexed,
+ * and what a question needs is found there.  Ends found before stay valid for as long as the query.
+ */
+struct policy_compiler;
+int policy_query_create_live(
+    struct policy_query **out, const struct policy_compiler *pc, struct pk_diag *diag);
+
 /* One end of a flow: a workload, or an address that may be anybody's. */
 struct policy_end {
 	uint32_t workload;   /* index, for policy_query; UINT32_MAX for an address of nobody */
@@ -76,6 +84,17 @@ struct policy_answer {
 int policy_query_flow(const struct policy_query *q, const struct policy_end *src,
     const struct policy_end *dst, struct policy_point point, struct policy_answer *out,
     struct pk_diag *diag);
+
+struct policy_connect;
+
+/*
+ * The classes of two ends in the relation over the same table (policy/connect.h), by the addresses that a
+ * flow between them would have; and its family, 4 or 6.
+ * Returns 0, or -EINVAL with *diag when they have no family in common.
+ */
+int policy_query_classes(const struct policy_query *q, const struct policy_connect *c,
+    const struct policy_end *src, const struct policy_end *dst, uint32_t out[2],
+    unsigned int *family, struct pk_diag *diag);
 
 /* "tenant/name (address)" or the address, for people. */
 const char *policy_query_end_text(

@@ -18,3 +18,7 @@ int policy_query_points(const struct policy_query *q, const struct policy_end *s
 
 /* From now on load for each question what it needs, however small the table is. */
 void policy_query_by_pairs(struct policy_query *q);
+
+/* Workloads by the numbers that struct policy_end holds. */
+uint32_t policy_query_nb_workloads(const struct policy_query *q);
+const struct policy_workload_def *policy_query_workload(const struct policy_query *q, uint32_t i);

@@ -38,6 +38,17 @@ policy_reader_warn(
 	va_end(ap);
 }
 
+void
+policy_reader_note(
+    struct policy_reader *r, const struct policy_node *n, const char *code, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	report(r, POLICY_NOTE, n, code, fmt, ap);
+	va_end(ap);
+}
+
 void *
 policy_reader_alloc(struct policy_reader *r, size_t nb, size_t size)
 {

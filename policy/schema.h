@@ -79,6 +79,8 @@ void policy_reader_error(struct policy_reader *r, const struct policy_node *n, c
     const char *fmt, ...) PK_PRINTF(4, 5);
 void policy_reader_warn(struct policy_reader *r, const struct policy_node *n, const char *code,
     const char *fmt, ...) PK_PRINTF(4, 5);
+void policy_reader_note(struct policy_reader *r, const struct policy_node *n, const char *code,
+    const char *fmt, ...) PK_PRINTF(4, 5);
 /* `"key" must be WANT, not ...` for the field being read. */
 void policy_reader_mismatch(struct policy_reader *r, const struct policy_node *n);
 /* `"WHAT" is not supported by this version`. */

@@ -284,6 +284,15 @@ run_policy(struct run *run, const struct policy_def *d, struct policy_findings *
 		for (size_t i_ = 0; i_ < (m)->sources.at[s_]->objects.policies.nb; i_++) \
 			if (((d) = (m)->sources.at[s_]->objects.policies.at[i_])->tests.nb > 0)
 
+static int
+all_attested(const struct policy_table *t)
+{
+	for (uint32_t i = 0; i < t->nb_endpoints; i++)
+		if (t->endpoints[i].identity != t->endpoints[i].attested)
+			return 0;
+	return 1;
+}
+
 int
 policy_run_tests(const struct policy_model *m, const struct policy_table *t,
     struct policy_findings *f, unsigned int *passed, unsigned int *failed)
@@ -292,7 +301,6 @@ policy_run_tests(const struct policy_model *m, const struct policy_table *t,
 	struct policy_ids *ids = NULL;
 	struct policy_query *q = NULL;
 	struct imagined v = { 0 };
-	/* Tests speak of policy, not of what is the matter today: every host is attested. */
 	struct policy_model calm = *m;
 	struct run run;
 	const struct policy_def *d;
@@ -300,6 +308,7 @@ policy_run_tests(const struct policy_model *m, const struct policy_table *t,
 	struct pk_diag diag;
 	int rc = 0;
 
+	/* Tests speak of policy, not of what is the matter today: every host is attested. */
 	calm.attested = NULL;
 	*passed = *failed = 0;
 	EACH_TESTED(m, d)
@@ -318,7 +327,7 @@ policy_run_tests(const struct policy_model *m, const struct policy_table *t,
 	if (file == NULL || rc < 0)
 		goto out;
 	/* The same compiler, with numbers of its own: what a test imagines leaves no trace. */
-	if (v.all.nb > 0 || m->attested != NULL) {
+	if (v.all.nb > 0 || !all_attested(t)) {
 		rc = policy_ids_create(&ids);
 		if (rc == 0)
 			rc = policy_compile_with(&calm, v.all.at, v.all.nb, ids, &own, NULL);

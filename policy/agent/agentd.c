@@ -713,6 +713,16 @@ on_message(struct pk_rpc_stream *stream, const uint8_t *bytes, size_t len, void 
 		move(a, E_COMMIT);
 		stage_commit(a, m->commit, m->nonce);
 		break;
+	case PICKET__V1__SERVER_MESSAGE__BODY_UPDATE:
+		if (!allowed(a, E_BEGIN) || m->update->begin == NULL || m->update->commit == NULL)
+			break;
+		stage_begin(a, m->update->begin);
+		move(a, E_BEGIN);
+		if (m->update->changes != NULL)
+			stage_changes(a, m->update->changes);
+		move(a, E_COMMIT);
+		stage_commit(a, m->update->commit, m->nonce);
+		break;
 	case PICKET__V1__SERVER_MESSAGE__BODY_IN_SYNC:
 		if (!allowed(a, E_IN_SYNC))
 			break;

@@ -37,16 +37,15 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 		if (rules != NULL) {
 			struct pk_addr a = { .family = 4, .bytes = { 192, 0, 2, 1 } };
 			struct fw_decision d;
+			struct fw_rule_info info;
+			struct fw_party party;
 
 			fw_rules_destroy(in_force);
 			in_force = rules;
-			fw_rules_decide(rules, PK_EGRESS, fw_rules_class(rules, 0, &a),
-			    fw_rules_class(rules, 0, &a), 6, 443, &d);
-			for (uint32_t i = 0; i < fw_rules_count(rules); i++) {
-				struct fw_rule_info info;
-
+			fw_rules_party(rules, 0, &a, true, &party);
+			fw_rules_decide(rules, PK_EGRESS, &party, &party, 6, 443, &d);
+			for (uint32_t i = 0; (i = fw_rules_next(rules, i)) != FW_RULE_NONE; i++)
 				fw_rules_info(rules, i, &info);
-			}
 		}
 	}
 	fw_rules_destroy(in_force);

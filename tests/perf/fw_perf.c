@@ -23,11 +23,10 @@
 #include <rte_tcp.h>
 
 #include "fw/options.h"
-#include "fw/worker.h"
+#include "tests/perf/perf.h"
 
 #define RUNS      3
-#define RUN_NS    (400 * PK_NS_PER_MS)
-#define NB_HOSTS  250 /* workloads inside */
+#define RUN_NS    (1500 * PK_NS_PER_MS)
 #define CPS_CONNS 20000
 #define CPS_GAP   64 /* connections under way at a time: packets of one are this far apart */
 #define CPS_STEPS 6
@@ -37,17 +36,19 @@ struct perf_case {
 	uint32_t nb_flows;  /* established connections; 0: new ones all the time */
 	uint16_t frame_len; /* with FCS */
 	uint32_t nb_rules;
+	uint32_t nb_prefixes; /* per rule, at most 16 */
 };
 
 static const struct perf_case cases[] = {
-	{ "fw.tcp64.1", 1, 64, 1 },
-	{ "fw.tcp64.10k", 10000, 64, 1 },
-	{ "fw.tcp64.1m", 1000000, 64, 1 },
-	{ "fw.tcp1500.1", 1, 1518, 1 },
-	{ "fw.tcp1500.10k", 10000, 1518, 1 },
-	{ "fw.tcp1500.1m", 1000000, 1518, 1 },
-	{ "fw.cps.1rules", 0, 64, 1 },
-	{ "fw.cps.1krules", 0, 64, 1000 },
+	{ "fw.tcp64.1", 1, 64, 1, 1 },
+	{ "fw.tcp64.10k", 10000, 64, 1, 1 },
+	{ "fw.tcp64.1m", 1000000, 64, 1, 1 },
+	{ "fw.tcp1500.1", 1, 1518, 1, 1 },
+	{ "fw.tcp1500.10k", 10000, 1518, 1, 1 },
+	{ "fw.tcp1500.1m", 1000000, 1518, 1, 1 },
+	{ "fw.cps.1rules", 0, 64, 1, 1 },
+	{ "fw.cps.1krules", 0, 64, 1000, 1 },
+	{ "fw.cps.10krules", 0, 64, 10000, 10 },
 };
 
 /* ---- captures ---- */
@@ -81,9 +82,9 @@ pcap_tcp(FILE *f, uint32_t i, bool from_client, uint32_t seq, uint32_t ack, uint
 		uint8_t payload[1600];
 	} __rte_packed __rte_aligned(2) p;
 	uint16_t len = (uint16_t)(frame_len - RTE_ETHER_CRC_LEN);
-	uint32_t client = RTE_IPV4(198, 18, 0, 1) + i % NB_HOSTS,
+	uint32_t client = RTE_IPV4(198, 18, 0, 1) + i % PERF_HOSTS,
 	         server = RTE_IPV4(198, 19, 0, 1) + i % 7;
-	uint16_t port = (uint16_t)(1024 + i / NB_HOSTS);
+	uint16_t port = (uint16_t)(1024 + i / PERF_HOSTS);
 
 	memset(&p, 0, sizeof(p));
 	/* A minimum frame is padding behind the headers, not payload. */
@@ -163,100 +164,6 @@ make_connections(const char *inside, const char *outside)
 				    steps[s].flags, 64);
 			}
 	PK_ASSERT(fclose(f[0]) == 0 && fclose(f[1]) == 0);
-}
-
-/* ---- policy: NB_HOSTS workloads of one identity, nb_rules rules of which the last allows ---- */
-
-static int said;
-
-static struct fw_rules *
-say(struct fw_rules_state *state, struct pk_msg *m)
-{
-	struct fw_rules *rules;
-	struct pk_diag diag;
-
-	m->h.generation = 1;
-	if (pk_msg_check(m, sizeof(*m), &diag) < 0 ||
-	    fw_rules_state_apply(state, m, &rules, &diag) < 0) {
-		fprintf(stderr, "fw_perf: %s\n", diag.text);
-		exit(1);
-	}
-	if (m->h.type != PK_MSG_POLICY_BEGIN)
-		said++;
-	return rules;
-}
-
-static struct fw_rules *
-make_rules(uint32_t nb_rules)
-{
-	struct fw_rules_state *state;
-	struct fw_rules *rules;
-	struct pk_msg m;
-
-	PK_ASSERT(fw_rules_state_create(&state) == 0);
-	pk_msg_init(&m, PK_MSG_POLICY_BEGIN, 1);
-	m.begin.full = 1;
-	say(state, &m);
-	said = 0;
-	for (uint32_t i = 0; i < nb_rules; i++) {
-		pk_msg_init(&m, PK_MSG_SET, 1);
-		m.set.op = PK_OP_PUT;
-		m.set.kind = PK_SET_PREFIX;
-		m.set.set = i + 1;
-		say(state, &m);
-		pk_msg_init(&m, PK_MSG_SET_MEMBERS, 1);
-		m.members.op = PK_OP_PUT;
-		m.members.kind = PK_SET_PREFIX;
-		m.members.set = i + 1;
-		m.members.count = 1;
-		m.members.prefix[0].addr.family = 4;
-		m.members.prefix[0].addr.bytes[0] = 10;
-		m.members.prefix[0].addr.bytes[1] = (uint8_t)(i >> 8);
-		m.members.prefix[0].addr.bytes[2] = (uint8_t)i;
-		m.members.prefix[0].len = 24;
-		if (i + 1 == nb_rules) {
-			memcpy(m.members.prefix[0].addr.bytes, (uint8_t[]){ 198, 19, 0, 0 }, 4);
-			m.members.prefix[0].len = 16;
-		}
-		say(state, &m);
-	}
-	pk_msg_init(&m, PK_MSG_PROGRAM, 1);
-	m.program.op = PK_OP_PUT;
-	m.program.direction = PK_EGRESS;
-	m.program.program = 1;
-	m.program.nb_rules = nb_rules;
-	say(state, &m);
-	for (uint32_t i = 0; i < nb_rules; i++) {
-		pk_msg_init(&m, PK_MSG_RULE, 1);
-		m.rule.program = 1;
-		m.rule.id = i + 1;
-		m.rule.index = i;
-		m.rule.verdict = PK_VERDICT_ALLOW;
-		m.rule.match.nb_peers = m.rule.match.nb_services = 1;
-		m.rule.match.peer[0] = i + 1;
-		m.rule.match.service[0] =
-		    (struct pk_service){ .proto = IPPROTO_TCP, .low = 443, .high = 443 };
-		say(state, &m);
-	}
-	pk_msg_init(&m, PK_MSG_IDENTITY, 1);
-	m.identity.op = PK_OP_PUT;
-	m.identity.identity = 1;
-	m.identity.program[PK_EGRESS] = 1;
-	say(state, &m);
-	for (uint32_t i = 0; i < NB_HOSTS; i++) {
-		pk_msg_init(&m, PK_MSG_ENDPOINT, 1);
-		m.endpoint.op = PK_OP_PUT;
-		m.endpoint.local = 1;
-		m.endpoint.identity = 1;
-		m.endpoint.addr.family = 4;
-		memcpy(m.endpoint.addr.bytes, (uint8_t[]){ 198, 18, 0, (uint8_t)(1 + i) }, 4);
-		say(state, &m);
-	}
-	pk_msg_init(&m, PK_MSG_POLICY_COMMIT, 1);
-	m.commit.nb_messages = (uint32_t)said;
-	rules = say(state, &m);
-	fw_rules_state_destroy(state);
-	return rules;
 }
 
 /* ---- measuring ---- */
@@ -373,24 +280,6 @@ turn(struct bench *b, bool with_path)
 	return r;
 }
 
-static int
-compare(const void *a, const void *b)
-{
-	double x = *(const double *)a, y = *(const double *)b;
-
-	return x < y ? -1 : x > y;
-}
-
-static uint64_t
-drops(const struct fw_path *p)
-{
-	uint64_t n = 0;
-
-	for (unsigned int d = 1; d < FW_DROP_COUNT; d++)
-		n += pk_counter_read(&fw_path_stats(p)->drop[d]);
-	return n;
-}
-
 static void
 run_case(const struct perf_case *c, const char *dir)
 {
@@ -440,18 +329,18 @@ run_case(const struct perf_case *c, const char *dir)
 	    0; /* the capture shows connections that opened before it began */
 	conf.pool = pool;
 	PK_ASSERT(fw_path_create(&b.path, &conf) == 0);
-	b.rules = make_rules(c->nb_rules);
+	b.rules = perf_rules(c->nb_rules, c->nb_prefixes);
 	turn(&b, true); /* sessions, caches, branch predictors */
 	for (unsigned int i = 0; i < RUNS; i++) {
 		uint64_t created = pk_counter_read(&fw_path_stats(b.path)->sessions_created),
-		         before = drops(b.path);
+		         before = perf_drops(b.path);
 		struct result p = turn(&b, false), r;
 
 		/* The plain turn has moved on in the capture, in the middle of connections. */
 		if (c->nb_flows == 0) {
 			turn(&b, true);
 			created = pk_counter_read(&fw_path_stats(b.path)->sessions_created);
-			before = drops(b.path);
+			before = perf_drops(b.path);
 		}
 		r = turn(&b, true);
 		plain[i] = (double)p.packets / ((double)p.cycles / hz) / 1e6;
@@ -461,9 +350,9 @@ run_case(const struct perf_case *c, const char *dir)
 		cps[i] =
 		    (double)(pk_counter_read(&fw_path_stats(b.path)->sessions_created) - created) /
 		    ((double)r.cycles / hz);
-		if (drops(b.path) != before)
+		if (perf_drops(b.path) != before)
 			fprintf(stderr, "fw_perf: %s: %" PRIu64 " packets were dropped\n", c->name,
-			    drops(b.path) - before);
+			    perf_drops(b.path) - before);
 	}
 	{
 		double *value = c->nb_flows != 0 ? mpps : cps;
@@ -471,11 +360,11 @@ run_case(const struct perf_case *c, const char *dir)
 		printf(
 		    "{\"name\":\"%s\",\"unit\":\"%s\",\"better\":\"higher\",\"runs\":[%.4f,%.4f,%.4f],",
 		    c->name, c->nb_flows != 0 ? "Mpps" : "1/s", value[0], value[1], value[2]);
-		qsort(cps, RUNS, sizeof(*cps), compare);
-		qsort(mpps, RUNS, sizeof(*mpps), compare);
-		qsort(plain, RUNS, sizeof(*plain), compare);
-		qsort(cycles, RUNS, sizeof(*cycles), compare);
-		qsort(plain_cycles, RUNS, sizeof(*plain_cycles), compare);
+		qsort(cps, RUNS, sizeof(*cps), perf_compare);
+		qsort(mpps, RUNS, sizeof(*mpps), perf_compare);
+		qsort(plain, RUNS, sizeof(*plain), perf_compare);
+		qsort(cycles, RUNS, sizeof(*cycles), perf_compare);
+		qsort(plain_cycles, RUNS, sizeof(*plain_cycles), perf_compare);
 		printf(
 		    "\"value\":%.4f,\"cycles_per_packet\":%.1f,\"limit\":{\"name\":\"port to port\",\"value\":%.4f,"
 		    "\"cycles_per_packet\":%.1f},\"ratio\":%.3f,\"sessions\":%u,\"rules\":%u}\n",

@@ -7,7 +7,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
+#include <unistd.h>
 
+#include "fw/session_mem.h"
 #include "tests/unit/fw_world.h"
 #include "tests/unit/test.h"
 
@@ -230,6 +232,50 @@ test_cut_many(void **state)
 	    (double)(b.tv_sec - a.tv_sec) * 1e3 + (double)(b.tv_nsec - a.tv_nsec) / 1e6);
 }
 
+/* Sessions taken over from a process before are asked for posture as for policy, whatever held then. */
+static void
+test_restored(void **state)
+{
+	struct fixture *f = *state;
+	struct fw_session_mem_conf conf = {
+		.capacity = f->conf.nb_sessions, .count = 1, .seed = { 5, 6 }
+	};
+	enum fw_session_mem_found found;
+	char file[64];
+	uint32_t refused;
+
+	snprintf(file, sizeof(file), "/dev/shm/picket-posture.%d", (int)getpid());
+	conf.path = file;
+	for (int attested = 1; attested >= 0; attested--) {
+		struct fw_session_mem *mem;
+		struct fw_path *before = f->path;
+		struct pk_diag diag;
+
+		for (int life = 0; life < 2; life++) {
+			if (fw_session_mem_open(&mem, &conf, &found, &diag) != 0)
+				fail_msg("%s", diag.text);
+			f->conf.mem = mem;
+			assert_int_equal(fw_path_create(&f->path, &f->conf), 0);
+			if (life == 0) {
+				attest(f, f->now_ns + 10 * S);
+				assert_true(passes(f, 1, 1000, 80));
+				assert_true(passes(f, 1, 1000, 53));
+			} else {
+				assert_int_equal(found, FW_SESSION_MEM_KEPT);
+				assert_int_equal(fw_path_restore(f->path, f->now_ns, 0, &refused), 2);
+				attest(f, attested ? f->now_ns + 10 * S : 0);
+				assert_int_equal(passes(f, 1, 1000, 80), attested);
+				assert_true(passes(f, 1, 1000, 53));
+			}
+			fw_path_destroy(f->path);
+			fw_session_mem_close(mem, life == 1);
+		}
+		f->conf.mem = NULL;
+		f->path = before;
+		unlink(file);
+	}
+}
+
 int
 main(void)
 {
@@ -238,6 +284,7 @@ main(void)
 		TEST(test_flip),
 		TEST(test_flip_twice),
 		TEST(test_cut_many),
+		TEST(test_restored),
 	};
 
 	pool = world_start(1023);

@@ -355,11 +355,14 @@ check_world(const struct fw_rules *r, unsigned int nb_questions)
 		uint8_t proto = protos[rnd(PK_COUNT(protos))];
 		uint16_t selector = (uint16_t)(rnd(10) == 0 ? rnd(65536) : rnd(330));
 		uint32_t program = identity_program[subject->identity - 1][d];
+		struct fw_party parties[2];
 		struct fw_decision got;
 		int want, want_audit;
 
-		fw_rules_decide(r, (enum pk_direction)d, fw_rules_class(r, 0, &subject->addr),
-		    fw_rules_class(r, 0, &peer), proto, selector, &got);
+		fw_rules_party(r, 0, &subject->addr, true, &parties[0]);
+		fw_rules_party(r, 0, &peer, true, &parties[1]);
+		fw_rules_decide(
+		    r, (enum pk_direction)d, &parties[0], &parties[1], proto, selector, &got);
 		want = program != 0
 		    ? naive_decide(&programs[program - 1], &peer, proto, selector, false)
 		    : -1;
@@ -555,8 +558,9 @@ test_slots_are_stable(void **unused)
 			must(&m);
 		}
 		assert_int_equal(commit(generation, &r), 0);
-		fw_rules_info(r, before, &info);
+		assert_true(fw_rules_info_by_id(r, 42, &info));
 		assert_int_equal(info.id, 42);
+		assert_int_equal(fw_rules_count(r), before + 1);
 		if (generation > 1)
 			assert_int_equal(info.slot, slot);
 		slot = info.slot;

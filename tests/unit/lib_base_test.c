@@ -69,6 +69,9 @@ test_msg_check(void **state)
 	m.endpoint.addr.family = 4;
 	m.endpoint.addr.bytes[4] = 1;
 	refuse(&m, "nothing behind");
+	m.endpoint.addr.bytes[4] = 0;
+	m.endpoint.addr.zero[1] = 1;
+	refuse(&m, "zeros where nothing is said");
 	pk_msg_init(&m, PK_MSG_SET_MEMBERS, 0);
 	m.members.op = PK_OP_PUT;
 	m.members.set = 1;

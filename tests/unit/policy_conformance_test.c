@@ -11,6 +11,7 @@
 
 #include "lib/base.h"
 #include "policy/query.h"
+#include "policy/reach.h"
 #include "tests/unit/test.h"
 
 /*
@@ -114,7 +115,7 @@ add_namespaces(json_t *list, json_t *namespaces, int nested)
 	        "name", name, "labels", nested ? json_object_get(value, "labels") : value));
 }
 
-static void
+static json_t *
 add_pod(
     json_t *list, const char *ns, const char *name, json_t *labels, const char *ip, json_t *ports)
 {
@@ -137,6 +138,7 @@ add_pod(
 	if (ip != NULL)
 		json_object_set_new(json_object_get(pod, "status"), "podIP", json_string(ip));
 	add(list, pod);
+	return pod;
 }
 
 /* Suites leave out what their own readers know: kinds, and names that nobody asks for. */
@@ -437,6 +439,97 @@ check_pair(const struct cluster *c, const char *id, json_t *connlist, const char
 	}
 }
 
+/* "ns/web[Deployment]": the Pod that stands for it says who owns it. */
+static void
+add_owner(json_t *pod, const char *peer)
+{
+	const char *name = strchr(peer, '/') + 1, *kind = strchr(name, '[');
+
+	if (kind != NULL && strcmp(kind, "[Pod]") != 0)
+		json_object_set_new(json_object_get(pod, "metadata"), "ownerReferences",
+		    json_pack("[{ss# ss#}]", "name", name, (size_t)(kind - name), "kind", kind + 1,
+		        strlen(kind) - 2));
+}
+
+/* The golden lines as a set; each row must be in it, and all of it must come. */
+struct golden {
+	json_t *want; /* "src => dst" -> conn */
+	struct policy_pool *pool;
+	const char *id;
+	struct score *score;
+};
+
+static void
+golden_key(char *out, size_t size, const char *src, const char *dst)
+{
+	size_t n = 0;
+	const char *ends[] = { src, " => ", dst };
+
+	for (size_t i = 0; i < PK_COUNT(ends); i++) {
+		size_t len = strlen(ends[i]);
+
+		for (const char *p = ends[i]; *p != '\0' && n + 1 < size; p++) {
+			if (strcmp(p, "[Pod]") == 0 || strcmp(p, "[External]") == 0)
+				break;
+			out[n++] = *p;
+		}
+		PK_ASSERT(len < size);
+	}
+	out[n] = '\0';
+}
+
+static int
+check_row(void *arg, const struct policy_reach_row *row)
+{
+	char src[POLICY_REACH_TEXT], dst[POLICY_REACH_TEXT], key[2 * POLICY_REACH_TEXT];
+	char *conn =
+	    policy_traffic_text(policy_pool_get(((struct golden *)arg)->pool, row->allowed[0]));
+	struct golden *g = arg;
+	const char *want;
+
+	golden_key(key, sizeof(key), policy_reach_end_text(row, 0, src),
+	    policy_reach_end_text(row, 1, dst));
+	want = json_string_value(json_object_get(g->want, key));
+	g->score->total++;
+	if (want != NULL && strcmp(want, conn) == 0)
+		g->score->right++;
+	else
+		wrong("%s: %s : %s, want %s", g->id, key, conn, want != NULL ? want : "nothing");
+	json_object_del(g->want, key);
+	free(conn);
+	return 0;
+}
+
+/* Reachability, row by row, as the suite's own tool prints it. */
+static void
+check_reach(const struct cluster *c, const char *id, json_t *connlist, struct score *s)
+{
+	struct policy_world world = { .model = c->model, .table = c->table };
+	struct golden g = { .want = json_object(), .id = id, .score = s };
+	char key[2 * POLICY_REACH_TEXT];
+	struct policy_reach *r;
+	const char *left;
+	json_t *e, *conn;
+	size_t i;
+
+	json_array_foreach(json_object_get(connlist, "expect"), i, e)
+	{
+		golden_key(key, sizeof(key), json_string_value(json_object_get(e, "src")),
+		    json_string_value(json_object_get(e, "dst")));
+		json_object_set(g.want, key, json_object_get(e, "conn"));
+	}
+	assert_int_equal(policy_reach_create(&r, &world, 1, POLICY_BY_WORKLOAD), 0);
+	g.pool = policy_reach_pool(r);
+	assert_int_equal(policy_reach_each(r, NULL, NULL, 0, check_row, &g), 0);
+	json_object_foreach(g.want, left, conn)
+	{
+		s->total++;
+		wrong("%s: %s : %s does not come", id, left, json_string_value(conn));
+	}
+	policy_reach_destroy(r);
+	json_decref(g.want);
+}
+
 static void
 check_connections(json_t *input, json_t *connlist, struct score *s)
 {
@@ -453,9 +546,11 @@ check_connections(json_t *input, json_t *connlist, struct score *s)
 		char name[256];
 
 		end_name(peer, name, sizeof(name));
-		add_pod(list, json_string_value(json_object_get(w, "namespace")),
-		    strchr(name, '/') + 1, json_object_get(w, "labels"),
-		    json_string_value(json_object_get(w, "ip")), json_object_get(w, "ports"));
+		add_owner(
+		    add_pod(list, json_string_value(json_object_get(w, "namespace")),
+		        strchr(name, '/') + 1, json_object_get(w, "labels"),
+		        json_string_value(json_object_get(w, "ip")), json_object_get(w, "ports")),
+		    peer);
 		json_object_set_new(peers, peer, json_true());
 	}
 	add_policies(list, json_object_get(input, "np"), NETPOL);
@@ -477,6 +572,7 @@ check_connections(json_t *input, json_t *connlist, struct score *s)
 		json_object_foreach(peers, src, w) json_object_foreach(peers, dst,
 		    e) if (strcmp(src, dst) != 0 && !(is_outside(src) && is_outside(dst)))
 		    check_pair(&c, id, connlist, src, dst, s);
+		check_reach(&c, id, connlist, s);
 	}
 	close_cluster(&c);
 	json_decref(peers);

@@ -123,7 +123,9 @@ test_check(void **state)
 	(void)state;
 	assert_int_equal(
 	    run(ctl_policy_check, false, out, sizeof(out), "--inventory inv.yaml p.yaml"), 0);
-	assert_string_equal(out, "0 errors, 0 warnings, 1 of 1 test passed\n");
+	assert_string_equal(out,
+	    "p.yaml:19:12: note: rule \"out\" allows everything to the whole world\n"
+	    "0 errors, 0 warnings, 1 note, 1 of 1 test passed\n");
 	/* The same file twice is one source. */
 	assert_int_equal(
 	    run(ctl_policy_check, false, out, sizeof(out), "--inventory=inv.yaml ."), 1);
@@ -134,7 +136,7 @@ test_check(void **state)
 	assert_string_equal(out,
 	    "{\"type\":\"finding\",\"severity\":\"error\",\"file\":\"slip.yaml\",\"line\":2,\"column\":7,"
 	    "\"code\":\"unknown-kind\",\"text\":\"unknown kind \\\"Polcy\\\"; did you mean \\\"Policy\\\"?\"}\n"
-	    "{\"type\":\"summary\",\"errors\":1,\"warnings\":0,\"tests\":{\"passed\":0,\"failed\":0}}\n");
+	    "{\"type\":\"summary\",\"errors\":1,\"warnings\":0,\"notes\":0,\"tests\":{\"passed\":0,\"failed\":0}}\n");
 	assert_int_equal(run(ctl_policy_check, false, out, sizeof(out), "nowhere.yaml"), 1);
 	assert_string_equal(out,
 	    "nowhere.yaml: No such file or directory\n1 error, 0 warnings, 0 of 0 tests passed\n");
@@ -199,6 +201,56 @@ test_explain(void **state)
 	    run(ctl_policy_explain, false, out, sizeof(out), "t/client t/web ssh"), CTL_USAGE);
 }
 
+/* Exit statuses are what scripts go by. */
+static void
+test_analysis(void **state)
+{
+	char out[8192];
+
+	(void)state;
+	assert_int_equal(
+	    run(ctl_policy_reach, false, out, sizeof(out), "--inventory inv.yaml --policy p.yaml"),
+	    0);
+	assert_non_null(strstr(out, "t/client  "));
+	assert_int_equal(run(ctl_policy_reach, true, out, sizeof(out),
+	                     "--inventory inv.yaml --policy p.yaml --from t/client --to t/web"),
+	    0);
+	assert_string_equal(out,
+	    "{\"src\":\"t/client\",\"dst\":\"t/web\",\"conn\":\"TCP 8080\","
+	    "\"other\":\"icmpv4/8 icmpv6/128\",\"family\":\"both\"}\n");
+	assert_int_equal(run(ctl_policy_reach, false, out, sizeof(out),
+	                     "--inventory inv.yaml --policy p.yaml --from t/cleint"),
+	    1);
+	assert_int_equal(run(ctl_policy_reach, false, out, sizeof(out), "p.yaml -o tabel"), 2);
+	assert_int_equal(run(ctl_policy_reach, false, out, sizeof(out), "p.yaml -o dot"), 0);
+	assert_non_null(strstr(out, "digraph {"));
+	assert_int_equal(
+	    run(ctl_policy_diff, false, out, sizeof(out), "--inventory inv.yaml p.yaml p.yaml"), 0);
+	assert_string_equal(out, "no change of connectivity\n");
+	assert_int_equal(run(ctl_policy_diff, false, out, sizeof(out), "inv.yaml p.yaml"), 1);
+	assert_int_equal(run(ctl_policy_diff, false, out, sizeof(out), "slip.yaml p.yaml"), 2);
+	assert_int_equal(run(ctl_policy_diff, false, out, sizeof(out), "p.yaml"), 2);
+	assert_int_equal(run(ctl_policy_exposure, false, out, sizeof(out), "inv.yaml p.yaml"), 0);
+	assert_non_null(strstr(out, "t/web     ingress"));
+	assert_int_equal(run(ctl_policy_impact, false, out, sizeof(out),
+	                     "--inventory inv.yaml --policy p.yaml --flows flows.csv"),
+	    1);
+	assert_non_null(strstr(out, "1 of 2 flows would be treated otherwise\n"));
+	assert_int_equal(run(ctl_policy_impact, false, out, sizeof(out),
+	                     "--inventory inv.yaml --policy p.yaml --flows monitor.log"),
+	    0);
+	assert_non_null(strstr(out, "0 of 2 flows would be treated otherwise\n"));
+	assert_int_equal(run(ctl_policy_impact, false, out, sizeof(out),
+	                     "--inventory inv.yaml --policy p.yaml --flows bad.csv"),
+	    1);
+	assert_int_equal(run(ctl_policy_recommend, false, out, sizeof(out),
+	                     "--inventory inv.yaml --flows flows.csv"),
+	    0);
+	assert_non_null(strstr(out, "appliesTo: {workloads: {\"app\": \"web\"}}"));
+	assert_int_equal(
+	    run(ctl_policy_recommend, false, out, sizeof(out), "--inventory inv.yaml"), 2);
+}
+
 static int
 setup(void **state)
 {
@@ -208,6 +260,15 @@ setup(void **state)
 	write_file("inv.yaml", inventory);
 	write_file("p.yaml", policy);
 	write_file("probes.jsonl", probes);
+	write_file(
+	    "flows.csv", "t/client,t/web,tcp,8080,allow\n192.0.2.2,192.0.2.1,udp,53,allow\n");
+	/* The same flow in four rows; what is dropped for other reasons is no flow. */
+	write_file("monitor.log",
+	    "{\"kind\":\"opened\",\"verdict\":\"pass\",\"proto\":\"tcp\",\"src\":\"192.0.2.2\",\"dst\":\"192.0.2.1\",\"sport\":1,\"dport\":8080}\n"
+	    "{\"kind\":\"packet\",\"verdict\":\"pass\",\"proto\":\"tcp\",\"src\":\"192.0.2.1\",\"dst\":\"192.0.2.2\",\"sport\":8080,\"dport\":1}\n"
+	    "{\"kind\":\"packet\",\"verdict\":\"drop\",\"reason\":\"rule-deny\",\"proto\":\"udp\",\"src\":\"192.0.2.2\",\"dst\":\"192.0.2.1\",\"dport\":9}\n"
+	    "{\"kind\":\"packet\",\"verdict\":\"drop\",\"reason\":\"ip-checksum\",\"proto\":\"tcp\",\"src\":\"192.0.2.2\",\"dst\":\"192.0.2.1\",\"dport\":8080}\n");
+	write_file("bad.csv", "t/client,t/web,tcp,http,allow\n");
 	write_file("slip.yaml", "apiVersion: picket.io/v1\nkind: Polcy\n");
 	return 0;
 }
@@ -215,7 +276,8 @@ setup(void **state)
 static int
 teardown(void **state)
 {
-	static const char *const names[] = { "inv.yaml", "p.yaml", "probes.jsonl", "slip.yaml" };
+	static const char *const names[] = { "inv.yaml", "p.yaml", "probes.jsonl", "slip.yaml",
+		"flows.csv", "monitor.log", "bad.csv" };
 
 	(void)state;
 	for (size_t i = 0; i < PK_COUNT(names); i++)
@@ -230,6 +292,7 @@ main(void)
 		cmocka_unit_test(test_check),
 		cmocka_unit_test(test_eval),
 		cmocka_unit_test(test_explain),
+		cmocka_unit_test(test_analysis),
 	};
 
 	return cmocka_run_group_tests_name("policy/offline", tests, setup, teardown);

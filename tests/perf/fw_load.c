@@ -1,0 +1,516 @@
+/*
+ * What needs more flows than a capture can hold, more than one lcore, or a clock of its own.  Packets are
+ * written where a port would have put them, into fresh mbufs; what leaves goes to a net_null port.  Flows
+ * come in random order, so neither of a session's lines is where the last one's was.
+ *
+ *   fw_load          the names of the results
+ *   fw_load NAME     prints a JSON line for each result of that case
+ */
+#include <inttypes.h>
+#include <netinet/in.h>
+#include <stdbool.h>
+
+#include <rte_cycles.h>
+#include <rte_eal.h>
+#include <rte_ethdev.h>
+#include <rte_lcore.h>
+#include <rte_mbuf.h>
+#include <rte_tcp.h>
+
+#include "fw/parse.h"
+#include "tests/perf/perf.h"
+
+#define RUNS     3
+#define RUN_NS   (1500 * PK_NS_PER_MS)
+#define FRAME    60
+#define MANY     (UINT32_C(1) << 25) /* 33.5 million */
+#define CPS_GAP  64
+#define CPS_BASE 20000 /* connections before ports are used again */
+#define LIVE     10000 /* flows that go on while the others end */
+
+struct load {
+	struct rte_mempool *pool;
+	struct fw_rules *rules;
+	struct fw_path *path;
+	uint16_t null_port, queue;
+	uint32_t nb_flows, next; /* next: of flows in order */
+	uint64_t random;
+	uint64_t packets, cycles, created;
+	uint8_t template[FRAME];
+	uint32_t ip_sum; /* of the template's header without addresses */
+};
+
+static void
+init(struct load *l, uint32_t nb_flows, uint32_t nb_sessions)
+{
+	struct fw_path_conf conf;
+
+	l->nb_flows = nb_flows;
+	l->random = 88172645463325252u + l->queue;
+	memset(l->template, 0, FRAME);
+	l->template[0] = l->template[6] = 2;
+	l->template[5] = 2;
+	l->template[11] = 1;
+	memcpy(
+	    l->template + 12, (uint8_t[]){ 0x08, 0x00, 0x45, 0, 0, 40, 0, 0, 0x40, 0, 64, 6 }, 12);
+	l->template[46] = 0x50;
+	l->ip_sum = fw_sum(l->template + 14, 12, 0);
+	fw_path_conf_init(&conf);
+	conf.nb_sessions = nb_sessions;
+	conf.seed[0] = 1;
+	conf.seed[1] = 2;
+	conf.tcp_loose = true;
+	conf.pool = l->pool;
+	conf.timeout_ns[FW_TIMEOUT_TCP_ESTABLISHED] = 15 * PK_NS_PER_S;
+	PK_ASSERT(fw_path_create(&l->path, &conf) == 0);
+}
+
+static uint32_t
+draw(struct load *l)
+{
+	l->random ^= l->random << 13;
+	l->random ^= l->random >> 7;
+	l->random ^= l->random << 17;
+	return (uint32_t)((l->random >> 16 & UINT32_MAX) * (uint64_t)l->nb_flows >> 32);
+}
+
+/* Every number below 2^25 once, in an order that nothing can guess from. */
+static uint32_t
+shuffle(uint32_t i)
+{
+	for (unsigned int r = 0; r < 3; r++) {
+		i = i * UINT32_C(0x9e3779b1) & (MANY - 1);
+		i ^= i >> 13;
+	}
+	return i;
+}
+
+static void
+write_tcp(const struct load *l, struct rte_mbuf *m, uint32_t f, enum fw_side from, uint32_t seq,
+    uint32_t ack, uint8_t flags)
+{
+	uint8_t *p = rte_pktmbuf_mtod(m, uint8_t *);
+	uint32_t client = rte_cpu_to_be_32(RTE_IPV4(198, 18, 0, 1) + f % PERF_HOSTS),
+	         server = rte_cpu_to_be_32(RTE_IPV4(198, 19, 0, 1) + f / PERF_HOSTS / 60000);
+	uint16_t port = rte_cpu_to_be_16((uint16_t)(1024 + f / PERF_HOSTS % 60000)),
+	         https = RTE_BE16(443), sum, win = RTE_BE16(65000);
+	uint32_t addrs[2] = { from == FW_INSIDE ? client : server,
+		from == FW_INSIDE ? server : client };
+	uint16_t ports[2] = { from == FW_INSIDE ? port : https, from == FW_INSIDE ? https : port };
+	uint32_t numbers[2] = { rte_cpu_to_be_32(seq), rte_cpu_to_be_32(ack) };
+
+	memcpy(p, l->template, FRAME);
+	if (from == FW_OUTSIDE) {
+		p[5] = 1;
+		p[11] = 2;
+	}
+	sum = (uint16_t)~fw_sum_fold(fw_sum((const uint8_t *)addrs, 8, l->ip_sum));
+	memcpy(p + 24, &sum, 2);
+	memcpy(p + 26, addrs, 8);
+	memcpy(p + 34, ports, 4);
+	memcpy(p + 38, numbers, 8);
+	p[47] = flags;
+	memcpy(p + 48, &win, 2);
+	m->data_len = FRAME;
+	m->pkt_len = FRAME;
+}
+
+static void
+transmit(const struct load *l, struct rte_mbuf **pkts, unsigned int n)
+{
+	unsigned int sent = rte_eth_tx_burst(l->null_port, l->queue, pkts, (uint16_t)n);
+
+	rte_pktmbuf_free_bulk(pkts + sent, n - sent);
+}
+
+static void
+forward(struct load *l, enum fw_side from, struct rte_mbuf **pkts, unsigned int n, uint64_t now_ns)
+{
+	struct fw_burst out;
+
+	fw_path_burst(l->path, l->rules, 0, from, pkts, n, now_ns, &out);
+	for (unsigned int side = 0; side < FW_SIDE_COUNT; side++)
+		if (out.nb[side] > 0)
+			transmit(l, out.pkt[side], out.nb[side]);
+}
+
+enum order {
+	ORDER_RANDOM,
+	ORDER_OPEN,
+	ORDER_ALL
+};
+
+static void
+generate(
+    struct load *l, enum order order, enum fw_side from, struct rte_mbuf **pkts, unsigned int n)
+{
+	PK_ASSERT(rte_pktmbuf_alloc_bulk(l->pool, pkts, n) == 0);
+	for (unsigned int i = 0; i < n; i++) {
+		uint32_t f = order == ORDER_RANDOM ? draw(l)
+		    : order == ORDER_OPEN          ? l->next++
+		                                   : shuffle(l->next++);
+
+		if (from == FW_INSIDE)
+			write_tcp(l, pkts[i], f, from, 1000, 5000, RTE_TCP_ACK_FLAG);
+		else
+			write_tcp(l, pkts[i], f, from, 5000, 1000, RTE_TCP_ACK_FLAG);
+	}
+}
+
+/* Open all flows, once each. */
+static void
+open_all(struct load *l)
+{
+	struct rte_mbuf *pkts[FW_BURST];
+
+	for (l->next = 0; l->next < l->nb_flows;) {
+		unsigned int n = PK_MIN((uint32_t)FW_BURST, l->nb_flows - l->next);
+		uint64_t now_ns = fw_workers_now_ns();
+
+		generate(l, ORDER_OPEN, FW_INSIDE, pkts, n);
+		forward(l, FW_INSIDE, pkts, n, now_ns);
+		fw_path_tick(l->path, l->rules, now_ns, 256, NULL);
+	}
+	PK_ASSERT(fw_path_nb_sessions(l->path) == l->nb_flows);
+}
+
+/* Packets of random flows from both sides, through the path or past it. */
+static double
+run_random(struct load *l, bool with_path, uint64_t ns)
+{
+	uint64_t start = rte_rdtsc(), now = start,
+	         end = start + ns / 1000 * (rte_get_tsc_hz() / 1000000), packets = 0;
+	struct rte_mbuf *pkts[FW_BURST];
+
+	for (; now < end; now = rte_rdtsc()) {
+		uint64_t now_ns = fw_workers_now_ns();
+
+		for (unsigned int side = 0; side < FW_SIDE_COUNT; side++) {
+			generate(l, ORDER_RANDOM, (enum fw_side)side, pkts, FW_BURST);
+			packets += FW_BURST;
+			if (with_path)
+				forward(l, (enum fw_side)side, pkts, FW_BURST, now_ns);
+			else
+				transmit(l, pkts, FW_BURST);
+		}
+		if (with_path)
+			fw_path_tick(l->path, l->rules, now_ns, 256, NULL);
+	}
+	l->packets = packets;
+	l->cycles = now - start;
+	return (double)l->cycles / (double)packets;
+}
+
+/* Whole connections of six packets for `ns`, CPS_GAP of them under way at a time. */
+static void
+run_connections(struct load *l, uint64_t ns)
+{
+	static const struct {
+		uint8_t from, flags, seq, ack;
+	} steps[] = {
+		{ FW_INSIDE, FW_TCP_SYN, 0, 0 },
+		{ FW_OUTSIDE, FW_TCP_SYN | FW_TCP_ACK, 0, 1 },
+		{ FW_INSIDE, FW_TCP_ACK, 1, 1 },
+		{ FW_INSIDE, FW_TCP_FIN | FW_TCP_ACK, 1, 1 },
+		{ FW_OUTSIDE, FW_TCP_FIN | FW_TCP_ACK, 1, 2 },
+		{ FW_INSIDE, FW_TCP_ACK, 2, 2 },
+	};
+	uint64_t start = rte_rdtsc(), end = start + ns / 1000 * (rte_get_tsc_hz() / 1000000);
+	uint64_t before = pk_counter_read(&fw_path_stats(l->path)->sessions_created);
+	struct rte_mbuf *pkts[FW_BURST];
+
+	while (rte_rdtsc() < end) {
+		uint64_t now_ns = fw_workers_now_ns();
+
+		for (unsigned int s = 0; s < RTE_DIM(steps); s++) {
+			bool syn = steps[s].flags == FW_TCP_SYN, in = steps[s].from == FW_INSIDE;
+
+			for (uint32_t k = 0; k < CPS_GAP; k += FW_BURST) {
+				PK_ASSERT(rte_pktmbuf_alloc_bulk(l->pool, pkts, FW_BURST) == 0);
+				for (uint32_t i = 0; i < FW_BURST; i++) {
+					uint32_t at = l->next + k + i, lap = at / CPS_BASE << 12;
+					uint32_t c = 1000 + lap, v = 900000 + lap;
+
+					write_tcp(l, pkts[i], at % CPS_BASE,
+					    (enum fw_side)steps[s].from,
+					    (in ? c : v) + steps[s].seq,
+					    syn ? 0 : (in ? v : c) + steps[s].ack, steps[s].flags);
+				}
+				forward(l, (enum fw_side)steps[s].from, pkts, FW_BURST, now_ns);
+			}
+		}
+		fw_path_tick(l->path, l->rules, now_ns, 256, NULL);
+		l->next += CPS_GAP;
+	}
+	l->cycles = rte_rdtsc() - start;
+	l->created = pk_counter_read(&fw_path_stats(l->path)->sessions_created) - before;
+}
+
+static double
+median(double *v)
+{
+	qsort(v, RUNS, sizeof(*v), perf_compare);
+	return v[RUNS / 2];
+}
+
+static void
+json(const char *name, const char *unit, const char *better, double value, const char *more)
+{
+	printf("{\"name\":\"%s\",\"unit\":\"%s\",\"better\":\"%s\",\"value\":%.4f%s}\n", name, unit,
+	    better, value, more);
+	fflush(stdout);
+}
+
+/* ---- cases ---- */
+
+static void
+case_flows(struct load *l, const char *name, uint32_t nb_flows)
+{
+	double with[RUNS], plain[RUNS], hz = (double)rte_get_tsc_hz(), w, p;
+	char more[256];
+
+	init(l, nb_flows, PK_MAX(nb_flows + nb_flows / 4, 131072u));
+	open_all(l);
+	run_random(l, true, RUN_NS / 3);
+	for (unsigned int i = 0; i < RUNS; i++) {
+		plain[i] = run_random(l, false, RUN_NS / 3);
+		with[i] = run_random(l, true, RUN_NS / 3);
+	}
+	w = median(with);
+	p = median(plain);
+	snprintf(more, sizeof(more),
+	    ",\"cycles_per_packet\":%.1f,\"limit\":{\"name\":\"generator to port\",\"value\":%.4f,"
+	    "\"cycles_per_packet\":%.1f},\"ratio\":%.3f,\"sessions\":%u,\"drops\":%" PRIu64,
+	    w, hz / p / 1e6, p, p / w, fw_path_nb_sessions(l->path), perf_drops(l->path));
+	json(name, "Mpps", "higher", hz / w / 1e6, more);
+}
+
+/*
+ * MANY sessions, each seeing a packet from either side; then silence, but for LIVE flows, until the others
+ * have gone.  15 seconds are the timeout.
+ */
+static void
+case_many(struct load *l)
+{
+	double hz = (double)rte_get_tsc_hz(), worst = 0, sum = 0;
+	uint64_t t, last_ns, empty_ns = 0, slices = 0;
+	struct rte_mbuf *pkts[FW_BURST];
+	char more[256];
+
+	init(l, MANY, MANY);
+	t = rte_rdtsc();
+	open_all(l);
+	snprintf(more, sizeof(more), ",\"open_per_second\":%.0f",
+	    (double)MANY * hz / (double)(rte_rdtsc() - t));
+	json("fw.sessions.max", "", "higher", fw_path_nb_sessions(l->path), more);
+	json("fw.session.bytes", "B", "lower",
+	    (double)fw_path_session_bytes(l->path) / fw_path_nb_sessions(l->path), "");
+	t = rte_rdtsc();
+	for (l->next = 0; l->next < MANY;) {
+		uint64_t now_ns = fw_workers_now_ns();
+
+		generate(l, ORDER_ALL, FW_OUTSIDE, pkts, FW_BURST);
+		forward(l, FW_OUTSIDE, pkts, FW_BURST, now_ns);
+		fw_path_tick(l->path, l->rules, now_ns, 256, NULL);
+	}
+	last_ns = fw_workers_now_ns();
+	PK_ASSERT(fw_path_nb_sessions(l->path) == MANY && perf_drops(l->path) == 0);
+	snprintf(more, sizeof(more), ",\"cycles_per_packet\":%.1f",
+	    (double)(rte_rdtsc() - t) / (double)MANY);
+	json("fw.tcp64.32m", "Mpps", "higher", (double)MANY * hz / (double)(rte_rdtsc() - t) / 1e6,
+	    more);
+	l->nb_flows = LIVE;
+	while (empty_ns == 0 && fw_workers_now_ns() < last_ns + 40 * PK_NS_PER_S) {
+		double cycles = run_random(l, true, 100 * PK_NS_PER_MS);
+
+		worst = PK_MAX(worst, cycles);
+		sum += cycles;
+		slices++;
+		if (fw_path_nb_sessions(l->path) <= LIVE)
+			empty_ns = fw_workers_now_ns();
+	}
+	snprintf(more, sizeof(more), ",\"left\":%u", fw_path_nb_sessions(l->path) - LIVE);
+	json("fw.sessions.empty", "s", "lower",
+	    (double)((int64_t)(empty_ns - last_ns) - 15 * (int64_t)PK_NS_PER_S) / 1e9, more);
+	snprintf(more, sizeof(more), ",\"worst_100ms\":%.1f", worst);
+	json("fw.sessions.live", "cyc", "lower", sum / (double)slices, more);
+}
+
+#define LATENCY_MAX_NS 100000
+
+/* Packets are due at even distances, half as many as the path can do; each waits from then until it has been
+ * handed to the port. */
+static void
+case_latency(struct load *l)
+{
+	static uint32_t histogram[LATENCY_MAX_NS];
+	static const struct {
+		const char *name;
+		double part;
+	} wanted[] = { { "fw.latency.p50", 0.5 }, { "fw.latency.p99", 0.99 },
+		{ "fw.latency.p99.9", 0.999 } };
+	double hz = (double)rte_get_tsc_hz(), gap;
+	uint64_t start, now, end, due = 0, total = 0, seen = 0;
+	struct rte_mbuf *pkts[FW_BURST];
+	unsigned int side = 0, w = 0;
+	char more[128];
+
+	init(l, 10000, 131072);
+	open_all(l);
+	run_random(l, true, RUN_NS / 3);
+	gap = 2 * run_random(l, true, RUN_NS / 3);
+	start = rte_rdtsc();
+	end = start + (uint64_t)(hz * 3);
+	for (now = start; now < end; now = rte_rdtsc()) {
+		uint64_t arrived = (uint64_t)((double)(now - start) / gap);
+		unsigned int n = (unsigned int)PK_MIN(arrived - due, (uint64_t)FW_BURST);
+		uint64_t done, now_ns = fw_workers_now_ns();
+
+		if (n > 0) {
+			generate(l, ORDER_RANDOM, (enum fw_side)side, pkts, n);
+			forward(l, (enum fw_side)side, pkts, n, now_ns);
+			side ^= 1;
+			done = rte_rdtsc() - start;
+			for (unsigned int i = 0; i < n; i++, due++) {
+				double ns = ((double)done - (double)(due + 1) * gap) / hz * 1e9;
+
+				histogram[PK_MIN(
+				    (uint64_t)PK_MAX(ns, 0.0), (uint64_t)LATENCY_MAX_NS - 1)]++;
+				total++;
+			}
+		}
+		fw_path_tick(l->path, l->rules, now_ns, 256, NULL);
+	}
+	snprintf(more, sizeof(more), ",\"load_mpps\":%.2f", hz / gap / 1e6);
+	for (uint32_t ns = 0; ns < LATENCY_MAX_NS && w < RTE_DIM(wanted); ns++) {
+		seen += histogram[ns];
+		while (w < RTE_DIM(wanted) && (double)seen >= wanted[w].part * (double)total)
+			json(wanted[w++].name, "ns", "lower", ns, more);
+	}
+}
+
+static struct load workers[2];
+static bool connections;
+
+static int
+scale_worker(void *arg)
+{
+	struct load *l = arg;
+
+	if (connections)
+		run_connections(l, RUN_NS);
+	else
+		run_random(l, true, RUN_NS);
+	return 0;
+}
+
+/* One lcore, then two at once, each with its own path: the main thread sleeps meanwhile. */
+static void
+case_scale(struct load *l)
+{
+	static const char *const names[] = { "fw.scale.2", "fw.cps.scale.2" };
+	double hz = (double)rte_get_tsc_hz();
+
+	for (unsigned int k = 0; k < 2; k++) {
+		workers[k] = *l;
+		workers[k].queue = (uint16_t)k;
+		init(&workers[k], 10000, 1 << 18);
+	}
+	for (unsigned int c = 0; c < 2; c++) {
+		double factor[RUNS], rate = 0;
+		char more[128];
+
+		connections = c == 1;
+		for (unsigned int k = 0; k < 2; k++) {
+			if (!connections)
+				open_all(&workers[k]);
+			else
+				fw_path_destroy(workers[k].path);
+			if (connections)
+				init(&workers[k], 10000, 1 << 18);
+			workers[k].next = 0;
+		}
+		for (unsigned int r = 0; r < RUNS; r++) {
+			double done[2] = { 0 };
+
+			for (unsigned int nb = 1; nb <= 2; nb++) {
+				for (unsigned int k = 0; k < nb; k++)
+					rte_eal_remote_launch(scale_worker, &workers[k], 1 + k);
+				/* rte_eal_wait_lcore() would spin, and take its time from one. */
+				for (unsigned int k = 0; k < nb; k++)
+					while (rte_eal_get_lcore_state(1 + k) != WAIT)
+						rte_delay_us_sleep(10000);
+				rte_eal_mp_wait_lcore();
+				for (unsigned int k = 0; k < nb; k++)
+					done[nb - 1] += (double)(connections ? workers[k].created
+					                                     : workers[k].packets) *
+					    hz / (double)workers[k].cycles;
+			}
+			factor[r] = done[1] / done[0];
+			rate = done[1];
+		}
+		snprintf(more, sizeof(more), ",\"per_second\":%.0f", rate);
+		json(names[c], "x", "higher", median(factor), more);
+	}
+	for (unsigned int k = 0; k < 2; k++)
+		PK_ASSERT(perf_drops(workers[k].path) == 0);
+}
+
+int
+main(int argc, char **argv)
+{
+	static const char *const names[] = { "fw.tcp64.random.10k", "fw.tcp64.random.1m",
+		"fw.tcp64.10m", "fw.sessions", "fw.latency", "fw.scale" };
+	char *eal[] = { argv[0], (char *)"--in-memory", (char *)"--no-pci",
+		(char *)"--no-telemetry", (char *)"--lcores=0@1,1@1,2@0", (char *)"-m",
+		(char *)"128", (char *)"--log-level=error", (char *)"--iova-mode=va",
+		(char *)"--file-prefix=load", (char *)"--vdev=net_null0,no-rx=1" };
+	struct rte_eth_conf conf = { 0 };
+	struct load l = { 0 };
+	unsigned int c = 0;
+
+	if (argc != 2) {
+		for (size_t i = 0; i < PK_COUNT(names); i++)
+			puts(names[i]);
+		return argc == 1 ? 0 : 2;
+	}
+	while (c < PK_COUNT(names) && strcmp(names[c], argv[1]) != 0)
+		c++;
+	if (rte_eal_init(PK_COUNT(eal), eal) < 0) {
+		fprintf(stderr, "fw_load: DPDK does not start; are there huge pages?\n");
+		return 1;
+	}
+	l.pool = rte_pktmbuf_pool_create(
+	    "load", 16383, 256, 0, RTE_PKTMBUF_HEADROOM + 128, SOCKET_ID_ANY);
+	PK_ASSERT(l.pool != NULL && rte_eth_dev_configure(0, 2, 2, &conf) == 0);
+	for (uint16_t q = 0; q < 2; q++)
+		PK_ASSERT(rte_eth_rx_queue_setup(0, q, 512, SOCKET_ID_ANY, NULL, l.pool) == 0 &&
+		    rte_eth_tx_queue_setup(0, q, 512, SOCKET_ID_ANY, NULL) == 0);
+	PK_ASSERT(rte_eth_dev_start(0) == 0);
+	fw_workers_now_ns(); /* before there are threads */
+	l.rules = perf_rules(1, 1);
+	switch (c) {
+	case 0:
+		case_flows(&l, names[c], 10000);
+		break;
+	case 1:
+		case_flows(&l, names[c], 1000000);
+		break;
+	case 2:
+		case_flows(&l, names[c], 10000000);
+		break;
+	case 3:
+		case_many(&l);
+		break;
+	case 4:
+		case_latency(&l);
+		break;
+	case 5:
+		case_scale(&l);
+		break;
+	default:
+		fprintf(stderr, "fw_load: no case \"%s\"\n", argv[1]);
+		return 2;
+	}
+	return 0;
+}
