@@ -9,6 +9,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "fw/path_priv.h"
 #include "fw/session_mem.h"
 #include "tests/unit/fw_world.h"
 #include "tests/unit/test.h"
