@@ -36,7 +36,7 @@ struct fw_path_options {
 	    "SYNs are answered with cookies from when so much of the session table is TCP "        \
 	    "handshakes under way, until it is half of that; and those from outside beyond a "     \
 	    "limit of half-open sessions.  0: never.", offsetof(s, m.syn_cookies) },            \
-	{ "reevaluate-rate", PK_CONF_NUMBER, "sessions/s", "100000", 0, 100000000, NULL, false,    \
+	{ "reevaluate-rate", PK_CONF_NUMBER, "sessions/s", "200000", 0, 100000000, NULL, false,    \
 	    "Idle sessions judged anew after a change of policy, on each lcore.  0: sessions wait "\
 	    "for their next packet.", offsetof(s, m.reevaluate_rate) },                            \
 	FW_PATH_TIMEOUT_ROW(s, m, "timeout-tcp-syn-sent", "30s", TCP_SYN_SENT,                     \
