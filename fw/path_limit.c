@@ -71,7 +71,7 @@ fw_limit_tenant(const struct fw_rules *rules, uint32_t vrf, const struct pk_addr
 
 	if (rules == NULL)
 		return FW_TENANT_UNKNOWN;
-	fw_rules_party(rules, vrf, inside, &party);
+	fw_rules_party(rules, vrf, inside, false, &party); /* the tenant is the same in either posture */
 	return fw_rules_tenant(rules, party.identity);
 }
 
