@@ -111,12 +111,13 @@ struct fw_made {
 };
 
 /*
- * Expire what is due at `now_ns`, at most `budget` sessions; and when `rules` are of a newer generation
- * than some sessions, judge idle ones anew, at most `budget` of them.  Call it every loop, idle or not.
+ * Look after sessions whose time may have come at `now_ns`, about `budget` of them at most, each a hundred
+ * cycles; and when `rules` are of a newer generation than some sessions, judge idle ones anew, at most
+ * `budget` of them.  Call it every loop, idle or not.
  * Who has to be told of a session's end is told in *made; NULL: nobody is.
- * Returns how many were expired.  Context: the owning lcore.
+ * True: there may be more to look after, so call it again soon.  Context: the owning lcore.
  */
-unsigned int fw_path_tick(struct fw_path *p, const struct fw_rules *rules, uint64_t now_ns,
+bool fw_path_tick(struct fw_path *p, const struct fw_rules *rules, uint64_t now_ns,
     unsigned int budget, struct fw_made *made);
 
 /* The port took only some of a side's packets: count the others, which the caller has freed.  They
