@@ -8,7 +8,7 @@
 #include "fw/options.h"
 #include "fw/path_priv.h"
 
-#define TICK_HURRY 4  /* times the budget while the table is more than three quarters full */
+#define TICK_HURRY 4  /* times the budget while less than a sixteenth of the table is free */
 #define TICK_LINES 16 /* of the timer, looked at in each call at least */
 
 /* The option table is where defaults are written, for programs and tests alike. */
@@ -210,7 +210,7 @@ fw_path_tick(struct fw_path *p, const struct fw_rules *rules, uint64_t now_ns, u
 	        (p->walk_left != 0 || p->walk_generation != fw_rules_generation(rules))))
 		fw_policy_walk(p, rules, now_ns, budget, made);
 	/* Sessions that are over must not keep out new ones, so with a table that fills the balance shifts. */
-	if (unlikely(t->nb > t->capacity / 4 * 3))
+	if (unlikely(t->nb > t->capacity - t->capacity / 16))
 		budget *= TICK_HURRY;
 	lines = TICK_LINES + budget / 2;
 	for (left = budget; left > 0;) {

@@ -117,6 +117,8 @@ struct fw_made {
  * Who has to be told of a session's end is told in *made; NULL: nobody is.
  * True: there may be more to look after, so call it again soon.  Context: the owning lcore.
  */
+#define FW_TICK_BUSY  16 /* a good budget when packets are waiting: those alive go first */
+#define FW_TICK_QUIET 64 /* and when none are: about as long as a burst takes */
 bool fw_path_tick(struct fw_path *p, const struct fw_rules *rules, uint64_t now_ns,
     unsigned int budget, struct fw_made *made);
 

@@ -71,7 +71,7 @@ fw_session_end(struct fw_path *p, uint32_t i, uint64_t now_ns, enum fw_drop why)
 	fw_trace_closed(p, i, now_ns, why);
 	if (unlikely(p->counting))
 		count_down(p, i, fw_session_half_open(p->sessions.hot[i].state), true);
-	fw_ethers_put(&p->ethers, p->sessions.cold[i].ether);
+	fw_ethers_put(&p->ethers, p->sessions.ether[i]);
 	fw_sessions_remove(&p->sessions, i);
 }
 

@@ -101,7 +101,7 @@ fw_session_open(struct fw_batch *b, struct fw_pkt *pk)
 	if (unlikely(p->counting))
 		fw_session_held(p, i);
 	if (pk->l4_proto == IPPROTO_TCP)
-		t->cold[i].ether = fw_ethers_get(&p->ethers, pk);
+		t->ether[i] = fw_ethers_get(&p->ethers, pk);
 	fw_policy_note(b, i, pk->selector, &decision);
 	t->cold[i].opened_ns = b->now_ns;
 	fw_sessions_publish(t, i);

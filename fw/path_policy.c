@@ -155,12 +155,12 @@ stand_in(struct fw_path *p, uint32_t i, uint8_t frame[22 + 40 + 20], struct fw_p
 {
 	const struct fw_session *s = &p->sessions.hot[i];
 	const struct fw_session_cold *c = &p->sessions.cold[i];
-	const struct fw_ether *e = &p->ethers.ether[c->ether];
+	const struct fw_ether *e = &p->ethers.ether[p->sessions.ether[i]];
 	struct pk_addr src, dst;
 	uint16_t sport, dport;
 	uint8_t *ip = frame + e->len, *l4;
 
-	if (c->ether == 0)
+	if (p->sessions.ether[i] == 0)
 		return false;
 	fw_session_names(s, c, &src, &dst, &sport, &dport);
 	memset(frame, 0, 22 + 40 + 20);
@@ -197,7 +197,7 @@ static void
 add_made(struct fw_batch *b, struct fw_made *made, const struct fw_pkt *pk, struct rte_mbuf *m,
     enum fw_side side)
 {
-	const struct fw_ether *e = &b->p->ethers.ether[b->p->sessions.cold[pk->session].ether];
+	const struct fw_ether *e = &b->p->ethers.ether[b->p->sessions.ether[pk->session]];
 
 	if (m == NULL)
 		return;

@@ -109,7 +109,7 @@ fw_sessions_init(
 {
 	uint64_t a = seed[0], b = seed[1];
 	uint32_t nb_buckets = 16, nb_chained;
-	size_t cold_at, version_at, bucket_at, timer_at, class_at;
+	size_t cold_at, version_at, bucket_at, ether_at, timer_at, class_at;
 	char *base;
 
 	memset(t, 0, sizeof(*t));
@@ -124,7 +124,8 @@ fw_sessions_init(
 	bucket_at = cold_at + (size_t)capacity * sizeof(struct fw_session_cold);
 	bucket_at = (bucket_at + PK_CACHE_LINE - 1) & ~(size_t)(PK_CACHE_LINE - 1);
 	version_at = bucket_at + (size_t)(nb_buckets + nb_chained) * sizeof(struct fw_bucket);
-	timer_at = version_at + (size_t)capacity * sizeof(fw_version);
+	ether_at = version_at + (size_t)capacity * sizeof(fw_version);
+	timer_at = ether_at + (size_t)capacity * sizeof(t->ether[0]);
 	timer_at = (timer_at + PK_CACHE_LINE - 1) & ~(size_t)(PK_CACHE_LINE - 1);
 	class_at = timer_at + fw_timer_bytes(capacity);
 	t->bytes = class_at + FW_CLASS_VICTIMS * fw_bits_bytes(capacity);
@@ -136,6 +137,7 @@ fw_sessions_init(
 	t->cold = (struct fw_session_cold *)(base + cold_at);
 	t->bucket = (struct fw_bucket *)(base + bucket_at);
 	t->version = (fw_version *)(base + version_at);
+	t->ether = (uint16_t *)(base + ether_at);
 	t->mask = nb_buckets - 1;
 	t->capacity = capacity;
 	t->free = FW_SESSION_NONE;
@@ -354,10 +356,11 @@ fw_sessions_create(struct fw_sessions *t, const struct fw_pkt *pk)
 	if (insert(t, pk->hash, i) < 0)
 		return FW_SESSION_NONE;
 	c = &t->cold[i];
+	t->ether[i] = 0;
 	if (i == fresh)
 		atomic_store_explicit(&t->fresh, fresh + 1, memory_order_release);
 	else
-		t->free = c->next;
+		t->free = t->hot[i].next;
 	memset(&t->hot[i], 0, sizeof(t->hot[i]));
 	memset(c, 0, sizeof(*c));
 	t->hot[i].key = pk->key;
@@ -390,10 +393,8 @@ fw_sessions_fetch(const struct fw_sessions *t, const uint32_t *i, unsigned int n
 {
 	uint32_t bucket[FW_BURST];
 
-	for (unsigned int k = 0; k < n; k++) {
+	for (unsigned int k = 0; k < n; k++)
 		__builtin_prefetch(&t->hot[i[k]], 1);
-		__builtin_prefetch(&t->cold[i[k]].next, 1);
-	}
 	for (unsigned int k = 0; k < n; k++) {
 		struct fw_pkt pk;
 
@@ -409,7 +410,6 @@ fw_sessions_fetch(const struct fw_sessions *t, const uint32_t *i, unsigned int n
 void
 fw_sessions_remove(struct fw_sessions *t, uint32_t i)
 {
-	struct fw_session_cold *c = &t->cold[i];
 	struct fw_pkt pk;
 	enum fw_session_class class;
 	uint16_t tag;
@@ -432,7 +432,7 @@ fw_sessions_remove(struct fw_sessions *t, uint32_t i)
 	    memory_order_release); /* readers see the version go before what follows */
 	t->hot[i].state = FW_STATE_NONE;
 	t->hot[i].key.family = 0; /* a guess made before matches no more */
-	c->next = t->free;
+	t->hot[i].next = t->free;
 	t->free = i;
 	t->nb--;
 }

@@ -32,8 +32,8 @@
  * A key may live in two buckets (the second is the first, moved by the tag), so buckets fill evenly;
  * when both are full a chained bucket from a small reserve takes it.  An IPv6 key does not fit the
  * hot line: there stands a keyed 64-bit digest of the two addresses, and the addresses themselves,
- * always compared, in the first half line of the cold record.  All in all 167 bytes a session, with version
- * and timer, and 10 to 21 for its share of the buckets.
+ * always compared, in the first half line of the cold record.  All in all 169 bytes a session, with version,
+ * timer and link header, and 10 to 21 for its share of the buckets.
  *
  * The hash is keyed with a secret drawn at start, so nobody outside can aim flows at one bucket.  It is
  * not a cryptographic hash; it does not have to be, since its output is never shown.
@@ -46,7 +46,10 @@
  *      hot.generation, cold.rule_id                            again by a re-evaluation
  *      hot.state, side, win, seen, packets, bytes              by every packet
  *      cold.packets, cold.bytes                                when the small counters run over
- *      cold.next                                               while it is free
+ *      hot.next                                                while it is free
+ *
+ * The end of an IPv4 session does not touch the cold record: when millions end at once, memory is what they
+ * wait for, and each line counts.
  *
  * A session's id is its version and index, so a reference kept elsewhere is checked before use.
  *
@@ -125,7 +128,10 @@ struct fw_session {
 	struct fw_tcp_side side[2];
 	uint16_t win[2]; /* greatest window each side has advertised, shifted down by its scale */
 	uint16_t packets[2]; /* small counters, carried over to the cold record before they wrap */
-	uint32_t bytes[2];
+	union {
+		uint32_t bytes[2];
+		uint32_t next; /* while it is free */
+	};
 } PK_CACHE_ALIGNED;
 _Static_assert(sizeof(struct fw_session) == PK_CACHE_LINE, "the hot line is one cache line");
 
@@ -159,12 +165,13 @@ struct fw_sessions {
 	struct fw_session *hot;
 	struct fw_session_cold *cold;
 	fw_version *version;
+	uint16_t *ether; /* link headers, see fw/ether.h */
 	uint32_t mask;
 	uint32_t capacity;
 	uint64_t key[4];        /* of the hash */
 	uint32_t nb;            /* alive */
 	_Atomic uint32_t fresh; /* indices from here on have never been used */
-	uint32_t free;          /* list of used ones, linked by cold.next */
+	uint32_t free;          /* list of used ones, linked by hot.next */
 	uint32_t chain_free;    /* list of reserve buckets, linked by next; 0 for none */
 	uint32_t chain_fresh, chain_end;
 	size_t bytes; /* of memory behind all of it */

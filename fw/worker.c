@@ -16,10 +16,6 @@
 #include "lib/log.h"
 
 #define QUEUES_MAX (2 * FW_WIRES_MAX)
-/* Sessions looked after in each loop: when packets are waiting few, so that those that are alive go first; else
- * about as long as a burst takes, and the next loop may find packets waiting. */
-#define TICK_BUSY  16
-#define TICK_QUIET 128
 #define IDLE_SPINS 64 /* empty polls before the first sleep */
 #define TX_RETRIES 8
 
@@ -144,8 +140,8 @@ run(void *arg)
 			    w->path, rules, p->wire, (enum fw_side)p->from, pkts, n, now_ns, &out);
 			transmit(w, p, &out);
 		}
-		more =
-		    fw_path_tick(w->path, rules, now_ns, waiting ? TICK_BUSY : TICK_QUIET, &made);
+		more = fw_path_tick(
+		    w->path, rules, now_ns, waiting ? FW_TICK_BUSY : FW_TICK_QUIET, &made);
 		if (unlikely(made.nb > 0))
 			send_made(w, &made);
 		rte_rcu_qsbr_quiescent(all->qsbr, w->index);
