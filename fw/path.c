@@ -144,7 +144,7 @@ fw_path_burst(struct fw_path *p, const struct fw_rules *rules, uint16_t wire, en
 		pk = &pkt[i];
 		b.packet = p->packet + i + 1;
 		if (unlikely(pk->lane))
-			fw_admit_again(&b, i, pk);
+			fw_admit_again(pk);
 		fw_judge(&b, pk);
 		if (likely(pk->drop == FW_DROP_NONE)) {
 			out->pkt[to][out->nb[to]++] = pk->m;

@@ -165,7 +165,7 @@ netfilter() {
 	in_f ip route replace 198.18.0.0/16 via 198.18.0.254 dev f0
 	in_f ip route replace 198.19.0.0/16 via 198.19.0.254 dev f1
 	{
-		echo 'table ip fw { counter opened {}'
+		printf 'table ip fw {\ncounter opened { }\n'
 		echo 'chain forward { type filter hook forward priority 0; policy drop;'
 		echo 'ct state established,related accept; ct state invalid drop;'
 		i=1
@@ -173,7 +173,8 @@ netfilter() {
 			echo "iif f0 ip daddr 10.$((i / 256)).$((i % 256)).0/24 tcp dport 443 ct state new accept;"
 			i=$((i + 1))
 		done
-		echo 'iif f0 ip daddr 198.19.0.0/16 tcp dport 443 ct state new counter name opened accept; } }'
+		echo 'iif f0 ip daddr 198.19.0.0/16 tcp dport 443 ct state new counter name opened accept;'
+		printf '}\n}\n'
 	} >"$tmp/nft.rules"
 	if ! in_f nft -f "$tmp/nft.rules" 2>"$tmp/nft.err"; then
 		none nft "this kernel does not take the rules"
