@@ -34,15 +34,24 @@ struct ctl_command {
 };
 
 /* Rows end with .words == NULL.  A new file adds its table here and to ctl_tables in picketctl.c. */
-extern const struct ctl_command ctl_policy_commands[]; /* ctl/policy_*.c: offline */
-extern const struct ctl_command ctl_replay_commands[]; /* ctl/replay.c */
-extern const struct ctl_command ctl_attest_commands[]; /* ctl/attest.c: offline */
-extern const struct ctl_command ctl_local_commands[];  /* ctl/local.c: daemons on this machine */
-extern const struct ctl_command ctl_server_commands[]; /* ctl/server.c: the policy server */
+extern const struct ctl_command ctl_policy_commands[];   /* ctl/policy_*.c: offline */
+extern const struct ctl_command ctl_replay_commands[];   /* ctl/replay.c */
+extern const struct ctl_command ctl_attest_commands[];   /* ctl/attest.c: offline */
+extern const struct ctl_command ctl_dpi_commands[];      /* ctl/dpi.c: offline */
+extern const struct ctl_command ctl_local_commands[];    /* ctl/local.c: daemons on this machine */
+extern const struct ctl_command ctl_sessions_commands[]; /* ctl/sessions.c: picketd's sessions */
+extern const struct ctl_command ctl_server_commands[];   /* ctl/server.c: the policy server */
 
 /* "picketctl: ..." on stderr; returns CTL_USAGE or CTL_REFUSED for `return ctl_usage(...)`. */
 int ctl_usage(const struct ctl_context *ctx, const char *fmt, ...) PK_PRINTF(2, 3);
 int ctl_refused(const struct ctl_context *ctx, const char *fmt, ...) PK_PRINTF(2, 3);
+
+/*
+ * Ask a daemon on this machine: `words` and what was typed behind them, with an open file or fd < 0.  Each row
+ * of the answer goes to `row`.  Complains by itself; returns the exit status.
+ */
+int ctl_ask(struct ctl_context *ctx, const char *daemon, const char *words, int argc, char **argv,
+    int fd, int (*row)(void *arg, const char *json), void *arg);
 
 /*
  * Rows of output: with -j each row is printed at once as a JSON line, otherwise rows are collected
@@ -59,3 +68,7 @@ struct ctl_rows *ctl_rows_begin(
     const struct ctl_context *ctx, const struct ctl_column *columns, size_t n);
 void ctl_rows_add(struct ctl_rows *r, json_t *row); /* takes the reference */
 void ctl_rows_end(struct ctl_rows *r);              /* prints and frees */
+
+/* Ask, and show each row as it comes. */
+int ctl_show(struct ctl_context *ctx, const char *daemon, const struct ctl_column *columns,
+    size_t n, const char *words, int argc, char **argv, int fd);

@@ -20,10 +20,6 @@ struct view {
 		name, columns, PK_COUNT(columns) \
 	}
 
-static const struct ctl_column session_columns[] = { { "proto", "PROTO" }, { "src", "SOURCE" },
-	{ "sport", "PORT" }, { "dst", "DESTINATION" }, { "dport", "PORT" }, { "state", "STATE" },
-	{ "packets_text", "PACKETS" }, { "bytes_text", "BYTES" }, { "idle_s", "IDLE" },
-	{ "rule_text", "RULE" } };
 static const struct ctl_column drop_columns[] = { { "reason", "REASON" }, { "packets", "PACKETS" },
 	{ "help", "MEANING" } };
 static const struct ctl_column counter_columns[] = { { "name", "COUNTER" }, { "value", "VALUE" } };
@@ -94,10 +90,9 @@ take_row(void *arg, const char *json)
 	return 0;
 }
 
-/* Send `words` and what the user typed behind them to a daemon. */
-static int
-ask(struct ctl_context *ctx, const char *daemon, const char *words, int argc, char **argv,
-    int (*row)(void *arg, const char *json), void *arg)
+int
+ctl_ask(struct ctl_context *ctx, const char *daemon, const char *words, int argc, char **argv,
+    int fd, int (*row)(void *arg, const char *json), void *arg)
 {
 	char path[512], line[PK_CONTROL_LINE_MAX];
 	struct pk_diag diag;
@@ -109,20 +104,27 @@ ask(struct ctl_context *ctx, const char *daemon, const char *words, int argc, ch
 		at += snprintf(line + at, sizeof(line) - (size_t)at, " %s", argv[i]);
 	if ((size_t)at >= sizeof(line))
 		return ctl_usage(ctx, "more than %d bytes of words", PK_CONTROL_LINE_MAX);
-	rc = pk_control_ask(path, line, row, arg, &diag);
+	rc = pk_control_ask_with(path, line, fd, row, arg, &diag);
 	if (rc < 0)
 		return ctl_refused(ctx, "%s", diag.text);
 	return CTL_DONE;
 }
 
-static int
-show(struct ctl_context *ctx, const struct view *view, const char *words, int argc, char **argv)
+int
+ctl_show(struct ctl_context *ctx, const char *daemon, const struct ctl_column *columns, size_t n,
+    const char *words, int argc, char **argv, int fd)
 {
-	struct taker taker = { ctx, ctl_rows_begin(ctx, view->columns, view->nb_columns) };
-	int status = ask(ctx, view->daemon, words, argc, argv, take_row, &taker);
+	struct taker taker = { ctx, ctl_rows_begin(ctx, columns, n) };
+	int status = ctl_ask(ctx, daemon, words, argc, argv, fd, take_row, &taker);
 
 	ctl_rows_end(taker.rows);
 	return status;
+}
+
+static int
+show(struct ctl_context *ctx, const struct view *view, const char *words, int argc, char **argv)
+{
+	return ctl_show(ctx, view->daemon, view->columns, view->nb_columns, words, argc, argv, -1);
 }
 
 static int
@@ -132,7 +134,6 @@ show_picketd(struct ctl_context *ctx, int argc, char **argv)
 		const char *words;
 		struct view view;
 	} views[] = {
-		{ "show sessions", VIEW("picketd", session_columns) },
 		{ "show drops", VIEW("picketd", drop_columns) },
 		{ "show counters", VIEW("picketd", counter_columns) },
 		{ "show rules", VIEW("picketd", rule_columns) },
@@ -153,14 +154,15 @@ show_picketd(struct ctl_context *ctx, int argc, char **argv)
 static int
 show_config(struct ctl_context *ctx, int argc, char **argv)
 {
-	static const char *const daemons[] = { "picketd", "picket-agentd", "picket-policyd" };
+	static const char *const daemons[] = { "picketd", "picket-agentd", "picket-attestd",
+		"picket-policyd" };
 	struct view view = { argc > 0 ? argv[0] : "picketd", config_columns,
 		PK_COUNT(config_columns) };
 
 	for (size_t i = 0; i < PK_COUNT(daemons); i++)
 		if (strcmp(view.daemon, daemons[i]) == 0 && argc <= 1)
 			return show(ctx, &view, "show config", 0, NULL);
-	return ctl_usage(ctx, "want one of picketd, picket-agentd, picket-policyd");
+	return ctl_usage(ctx, "want one of picketd, picket-agentd, picket-attestd, picket-policyd");
 }
 
 static const char *
@@ -205,14 +207,42 @@ monitor_row(void *arg, const char *json)
 static int
 monitor(struct ctl_context *ctx, int argc, char **argv)
 {
-	return ask(ctx, "picketd", "monitor", argc, argv, monitor_row, ctx);
+	return ctl_ask(ctx, "picketd", "monitor", argc, argv, -1, monitor_row, ctx);
 }
 
-#define FILTER "[src PREFIX] [dst PREFIX] [host PREFIX] [proto P] [sport N] [dport N] [wire N]"
+static const struct ctl_column host_columns[] = { { "host", "HOST" }, { "state", "STATE" },
+	{ "attested", "ATTESTED" }, { "epoch", "EPOCH" }, { "connected", "CONNECTED" },
+	{ "lease_ms", "LEASE ms" }, { "good", "GOOD" }, { "bad", "BAD" }, { "missed", "MISSED" },
+	{ "ima_entries", "IMA" }, { "why", "WHY" } };
+static const struct ctl_column reason_columns[] = { { "code", "CODE" }, { "text", "TEXT" },
+	{ "meaning", "MEANING" } };
+static const struct ctl_column ear_columns[] = { { "ear", "RESULT" } };
+
+/* The verifier of this DPU. */
+static int
+attestd(struct ctl_context *ctx, int argc, char **argv)
+{
+	static const struct {
+		const char *words, *ask;
+		struct view view;
+	} views[] = {
+		{ "attest status", "show hosts", VIEW("picket-attestd", host_columns) },
+		{ "attest reasons", "show reasons", VIEW("picket-attestd", reason_columns) },
+		{ "attest result", "show ear", VIEW("picket-attestd", ear_columns) },
+		{ "attest release", "attest release", VIEW("picket-attestd", host_columns) },
+		{ "attest forget", "attest forget", VIEW("picket-attestd", host_columns) },
+		{ "attest evidence", "attest evidence", VIEW("picket-attestd", host_columns) },
+	};
+
+	for (size_t i = 0; i < PK_COUNT(views); i++)
+		if (strcmp(views[i].words, ctx->command->words) == 0)
+			return show(ctx, &views[i].view, views[i].ask, argc, argv);
+	pk_bug(__FILE__, __LINE__, "every command for the verifier has a view");
+}
+
+#define FILTER "[src|dst|host PREFIX] [proto P] [sport|dport|port N] [wire N]"
 
 const struct ctl_command ctl_local_commands[] = {
-	{ "show sessions", FILTER " [state S]", "live sessions of the DPU on this machine",
-	    show_picketd },
 	{ "show drops", "[all]", "dropped packets by reason", show_picketd },
 	{ "show counters", "", "packets, bytes, sessions, and whether the account balances",
 	    show_picketd },
@@ -221,6 +251,13 @@ const struct ctl_command ctl_local_commands[] = {
 	{ "show lcores", "", "load of each lcore", show_picketd },
 	{ "show wires", "", "wires and their ports", show_picketd },
 	{ "show plane", "", "what the data plane enforces, and since when", show_picketd },
+	{ "attest status", "", "how this DPU's verifier sees the host behind it", attestd },
+	{ "attest reasons", "", "why its last evidence was refused, and what to do", attestd },
+	{ "attest result", "", "the last result as a signed token (EAR)", attestd },
+	{ "attest release", "", "let a host that recovers from quarantine back in", attestd },
+	{ "attest forget", "", "let another TPM enrol for the host", attestd },
+	{ "attest evidence", "DIR",
+	    "write the last evidence there, to check it or to learn from it", attestd },
 	{ "show config", "[DAEMON]", "configuration a daemon runs with", show_config },
 	{ "monitor", "[drops] " FILTER, "verdicts as they fall, until interrupted", monitor },
 	{ NULL, NULL, NULL, NULL },

@@ -11,8 +11,7 @@
 
 #include "lib/wire.h"
 
-#define INTERFACES_MAX    256
-#define LINKTYPE_ETHERNET 1
+#define INTERFACES_MAX 256
 
 enum {
 	BLOCK_INTERFACE = 1,
@@ -30,6 +29,7 @@ struct interface {
 	char name[64];
 	uint64_t units_per_s;
 	uint32_t snaplen;
+	uint16_t link_type;
 };
 
 struct ctl_capture {
@@ -39,6 +39,7 @@ struct ctl_capture {
 	const char *path;
 	int swapped; /* numbers are not big-endian */
 	int classic;
+	int modified; /* classic, with eight bytes more in each record */
 	uint64_t classic_unit_ns;
 	unsigned int nb_interfaces;
 	struct interface interface[INTERFACES_MAX];
@@ -68,15 +69,15 @@ static int
 classic_header(struct ctl_capture *c, uint32_t magic, struct pk_diag *diag)
 {
 	c->classic = 1;
-	c->swapped = magic == 0xd4c3b2a1 || magic == 0x4d3cb2a1;
+	c->swapped = magic == 0xd4c3b2a1 || magic == 0x4d3cb2a1 || magic == 0x34cdb2a1;
+	c->modified = magic == 0xa1b2cd34 || magic == 0x34cdb2a1;
 	c->classic_unit_ns = magic == 0xa1b23c4d || magic == 0x4d3cb2a1 ? 1 : 1000;
 	pk_wire_skip(&c->at, 20);
 	strcpy(c->interface[0].name, "inside0");
 	if (!pk_wire_ok(&c->at))
 		return broken(c, c->map, diag, "a whole pcap header");
 	c->at.at -= 4;
-	if ((number32(c, &c->at) & 0xffff) != LINKTYPE_ETHERNET)
-		return broken(c, c->map + 20, diag, "link type Ethernet");
+	c->interface[0].link_type = (uint16_t)number32(c, &c->at);
 	return 0;
 }
 
@@ -116,6 +117,8 @@ ctl_capture_open(struct ctl_capture **out, const char *path, struct pk_diag *dia
 	case 0xd4c3b2a1:
 	case 0xa1b23c4d:
 	case 0x4d3cb2a1:
+	case 0xa1b2cd34:
+	case 0x34cdb2a1:
 		rc = classic_header(c, magic, diag);
 		break;
 	case BLOCK_SECTION:
@@ -150,8 +153,7 @@ read_interface(struct ctl_capture *c, struct pk_wire *body, struct pk_diag *diag
 
 	if (c->nb_interfaces == INTERFACES_MAX)
 		return broken(c, start, diag, "at most 256 interfaces");
-	if (link_type != LINKTYPE_ETHERNET)
-		return broken(c, start, diag, "link type Ethernet");
+	i->link_type = link_type;
 	pk_wire_skip(body, 2);
 	i->snaplen = number32(c, body);
 	i->units_per_s = 1000000;
@@ -196,11 +198,14 @@ next_classic(struct ctl_capture *c, struct ctl_packet *out, struct pk_diag *diag
 	fraction = number32(c, &c->at);
 	out->len = number32(c, &c->at);
 	out->wire_len = number32(c, &c->at);
+	if (c->modified)
+		pk_wire_skip(&c->at, 8);
 	out->bytes = pk_wire_bytes(&c->at, out->len);
 	if (!pk_wire_ok(&c->at))
 		return broken(c, start, diag, "a whole packet record");
 	out->time_ns = seconds * PK_NS_PER_S + fraction * c->classic_unit_ns;
 	out->interface = c->interface[0].name;
+	out->link_type = c->interface[0].link_type;
 	return 1;
 }
 
@@ -220,6 +225,7 @@ read_packet(
 	if (!pk_wire_ok(body) || number >= c->nb_interfaces)
 		return broken(c, start, diag, "a whole packet of a known interface");
 	out->interface = i->name;
+	out->link_type = i->link_type;
 	out->time_ns = time / i->units_per_s * PK_NS_PER_S +
 	    time % i->units_per_s * PK_NS_PER_S / i->units_per_s;
 	return 1;
@@ -314,7 +320,7 @@ ctl_capture_create(struct ctl_capture_writer **out, const char *path, const char
 	static const struct {
 		uint16_t type, zero;
 		uint32_t snaplen;
-	} interface = { LINKTYPE_ETHERNET, 0, 0 };
+	} interface = { CTL_LINK_ETHERNET, 0, 0 };
 	static const uint8_t nanoseconds = 9;
 	struct ctl_capture_writer *w = calloc(1, sizeof(*w));
 
@@ -342,11 +348,11 @@ ctl_capture_create(struct ctl_capture_writer **out, const char *path, const char
 
 void
 ctl_capture_write(struct ctl_capture_writer *w, unsigned int i, uint64_t time_ns, const void *bytes,
-    uint32_t len, const char *comment)
+    uint32_t len, uint32_t wire_len, const char *comment)
 {
 	struct {
 		uint32_t interface, time_high, time_low, len, wire_len;
-	} head = { i, (uint32_t)(time_ns >> 32), (uint32_t)time_ns, len, len };
+	} head = { i, (uint32_t)(time_ns >> 32), (uint32_t)time_ns, len, wire_len };
 	struct option option = { OPTION_COMMENT, (uint16_t)(comment != NULL ? strlen(comment) : 0),
 		comment };
 

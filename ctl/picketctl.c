@@ -12,8 +12,10 @@ static const struct ctl_command *const ctl_tables[] = {
 	ctl_policy_commands,
 	ctl_server_commands,
 	ctl_local_commands,
+	ctl_sessions_commands,
 	ctl_replay_commands,
 	ctl_attest_commands,
+	ctl_dpi_commands,
 };
 
 static int

@@ -144,8 +144,8 @@ send_out(struct replay *r, uint16_t wire, struct fw_burst *out)
 			const void *bytes = rte_pktmbuf_read(m, 0, m->pkt_len, flat);
 
 			if (r->out != NULL && bytes != NULL)
-				ctl_capture_write(
-				    r->out, 2u * wire + side, r->now_ns, bytes, m->pkt_len, NULL);
+				ctl_capture_write(r->out, 2u * wire + side, r->now_ns, bytes,
+				    m->pkt_len, m->pkt_len, NULL);
 			rte_pktmbuf_free(m);
 		}
 	}
@@ -331,7 +331,10 @@ run_capture(struct replay *r, const char *path, bool drain)
 	if (ctl_capture_open(&capture, path, &diag) < 0)
 		return ctl_refused(r->ctx, "%s", diag.text);
 	while (status == CTL_DONE && (rc = ctl_capture_next(capture, &packet, &diag)) > 0)
-		status = one_packet(r, &packet);
+		status = packet.link_type != CTL_LINK_ETHERNET
+		    ? ctl_refused(
+		          r->ctx, "%s: link type %u; replay takes Ethernet", path, packet.link_type)
+		    : one_packet(r, &packet);
 	if (rc < 0)
 		status = ctl_refused(r->ctx, "%s", diag.text);
 	ctl_capture_close(capture);

@@ -5,10 +5,11 @@
 #include <string.h>
 
 int
-fw_ethers_init(struct fw_ethers *t)
+fw_ethers_init(struct fw_ethers *t, struct fw_ether *memory)
 {
 	memset(t, 0, sizeof(*t));
-	t->ether = calloc(FW_ETHERS_MAX + 1, sizeof(t->ether[0]));
+	t->borrowed = memory != NULL;
+	t->ether = memory != NULL ? memory : calloc(FW_ETHERS_MAX + 1, sizeof(t->ether[0]));
 	t->head = calloc(FW_ETHERS_MAX, sizeof(t->head[0]));
 	if (t->ether == NULL || t->head == NULL) {
 		fw_ethers_fini(t);
@@ -21,7 +22,8 @@ fw_ethers_init(struct fw_ethers *t)
 void
 fw_ethers_fini(struct fw_ethers *t)
 {
-	free(t->ether);
+	if (!t->borrowed)
+		free(t->ether);
 	free(t->head);
 	memset(t, 0, sizeof(*t));
 }
@@ -54,7 +56,6 @@ uint16_t
 fw_ethers_get_other(struct fw_ethers *t, const struct fw_pkt *pk)
 {
 	struct fw_ether key = { .len = (uint8_t)pk->l3 };
-	uint16_t *head, i;
 
 	if (pk->l3 > sizeof(key.bytes))
 		return 0;
@@ -63,8 +64,15 @@ fw_ethers_get_other(struct fw_ethers *t, const struct fw_pkt *pk)
 		key.stripped = 1;
 		key.tci = pk->m->vlan_tci;
 	}
-	head = chain_of(t, &key);
-	for (i = *head; i != 0 && !same(&t->ether[i], &key); i = t->ether[i].next)
+	return fw_ethers_get_same(t, &key);
+}
+
+uint16_t
+fw_ethers_get_same(struct fw_ethers *t, const struct fw_ether *e)
+{
+	uint16_t *head = chain_of(t, e), i;
+
+	for (i = *head; i != 0 && !same(&t->ether[i], e); i = t->ether[i].next)
 		;
 	if (i == 0) {
 		if (t->free != 0) {
@@ -75,8 +83,9 @@ fw_ethers_get_other(struct fw_ethers *t, const struct fw_pkt *pk)
 		} else {
 			return 0;
 		}
-		key.next = *head;
-		t->ether[i] = key;
+		t->ether[i] = *e;
+		t->ether[i].refs = 0;
+		t->ether[i].next = *head;
 		*head = i;
 	}
 	t->ether[i].refs++;
@@ -95,4 +104,44 @@ fw_ethers_end(struct fw_ethers *t, uint16_t i)
 	*link = e->next;
 	e->next = t->free;
 	t->free = i;
+}
+
+void
+fw_ethers_restore_begin(struct fw_ethers *t)
+{
+	for (unsigned int i = 0; i <= FW_ETHERS_MAX; i++)
+		t->ether[i].refs = 0;
+}
+
+bool
+fw_ethers_restore(struct fw_ethers *t, uint16_t i)
+{
+	unsigned int len;
+
+	if (i == 0 || i > FW_ETHERS_MAX)
+		return false;
+	len = t->ether[i].len;
+	if ((len != 14 && len != 18 && len != 22) || t->ether[i].stripped > 1)
+		return false;
+	t->ether[i].refs++;
+	return true;
+}
+
+void
+fw_ethers_restore_end(struct fw_ethers *t)
+{
+	t->free = t->last = 0;
+	t->fresh = FW_ETHERS_MAX + 1;
+	memset(t->head, 0, FW_ETHERS_MAX * sizeof(t->head[0]));
+	for (uint16_t i = FW_ETHERS_MAX; i > 0; i--) {
+		struct fw_ether *e = &t->ether[i];
+		uint16_t *list = &t->free;
+
+		if (e->refs != 0)
+			list = chain_of(t, e);
+		else
+			memset(e, 0, sizeof(*e));
+		e->next = *list;
+		*list = i;
+	}
 }

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <stdbool.h>
 #include <string.h>
 
 #include <rte_branch_prediction.h>
@@ -33,16 +34,29 @@ struct fw_ethers {
 	struct fw_ether *ether; /* [0] stands for none */
 	uint16_t *head;
 	uint16_t free, fresh, last;
+	bool borrowed; /* `ether` is somebody else's memory */
 };
 
-/* Context: control thread.  Returns 0 or -ENOMEM. */
-int fw_ethers_init(struct fw_ethers *t);
+/* `memory`: FW_ETHERS_MAX + 1 entries to use, borrowed; NULL: its own, empty.  Context: control thread.
+ * Returns 0 or -ENOMEM. */
+int fw_ethers_init(struct fw_ethers *t, struct fw_ether *memory);
 void fw_ethers_fini(struct fw_ethers *t);
 
 /* The number of the link header of `pk`, with a reference; 0 when there is no room.  Context of this and
  * what follows: the owning lcore. */
 uint16_t fw_ethers_get_other(struct fw_ethers *t, const struct fw_pkt *pk);
 void fw_ethers_end(struct fw_ethers *t, uint16_t i);
+
+/* The number of a header that is already in that form; `e` need not be in a table. */
+uint16_t fw_ethers_get_same(struct fw_ethers *t, const struct fw_ether *e);
+
+/*
+ * Take over what stands in borrowed memory.  Between the two each session says which number it has;
+ * false: it has none.  What nobody has is given up.
+ */
+void fw_ethers_restore_begin(struct fw_ethers *t);
+bool fw_ethers_restore(struct fw_ethers *t, uint16_t i);
+void fw_ethers_restore_end(struct fw_ethers *t);
 
 static __rte_always_inline uint16_t
 fw_ethers_get(struct fw_ethers *t, const struct fw_pkt *pk)

@@ -7,6 +7,7 @@
 #include "fw/lane.h"
 #include "fw/options.h"
 #include "fw/path_priv.h"
+#include "fw/session_mem.h"
 
 #define TICK_HURRY 4  /* times the budget while less than a sixteenth of the table is free */
 #define TICK_LINES 16 /* of the timer, looked at in each call at least */
@@ -52,10 +53,13 @@ fw_path_create(struct fw_path **out, const struct fw_path_conf *conf)
 	p->hits = calloc(FW_RULE_SLOTS, sizeof(p->hits[0]));
 	if (p->hits == NULL)
 		goto fail;
-	rc = fw_sessions_init(&p->sessions, conf->nb_sessions, conf->seed, conf->huge, 0);
+	rc = conf->mem != NULL
+	    ? fw_session_mem_lay_out(conf->mem, &p->sessions)
+	    : fw_sessions_init(&p->sessions, conf->nb_sessions, conf->seed, conf->huge, 0);
 	if (rc < 0)
 		goto fail;
-	rc = fw_ethers_init(&p->ethers);
+	rc =
+	    fw_ethers_init(&p->ethers, conf->mem != NULL ? fw_session_mem_ethers(conf->mem) : NULL);
 	if (rc < 0)
 		goto fail;
 	p->counting = conf->per_workload != 0 || conf->half_open_per_workload != 0;
@@ -101,7 +105,7 @@ fw_path_burst(struct fw_path *p, const struct fw_rules *rules, uint16_t wire, en
 		.rules = rules,
 		.out = out,
 		.now_ns = now_ns,
-		.generation = rules != NULL ? fw_rules_generation(rules) : 0,
+		.generation = fw_path_stamp(p, rules, now_ns),
 		.seen = fw_units(now_ns),
 		.from = from,
 		.wire = wire,
@@ -207,7 +211,7 @@ fw_path_tick(struct fw_path *p, const struct fw_rules *rules, uint64_t now_ns, u
 	if (made != NULL)
 		made->nb = 0;
 	if (unlikely(rules != NULL &&
-	        (p->walk_left != 0 || p->walk_generation != fw_rules_generation(rules))))
+	        (p->walk_left != 0 || p->walk_generation != fw_path_stamp(p, rules, now_ns))))
 		fw_policy_walk(p, rules, now_ns, budget, made);
 	/* Sessions that are over must not keep out new ones, so with a table that fills the balance shifts. */
 	if (unlikely(t->nb > t->capacity - t->capacity / 16))

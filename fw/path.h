@@ -1,5 +1,6 @@
 #pragma once
 
+#include <stdatomic.h>
 #include <stdbool.h>
 
 #include "fw/drop.h"
@@ -7,6 +8,7 @@
 #include "fw/trace.h"
 #include "lib/counter.h"
 
+struct fw_session_mem;
 struct rte_mbuf;
 struct rte_mempool;
 
@@ -61,6 +63,18 @@ struct fw_path_conf {
 	uint64_t timeout_ns[FW_TIMEOUT_COUNT];
 	struct rte_mempool *pool; /* for packets the path makes; borrowed */
 	struct fw_trace *trace;   /* where records go; borrowed, NULL for nowhere */
+	struct fw_session_mem
+	    *mem; /* of the table, which outlives us; borrowed, NULL: private memory */
+	const struct fw_posture *posture; /* of the host; borrowed, NULL: it is not attested */
+};
+
+/*
+ * Whether the host is attested, for all lcores in one word: the end of its lease, in the clock of `now_ns`.
+ * The control thread writes it, each burst reads it; so a host is cut off, by a message or by a lease that
+ * runs out, between one burst and the next, whatever else is going on.
+ */
+struct fw_posture {
+	_Atomic uint64_t until_ns; /* 0: not attested */
 };
 
 void fw_path_conf_init(struct fw_path_conf *conf); /* defaults; seed and pool are the caller's */
@@ -143,6 +157,7 @@ uint32_t fw_path_nb_hosts(const struct fw_path *p);
 /* A session for people, consistent enough to read while the lcore writes (checked by version). */
 struct fw_session_info {
 	uint64_t id;
+	uint32_t vrf; /* address space */
 	uint16_t wire;
 	uint8_t proto;
 	uint8_t direction; /* enum pk_direction of the side that opened it, seen from inside */

@@ -50,6 +50,21 @@ fw_session_held(struct fw_path *p, uint32_t i)
 	h->held[FW_HELD_HALF_OPEN] += fw_session_half_open(s->state);
 }
 
+bool
+fw_session_hold(struct fw_path *p, uint32_t i)
+{
+	const struct fw_key *k = &p->sessions.hot[i].key;
+	struct pk_addr inside = inside_of(p, i);
+
+	if (!p->counting)
+		return true;
+	if (fw_hosts_find(&p->hosts, k->wire, k->vrf, &inside) == NULL &&
+	    p->hosts.nb == p->hosts.capacity)
+		return false;
+	fw_session_held(p, i);
+	return true;
+}
+
 /* One less of these for the workload of session i. */
 static __rte_noinline void
 count_down(struct fw_path *p, uint32_t i, bool half_open, bool whole)

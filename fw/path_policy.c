@@ -14,10 +14,11 @@ fw_policy_ask(struct fw_batch *b, enum fw_side opener, uint32_t vrf, const struc
     const struct pk_addr *dst, uint8_t proto, uint16_t selector, struct fw_decision *d)
 {
 	bool inside = opener == FW_INSIDE;
+	bool attested = b->p->attested;
 	struct fw_party subject, peer;
 
-	fw_rules_party(b->rules, vrf, inside ? src : dst, &subject);
-	fw_rules_party(b->rules, vrf, inside ? dst : src, &peer);
+	fw_rules_party(b->rules, vrf, inside ? src : dst, attested, &subject);
+	fw_rules_party(b->rules, vrf, inside ? dst : src, attested, &peer);
 	pk_counter_add(&b->p->stats.policy_lookups, 1);
 	fw_rules_decide(
 	    b->rules, inside ? PK_EGRESS : PK_INGRESS, &subject, &peer, proto, selector, d);
@@ -257,7 +258,7 @@ fw_policy_walk(struct fw_path *p, const struct fw_rules *rules, uint64_t now_ns,
 		.p = p,
 		.rules = rules,
 		.now_ns = now_ns,
-		.generation = fw_rules_generation(rules),
+		.generation = fw_path_stamp(p, rules, now_ns),
 		.seen = fw_units(now_ns),
 		.level = p->conf.trace != NULL ? (int)fw_trace_level(p->conf.trace) : -1,
 	};
@@ -294,4 +295,44 @@ fw_policy_walk(struct fw_path *p, const struct fw_rules *rules, uint64_t now_ns,
 		p->walk_at = i + 1;
 		p->walk_left--;
 	}
+}
+
+/* ---- at somebody's word ---- */
+
+/* A batch of no packets, about session i. */
+static struct fw_batch
+about(struct fw_path *p, const struct fw_rules *rules, uint32_t i, uint64_t now_ns)
+{
+	const struct fw_session *s = &p->sessions.hot[i];
+
+	return (struct fw_batch){
+		.p = p,
+		.rules = rules,
+		.now_ns = now_ns,
+		.generation = fw_path_stamp(p, rules, now_ns),
+		.seen = fw_units(now_ns),
+		.from = fw_session_origin(s),
+		.wire = s->key.wire,
+		.level = p->conf.trace != NULL ? (int)fw_trace_level(p->conf.trace) : -1,
+	};
+}
+
+enum fw_drop
+fw_policy_ask_again(struct fw_path *p, const struct fw_rules *rules, uint32_t i, uint64_t now_ns)
+{
+	struct fw_batch b = about(p, rules, i, now_ns);
+	struct fw_decision decision;
+
+	return ask_again(&b, i, &decision);
+}
+
+void
+fw_policy_end(
+    struct fw_path *p, uint32_t i, uint64_t now_ns, enum fw_drop why, struct fw_made *made)
+{
+	struct fw_batch b = about(p, NULL, i, now_ns);
+
+	if (made != NULL)
+		tell_idle(&b, i, made);
+	fw_session_end(p, i, now_ns, why);
 }

@@ -22,6 +22,8 @@
  *      path_policy.c   asking policy, and asking again when it has changed
  *      path_trace.c    records of all this
  *      path_walk.c     reading sessions along, from another thread
+ *      path_restore.c  bringing back what the last process has left in the table's memory
+ *      hand_over.c     sessions as records, and records as sessions
  *
  * A stage takes a packet in good standing and puts a reason into pk->drop, or leaves it be.  A new one has its
  * place in path.c: before the session in fw_admit(), after it in fw_judge(); and it says in fw/lane.h which
@@ -37,6 +39,8 @@ struct fw_path {
 	struct fw_limit reject_limit, log_limit, walk_limit;
 	uint64_t walk_generation;    /* that idle sessions are being brought to */
 	uint32_t walk_at, walk_left; /* next record, and how many are still to be looked at */
+	bool attested;               /* the host, as far as the last burst saw */
+	uint32_t flips;              /* of that */
 	struct fw_guard guard;
 	struct fw_ethers ethers;
 	struct fw_hosts hosts;
@@ -52,8 +56,8 @@ struct fw_batch {
 	const struct fw_rules *rules;
 	struct fw_burst *out;
 	uint64_t now_ns;
-	uint64_t generation;
-	uint64_t packet; /* running number of the packet being judged */
+	uint64_t generation; /* of rules and posture: fw_path_stamp() */
+	uint64_t packet;     /* running number of the packet being judged */
 	uint32_t seen;
 	enum fw_side from;
 	uint16_t wire;
@@ -103,6 +107,9 @@ enum fw_drop fw_session_may_hold(
     const struct fw_path *p, const struct fw_pkt *pk, const struct pk_addr *inside);
 void fw_session_held(struct fw_path *p, uint32_t i);
 
+/* Count session i, which has come from elsewhere, if there are limits.  False: no room for its workload. */
+bool fw_session_hold(struct fw_path *p, uint32_t i);
+
 /* `why` is for the record: FW_DROP_NONE when it has run its course. */
 void fw_session_end(struct fw_path *p, uint32_t i, uint64_t now_ns, enum fw_drop why);
 
@@ -127,9 +134,45 @@ void fw_policy_note(struct fw_batch *b, uint32_t i, uint16_t selector, const str
 enum fw_drop fw_policy_reevaluate(
     struct fw_batch *b, struct fw_pkt *pk, uint32_t i, unsigned int d);
 
+/*
+ * What a session was allowed by: the generation of the rules, and the posture of the host.  A change of
+ * either has every session judged anew, so both are in the 32 bits that a session keeps: the posture as the
+ * number of its changes, in the upper eight, never 0, which is what a session has that nobody has judged
+ * here yet.  A session would have to be left alone by the walk for 255 changes of posture, or 16 million
+ * generations, to be taken for judged.
+ */
+#define FW_FLIP_SHIFT      24
+#define FW_GENERATION_MASK ((UINT32_C(1) << FW_FLIP_SHIFT) - 1)
+
+static inline uint64_t
+fw_path_stamp(struct fw_path *p, const struct fw_rules *rules, uint64_t now_ns)
+{
+	const struct fw_posture *posture = p->conf.posture;
+	bool attested = posture != NULL &&
+	    now_ns < atomic_load_explicit(&posture->until_ns, memory_order_acquire);
+
+	if (unlikely(attested != p->attested)) {
+		p->attested = attested;
+		p->flips++;
+	}
+	return rules == NULL ? 0
+	                     : (fw_rules_generation(rules) & ~((uint64_t)0xff << FW_FLIP_SHIFT)) |
+	        (uint64_t)(1 + p->flips % 255) << FW_FLIP_SHIFT;
+}
+
 /* Bring idle sessions to the generation of `rules`.  See fw_path_tick(). */
 void fw_policy_walk(struct fw_path *p, const struct fw_rules *rules, uint64_t now_ns,
     unsigned int budget, struct fw_made *made);
+
+/* Ask about session i as if it were of an older generation.  FW_DROP_NONE: it goes on, under the present one.
+ * Otherwise nothing has happened to it yet. */
+enum fw_drop fw_policy_ask_again(
+    struct fw_path *p, const struct fw_rules *rules, uint32_t i, uint64_t now_ns);
+
+/* End session i because somebody says so.  `made`: tell its ends, if it is TCP; two packets at most.  NULL:
+ * without a word. */
+void fw_policy_end(
+    struct fw_path *p, uint32_t i, uint64_t now_ns, enum fw_drop why, struct fw_made *made);
 
 /* Whether one more answer may be made now; and sending it, NULL for one that there was no memory for. */
 bool fw_made_may(struct fw_batch *b);
@@ -156,3 +199,13 @@ fw_trace_judged(struct fw_batch *b, const struct fw_pkt *pk, uint8_t before, uin
 	    (b->level == FW_TRACE_ALL || pk->drop != FW_DROP_NONE))
 		fw_trace_packet(b, pk, FW_TRACE_PACKET, before, after, NULL);
 }
+
+/* ---- path_restore.c ---- */
+
+/*
+ * Bring back what the last process has left in the table's memory: index, free list, timers, link headers
+ * and counts are made anew out of the records, of which each is checked.  `now_ns` is the clock of
+ * this process, and by `ahead_ns` ahead of the one the records were written by.
+ * Returns how many sessions there are; *refused are the others.  Context: control thread, before the path runs.
+ */
+uint32_t fw_path_restore(struct fw_path *p, uint64_t now_ns, int64_t ahead_ns, uint32_t *refused);

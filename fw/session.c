@@ -1,6 +1,7 @@
 #include "fw/session.h"
 
 #include <errno.h>
+#include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -103,52 +104,104 @@ splitmix(uint64_t *s)
 	return z ^ z >> 31;
 }
 
+/* Where the arrays lie in the memory of a table. */
+struct plan {
+	uint32_t nb_buckets, nb_chained;
+	size_t cold_at, bucket_at, version_at, ether_at, timer_at, class_at, bytes;
+};
+
+static int
+plan(struct plan *p, uint32_t capacity)
+{
+	*p = (struct plan){ .nb_buckets = 16 };
+	if (capacity == 0 || capacity > UINT32_C(1) << 30)
+		return -EINVAL;
+	/* At most 13 of 16 ways used: beyond that the chains grow, and they are what costs. */
+	while ((uint64_t)p->nb_buckets * FW_BUCKET_WAYS * 13 / 16 < capacity)
+		p->nb_buckets *= 2;
+	p->nb_chained = p->nb_buckets / 16 + 8;
+	p->cold_at = (size_t)capacity * sizeof(struct fw_session);
+	p->bucket_at = p->cold_at + (size_t)capacity * sizeof(struct fw_session_cold);
+	p->bucket_at = (p->bucket_at + PK_CACHE_LINE - 1) & ~(size_t)(PK_CACHE_LINE - 1);
+	p->version_at =
+	    p->bucket_at + (size_t)(p->nb_buckets + p->nb_chained) * sizeof(struct fw_bucket);
+	p->ether_at = p->version_at + (size_t)capacity * sizeof(fw_version);
+	p->timer_at = p->ether_at + (size_t)capacity * sizeof(uint16_t);
+	p->timer_at = (p->timer_at + PK_CACHE_LINE - 1) & ~(size_t)(PK_CACHE_LINE - 1);
+	p->class_at = p->timer_at + fw_timer_bytes(capacity);
+	p->bytes = p->class_at + FW_CLASS_VICTIMS * fw_bits_bytes(capacity);
+	return 0;
+}
+
+size_t
+fw_sessions_bytes(uint32_t capacity)
+{
+	struct plan p;
+
+	return plan(&p, capacity) == 0 ? p.bytes : 0;
+}
+
+/* Timer and classes, which lie one after the other. */
+static void
+init_clockwork(struct fw_sessions *t, void *memory, uint64_t now_ns)
+{
+	char *class = (char *)memory + fw_timer_bytes(t->capacity);
+
+	fw_timer_init(&t->timer, memory, t->capacity, now_ns);
+	for (unsigned int c = 0; c < FW_CLASS_VICTIMS; c++) {
+		fw_bits_init(&t->class[c], class + c * fw_bits_bytes(t->capacity), t->capacity);
+		t->hand[c] = 0;
+	}
+}
+
+int
+fw_sessions_init_at(
+    struct fw_sessions *t, void *memory, uint32_t capacity, const uint64_t seed[2], uint64_t now_ns)
+{
+	uint64_t a = seed[0], b = seed[1];
+	char *base = memory;
+	struct plan p;
+	int rc = plan(&p, capacity);
+
+	memset(t, 0, sizeof(*t));
+	if (rc < 0)
+		return rc;
+	t->bytes = p.bytes;
+	t->borrowed = true;
+	t->hot = (struct fw_session *)base;
+	t->cold = (struct fw_session_cold *)(base + p.cold_at);
+	t->bucket = (struct fw_bucket *)(base + p.bucket_at);
+	t->version = (fw_version *)(base + p.version_at);
+	t->ether = (uint16_t *)(base + p.ether_at);
+	t->mask = p.nb_buckets - 1;
+	t->capacity = capacity;
+	t->free = FW_SESSION_NONE;
+	t->chain_fresh = p.nb_buckets;
+	t->chain_end = p.nb_buckets + p.nb_chained;
+	for (unsigned int i = 0; i < PK_COUNT(t->key); i++)
+		t->key[i] = splitmix(&a) ^ splitmix(&b) * (2 * i + 1);
+	t->key[2] |= 1;
+	init_clockwork(t, base + p.timer_at, now_ns);
+	return 0;
+}
+
 int
 fw_sessions_init(
     struct fw_sessions *t, uint32_t capacity, const uint64_t seed[2], bool huge, uint64_t now_ns)
 {
-	uint64_t a = seed[0], b = seed[1];
-	uint32_t nb_buckets = 16, nb_chained;
-	size_t cold_at, version_at, bucket_at, ether_at, timer_at, class_at;
-	char *base;
+	size_t bytes = fw_sessions_bytes(capacity);
+	void *memory;
 
 	memset(t, 0, sizeof(*t));
-	if (capacity == 0 || capacity > UINT32_C(1) << 30)
+	if (bytes == 0)
 		return -EINVAL;
-	/* At most 13 of 16 ways used: beyond that the chains grow, and they are what costs. */
-	while ((uint64_t)nb_buckets * FW_BUCKET_WAYS * 13 / 16 < capacity)
-		nb_buckets *= 2;
-	nb_chained = nb_buckets / 16 + 8;
-
-	cold_at = (size_t)capacity * sizeof(struct fw_session);
-	bucket_at = cold_at + (size_t)capacity * sizeof(struct fw_session_cold);
-	bucket_at = (bucket_at + PK_CACHE_LINE - 1) & ~(size_t)(PK_CACHE_LINE - 1);
-	version_at = bucket_at + (size_t)(nb_buckets + nb_chained) * sizeof(struct fw_bucket);
-	ether_at = version_at + (size_t)capacity * sizeof(fw_version);
-	timer_at = ether_at + (size_t)capacity * sizeof(t->ether[0]);
-	timer_at = (timer_at + PK_CACHE_LINE - 1) & ~(size_t)(PK_CACHE_LINE - 1);
-	class_at = timer_at + fw_timer_bytes(capacity);
-	t->bytes = class_at + FW_CLASS_VICTIMS * fw_bits_bytes(capacity);
-	t->huge = huge;
-	base = big_alloc(&t->bytes, &t->huge);
-	if (base == NULL)
+	memory = big_alloc(&bytes, &huge);
+	if (memory == NULL)
 		return -ENOMEM;
-	t->hot = (struct fw_session *)base;
-	t->cold = (struct fw_session_cold *)(base + cold_at);
-	t->bucket = (struct fw_bucket *)(base + bucket_at);
-	t->version = (fw_version *)(base + version_at);
-	t->ether = (uint16_t *)(base + ether_at);
-	t->mask = nb_buckets - 1;
-	t->capacity = capacity;
-	t->free = FW_SESSION_NONE;
-	t->chain_fresh = nb_buckets;
-	t->chain_end = nb_buckets + nb_chained;
-	for (unsigned int i = 0; i < PK_COUNT(t->key); i++)
-		t->key[i] = splitmix(&a) ^ splitmix(&b) * (2 * i + 1);
-	t->key[2] |= 1;
-	fw_timer_init(&t->timer, base + timer_at, capacity, now_ns);
-	for (unsigned int c = 0; c < FW_CLASS_VICTIMS; c++)
-		fw_bits_init(&t->class[c], base + class_at + c * fw_bits_bytes(capacity), capacity);
+	(void)fw_sessions_init_at(t, memory, capacity, seed, now_ns);
+	t->bytes = bytes;
+	t->huge = huge;
+	t->borrowed = false;
 	return 0;
 }
 
@@ -157,7 +210,9 @@ fw_sessions_fini(struct fw_sessions *t)
 {
 	if (t->hot == NULL)
 		return;
-	if (PLAIN_MEMORY)
+	if (t->borrowed)
+		;
+	else if (PLAIN_MEMORY)
 		free(t->hot);
 	else
 		munmap(t->hot, t->bytes);
@@ -435,4 +490,96 @@ fw_sessions_remove(struct fw_sessions *t, uint32_t i)
 	t->hot[i].next = t->free;
 	t->free = i;
 	t->nb--;
+}
+
+/* ---- out of the records alone ---- */
+
+#define RESTORE_AHEAD 16 /* records whose buckets are on their way */
+
+uint32_t
+fw_sessions_restore_begin(struct fw_sessions *t, uint64_t now_ns)
+{
+	uint32_t fresh = t->capacity;
+
+	/* What has been used has a version; those made last and never shown are found to be free. */
+	while (fresh > 0 && atomic_load_explicit(&t->version[fresh - 1], memory_order_relaxed) == 0)
+		fresh--;
+	memset(t->bucket, 0, (size_t)t->chain_end * sizeof(t->bucket[0]));
+	t->chain_free = 0;
+	t->chain_fresh = t->mask + 1;
+	t->nb = 0;
+	t->free = FW_SESSION_NONE;
+	atomic_store_explicit(&t->fresh, fresh, memory_order_relaxed);
+	init_clockwork(t, t->timer.due, now_ns);
+	return fresh;
+}
+
+/* The key of record i as a packet would have it, with its hash. */
+static void
+key_of(const struct fw_sessions *t, uint32_t i, struct fw_pkt *pk)
+{
+	pk->key = t->hot[i].key;
+	if (pk->key.family == 6)
+		memcpy(pk->addr, t->cold[i].addr, sizeof(pk->addr));
+	fw_sessions_hash(t, pk);
+}
+
+static bool
+is_sound(const struct fw_session *s, const struct fw_session_cold *c)
+{
+	const struct fw_key *k = &s->key;
+	bool tcp = s->state > FW_STATE_NONE && s->state < FW_STATE_TCP_COUNT;
+
+	if (s->state == FW_STATE_NONE || s->state >= FW_STATE_COUNT || k->wire >= FW_WIRES_MAX ||
+	    tcp != (k->proto == IPPROTO_TCP) ||
+	    (s->state == FW_STATE_UDP_NEW || s->state == FW_STATE_UDP) !=
+	        (k->proto == IPPROTO_UDP) ||
+	    (s->scale & 15) > 14 || s->scale >> 4 > 14)
+		return false;
+	if (k->family == 4)
+		return k->v4[0] <= k->v4[1]; /* as the parser orders them: as they lie in memory */
+	return k->family == 6 && memcmp(c->addr[0], c->addr[1], 16) <= 0;
+}
+
+static void
+free_record(struct fw_sessions *t, uint32_t i)
+{
+	uint32_t v = atomic_load_explicit(&t->version[i], memory_order_relaxed);
+
+	if (v % 2 == 1)
+		atomic_store_explicit(&t->version[i], v + 1, memory_order_relaxed);
+	t->hot[i].state = FW_STATE_NONE;
+	t->hot[i].next = t->free;
+	t->free = i;
+}
+
+int
+fw_sessions_restore(struct fw_sessions *t, uint32_t i)
+{
+	uint32_t v = atomic_load_explicit(&t->version[i], memory_order_relaxed), ahead;
+	struct fw_pkt pk;
+
+	ahead = i + 2 * RESTORE_AHEAD < t->capacity ? i + 2 * RESTORE_AHEAD : i;
+	rte_prefetch0(&t->hot[ahead]);
+	rte_prefetch0(&t->cold[ahead]);
+	ahead = i + RESTORE_AHEAD;
+	if (ahead < t->capacity && t->version[ahead] % 2 == 1) {
+		key_of(t, ahead, &pk);
+		__builtin_prefetch(&t->bucket[(uint32_t)pk.hash & t->mask], 1);
+	}
+	if (v % 2 == 0) {
+		free_record(t, i);
+		return -ENOENT;
+	}
+	if (is_sound(&t->hot[i], &t->cold[i])) {
+		key_of(t, i, &pk);
+		if (memcmp(&pk.key, &t->hot[i].key, sizeof(pk.key)) == 0 &&
+		    fw_sessions_find(t, &pk) == FW_SESSION_NONE && insert(t, pk.hash, i) == 0) {
+			fw_sessions_moved(t, i, FW_STATE_NONE);
+			t->nb++;
+			return 0;
+		}
+	}
+	free_record(t, i);
+	return -EINVAL;
 }

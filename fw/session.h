@@ -176,6 +176,7 @@ struct fw_sessions {
 	uint32_t chain_fresh, chain_end;
 	size_t bytes; /* of memory behind all of it */
 	bool huge;
+	bool borrowed; /* the memory is somebody else's */
 	struct fw_timer timer;
 	struct fw_bits class[FW_CLASS_VICTIMS];
 	uint32_t hand[FW_CLASS_VICTIMS];
@@ -189,6 +190,21 @@ struct fw_sessions {
 int fw_sessions_init(
     struct fw_sessions *t, uint32_t capacity, const uint64_t seed[2], bool huge, uint64_t now_ns);
 void fw_sessions_fini(struct fw_sessions *t);
+
+/* The same in memory of the caller's (fw/session_mem.h), fw_sessions_bytes() of it, in multiples of a cache
+ * line and aligned to one.  What stands there stays, and counts as nothing until it is restored. */
+size_t fw_sessions_bytes(uint32_t capacity); /* 0: no such capacity */
+int fw_sessions_init_at(struct fw_sessions *t, void *memory, uint32_t capacity,
+    const uint64_t seed[2], uint64_t now_ns);
+
+/*
+ * Make the index, timers, classes and the list of free records anew, out of the records: nothing else is
+ * believed.  fw_sessions_restore_begin() empties them.  Then for each index below what it returns, in
+ * rising order, fw_sessions_restore() puts a record back: -ENOENT: there is none alive; -EINVAL: it cannot
+ * be a session, and has been freed.  0: its timer is not filed yet.  Context: control thread.
+ */
+uint32_t fw_sessions_restore_begin(struct fw_sessions *t, uint64_t now_ns);
+int fw_sessions_restore(struct fw_sessions *t, uint32_t i);
 
 /*
  * Create a session for pk->key, which must not be in the table.  Its state is FW_STATE_NONE, its

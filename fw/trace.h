@@ -47,6 +47,7 @@ struct fw_trace_record {
 	uint8_t direction;           /* enum pk_direction, for policy decisions */
 	uint8_t verdict;             /* enum pk_verdict of the deciding rule */
 	uint8_t audit_verdict;
+	uint16_t snap_len;       /* bytes of the frame that have been kept */
 	uint64_t packets, bytes; /* of the session, both directions; with CLOSED */
 };
 
@@ -63,6 +64,21 @@ enum fw_trace_level fw_trace_level(const struct fw_trace *t);
 /* Room for one more record, or NULL (counted as lost); fill it, then commit. Context: the writer. */
 struct fw_trace_record *fw_trace_reserve(struct fw_trace *t);
 void fw_trace_commit(struct fw_trace *t);
+
+/*
+ * Keep the first `snaplen` bytes of each packet that is recorded; 0: none, which costs nothing.  The memory is
+ * taken the first time, FW_TRACE_SNAP_MAX for each record, and stays.
+ * Context: control thread.  Returns 0, -EINVAL above FW_TRACE_SNAP_MAX, or -ENOMEM.
+ */
+#define FW_TRACE_SNAP_MAX 2048
+int fw_trace_set_snaplen(struct fw_trace *t, uint32_t snaplen);
+
+/* Where the bytes of the reserved record go, at most *len; NULL: nowhere.  Context: the writer. */
+uint8_t *fw_trace_snap(struct fw_trace *t, uint32_t *len);
+
+/* As fw_trace_take(), with bytes; NULL: without. */
+unsigned int fw_trace_take_snaps(struct fw_trace *t, struct fw_trace_record *out,
+    uint8_t (*snaps)[FW_TRACE_SNAP_MAX], unsigned int n);
 
 /* Take up to n records.  Returns how many.  Context: the reader. */
 unsigned int fw_trace_take(struct fw_trace *t, struct fw_trace_record *out, unsigned int n);

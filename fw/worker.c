@@ -13,6 +13,7 @@
 #include <rte_mbuf.h>
 #include <rte_rcu_qsbr.h>
 
+#include "fw/keep.h"
 #include "lib/log.h"
 
 #define QUEUES_MAX (2 * FW_WIRES_MAX)
@@ -35,28 +36,45 @@ struct worker {
 	unsigned int lcore, index;
 	unsigned int nb_polls;
 	struct poll polls[QUEUES_MAX];
+	_Atomic(struct fw_job *) job; /* from the control thread, back to NULL when done */
 	pk_counter loops PK_CACHE_ALIGNED;
 	pk_counter idle_loops, sleeps, busy_cycles, packets;
 };
 
 struct fw_workers {
 	_Atomic(struct fw_rules *) rules;
+	struct fw_posture posture;
 	_Atomic int quit;
 	struct rte_rcu_qsbr *qsbr;
 	uint64_t idle_sleep_max_ns;
+	struct fw_keep *keep; /* NULL: sessions end with us */
+	bool started;         /* the lcores run, or have run */
 	unsigned int nb;
 	struct worker *worker[RTE_MAX_LCORE];
 };
 
 /* TSC to nanoseconds without a division: a 64.64 fixed-point factor, exact to a part in 2^32. */
+static uint64_t
+factor_of(uint64_t hz)
+{
+	return (uint64_t)(((unsigned __int128)PK_NS_PER_S << 32) / hz);
+}
+
 uint64_t
 fw_workers_now_ns(void)
 {
 	static uint64_t factor;
 
 	if (unlikely(factor == 0))
-		factor = (uint64_t)(((unsigned __int128)PK_NS_PER_S << 32) / rte_get_tsc_hz());
+		factor = factor_of(rte_get_tsc_hz());
 	return (uint64_t)(((unsigned __int128)rte_rdtsc() * factor) >> 32);
+}
+
+/* The same of a process that has measured another frequency. */
+static uint64_t
+now_ns_by(uint64_t hz)
+{
+	return (uint64_t)(((unsigned __int128)rte_rdtsc() * factor_of(hz)) >> 32);
 }
 
 static void
@@ -97,6 +115,20 @@ send_made(struct worker *w, const struct fw_made *made)
 	}
 }
 
+static __rte_noinline void
+run_job(struct worker *w, struct fw_job *job, const struct fw_rules *rules)
+{
+	struct fw_made made = { .nb = 0 };
+	bool done = job->slice(job, w->path, rules, fw_workers_now_ns(), &made);
+
+	send_made(w, &made);
+	if (!done)
+		return;
+	/* From the second line on it is the control thread's, which may free it. */
+	atomic_store_explicit(&w->job, NULL, memory_order_relaxed);
+	atomic_store_explicit(&job->busy, false, memory_order_release);
+}
+
 static void
 sleep_ns(uint64_t ns)
 {
@@ -124,6 +156,7 @@ run(void *arg)
 		/* One generation from the start of the loop to its end. */
 		const struct fw_rules *rules =
 		    atomic_load_explicit(&all->rules, memory_order_acquire);
+		struct fw_job *job = atomic_load_explicit(&w->job, memory_order_acquire);
 		uint64_t start = rte_rdtsc(), now_ns = fw_workers_now_ns();
 		unsigned int got = 0;
 		bool waiting = false, more;
@@ -144,6 +177,10 @@ run(void *arg)
 		    w->path, rules, now_ns, waiting ? FW_TICK_BUSY : FW_TICK_QUIET, &made);
 		if (unlikely(made.nb > 0))
 			send_made(w, &made);
+		if (unlikely(job != NULL)) {
+			run_job(w, job, rules);
+			idle = 0;
+		}
 		rte_rcu_qsbr_quiescent(all->qsbr, w->index);
 		pk_counter_add(&w->loops, 1);
 		if (likely(got > 0) || more) {
@@ -191,6 +228,12 @@ share(uint32_t limit)
 	return limit / nb + (limit % nb != 0);
 }
 
+static uint32_t
+sessions_each(const struct fw_workers_conf *conf)
+{
+	return PK_MAX(conf->path.nb_sessions / (rte_lcore_count() - 1), 1024u);
+}
+
 static int
 worker_create(struct fw_workers *all, const struct fw_workers_conf *conf, unsigned int lcore)
 {
@@ -209,11 +252,66 @@ worker_create(struct fw_workers *all, const struct fw_workers_conf *conf, unsign
 	if (rc < 0)
 		return rc;
 	path.trace = w->trace;
+	path.posture = &all->posture;
 	/* A workload's sessions are spread over the lcores, about evenly. */
 	path.per_workload = share(conf->path.per_workload);
 	path.half_open_per_workload = share(conf->path.half_open_per_workload);
-	path.nb_sessions = PK_MAX(conf->path.nb_sessions / (rte_lcore_count() - 1), 1024u);
+	path.nb_sessions = sessions_each(conf);
+	if (all->keep != NULL)
+		path.mem = fw_keep_mem(all->keep, (uint16_t)w->index);
 	return fw_path_create(&w->path, &path);
+}
+
+int
+fw_workers_owner(const struct fw_workers *all, uint16_t wire)
+{
+	int owner = -1;
+
+	for (unsigned int i = 0; i < all->nb; i++) {
+		for (unsigned int k = 0; k < all->worker[i]->nb_polls; k++) {
+			if (all->worker[i]->polls[k].wire != wire)
+				continue;
+			if (owner >= 0 && owner != (int)i)
+				return (int)all->nb;
+			owner = (int)i;
+		}
+	}
+	return owner;
+}
+
+static int
+owner_of(void *arg, uint16_t wire)
+{
+	return fw_workers_owner(arg, wire);
+}
+
+static int
+open_keep(struct fw_workers *all, const struct fw_workers_conf *conf, struct pk_diag *diag)
+{
+	struct fw_keep_conf keep = {
+		.dir = conf->session_dir,
+		.records_dir = conf->run_dir,
+		.instance = conf->instance,
+		.records = conf->session_records,
+		.count = (uint16_t)(rte_lcore_count() - 1),
+		.nb_sessions = sessions_each(conf),
+		.seed = { conf->path.seed[0], conf->path.seed[1] },
+		.hz = rte_get_tsc_hz(),
+		.clock = now_ns_by,
+		.owner = owner_of,
+		.arg = all,
+	};
+
+	if (conf->session_dir == NULL || conf->session_dir[0] == '\0')
+		return 0;
+	return fw_keep_open(&all->keep, &keep, diag);
+}
+
+static void
+paths_of(const struct fw_workers *all, struct fw_path *paths[RTE_MAX_LCORE])
+{
+	for (unsigned int i = 0; i < all->nb; i++)
+		paths[i] = all->worker[i]->path;
 }
 
 int
@@ -221,6 +319,7 @@ fw_workers_start(struct fw_workers **out, const struct fw_workers_conf *conf, st
 {
 	unsigned int nb_lcores = rte_lcore_count() - 1, lcore, next = 0;
 	struct fw_workers *all = calloc(1, sizeof(*all));
+	struct fw_path *paths[RTE_MAX_LCORE];
 	int rc = -ENOMEM;
 
 	if (all == NULL)
@@ -231,6 +330,12 @@ fw_workers_start(struct fw_workers **out, const struct fw_workers_conf *conf, st
 		free(all);
 		return -EINVAL;
 	}
+	rc = open_keep(all, conf, diag);
+	if (rc < 0) {
+		free(all);
+		return rc;
+	}
+	rc = -ENOMEM;
 	pk_diag_set(diag, "no memory for %u sessions; want a smaller `sessions` or more huge pages",
 	    conf->path.nb_sessions);
 	all->idle_sleep_max_ns = conf->idle_sleep_max_ns;
@@ -254,8 +359,12 @@ fw_workers_start(struct fw_workers **out, const struct fw_workers_conf *conf, st
 		}
 	}
 	fw_workers_now_ns(); /* fixes the factor before several threads ask */
+	paths_of(all, paths);
+	if (all->keep != NULL)
+		fw_keep_restore(all->keep, paths, fw_workers_now_ns());
 	for (unsigned int i = 0; i < all->nb; i++)
 		rte_eal_remote_launch(run, all->worker[i], all->worker[i]->lcore);
+	all->started = true;
 	*out = all;
 	return 0;
 fail:
@@ -266,32 +375,65 @@ fail:
 void
 fw_workers_stop(struct fw_workers *all)
 {
+	struct fw_path *paths[RTE_MAX_LCORE];
+
 	if (all == NULL)
 		return;
 	atomic_store(&all->quit, 1);
 	for (unsigned int i = 0; i < all->nb; i++)
 		rte_eal_wait_lcore(all->worker[i]->lcore);
+	paths_of(all, paths);
+	if (all->started)
+		fw_keep_save(all->keep, paths, fw_workers_now_ns());
 	for (unsigned int i = 0; i < all->nb; i++) {
 		fw_path_destroy(all->worker[i]->path);
 		fw_trace_destroy(all->worker[i]->trace);
 		rte_free(all->worker[i]);
 	}
+	fw_keep_close(all->keep, all->started);
 	fw_rules_destroy(atomic_load(&all->rules));
 	rte_free(all->qsbr);
 	free(all);
+}
+
+/* At most one burst or one idle sleep long; the control thread has nothing better to do than to tell whoever
+ * asked the moment it is over. */
+static void
+wait_for_lcores(struct fw_workers *w)
+{
+	uint64_t token = rte_rcu_qsbr_start(w->qsbr);
+
+	while (rte_rcu_qsbr_check(w->qsbr, token, false) == 0)
+		sleep_ns(5 * PK_NS_PER_US);
 }
 
 void
 fw_workers_publish(struct fw_workers *w, struct fw_rules *rules)
 {
 	struct fw_rules *old = atomic_exchange_explicit(&w->rules, rules, memory_order_acq_rel);
-	uint64_t token = rte_rcu_qsbr_start(w->qsbr);
 
-	/* At most one burst or one idle sleep long; the control thread has nothing better to do than to
-	 * tell the agent the moment it is over. */
-	while (rte_rcu_qsbr_check(w->qsbr, token, false) == 0)
-		sleep_ns(5 * PK_NS_PER_US);
+	wait_for_lcores(w);
 	fw_rules_destroy(old);
+}
+
+void
+fw_workers_posture(struct fw_workers *w, uint64_t lease_ns)
+{
+	uint64_t now = fw_workers_now_ns(), old, until = lease_ns != 0 ? now + lease_ns : 0;
+
+	old = atomic_exchange_explicit(&w->posture.until_ns, until, memory_order_acq_rel);
+	/* A lease that goes on changes nothing for anybody. */
+	if ((old > now) != (until > now))
+		wait_for_lcores(w);
+}
+
+uint64_t
+fw_workers_lease_ns(const struct fw_workers *w)
+{
+	uint64_t now = fw_workers_now_ns(),
+	         until = atomic_load_explicit(&w->posture.until_ns, memory_order_relaxed);
+
+	return until > now ? until - now : 0;
 }
 
 const struct fw_rules *
@@ -332,4 +474,17 @@ fw_workers_stats(const struct fw_workers *all, unsigned int i, struct fw_worker_
 		.busy_cycles = pk_counter_read(&w->busy_cycles),
 		.packets = pk_counter_read(&w->packets),
 	};
+}
+
+int
+fw_workers_post(struct fw_workers *w, unsigned int i, struct fw_job *job)
+{
+	struct fw_job *none = NULL;
+
+	atomic_store_explicit(&job->busy, true, memory_order_relaxed);
+	if (atomic_compare_exchange_strong_explicit(
+	        &w->worker[i]->job, &none, job, memory_order_release, memory_order_relaxed))
+		return 0;
+	atomic_store_explicit(&job->busy, false, memory_order_relaxed);
+	return -EBUSY;
 }

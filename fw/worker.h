@@ -20,6 +20,10 @@ struct fw_workers_conf {
 	struct fw_path_conf path;   /* nb_sessions is for all lcores together; trace is ignored */
 	uint64_t idle_sleep_max_ns; /* longest sleep of an idle lcore; 0: it never sleeps */
 	uint32_t trace_records;     /* per lcore */
+	/* Where sessions outlive us (fw/keep.h), under which name, and whether also as records; NULL: they
+	 * do not. */
+	const char *session_dir, *run_dir, *instance;
+	bool session_records;
 };
 
 struct fw_workers;
@@ -40,12 +44,37 @@ void fw_workers_stop(struct fw_workers *w); /* waits for the lcores; NULL is all
  */
 void fw_workers_publish(struct fw_workers *w, struct fw_rules *rules);
 
+/*
+ * The host is attested for another `lease_ns`; 0: it is not.  Returns when no packet is judged otherwise
+ * any more.  Context: control thread.
+ */
+void fw_workers_posture(struct fw_workers *w, uint64_t lease_ns);
+uint64_t fw_workers_lease_ns(const struct fw_workers *w); /* what is left of it */
+
 /* The generation in force, or NULL.  Context: control thread. */
 const struct fw_rules *fw_workers_rules(const struct fw_workers *w);
 
 unsigned int fw_workers_count(const struct fw_workers *w);
 const struct fw_path *fw_workers_path(const struct fw_workers *w, unsigned int i);
 struct fw_trace *fw_workers_trace(const struct fw_workers *w, unsigned int i);
+
+/*
+ * Work for an lcore to do on its own path, since nobody else may write there: a bounded slice in each loop, so
+ * that no packet waits for long.  An lcore has one at a time.
+ */
+struct fw_job {
+	/* Do some; true when all is done.  *made is empty.  Context: the lcore. */
+	bool (*slice)(struct fw_job *job, struct fw_path *p, const struct fw_rules *rules,
+	    uint64_t now_ns, struct fw_made *made);
+	_Atomic bool busy; /* the lcore has it */
+};
+
+/* Hand `job` to lcore i; it is the lcore's until !job->busy.  Returns 0, or -EBUSY: it has another one.
+ * Context: control thread. */
+int fw_workers_post(struct fw_workers *w, unsigned int i, struct fw_job *job);
+
+/* The lcore that polls a wire; fw_workers_count() if more than one do; -1 if none does.  Context: any. */
+int fw_workers_owner(const struct fw_workers *w, uint16_t wire);
 
 struct fw_worker_stats {
 	unsigned int lcore;

@@ -23,7 +23,9 @@
 struct pk_control_request {
 	LIST_ENTRY(pk_control_request) link;
 	struct pk_control *control;
-	struct bufferevent *bev;
+	struct bufferevent *bev; /* NULL until the first bytes are there */
+	struct event *first;
+	int fd; /* that came with the request, or -1 */
 	void (*more)(struct pk_control_request *r, void *state);
 	void (*gone)(void *state);
 	void *state;
@@ -74,7 +76,14 @@ request_free(struct pk_control_request *r)
 	r->control->nb_requests--;
 	if (r->gone != NULL)
 		r->gone(r->state);
-	bufferevent_free(r->bev);
+	if (r->first != NULL) {
+		close(event_get_fd(r->first));
+		event_free(r->first);
+	}
+	if (r->bev != NULL)
+		bufferevent_free(r->bev);
+	if (r->fd >= 0)
+		close(r->fd);
 	free(r);
 }
 
@@ -228,6 +237,18 @@ pump(struct pk_control_request *r)
 		request_free(r);
 }
 
+void
+pk_control_resume(struct pk_control_request *r)
+{
+	pump(r);
+}
+
+int
+pk_control_fd(const struct pk_control_request *r)
+{
+	return r->fd;
+}
+
 static void
 on_write(struct bufferevent *bev, void *arg)
 {
@@ -281,6 +302,58 @@ on_event(struct bufferevent *bev, short what, void *arg)
 	request_free(r);
 }
 
+/* A file comes with the first byte, and only recvmsg() sees it; the bytes are left for the bufferevent. */
+static int
+take_fd(int socket)
+{
+	union {
+		struct cmsghdr header;
+		char bytes[CMSG_SPACE(sizeof(int))];
+	} control;
+	char byte;
+	struct iovec iov = { &byte, 1 };
+	struct msghdr msg = { .msg_iov = &iov,
+		.msg_iovlen = 1,
+		.msg_control = &control,
+		.msg_controllen = CMSG_LEN(sizeof(int)) }; /* room for one */
+	const struct cmsghdr *c;
+	struct stat st;
+	int fd = -1;
+
+	if (recvmsg(socket, &msg, MSG_PEEK | MSG_DONTWAIT | MSG_CMSG_CLOEXEC) < 0)
+		return -1;
+	c = CMSG_FIRSTHDR(&msg);
+	if (c == NULL || c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS ||
+	    c->cmsg_len != CMSG_LEN(sizeof(int)))
+		return -1;
+	memcpy(&fd, CMSG_DATA(c), sizeof(fd));
+	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode)) {
+		close(fd);
+		return -1;
+	}
+	return fd;
+}
+
+static void
+on_first(evutil_socket_t fd, short what, void *arg)
+{
+	struct pk_control_request *r = arg;
+
+	(void)what;
+	r->fd = take_fd(fd);
+	r->bev = bufferevent_socket_new(
+	    r->control->base, fd, BEV_OPT_CLOSE_ON_FREE | BEV_OPT_DEFER_CALLBACKS);
+	if (r->bev == NULL) {
+		request_free(r);
+		return;
+	}
+	event_free(r->first);
+	r->first = NULL;
+	bufferevent_setcb(r->bev, on_read, on_write, on_event, r);
+	bufferevent_setwatermark(r->bev, EV_WRITE, OUT_LOW / 2, 0);
+	bufferevent_enable(r->bev, EV_READ | EV_WRITE);
+}
+
 static void
 on_accept(
     struct evconnlistener *listener, evutil_socket_t fd, struct sockaddr *addr, int len, void *arg)
@@ -297,18 +370,17 @@ on_accept(
 		return;
 	}
 	r->control = c;
-	r->bev =
-	    bufferevent_socket_new(c->base, fd, BEV_OPT_CLOSE_ON_FREE | BEV_OPT_DEFER_CALLBACKS);
-	if (r->bev == NULL) {
+	r->fd = -1;
+	r->first = event_new(c->base, fd, EV_READ, on_first, r);
+	if (r->first == NULL || event_add(r->first, NULL) < 0) {
+		if (r->first != NULL)
+			event_free(r->first);
 		close(fd);
 		free(r);
 		return;
 	}
 	LIST_INSERT_HEAD(&c->requests, r, link);
 	c->nb_requests++;
-	bufferevent_setcb(r->bev, on_read, on_write, on_event, r);
-	bufferevent_setwatermark(r->bev, EV_WRITE, OUT_LOW / 2, 0);
-	bufferevent_enable(r->bev, EV_READ | EV_WRITE);
 }
 
 int
@@ -421,9 +493,42 @@ closing(const char *json, int *rc, struct pk_diag *diag)
 	return 1;
 }
 
+/* A line, with a file at its first byte. */
+static int
+send_line(int socket, const char *line, int fd)
+{
+	union {
+		struct cmsghdr header;
+		char bytes[CMSG_SPACE(sizeof(int))];
+	} control = { .bytes = { 0 } };
+	struct iovec iov[2] = { { (void *)(uintptr_t)line, strlen(line) },
+		{ (void *)(uintptr_t) "\n", 1 } };
+	struct msghdr msg = { .msg_iov = iov, .msg_iovlen = 2 };
+
+	if (fd >= 0) {
+		struct cmsghdr *c;
+
+		msg.msg_control = &control;
+		msg.msg_controllen = sizeof(control);
+		c = CMSG_FIRSTHDR(&msg);
+		c->cmsg_level = SOL_SOCKET;
+		c->cmsg_type = SCM_RIGHTS;
+		c->cmsg_len = CMSG_LEN(sizeof(int));
+		memcpy(CMSG_DATA(c), &fd, sizeof(fd));
+	}
+	return sendmsg(socket, &msg, MSG_NOSIGNAL) < 0 ? -errno : 0;
+}
+
 int
 pk_control_ask(const char *path, const char *line, int (*row)(void *arg, const char *json),
     void *arg, struct pk_diag *diag)
+{
+	return pk_control_ask_with(path, line, -1, row, arg, diag);
+}
+
+int
+pk_control_ask_with(const char *path, const char *line, int with,
+    int (*row)(void *arg, const char *json), void *arg, struct pk_diag *diag)
 {
 	int fd = connect_to(path, diag), rc = -EPROTO;
 	size_t room = 0;
@@ -438,7 +543,7 @@ pk_control_ask(const char *path, const char *line, int (*row)(void *arg, const c
 		return -ENOMEM;
 	}
 	pk_diag_set(diag, "%s: the daemon ended the connection", path);
-	if (dprintf(fd, "%s\n", line) < 0) {
+	if (send_line(fd, line, with) < 0) {
 		rc = -errno;
 	} else {
 		while (getline(&text, &room, f) > 0) {

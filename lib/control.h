@@ -53,6 +53,17 @@ void pk_control_stream(struct pk_control_request *r,
     void (*more)(struct pk_control_request *r, void *state), void (*gone)(void *state),
     void *state);
 
+/* Call `more` again, when it had nothing to add the last time.  The request may be over after that.  Not from
+ * within `more`. */
+void pk_control_resume(struct pk_control_request *r);
+
+/*
+ * The file that came with the request, to read or write by itself; -1 for none.  It is open already, so a daemon
+ * without rights to a directory can be handed a file in it.  A regular file, so that it does not block for long;
+ * others are not taken.  Stays the request's, which closes it.
+ */
+int pk_control_fd(const struct pk_control_request *r);
+
 /* Bytes accepted but not yet taken by the client: a monitor drops rows beyond some bound. */
 size_t pk_control_backlog(const struct pk_control_request *r);
 
@@ -67,3 +78,7 @@ const char *pk_json_string(const char *s, char *buf, size_t size);
  */
 int pk_control_ask(const char *path, const char *line, int (*row)(void *arg, const char *json),
     void *arg, struct pk_diag *diag);
+
+/* The same with an open regular file for the daemon; fd < 0: none. */
+int pk_control_ask_with(const char *path, const char *line, int fd,
+    int (*row)(void *arg, const char *json), void *arg, struct pk_diag *diag);

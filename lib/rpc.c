@@ -53,9 +53,13 @@ struct pk_rpc {
 	unsigned int nb_calls; /* objects that gRPC may still complete an operation of */
 };
 
+#define SLICES_MAX 3
+
 struct pk_rpc_buffer {
 	unsigned int refs;
-	grpc_slice slice;
+	unsigned int nb;
+	size_t len;
+	grpc_slice slice[SLICES_MAX];
 };
 
 struct pk_rpc_server {
@@ -268,9 +272,43 @@ pk_rpc_buffer_create(size_t len, uint8_t **bytes)
 	if (b == NULL)
 		return NULL;
 	b->refs = 1;
-	b->slice = grpc_slice_malloc_large(len);
-	*bytes = GRPC_SLICE_START_PTR(b->slice);
+	b->nb = 1;
+	b->len = len;
+	b->slice[0] = grpc_slice_malloc_large(len);
+	*bytes = GRPC_SLICE_START_PTR(b->slice[0]);
 	return b;
+}
+
+struct pk_rpc_buffer *
+pk_rpc_buffer_chain(
+    struct pk_rpc_buffer *head, struct pk_rpc_buffer *middle, struct pk_rpc_buffer *tail)
+{
+	struct pk_rpc_buffer *from[] = { head, middle, tail };
+	struct pk_rpc_buffer *b = calloc(1, sizeof(*b));
+	unsigned int nb = 0;
+
+	for (size_t i = 0; i < PK_COUNT(from); i++)
+		nb += from[i] != NULL ? from[i]->nb : SLICES_MAX + 1;
+	if (b == NULL || nb > SLICES_MAX) {
+		free(b);
+		b = NULL;
+	}
+	for (size_t i = 0; i < PK_COUNT(from); i++) {
+		for (unsigned int k = 0; b != NULL && k < from[i]->nb; k++)
+			b->slice[b->nb++] = grpc_slice_ref(from[i]->slice[k]);
+		if (b != NULL)
+			b->len += from[i]->len;
+		pk_rpc_buffer_put(from[i]);
+	}
+	if (b != NULL)
+		b->refs = 1;
+	return b;
+}
+
+size_t
+pk_rpc_buffer_len(const struct pk_rpc_buffer *b)
+{
+	return b->len;
 }
 
 struct pk_rpc_buffer *
@@ -285,7 +323,8 @@ pk_rpc_buffer_put(struct pk_rpc_buffer *b)
 {
 	if (b == NULL || --b->refs != 0)
 		return;
-	grpc_slice_unref(b->slice);
+	for (unsigned int i = 0; i < b->nb; i++)
+		grpc_slice_unref(b->slice[i]);
 	free(b);
 }
 
@@ -391,7 +430,7 @@ send_status(
 	if (!s->started)
 		ops[n++].op = GRPC_OP_SEND_INITIAL_METADATA;
 	if (message != NULL) {
-		s->tx = grpc_raw_byte_buffer_create(&message->slice, 1);
+		s->tx = grpc_raw_byte_buffer_create(message->slice, message->nb);
 		ops[n].op = GRPC_OP_SEND_MESSAGE;
 		ops[n++].data.send_message.send_message = s->tx;
 	}
@@ -415,8 +454,8 @@ write_next(struct pk_rpc_stream *s)
 	s->first = item->next;
 	if (s->first == NULL)
 		s->last = &s->first;
-	s->queued -= GRPC_SLICE_LENGTH(item->b->slice);
-	s->tx = grpc_raw_byte_buffer_create(&item->b->slice, 1);
+	s->queued -= item->b->len;
+	s->tx = grpc_raw_byte_buffer_create(item->b->slice, item->b->nb);
 	pk_rpc_buffer_put(item->b);
 	free(item);
 	op.data.send_message.send_message = s->tx;
@@ -442,7 +481,7 @@ on_written(struct op *op, bool ok)
 int
 pk_rpc_stream_send(struct pk_rpc_stream *s, struct pk_rpc_buffer *b)
 {
-	size_t len = GRPC_SLICE_LENGTH(b->slice);
+	size_t len = b->len;
 	struct item *item;
 	int err = 0;
 
@@ -841,6 +880,47 @@ pk_rpc_call_on_gone(
 	c->s.state = state;
 }
 
+/* ---- credentials, read once ---- */
+
+static char *
+read_file(const char *path, struct pk_diag *diag)
+{
+	FILE *f = fopen(path, "re");
+	char *text = NULL;
+	size_t len = 0, n = 0;
+
+	if (f != NULL && getdelim(&text, &n, '\0', f) >= 0)
+		len = strlen(text);
+	if (f == NULL || len == 0) {
+		pk_diag_set(diag, "%s: %s", path, f == NULL ? strerror(errno) : "is empty");
+		free(text);
+		text = NULL;
+	}
+	if (f != NULL)
+		fclose(f);
+	return text;
+}
+
+static grpc_channel_credentials *
+read_credentials(const struct pk_rpc_tls *tls, struct pk_diag *diag)
+{
+	char *ca = read_file(tls->ca, diag), *cert = NULL, *key = NULL;
+	grpc_channel_credentials *creds = NULL;
+
+	if (ca != NULL && (cert = read_file(tls->cert, diag)) != NULL &&
+	    (key = read_file(tls->key, diag)) != NULL) {
+		grpc_ssl_pem_key_cert_pair pair = { key, cert };
+
+		creds = grpc_ssl_credentials_create(ca, &pair, NULL, NULL);
+	}
+	if (key != NULL)
+		explicit_bzero(key, strlen(key));
+	free(key);
+	free(cert);
+	free(ca);
+	return creds;
+}
+
 /* ---- client ---- */
 
 int
@@ -861,7 +941,13 @@ pk_rpc_client_create(struct pk_rpc_client **out, struct pk_rpc *r, const char *t
 	c->rpc = r;
 	if (limits != NULL)
 		c->limits = *limits;
-	c->creds = grpc_tls_credentials_create(tls_options(tls));
+	c->creds = tls->fixed ? read_credentials(tls, diag)
+	                      : grpc_tls_credentials_create(tls_options(tls));
+	if (c->creds == NULL) {
+		free(c->target);
+		free(c);
+		return -EINVAL;
+	}
 	*out = c;
 	return 0;
 }
@@ -949,45 +1035,6 @@ pk_rpc_client_stream(struct pk_rpc_stream **out, struct pk_rpc_client *c, const 
 }
 
 /* ---- one unary call, blocking ---- */
-
-static char *
-read_file(const char *path, struct pk_diag *diag)
-{
-	FILE *f = fopen(path, "re");
-	char *text = NULL;
-	size_t len = 0, n = 0;
-
-	if (f != NULL && getdelim(&text, &n, '\0', f) >= 0)
-		len = strlen(text);
-	if (f == NULL || len == 0) {
-		pk_diag_set(diag, "%s: %s", path, f == NULL ? strerror(errno) : "is empty");
-		free(text);
-		text = NULL;
-	}
-	if (f != NULL)
-		fclose(f);
-	return text;
-}
-
-static grpc_channel_credentials *
-read_credentials(const struct pk_rpc_tls *tls, struct pk_diag *diag)
-{
-	char *ca = read_file(tls->ca, diag), *cert = NULL, *key = NULL;
-	grpc_channel_credentials *creds = NULL;
-
-	if (ca != NULL && (cert = read_file(tls->cert, diag)) != NULL &&
-	    (key = read_file(tls->key, diag)) != NULL) {
-		grpc_ssl_pem_key_cert_pair pair = { key, cert };
-
-		creds = grpc_ssl_credentials_create(ca, &pair, NULL, NULL);
-	}
-	if (key != NULL)
-		explicit_bzero(key, strlen(key));
-	free(key);
-	free(cert);
-	free(ca);
-	return creds;
-}
 
 static int
 take_answer(grpc_byte_buffer *rx, uint8_t **answer, size_t *answer_len)

@@ -62,6 +62,7 @@ struct pk_rpc_tls {
 	const char *cert;
 	const char *key;
 	const char *ca;
+	bool fixed; /* of a client: read once and not watched, which costs a thread each */
 };
 
 /* Zero in any member: the default in brackets. */
@@ -88,6 +89,11 @@ void pk_rpc_destroy(struct pk_rpc *r);
  * NULL when there is no memory. */
 struct pk_rpc_buffer *pk_rpc_buffer_create(size_t len, uint8_t **bytes);
 struct pk_rpc_buffer *pk_rpc_buffer_get(struct pk_rpc_buffer *b);
+/* One message of three pieces, each made by pk_rpc_buffer_create(): bytes that many share stand between
+ * some of one's own.  Takes the references, also on failure and of NULL, which is one. */
+struct pk_rpc_buffer *pk_rpc_buffer_chain(
+    struct pk_rpc_buffer *head, struct pk_rpc_buffer *middle, struct pk_rpc_buffer *tail);
+size_t pk_rpc_buffer_len(const struct pk_rpc_buffer *b);
 void pk_rpc_buffer_put(struct pk_rpc_buffer *b); /* NULL is allowed */
 
 /* ---- streams ---- */

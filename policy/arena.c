@@ -7,7 +7,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define CHUNK (64 * 1024) /* bytes; larger requests get a chunk of their own */
+/* Bytes.  Chunks double: a source of one workload takes up little, a compilation few calls.  Requests
+ * that are large for a chunk get one of their own. */
+#define CHUNK_MIN 512
+#define CHUNK_MAX (64 * 1024)
 
 struct policy_chunk {
 	struct policy_chunk *next;
@@ -26,20 +29,20 @@ policy_arena_fini(struct policy_arena *a)
 	memset(a, 0, sizeof(*a));
 }
 
-void *
-policy_arena_alloc(struct policy_arena *a, size_t size)
+static void *
+alloc(struct policy_arena *a, size_t size, size_t align)
 {
-	const size_t align = alignof(max_align_t);
+	size_t pad = -(uintptr_t)a->at & (align - 1), room;
 	struct policy_chunk *c;
-	size_t room;
 	void *p;
 
 	if (size > SIZE_MAX / 2)
 		return NULL;
 	/* NULL means no memory, so nothing at all takes up a little. */
-	size = (PK_MAX(size, (size_t)1) + align - 1) & ~(align - 1);
-	if (size > a->left) {
-		room = size > CHUNK / 4 ? size : CHUNK;
+	size = PK_MAX(size, (size_t)1);
+	if (a->left < pad || size > a->left - pad) {
+		a->chunk = a->chunk == 0 ? CHUNK_MIN : PK_MIN(a->chunk * 2, (size_t)CHUNK_MAX);
+		room = size > a->chunk / 4 ? size : a->chunk;
 		c = calloc(1, sizeof(*c) + room);
 		if (c == NULL)
 			return NULL;
@@ -49,11 +52,18 @@ policy_arena_alloc(struct policy_arena *a, size_t size)
 			return c->bytes; /* what is left of the current chunk stays in use */
 		a->at = c->bytes;
 		a->left = room;
+		pad = 0;
 	}
-	p = a->at;
-	a->at += size;
-	a->left -= size;
+	p = a->at + pad;
+	a->at += pad + size;
+	a->left -= pad + size;
 	return p;
+}
+
+void *
+policy_arena_alloc(struct policy_arena *a, size_t size)
+{
+	return alloc(a, size, alignof(max_align_t));
 }
 
 void *
@@ -62,6 +72,15 @@ policy_arena_array(struct policy_arena *a, size_t nb, size_t size)
 	size_t bytes;
 
 	return __builtin_mul_overflow(nb, size, &bytes) ? NULL : policy_arena_alloc(a, bytes);
+}
+
+void
+policy_arena_rewind(struct policy_arena *a, const struct policy_arena *before)
+{
+	if (a->chunks != before->chunks || before->at == NULL)
+		return;
+	memset(before->at, 0, (size_t)(a->at - before->at)); /* as it was */
+	*a = *before;
 }
 
 void *
@@ -77,7 +96,12 @@ policy_arena_copy(struct policy_arena *a, const void *bytes, size_t len)
 char *
 policy_arena_text(struct policy_arena *a, const char *text)
 {
-	return policy_arena_copy(a, text, strlen(text) + 1);
+	size_t size = strlen(text) + 1;
+	char *p = alloc(a, size, 1);
+
+	if (p != NULL)
+		memcpy(p, text, size);
+	return p;
 }
 
 char *
@@ -91,7 +115,7 @@ policy_arena_printf(struct policy_arena *a, const char *fmt, ...)
 	va_copy(again, ap);
 	n = vsnprintf(NULL, 0, fmt, ap);
 	if (n >= 0)
-		p = policy_arena_alloc(a, (size_t)n + 1);
+		p = alloc(a, (size_t)n + 1, 1);
 	if (p != NULL)
 		vsnprintf(p, (size_t)n + 1, fmt, again);
 	va_end(again);

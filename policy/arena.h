@@ -10,7 +10,8 @@
 struct policy_arena {
 	struct policy_chunk *chunks;
 	char *at;
-	size_t left; /* bytes */
+	size_t left;  /* bytes */
+	size_t chunk; /* size of the last one */
 };
 
 /* A zeroed arena is an empty one. */
@@ -21,6 +22,9 @@ void *policy_arena_alloc(struct policy_arena *a, size_t size);
 
 /* nb zeroed elements; NULL when there is no memory.  nb may be 0. */
 void *policy_arena_array(struct policy_arena *a, size_t nb, size_t size);
+
+/* Forget what was taken since `a` was as in *before, if that is easily done. */
+void policy_arena_rewind(struct policy_arena *a, const struct policy_arena *before);
 
 void *policy_arena_copy(struct policy_arena *a, const void *bytes, size_t len);
 char *policy_arena_text(struct policy_arena *a, const char *text);

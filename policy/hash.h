@@ -1,5 +1,7 @@
 #pragma once
 
+#include <openssl/sha.h>
+
 #include "lib/base.h"
 
 /*
@@ -10,12 +12,9 @@
  * the contents, and refuses a collision.
  */
 struct policy_hash {
-	void *md; /* EVP_MD_CTX; reused from one digest to the next */
+	SHA256_CTX ctx;
 	int failed;
 };
-
-int policy_hash_init(struct policy_hash *h); /* 0 or -ENOMEM */
-void policy_hash_fini(struct policy_hash *h);
 
 /* One digest: begin, add as often as needed, end.  The number is never 0. */
 void policy_hash_begin(struct policy_hash *h);

@@ -17,20 +17,22 @@ compile_symbol(struct compile *c, const char *text)
 {
 	uint32_t symbol = compile_symbol_find(c, text);
 	const char **slot;
-	uint8_t *flag;
+	uint32_t *nb;
 
 	if (symbol != NONE)
 		return symbol;
 	symbol = (uint32_t)c->symbols.nb;
 	slot = POLICY_PUSH(&c->symbols);
-	flag = POLICY_PUSH(&c->matters);
-	if (slot == NULL || flag == NULL ||
+	nb = POLICY_PUSH(&c->matters);
+	/* The source that mentions it first may be the first to go. */
+	text = policy_arena_text(&c->arena, text);
+	if (slot == NULL || nb == NULL || text == NULL ||
 	    policy_map_put_text(&c->symbol_index, text, symbol) < 0) {
 		c->nomem = 1;
 		return 0;
 	}
 	*slot = text;
-	*flag = 0;
+	*nb = 0;
 	return symbol;
 }
 
@@ -38,7 +40,7 @@ void
 compile_matters(struct compile *c, uint32_t symbol)
 {
 	if (!c->nomem)
-		c->matters.at[symbol] = 1;
+		c->matters.at[symbol]++;
 }
 
 static uint32_t
@@ -50,6 +52,7 @@ tenant_find(const struct compile *c, const char *name)
 uint32_t
 compile_selector(struct compile *c, const char *tenant, const struct policy_selector *s)
 {
+	struct policy_arena before = c->arena;
 	const char *inner = policy_selector_text(&c->arena, s), *text;
 	struct compile_selector *new;
 	uint32_t i;
@@ -60,15 +63,18 @@ compile_selector(struct compile *c, const char *tenant, const struct policy_sele
 		return NONE;
 	}
 	i = policy_map_get_text(&c->selector_index, text);
-	if (i != NONE)
+	if (i != NONE) {
+		c->selectors.at[i].source = s;
+		policy_arena_rewind(&c->arena, &before);
 		return i;
+	}
 	i = (uint32_t)c->selectors.nb;
 	new = POLICY_PUSH(&c->selectors);
 	if (new == NULL || policy_map_put_text(&c->selector_index, text, i) < 0) {
 		c->nomem = 1;
 		return NONE;
 	}
-	*new = (struct compile_selector){ .text = text, .source = s, .set = NONE };
+	*new = (struct compile_selector){ .text = text, .source = s, .nb = s->nb, .set = NONE };
 	new->everywhere = strcmp(tenant, POLICY_ALL_TENANTS) == 0;
 	new->tenant = tenant_find(c, tenant);
 	new->requirements = policy_arena_array(&c->arena, s->nb, sizeof(new->requirements[0]));
@@ -105,14 +111,8 @@ matters(const struct compile *c, const char *text)
 	return symbol != NONE && c->matters.at[symbol];
 }
 
-/* A text that grows on the heap; one serves for all workloads. */
-struct text {
-	char *at;
-	size_t nb, cap;
-};
-
 static int
-append(struct text *t, const char *s)
+append(struct compile_scratch *t, const char *s)
 {
 	size_t len = strlen(s);
 
@@ -123,19 +123,45 @@ append(struct text *t, const char *s)
 	return 0;
 }
 
-static int
-append_key(const struct compile *c, struct text *t, const struct policy_workload_def *w)
+/* What only a DPU can give; whoever has it otherwise has nothing. */
+static const struct policy_label posture = { POLICY_ATTESTED, POLICY_ATTESTED_TRUE };
+
+static bool
+is_forged(const struct policy_label *l)
 {
+	return l != &posture && strcmp(l->key, POLICY_ATTESTED) == 0;
+}
+
+/* Label `i` of a workload, by key, with one more while its host is attested; NULL after the last. */
+static const struct policy_label *
+label(const struct policy_workload_def *w, bool attested, uint32_t i)
+{
+	const struct policy_labels *own = &w->meta.labels;
+
+	if (i >= own->nb + attested)
+		return NULL;
+	if (!attested)
+		return &own->at[i];
+	if (i < own->nb && strcmp(own->at[i].key, POLICY_ATTESTED) < 0)
+		return &own->at[i];
+	if (i == 0 || strcmp(own->at[i - 1].key, POLICY_ATTESTED) < 0)
+		return &posture;
+	return &own->at[i - 1];
+}
+
+static int
+append_key(const struct compile *c, struct compile_scratch *t, const struct policy_workload_def *w,
+    bool attested)
+{
+	const struct policy_label *l;
 	const char *part = "";
 	char service[32];
 	int rc;
 
 	t->nb = 0;
 	rc = append(t, w->meta.tenant) | append(t, "{");
-	for (uint32_t i = 0; i < w->meta.labels.nb; i++) {
-		const struct policy_label *l = &w->meta.labels.at[i];
-
-		if (!matters(c, l->key))
+	for (uint32_t i = 0; (l = label(w, attested, i)) != NULL; i++) {
+		if (!matters(c, l->key) || is_forged(l))
 			continue;
 		rc |= append(t, part) | append(t, l->key) | append(t, "=") | append(t, l->value);
 		part = ",";
@@ -156,12 +182,14 @@ append_key(const struct compile *c, struct text *t, const struct policy_workload
 
 static int
 fill_identity(struct compile *c, struct compile_identity *id, const char *key,
-    const struct policy_workload_def *w)
+    const struct policy_workload_def *w, bool attested)
 {
+	const struct policy_label *l;
 	size_t skip = strlen(w->meta.tenant) + 1, len = strlen(key);
 	char *labels = policy_arena_text(&c->arena, key + skip);
 	struct compile_port *ports = policy_arena_array(&c->arena, w->ports.nb, sizeof(ports[0]));
-	uint32_t *pairs = policy_arena_array(&c->arena, w->meta.labels.nb, 2 * sizeof(pairs[0]));
+	uint32_t *pairs =
+	    policy_arena_array(&c->arena, w->meta.labels.nb + 1, 2 * sizeof(pairs[0]));
 
 	if (labels == NULL || ports == NULL || pairs == NULL)
 		return -1;
@@ -172,10 +200,8 @@ fill_identity(struct compile *c, struct compile_identity *id, const char *key,
 		.imported = w->imported,
 		.labels_at = pairs,
 		.ports = ports };
-	for (uint32_t i = 0; i < w->meta.labels.nb; i++) {
-		const struct policy_label *l = &w->meta.labels.at[i];
-
-		if (!matters(c, l->key))
+	for (uint32_t i = 0; (l = label(w, attested, i)) != NULL; i++) {
+		if (!matters(c, l->key) || is_forged(l))
 			continue;
 		pairs[2 * id->nb_labels] = compile_symbol_find(c, l->key);
 		pairs[2 * id->nb_labels++ + 1] = compile_symbol(c, l->value);
@@ -213,86 +239,100 @@ sort_identities(struct compile *c)
 		qsort(c->identities.at, c->identities.nb, sizeof(c->identities.at[0]), by_key);
 	for (size_t i = 0; i < c->identities.nb; i++)
 		place[c->identities.at[i].id] = (uint32_t)i;
-	for (size_t i = 0; i < c->all.workloads.nb; i++)
+	for (size_t i = 0; i < c->all.workloads.nb; i++) {
 		c->workload_identity[i] = place[c->workload_identity[i]];
+		c->workload_unattested[i] = place[c->workload_unattested[i]];
+	}
 	return 0;
+}
+
+static int
+number_identity(struct compile *c, struct compile_identity *id)
+{
+	struct compile_tenant *t = &c->tenants.at[id->tenant];
+
+	if (t->nb++ == 0)
+		t->number = policy_ids_get(c->ids, t->name);
+	id->id = policy_ids_get(c->ids, id->key);
+	return t->number != 0 && id->id != 0 ? 0 : -1;
 }
 
 /* Numbers are asked for in order of key, so equal input gets equal numbers. */
 static int
 number_identities(struct compile *c)
 {
-	for (size_t i = 0; i < c->identities.nb; i++) {
-		struct compile_identity *id = &c->identities.at[i];
-		struct compile_tenant *t = &c->tenants.at[id->tenant];
-
-		if (t->nb++ == 0) {
-			t->first = (uint32_t)i;
-			t->number = policy_ids_get(c->ids, t->name);
-			if (t->number == 0)
-				return -1;
-		}
-		id->id = policy_ids_get(c->ids, id->key);
-		if (id->id == 0)
+	for (size_t i = 0; i < c->identities.nb; i++)
+		if (number_identity(c, &c->identities.at[i]) < 0)
 			return -1;
-	}
 	return 0;
+}
+
+uint32_t
+compile_identity(struct compile *c, const struct policy_workload_def *w, bool attested)
+{
+	struct compile_identity *id;
+	char *key;
+	uint32_t at;
+
+	/* Behind no DPU nobody is attested. */
+	attested = attested && w->dpu[0] != '\0' && matters(c, POLICY_ATTESTED);
+	if (append_key(c, &c->scratch, w, attested) != 0) {
+		c->nomem = 1;
+		return NONE;
+	}
+	at = policy_map_get(&c->identity_index, c->scratch.at, c->scratch.nb);
+	if (at != NONE)
+		return at;
+	at = (uint32_t)c->identities.nb;
+	key = policy_arena_text(&c->arena, c->scratch.at);
+	if (key == NULL || (id = POLICY_PUSH(&c->identities)) == NULL ||
+	    fill_identity(c, id, key, w, attested) < 0 ||
+	    policy_map_put(&c->identity_index, key, c->scratch.nb, at) < 0) {
+		c->nomem = 1;
+		return NONE;
+	}
+	return at;
 }
 
 void
 compile_identities(struct compile *c)
 {
-	struct policy_map index = { 0 };
-	struct text t = { 0 };
+	size_t nb = c->all.workloads.nb;
 
-	c->workload_identity =
-	    policy_arena_array(&c->arena, c->all.workloads.nb, sizeof(c->workload_identity[0]));
-	if (c->workload_identity == NULL)
+	c->workload_identity = policy_arena_array(&c->arena, nb, sizeof(c->workload_identity[0]));
+	c->workload_unattested =
+	    policy_arena_array(&c->arena, nb, sizeof(c->workload_unattested[0]));
+	if (c->workload_identity == NULL || c->workload_unattested == NULL)
 		c->nomem = 1;
-	for (size_t i = 0; i < c->all.workloads.nb && !c->nomem; i++) {
+	for (size_t i = 0; i < nb && !c->nomem; i++) {
 		const struct policy_workload_def *w = c->all.workloads.at[i];
-		uint32_t at;
+		uint32_t attested = compile_identity(c, w, true);
+		uint32_t not = attested != NONE ? compile_identity(c, w, false) : NONE;
 
-		if (append_key(c, &t, w) != 0) {
-			c->nomem = 1;
+		if (not == NONE)
 			break;
-		}
-		at = policy_map_get(&index, t.at, t.nb);
-		if (at == NONE) {
-			char *key = policy_arena_text(&c->arena, t.at);
-			struct compile_identity *id;
-
-			at = (uint32_t)c->identities.nb;
-			if (key == NULL || (id = POLICY_PUSH(&c->identities)) == NULL ||
-			    fill_identity(c, id, key, w) < 0 ||
-			    policy_map_put(&index, key, t.nb, at) < 0) {
-				c->nomem = 1;
-				break;
-			}
-		}
-		c->workload_identity[i] = at;
+		c->workload_identity[i] = attested;
+		c->workload_unattested[i] = not ;
+		c->identities.at[attested].nb_workloads++;
+		if (not != attested)
+			c->identities.at[not ].nb_workloads++;
 	}
-	free(t.at);
-	policy_map_fini(&index);
+	/* They move now; a compilation that lives indexes them again. */
+	policy_map_fini(&c->identity_index);
 	if (!c->nomem && (sort_identities(c) < 0 || number_identities(c) < 0))
 		c->nomem = 1;
 }
 
 /* ---- selectors ----------------------------------------------------------------------------------- */
 
-/* Identities of a tenant by label, and by the label's mere presence (value NONE). */
 struct posting_key {
 	uint32_t tenant, key, value;
 };
 
-struct postings {
-	struct policy_map index;
-	POLICY_VECTOR(numbers) lists;
-};
-
 static void
-post(struct compile *c, struct postings *p, const struct posting_key *k, uint32_t identity)
+post(struct compile *c, const struct posting_key *k, uint32_t identity)
 {
+	struct compile_postings *p = &c->postings;
 	uint32_t i = policy_map_get(&p->index, k, sizeof(*k));
 
 	if (i == NONE) {
@@ -311,7 +351,7 @@ post(struct compile *c, struct postings *p, const struct posting_key *k, uint32_
 }
 
 static const numbers *
-posted(const struct postings *p, uint32_t tenant, uint32_t key, uint32_t value)
+posted(const struct compile_postings *p, uint32_t tenant, uint32_t key, uint32_t value)
 {
 	static const numbers nobody;
 	struct posting_key k = { tenant, key, value };
@@ -344,18 +384,27 @@ holds(const struct compile_identity *id, const struct compile_requirement *q)
 	return 0;
 }
 
+int
+compile_selects(const struct compile_selector *s, const struct compile_identity *id)
+{
+	for (uint32_t q = 0; q < s->nb; q++)
+		if (!holds(id, &s->requirements[q]))
+			return 0;
+	return 1;
+}
+
 static void
 keep_if_holds(struct compile *c, struct compile_selector *s, uint32_t identity)
 {
-	for (uint32_t q = 0; q < s->source->nb; q++)
-		if (!holds(&c->identities.at[identity], &s->requirements[q]))
-			return;
-	compile_push(c, &s->members, identity);
+	const struct compile_identity *id = &c->identities.at[identity];
+
+	if (id->nb_workloads > 0 && compile_selects(s, id))
+		compile_push(c, &s->members, identity);
 }
 
 /* How many candidates a requirement leaves, when it can say. */
 static size_t
-candidates(const struct postings *p, uint32_t tenant, const struct compile_requirement *q)
+candidates(const struct compile_postings *p, uint32_t tenant, const struct compile_requirement *q)
 {
 	size_t n = 0;
 
@@ -369,15 +418,15 @@ candidates(const struct postings *p, uint32_t tenant, const struct compile_requi
 }
 
 static void
-match_tenant(
-    struct compile *c, const struct postings *p, struct compile_selector *s, uint32_t tenant)
+match_tenant(struct compile *c, struct compile_selector *s, uint32_t tenant)
 {
-	const struct compile_tenant *t = &c->tenants.at[tenant];
+	const struct compile_postings *p = &c->postings;
 	const struct compile_requirement *best = NULL;
-	size_t least = t->nb;
+	const numbers *all;
+	size_t least = c->tenants.at[tenant].nb;
 
 	/* Start from the requirement that leaves the fewest, and try only those. */
-	for (uint32_t q = 0; q < s->source->nb; q++) {
+	for (uint32_t q = 0; q < s->nb; q++) {
 		size_t n = candidates(p, tenant, &s->requirements[q]);
 
 		if (n < least) {
@@ -386,8 +435,9 @@ match_tenant(
 		}
 	}
 	if (best == NULL) {
-		for (uint32_t i = t->first; i < t->first + t->nb; i++)
-			keep_if_holds(c, s, i);
+		all = posted(p, tenant, NONE, NONE);
+		for (size_t i = 0; i < all->nb; i++)
+			keep_if_holds(c, s, all->at[i]);
 		return;
 	}
 	for (uint32_t v = 0; v < PK_MAX(best->nb, 1U); v++) {
@@ -399,37 +449,57 @@ match_tenant(
 	}
 }
 
+static void
+post_identity(struct compile *c, uint32_t identity)
+{
+	const struct compile_identity *id = &c->identities.at[identity];
+	struct posting_key k = { id->tenant, NONE, NONE };
+
+	post(c, &k, identity);
+	for (uint32_t l = 0; l < id->nb_labels; l++) {
+		k.key = id->labels_at[2 * l];
+		k.value = id->labels_at[2 * l + 1];
+		post(c, &k, identity);
+		k.value = NONE;
+		post(c, &k, identity);
+	}
+}
+
+void
+compile_identity_enter(struct compile *c, uint32_t identity)
+{
+	if (number_identity(c, &c->identities.at[identity]) < 0)
+		c->nomem = 1;
+	else
+		post_identity(c, identity);
+}
+
+void
+compile_selector_members(struct compile *c, struct compile_selector *s)
+{
+	if (s->everywhere)
+		for (uint32_t t = 0; t < c->tenants.nb; t++)
+			match_tenant(c, s, t);
+	else if (s->tenant != NONE)
+		match_tenant(c, s, s->tenant);
+	if (s->members.nb > 1)
+		qsort(s->members.at, s->members.nb, sizeof(s->members.at[0]), compile_by_number);
+}
+
 void
 compile_members(struct compile *c)
 {
-	struct postings p = { 0 };
+	for (size_t i = 0; i < c->identities.nb && !c->nomem; i++)
+		post_identity(c, (uint32_t)i);
+	for (size_t i = 0; i < c->selectors.nb && !c->nomem; i++)
+		compile_selector_members(c, &c->selectors.at[i]);
+}
 
-	for (size_t i = 0; i < c->identities.nb && !c->nomem; i++) {
-		const struct compile_identity *id = &c->identities.at[i];
-
-		for (uint32_t l = 0; l < id->nb_labels; l++) {
-			struct posting_key k = { id->tenant, id->labels_at[2 * l],
-				id->labels_at[2 * l + 1] };
-
-			post(c, &p, &k, (uint32_t)i);
-			k.value = NONE;
-			post(c, &p, &k, (uint32_t)i);
-		}
-	}
-	for (size_t i = 0; i < c->selectors.nb && !c->nomem; i++) {
-		struct compile_selector *s = &c->selectors.at[i];
-
-		if (s->everywhere)
-			for (uint32_t t = 0; t < c->tenants.nb; t++)
-				match_tenant(c, &p, s, t);
-		else if (s->tenant != NONE)
-			match_tenant(c, &p, s, s->tenant);
-		if (s->members.nb > 1)
-			qsort(s->members.at, s->members.nb, sizeof(s->members.at[0]),
-			    compile_by_number);
-	}
-	for (size_t i = 0; i < p.lists.nb; i++)
-		free(p.lists.at[i].at);
-	free(p.lists.at);
-	policy_map_fini(&p.index);
+void
+compile_postings_fini(struct compile_postings *p)
+{
+	for (size_t i = 0; i < p->lists.nb; i++)
+		free(p->lists.at[i].at);
+	free(p->lists.at);
+	policy_map_fini(&p->index);
 }

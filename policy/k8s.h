@@ -46,3 +46,7 @@ void policy_k8s_join(struct compile *c);
  * differently about one workload are refused, since the API leaves open which of them does.
  */
 void policy_k8s_check(struct compile *c);
+
+struct compile_identity;
+/* The same for one workload's policies. */
+void policy_k8s_check_identity(struct compile *c, const struct compile_identity *id);

@@ -476,28 +476,41 @@ is_ambiguous(const struct compile_policy *a, const struct compile_policy *b)
 	return 0;
 }
 
+static void
+check(struct compile *c, const struct compile_identity *id, uint32_t *last)
+{
+	const numbers *v = &id->policies;
+
+	for (size_t k = 1; k < v->nb; k++) {
+		const struct compile_policy *a = &c->policies.at[v->at[k - 1]];
+		const struct compile_policy *b = &c->policies.at[v->at[k]];
+
+		/* Said once for each policy, whoever else is its subject. */
+		if (v->at[k] == *last || !is_ambiguous(a, b))
+			continue;
+		*last = v->at[k];
+		compile_error(c, b->def->meta.file, b->def->priority_line, b->def->priority_column,
+		    "equal-priority",
+		    "priority %u in tier %s is that of %s \"%s\" already (%s:%u), and some workload is the subject of both; which comes first?",
+		    b->def->priority, b->tier->name,
+		    a->def->meta.kind != NULL ? a->def->meta.kind : "Policy", a->def->meta.name,
+		    a->def->meta.file, a->def->priority_line);
+	}
+}
+
+void
+policy_k8s_check_identity(struct compile *c, const struct compile_identity *id)
+{
+	uint32_t last = NONE;
+
+	check(c, id, &last);
+}
+
 void
 policy_k8s_check(struct compile *c)
 {
 	uint32_t last = NONE;
 
-	for (size_t i = 0; i < c->identities.nb; i++) {
-		const numbers *v = &c->identities.at[i].policies;
-
-		for (size_t k = 1; k < v->nb; k++) {
-			const struct compile_policy *a = &c->policies.at[v->at[k - 1]];
-			const struct compile_policy *b = &c->policies.at[v->at[k]];
-
-			/* Said once for each policy, whoever else is its subject. */
-			if (v->at[k] == last || !is_ambiguous(a, b))
-				continue;
-			last = v->at[k];
-			compile_error(c, b->def->meta.file, b->def->priority_line,
-			    b->def->priority_column, "equal-priority",
-			    "priority %u in tier %s is that of %s \"%s\" already (%s:%u), and some workload is the subject of both; which comes first?",
-			    b->def->priority, b->tier->name,
-			    a->def->meta.kind != NULL ? a->def->meta.kind : "Policy",
-			    a->def->meta.name, a->def->meta.file, a->def->priority_line);
-		}
-	}
+	for (size_t i = 0; i < c->identities.nb; i++)
+		check(c, &c->identities.at[i], &last);
 }

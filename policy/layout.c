@@ -55,8 +55,9 @@ add_set(struct compile *c, uint64_t id, enum pk_set_kind kind, const char *name)
 		c->nomem = 1;
 		return 0;
 	}
-	*s = (struct compile_set){ .set = {
-		                       .id = id, .kind = kind, .name = compile_text(c, name) } };
+	*s = (struct compile_set){ .set = { .id = id, .kind = kind, .name = compile_text(c, name) },
+		.selector = NONE,
+		.group = NONE };
 	return i;
 }
 
@@ -84,8 +85,10 @@ set_of_selector(struct compile *c, uint32_t selector)
 	if (s->set == NONE) {
 		s->set = add_set(
 		    c, compile_name_hash(c, "workloads", s->text), PK_SET_IDENTITY, s->text);
-		if (!c->nomem)
+		if (!c->nomem) {
+			c->sets.at[s->set].selector = selector;
 			copy_members(c, s->set, &s->members);
+		}
 	}
 	return s->set;
 }
@@ -120,6 +123,8 @@ make_group_sets(struct compile *c, struct compile_group *g)
 		unique(&g->selectors);
 		g->identity_set =
 		    add_set(c, compile_name_hash(c, "group", key), PK_SET_IDENTITY, key);
+		if (!c->nomem)
+			c->sets.at[g->identity_set].group = (uint32_t)(g - c->groups.at);
 		for (size_t i = 0; i < g->selectors.nb && !c->nomem; i++)
 			copy_members(
 			    c, g->identity_set, &c->selectors.at[g->selectors.at[i]].members);
@@ -131,6 +136,7 @@ make_group_sets(struct compile *c, struct compile_group *g)
 		    add_set(c, compile_name_hash(c, "group-networks", key), PK_SET_PREFIX, key);
 		if (c->nomem)
 			return;
+		c->sets.at[g->prefix_set].group = (uint32_t)(g - c->groups.at);
 		s = &c->sets.at[g->prefix_set].set;
 		rc = policy_networks_prefixes(
 		    &g->networks, &c->table->arena, &s->prefixes, &s->nb_members);
@@ -548,7 +554,8 @@ narrow_prefixes(struct compile *c, const struct policy_set *from, const struct r
 		struct pk_prefix host = { .addr = c->places[i].address->addr };
 		uint32_t low = 0, high = from->nb_members;
 
-		if (!has_number(&r->identities, c->workload_identity[c->places[i].index]))
+		if (!has_number(&r->identities, c->workload_identity[c->places[i].index]) &&
+		    !has_number(&r->identities, c->workload_unattested[c->places[i].index]))
 			continue;
 		host.len = (uint8_t)pk_addr_bits(&host.addr);
 		/* They are disjoint, so it is in the last that starts no later, or in none. */
@@ -712,6 +719,7 @@ make_rule(struct compile *c, const struct compile_policy *p, int dir, struct com
 
 /* ---- subjects ------------------------------------------------------------------------------------ */
 
+/* In a compilation that lives it is live.c that finds the subjects. */
 static void
 add_subjects(
     struct compile *c, const struct compile_policy *p, uint32_t policy, const numbers *members)
@@ -720,7 +728,7 @@ add_subjects(
 	int all = strcmp(tenant, POLICY_ALL_TENANTS) == 0;
 	uint32_t t = policy_map_get_text(&c->tenant_index, tenant);
 
-	for (size_t i = 0; i < members->nb && !c->nomem; i++) {
+	for (size_t i = 0; i < members->nb && !c->nomem && !c->lives; i++) {
 		struct compile_identity *id = &c->identities.at[members->at[i]];
 
 		/* A group may reach into other tenants; a policy never does. */
@@ -731,8 +739,8 @@ add_subjects(
 	}
 }
 
-static void
-make_policy(struct compile *c, uint32_t i)
+void
+compile_policy(struct compile *c, uint32_t i)
 {
 	struct compile_policy *p = &c->policies.at[i];
 	const struct policy_meta *m = &p->def->meta;
@@ -772,5 +780,5 @@ void
 compile_rules(struct compile *c)
 {
 	for (uint32_t i = 0; i < c->policies.nb && !c->nomem; i++)
-		make_policy(c, i);
+		compile_policy(c, i);
 }

@@ -144,3 +144,35 @@ policy_map_put_text(struct policy_map *m, const char *key, uint32_t value)
 {
 	return policy_map_put(m, key, strlen(key), value);
 }
+
+uint32_t
+policy_map_remove(struct policy_map *m, const void *key, size_t len)
+{
+	size_t mask = m->nb_slots - 1, hole;
+	struct policy_map_entry *e;
+	uint32_t value;
+
+	if (m->nb_slots == 0)
+		return POLICY_MAP_NONE;
+	e = find(m, key, len, siphash(key, len));
+	if (e->key == NULL)
+		return POLICY_MAP_NONE;
+	value = e->value;
+	hole = (size_t)(e - m->entries);
+	/* Close the gap: whoever would no longer be found across it moves into it. */
+	for (size_t i = (hole + 1) & mask; m->entries[i].key != NULL; i = (i + 1) & mask) {
+		if (((i - m->entries[i].hash) & mask) >= ((i - hole) & mask)) {
+			m->entries[hole] = m->entries[i];
+			hole = i;
+		}
+	}
+	m->entries[hole].key = NULL;
+	m->nb_used--;
+	return value;
+}
+
+uint32_t
+policy_map_remove_text(struct policy_map *m, const char *key)
+{
+	return policy_map_remove(m, key, strlen(key));
+}

@@ -29,6 +29,10 @@ void policy_map_fini(struct policy_map *m);
 uint32_t policy_map_get(const struct policy_map *m, const void *key, size_t len);
 uint32_t policy_map_get_text(const struct policy_map *m, const char *key);
 
+/* Take `key` out.  Returns its value, or POLICY_MAP_NONE if it was not there. */
+uint32_t policy_map_remove(struct policy_map *m, const void *key, size_t len);
+uint32_t policy_map_remove_text(struct policy_map *m, const char *key);
+
 /*
  * Enter `key`, which must outlive the map and not be in it.  `value` is below POLICY_MAP_NONE.
  * Returns 0 or -ENOMEM.

@@ -26,8 +26,8 @@ policy_objects_fini(struct policy_objects *o)
 	memset(o, 0, sizeof(*o));
 }
 
-static void
-source_destroy(struct policy_source *s)
+void
+policy_source_destroy(struct policy_source *s)
 {
 	if (s == NULL)
 		return;
@@ -49,16 +49,16 @@ policy_model_destroy(struct policy_model *m)
 	if (m == NULL)
 		return;
 	for (size_t i = 0; i < m->sources.nb; i++)
-		source_destroy(m->sources.at[i]);
+		policy_source_destroy(m->sources.at[i]);
 	free(m->sources.at);
 	free(m);
 }
 
 int
-policy_model_add_text(struct policy_model *m, const char *name, const char *text, size_t len,
+policy_source_create(struct policy_source **out, const char *name, const char *text, size_t len,
     struct policy_findings *f)
 {
-	struct policy_source *s = calloc(1, sizeof(*s)), **slot;
+	struct policy_source *s = calloc(1, sizeof(*s));
 	struct policy_reader r = { .findings = f };
 	struct policy_arena tree = { 0 };
 	struct policy_docs docs;
@@ -84,18 +84,31 @@ policy_model_add_text(struct policy_model *m, const char *name, const char *text
 	rc = r.nomem ? -ENOMEM : r.errors > 0 ? -EINVAL : 0;
 	if (rc < 0)
 		goto fail;
-	slot = POLICY_PUSH(&m->sources);
-	if (slot == NULL) {
-		rc = -ENOMEM;
-		goto fail;
-	}
-	*slot = s;
+	*out = s;
 	policy_arena_fini(&tree);
 	return 0;
 fail:
 	policy_arena_fini(&tree);
-	source_destroy(s);
+	policy_source_destroy(s);
 	return rc;
+}
+
+int
+policy_model_add_text(struct policy_model *m, const char *name, const char *text, size_t len,
+    struct policy_findings *f)
+{
+	struct policy_source *s, **slot;
+	int rc = policy_source_create(&s, name, text, len, f);
+
+	if (rc < 0)
+		return rc;
+	slot = POLICY_PUSH(&m->sources);
+	if (slot == NULL) {
+		policy_source_destroy(s);
+		return -ENOMEM;
+	}
+	*slot = s;
+	return 0;
 }
 
 static int
@@ -242,4 +255,11 @@ const char *
 policy_meta_key(struct policy_arena *a, const struct policy_meta *m)
 {
 	return policy_arena_printf(a, "%s/%s", m->tenant, m->name);
+}
+
+void
+policy_model_set_attested(struct policy_model *m, policy_attested *is, void *arg)
+{
+	m->attested = is;
+	m->attested_arg = arg;
 }

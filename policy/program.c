@@ -87,7 +87,7 @@ lay_out_program(struct compile *c, const struct compile_identity *id, int dir, n
 		         : default_template(c, "tenant", t->name, UINT8_MAX, t->verdict, 0));
 }
 
-static uint64_t
+static uint32_t
 file_program(struct compile *c, int dir, const numbers *templates)
 {
 	struct compile_program *p;
@@ -107,7 +107,7 @@ file_program(struct compile *c, int dir, const numbers *templates)
 		    memcmp(p->templates.at, templates->at, templates->nb * sizeof(uint32_t)) != 0)
 			compile_error(
 			    c, "policy", 0, 0, "collision", "two programs have the same hash");
-		return id;
+		return i;
 	}
 	i = (uint32_t)c->programs.nb;
 	key = policy_arena_copy(&c->arena, &id, sizeof(id));
@@ -121,7 +121,23 @@ file_program(struct compile *c, int dir, const numbers *templates)
 	for (size_t k = 0; k < templates->nb && !c->nomem; k++)
 		compile_push(c, &p->templates, templates->at[k]);
 	c->nb_rules += templates->nb;
-	return id;
+	return i;
+}
+
+uint32_t
+compile_program(struct compile *c, const struct compile_identity *id, int dir)
+{
+	c->layout.nb = 0;
+	lay_out_program(c, id, dir, &c->layout);
+	return c->nomem ? 0 : file_program(c, dir, &c->layout);
+}
+
+void
+compile_program_rules(
+    const struct compile *c, const struct compile_program *p, struct policy_rule *out)
+{
+	for (size_t k = 0; k < p->templates.nb; k++)
+		out[k] = c->templates.at[p->templates.at[k]].rule;
 }
 
 /* All that programs depend on: tenant, named ports, policies.  Who agrees in these shares programs. */
@@ -144,7 +160,7 @@ static void
 make_programs(struct compile *c)
 {
 	struct policy_map index = { 0 }; /* key -> first identity with it */
-	numbers scratch = { 0 }, key = { 0 };
+	numbers key = { 0 };
 
 	for (size_t i = 0; i < c->identities.nb && !c->nomem; i++) {
 		struct compile_identity *id = &c->identities.at[i];
@@ -165,10 +181,10 @@ make_programs(struct compile *c)
 			break;
 		}
 		for (int d = 0; d < PK_DIRECTION_COUNT && !c->nomem; d++) {
-			scratch.nb = 0;
-			lay_out_program(c, id, d, &scratch);
+			uint32_t p = compile_program(c, id, d);
+
 			if (!c->nomem)
-				id->program[d] = file_program(c, d, &scratch);
+				id->program[d] = c->programs.at[p].id;
 		}
 		if (c->nb_rules > POLICY_RULES_MAX) {
 			compile_error(c, "policy", 0, 0, "too-large",
@@ -176,7 +192,6 @@ make_programs(struct compile *c)
 			break;
 		}
 	}
-	free(scratch.at);
 	free(key.at);
 	policy_map_fini(&index);
 }
@@ -219,8 +234,7 @@ fill_programs(struct compile *c, struct policy_table *t)
 
 		if (rules == NULL)
 			return -ENOMEM;
-		for (size_t k = 0; k < p->templates.nb; k++)
-			rules[k] = c->templates.at[p->templates.at[k]].rule;
+		compile_program_rules(c, p, rules);
 		out[i] = (struct policy_program){ .id = p->id,
 			.direction = p->direction,
 			.nb_rules = (uint32_t)p->templates.nb,

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "fw/rule.h"
+#include "policy/compiler_priv.h"
 #include "policy/connect.h"
 #include "policy/k8s.h"
 #include "policy/map.h"
@@ -30,8 +31,11 @@ struct plane {
 
 struct policy_query {
 	const struct policy_table *table;
+	const struct live *live; /* NULL: the indexes below are complete */
 	struct policy_arena arena;
 	struct plane *plane;
+	const struct policy_program
+	    *asked[2];      /* the programs in `pair`, of a compiler that lives */
 	struct plane *pair; /* for what does not fit in `plane`, or has no address there */
 	int whole;          /* all of the table is loaded in `plane` */
 	POLICY_VECTOR(const struct policy_workload_def *) workloads;
@@ -272,6 +276,68 @@ policy_query_create(struct policy_query **out, const struct policy_model *m,
 	return policy_query_create_with(out, m, NULL, 0, t, diag);
 }
 
+int
+policy_query_create_live(
+    struct policy_query **out, const struct policy_compiler *pc, struct pk_diag *diag)
+{
+	struct policy_query *q = calloc(1, sizeof(*q));
+
+	*out = NULL;
+	if (q == NULL || (q->plane = plane_create()) == NULL ||
+	    (q->pair = plane_create()) == NULL) {
+		policy_query_destroy(q);
+		pk_diag_set(diag, "out of memory");
+		return -ENOMEM;
+	}
+	q->live = policy_compiler_live(pc);
+	q->table = policy_compiler_table(pc);
+	PK_ASSERT(q->live != NULL);
+	*out = q;
+	return 0;
+}
+
+/* A workload of the compiler's, from now on with an index here. */
+static uint32_t
+adopt(struct policy_query *q, const struct policy_workload_def *w)
+{
+	if (w == NULL)
+		return NOBODY;
+	for (size_t i = 0; i < q->workloads.nb; i++)
+		if (q->workloads.at[i] == w)
+			return (uint32_t)i;
+	return index_workload(q, w) == 0 ? (uint32_t)q->workloads.nb - 1 : NOBODY;
+}
+
+/* What policy_query_end() looks up, brought here first. */
+static void
+bring(struct policy_query *q, const char *key, const struct pk_addr *addr)
+{
+	const struct policy_endpoint *e;
+	uint32_t i, lowest = UINT32_MAX;
+
+	if (q->live == NULL)
+		return;
+	if (key != NULL) {
+		(void)adopt(q, live_workload(q->live, key));
+		i = policy_map_get_text(&q->live->host_index, key);
+		if (i != NOBODY && policy_map_get_text(&q->host_index, key) == NOBODY)
+			(void)index_host(q, q->live->hosts.at[i]);
+		return;
+	}
+	if (policy_map_get(&q->address_index, addr, sizeof(*addr)) != NOBODY)
+		return;
+	e = policy_table_endpoint(q->table, 0, addr);
+	for (i = 0; e == NULL && i < q->table->nb_endpoints; i++)
+		if (q->table->endpoints[i].vrf != 0 && q->table->endpoints[i].vrf < lowest &&
+		    pk_addr_compare(&q->table->endpoints[i].addr, addr) == 0) {
+			e = &q->table->endpoints[i];
+			lowest = e->vrf;
+		}
+	i = e != NULL ? adopt(q, live_workload(q->live, e->name)) : NOBODY;
+	if (i != NOBODY)
+		(void)policy_map_put(&q->address_index, &e->addr, sizeof(e->addr), i);
+}
+
 void
 policy_query_by_pairs(struct policy_query *q)
 {
@@ -310,8 +376,12 @@ policy_query_end(
 	uint32_t host;
 	size_t nb = 0;
 
+	/* What it finds elsewhere it remembers; to its users a query does not change. */
+	struct policy_query *own = (struct policy_query *)(uintptr_t)q;
+
 	*out = (struct policy_end){ .workload = NOBODY };
 	if (pk_addr_parse(&out->addr, text, NULL) == 0) {
+		bring(own, NULL, &out->addr);
 		out->workload = policy_map_get(&q->address_index, &out->addr, sizeof(out->addr));
 		return 0;
 	}
@@ -319,6 +389,7 @@ policy_query_end(
 		snprintf(key, sizeof(key), "%s", text);
 	else
 		snprintf(key, sizeof(key), "%s/%s", POLICY_TENANT, text);
+	bring(own, key, NULL);
 	out->workload = policy_map_get_text(&q->workload_index, key);
 	if (out->workload != NOBODY)
 		return 0;
@@ -330,6 +401,10 @@ policy_query_end(
 	/* Compare without tenants, which would drown a slip in the name. */
 	for (size_t i = 0; i < q->workloads.nb && nb < PK_COUNT(known); i++)
 		known[nb++] = q->workloads.at[i]->meta.name;
+	for (size_t i = 0; q->live != NULL && i < q->live->workloads.nb && nb < PK_COUNT(known);
+	     i++)
+		if (q->live->workloads.at[i].def != NULL)
+			known[nb++] = q->live->workloads.at[i].def->meta.name;
 	name = strchr(text, '/');
 	near = pk_suggest(name != NULL ? name + 1 : text, known, nb);
 	if (near != NULL)
@@ -447,6 +522,8 @@ find_service(const struct policy_query *q, const char *tenant, const char *name)
 	char key[2 * (POLICY_NAME_MAX + 2)];
 	uint32_t i;
 
+	if (q->live != NULL)
+		return compile_service(q->live->c, tenant, name);
 	snprintf(key, sizeof(key), "%s/%s", tenant, name);
 	i = policy_map_get_text(&q->service_index, key);
 	if (i == NOBODY) {
@@ -655,8 +732,11 @@ static int
 load_pair(const struct policy_query *q, const struct policy_endpoint *src,
     const struct policy_endpoint *dst, struct pk_diag *diag)
 {
+	struct policy_query *own = (struct policy_query *)(uintptr_t)q;
 	struct excerpt e = { 0 };
 	int rc = 0;
+
+	own->asked[0] = own->asked[1] = NULL;
 
 	if (src != NULL && src->dpu == NULL)
 		e.cut[e.nb_cut++] = host_prefix(&src->addr);
@@ -674,6 +754,8 @@ load_pair(const struct policy_query *q, const struct policy_endpoint *src,
 		rc = excerpt_end(&e, q->table, src, PK_EGRESS);
 	if (dst != NULL && rc == 0)
 		rc = excerpt_end(&e, q->table, dst, PK_INGRESS);
+	for (uint32_t i = 0; i < e.t.nb_programs; i++)
+		own->asked[i] = policy_table_program(q->table, e.programs[i].id);
 	e.t.identities = e.identities;
 	e.t.endpoints = e.endpoints;
 	e.t.programs = e.programs;
@@ -696,6 +778,10 @@ rule_of(const struct policy_query *q, const struct plane *p, uint32_t rule)
 
 	if (!fw_rules_info(p->rules, rule, &info))
 		return NULL;
+	for (uint32_t k = 0; q->live != NULL && k < PK_COUNT(q->asked); k++)
+		for (uint32_t r = 0; q->asked[k] != NULL && r < q->asked[k]->nb_rules; r++)
+			if (q->asked[k]->rules[r].id == info.id)
+				return &q->asked[k]->rules[r];
 	i = policy_map_get(&q->rule_index, &info.id, sizeof(info.id));
 	return i != NOBODY ? q->known.at[i] : NULL;
 }
@@ -754,8 +840,8 @@ policy_query_flow(const struct policy_query *q, const struct policy_end *src,
 		if (rc < 0)
 			return rc;
 	}
-	fw_rules_party(plane->rules, src_vrf, &a, &src_party);
-	fw_rules_party(plane->rules, dst_vrf, &b, &dst_party);
+	fw_rules_party(plane->rules, src_vrf, &a, true, &src_party);
+	fw_rules_party(plane->rules, dst_vrf, &b, true, &dst_party);
 	if (ws != NULL)
 		judge(q, plane, PK_EGRESS, &src_party, &dst_party, point, egress);
 	if (wd != NULL)

@@ -23,6 +23,14 @@ int policy_query_create(struct policy_query **out, const struct policy_model *m,
     const struct policy_table *t, struct pk_diag *diag);
 void policy_query_destroy(struct policy_query *q);
 
+/*
+ * For a question or two to a compiler that lives, which must not change meanwhile: nothing is indexed,
+ * and what a question needs is found there.  Ends found before stay valid for as long as the query.
+ */
+struct policy_compiler;
+int policy_query_create_live(
+    struct policy_query **out, const struct policy_compiler *pc, struct pk_diag *diag);
+
 /* One end of a flow: a workload, or an address that may be anybody's. */
 struct policy_end {
 	uint32_t workload;   /* index, for policy_query; UINT32_MAX for an address of nobody */

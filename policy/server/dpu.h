@@ -1,5 +1,8 @@
 #pragma once
 
+#include <stdbool.h>
+
+#include "policy/server/posture.h"
 #include "policy/server/span.h"
 
 struct pk_rpc_stream;
@@ -8,9 +11,10 @@ struct pk_rpc_stream;
  * The DPUs the server knows, and the discovery stream of each that is connected.
  *
  * Each has a target: its span of the newest generation that changed it.  At most one generation is
- * under way to a DPU; when it has been received, the next one is computed from what the DPU then
- * holds to whatever the target then is.  So a slow DPU skips generations and never queues them, and
- * what is sent is a function of two states, never of the way between them.
+ * under way to a DPU; meanwhile it is noted which resources differ, once each, and when it has been
+ * received, the next one leads from what the DPU then holds to whatever the target then is.  So a slow
+ * DPU skips generations and never queues them, and what is sent is a function of two states, never of
+ * the way between them.
  *
  * Context: control thread, all of it.
  */
@@ -40,6 +44,8 @@ struct server_dpus_ops {
 	void (*progress)(void *arg, const char *dpu, uint64_t generation, enum server_stage stage,
 	    const char *text);
 	void (*seen)(void *arg, const char *dpu);
+	/* What it says of the host behind it. */
+	void (*posture)(void *arg, const char *dpu, const struct server_posture *s);
 };
 
 int server_dpus_create(struct server_dpus **out, const struct server_dpus_ops *ops, void *arg);
@@ -49,17 +55,19 @@ void server_dpus_destroy(struct server_dpus *d); /* its streams must be over */
 int server_dpus_known(struct server_dpus *d, const char *name, uint64_t seen_unix_ns);
 
 /*
- * From now on aim at `c` (another reference is taken), which is `generation`.  Calls `concerned`
- * for each connected DPU whose span differs from before, and `away` for each other one that endpoints
- * live behind and that is not connected.
+ * From now on aim at what `c` (taken) makes of what was, which is `generation`.  Calls `concerned`,
+ * in order of name, for each connected DPU whose span differs from before, and `away` for each other
+ * one that endpoints live behind and that is not connected.
+ * Returns 0, or -ENOMEM: what DPUs should have is not known any more.
  */
-int server_dpus_target(struct server_dpus *d, struct server_catalogue *c, uint64_t generation,
+int server_dpus_target(struct server_dpus *d, struct server_change *c, uint64_t generation,
     void (*concerned)(void *arg, const char *dpu), void (*away)(void *arg, const char *dpu),
     void *arg);
 
 /* In order of name. */
-void server_dpus_each(const struct server_dpus *d,
-    void (*each)(void *arg, const struct server_dpu_status *s), void *arg);
+uint32_t server_dpus_nb_workloads(const struct server_dpus *d); /* those without a DPU too */
+void server_dpus_each(
+    struct server_dpus *d, void (*each)(void *arg, const struct server_dpu_status *s), void *arg);
 
 /*
  * For the method table: a stream of DPU `name`.  A second stream of one name ends the first: it is

@@ -1,41 +1,52 @@
 #pragma once
 
-#include <stdbool.h>
-
-#include "policy/query.h"
-#include "policy/resource.h"
+#include "policy/server/change.h"
 
 /*
- * A compiled policy made ready to be handed out, and each DPU's part of it.
+ * Each DPU's part of the compiled policy, kept up with every change.
  *
  * The span of a DPU is what it needs to judge its own workloads' sessions, and no more: the endpoints
  * behind it and their identities with their programs; the sets these programs name; the identities
  * in these sets, without their programs; and the endpoints of all these identities.  What a DPU is
  * not told it cannot leak, and changes elsewhere cost it nothing.
  *
- * A catalogue is immutable and counted: the helper builds the next one while the control thread
- * serves from this.  It takes resources over from the one before where nothing has changed.
+ * Every object counts, for each DPU, the reasons why it is in that DPU's span:
+ *
+ *     endpoint --lives behind--> DPU       identity: home of so many endpoints there
+ *     identity at home --> 2 programs      program: judges so many identities at home
+ *     program --names--> sets              set: named by so many programs
+ *     set --holds--> identities            identity: held by so many sets, or at home
+ *
+ * so a change costs what it reaches: the DPUs that have the object, and the objects below it.  At home an
+ * endpoint is two identities, one for each posture of its host, and its DPU holds both; to others it is
+ * the one that is in force.
+ *
+ * Context: control thread, all of it.
  */
-struct server_catalogue;
+struct server_spans;
 
-/* Takes `model` and the `table` compiled of it, also on failure.  `model` may be NULL, and then there is
- * no query.  `before` may be NULL.  Context: helper.  Returns 0 or negative errno with *diag. */
-int server_catalogue_create(struct server_catalogue **out, struct policy_model *model,
-    struct policy_table *table, const struct server_catalogue *before, struct pk_diag *diag);
-struct server_catalogue *server_catalogue_get(struct server_catalogue *c);
-void server_catalogue_put(struct server_catalogue *c); /* NULL is allowed */
-const struct policy_table *server_catalogue_table(const struct server_catalogue *c);
+struct server_span {
+	char *name;                 /* of the DPU */
+	struct policy_state *state; /* what it should hold */
+	uint32_t nb_workloads;      /* behind it; one may have several addresses */
+	void *user;                 /* of whoever serves the DPU */
+};
 
-/* Workloads in the table; one may have several addresses.  Context: any. */
-uint32_t server_catalogue_nb_workloads(const struct server_catalogue *c);
-/* For explanations.  Context: control thread. */
-const struct policy_query *server_catalogue_query(const struct server_catalogue *c);
+struct server_spans *server_spans_create(void); /* NULL: no memory */
+void server_spans_destroy(struct server_spans *s);
 
-/* The span of `dpu`; a name nobody lives behind has an empty one.  The caller owns *out.
- * *nb_local, if given, is the number of workloads behind it.  Context: any.  Returns 0 or -ENOMEM. */
-int server_catalogue_span(const struct server_catalogue *c, const char *dpu,
-    struct policy_state **out, uint32_t *nb_local);
+/* The span of a DPU, empty if nobody lives there.  It lasts as long as `s`.  NULL: no memory. */
+struct server_span *server_spans_get(struct server_spans *s, const char *dpu);
 
-/* Names of DPUs that endpoints live behind, in order, each once. */
-void server_catalogue_dpus(
-    const struct server_catalogue *c, void (*each)(void *arg, const char *dpu), void *arg);
+/*
+ * Take a change in; what it has is taken out of it.  Calls `changed` for each resource of each span
+ * that is new (`old` NULL), different, or gone (`now` NULL), before the span's own reference to `old`
+ * is dropped.  Returns 0, or -ENOMEM: the spans can no longer be relied on.
+ */
+int server_spans_apply(struct server_spans *s, struct server_change *c,
+    void (*changed)(void *arg, struct server_span *span, struct policy_resource *old,
+        struct policy_resource *now),
+    void *arg);
+
+/* All workloads, those without a DPU too. */
+uint32_t server_spans_nb_workloads(const struct server_spans *s);

@@ -11,13 +11,13 @@
 #include <openssl/sha.h>
 #include <sqlite3.h>
 
-#define SCHEMA_VERSION 1
+#define SCHEMA_VERSION 2
 #define APPLICATION_ID 0x50696b31 /* "Pik1": a file of another program is not ours to write to */
 
 /*
  * texts            every source text ever applied, by SHA-256
  * generations      one row each, never changed
- * generation_texts the sources of generations that brought new ones (`of` leads there)
+ * sources          which text a source had from generation `since` on, before `until` (NULL: still)
  * inventory        the workloads as they are now
  * current          one row: which generation is in force
  */
@@ -26,9 +26,8 @@ static const char schema[] =
     "CREATE TABLE generations(generation INTEGER PRIMARY KEY, kind INTEGER NOT NULL,"
     " of INTEGER NOT NULL, at INTEGER NOT NULL, author TEXT NOT NULL,"
     " message TEXT NOT NULL, nb_sources INTEGER NOT NULL);"
-    "CREATE TABLE generation_texts(generation INTEGER NOT NULL, name TEXT NOT NULL,"
-    " hash BLOB NOT NULL REFERENCES texts(hash), PRIMARY KEY(generation, name))"
-    " WITHOUT ROWID;"
+    "CREATE TABLE sources(name TEXT NOT NULL, since INTEGER NOT NULL, until INTEGER,"
+    " hash BLOB NOT NULL REFERENCES texts(hash), PRIMARY KEY(name, since)) WITHOUT ROWID;"
     "CREATE TABLE inventory(name TEXT PRIMARY KEY, text BLOB NOT NULL) WITHOUT ROWID;"
     "CREATE TABLE current(one INTEGER PRIMARY KEY CHECK(one = 1),"
     " generation INTEGER NOT NULL);"
@@ -39,13 +38,14 @@ static const char schema[] =
 struct server_store {
 	sqlite3 *db;
 	char *path;
+	sqlite3_stmt *kept[8]; /* by ST_ */
 };
 
 const char *
 server_kind_name(unsigned int kind)
 {
 	static const char *const names[SERVER_KIND_COUNT] = { "none", "apply", "rollback",
-		"inventory" };
+		"inventory", "posture" };
 
 	return kind < SERVER_KIND_COUNT ? names[kind] : "unknown";
 }
@@ -195,6 +195,8 @@ server_store_close(struct server_store *s)
 {
 	if (s == NULL)
 		return;
+	for (size_t i = 0; i < PK_COUNT(s->kept); i++)
+		sqlite3_finalize(s->kept[i]);
 	sqlite3_close(s->db);
 	free(s->path);
 	free(s);
@@ -224,33 +226,30 @@ server_store_sources(
     struct server_store *s, uint64_t generation, struct server_texts *sources, struct pk_diag *diag)
 {
 	sqlite3_stmt *st;
-	uint64_t of = 0;
 	int rc, err;
 
 	memset(sources, 0, sizeof(*sources));
-	err = prepare(s, &st, "SELECT of FROM generations WHERE generation = ?", diag);
+	err = prepare(s, &st, "SELECT 1 FROM generations WHERE generation = ?", diag);
 	if (err != 0)
 		return err;
 	sqlite3_bind_int64(st, 1, (sqlite3_int64)generation);
 	rc = sqlite3_step(st);
-	if (rc == SQLITE_ROW)
-		of = (uint64_t)sqlite3_column_int64(st, 0);
-	else if (rc != SQLITE_DONE)
-		err = complain(s, diag);
-	sqlite3_finalize(st);
-	if (err == 0 && rc == SQLITE_DONE) {
+	if (rc == SQLITE_DONE) {
 		pk_diag_set(diag, "there is no generation %llu", (unsigned long long)generation);
 		err = -ENOENT;
+	} else if (rc != SQLITE_ROW) {
+		err = complain(s, diag);
 	}
+	sqlite3_finalize(st);
 	if (err != 0)
 		return err;
 	err = prepare(s, &st,
-	    "SELECT g.name, t.text FROM generation_texts g JOIN texts t ON t.hash = g.hash"
-	    " WHERE g.generation = ? ORDER BY g.name",
+	    "SELECT s.name, t.text FROM sources s JOIN texts t ON t.hash = s.hash"
+	    " WHERE s.since <= ?1 AND (s.until IS NULL OR s.until > ?1) ORDER BY s.name",
 	    diag);
 	if (err != 0)
 		return err;
-	sqlite3_bind_int64(st, 1, (sqlite3_int64)of);
+	sqlite3_bind_int64(st, 1, (sqlite3_int64)generation);
 	err = read_texts(s, st, sources, diag);
 	sqlite3_finalize(st);
 	return err;
@@ -315,70 +314,87 @@ server_store_history(struct server_store *s, uint64_t from, uint32_t limit,
 	return err;
 }
 
+/*
+ * Statements of a commit, kept from one to the next: at a thousand a second, preparing them would cost
+ * more than running them.
+ */
+enum {
+	ST_TEXT,
+	ST_SOURCE_END,
+	ST_SOURCE,
+	ST_PUT,
+	ST_DROP,
+	ST_IDENTITY,
+	ST_GENERATION,
+	ST_CURRENT,
+};
+
+static const char *const statements[] = {
+	[ST_TEXT] = "INSERT OR IGNORE INTO texts VALUES(?, ?)",
+	[ST_SOURCE_END] = "UPDATE sources SET until = ? WHERE name = ? AND until IS NULL",
+	[ST_SOURCE] = "INSERT OR REPLACE INTO sources VALUES(?, ?, NULL, ?)",
+	[ST_PUT] = "INSERT OR REPLACE INTO inventory VALUES(?, ?)",
+	[ST_DROP] = "DELETE FROM inventory WHERE name = ?",
+	[ST_IDENTITY] = "INSERT INTO identities VALUES(?, ?)",
+	[ST_GENERATION] = "INSERT INTO generations VALUES(?, ?, ?, ?, ?, ?, ?)",
+	[ST_CURRENT] = "UPDATE current SET generation = ?",
+};
+
 static int
-write_sources(struct server_store *s, uint64_t generation, const struct server_texts *sources,
-    struct pk_diag *diag)
+statement(struct server_store *s, unsigned int which, sqlite3_stmt **st, struct pk_diag *diag)
 {
-	sqlite3_stmt *text = NULL, *link = NULL;
-	int err;
+	int err = 0;
 
-	err = prepare(s, &text, "INSERT OR IGNORE INTO texts VALUES(?, ?)", diag);
-	if (err == 0)
-		err = prepare(s, &link, "INSERT INTO generation_texts VALUES(?, ?, ?)", diag);
-	for (size_t i = 0; err == 0 && i < sources->nb; i++) {
-		const struct server_text *t = &sources->item[i];
-		uint8_t hash[SHA256_DIGEST_LENGTH];
-
-		SHA256((const uint8_t *)t->text, t->len, hash);
-		sqlite3_bind_blob(text, 1, hash, sizeof(hash), SQLITE_STATIC);
-		sqlite3_bind_blob64(text, 2, t->text, t->len, SQLITE_STATIC);
-		sqlite3_bind_int64(link, 1, (sqlite3_int64)generation);
-		sqlite3_bind_text(link, 2, t->name, -1, SQLITE_STATIC);
-		sqlite3_bind_blob(link, 3, hash, sizeof(hash), SQLITE_STATIC);
-		err = run(s, text, diag);
-		if (err == 0)
-			err = run(s, link, diag);
-	}
-	sqlite3_finalize(link);
-	sqlite3_finalize(text);
+	if (s->kept[which] == NULL)
+		err = prepare(s, &s->kept[which], statements[which], diag);
+	*st = s->kept[which];
 	return err;
 }
 
-/* Only rows that differ are touched: an inventory is large, its changes are small. */
 static int
-write_inventory(struct server_store *s, const struct server_texts *now, struct pk_diag *diag)
+write_source(
+    struct server_store *s, uint64_t generation, const struct server_edit *e, struct pk_diag *diag)
 {
-	sqlite3_stmt *all = NULL, *put = NULL, *drop = NULL;
-	struct server_texts old = { 0 };
-	int err;
+	uint8_t hash[SHA256_DIGEST_LENGTH];
+	sqlite3_stmt *st;
+	int err = statement(s, ST_SOURCE_END, &st, diag);
 
-	err = prepare(s, &all, "SELECT name, text FROM inventory ORDER BY name", diag);
+	if (err != 0)
+		return err;
+	sqlite3_bind_int64(st, 1, (sqlite3_int64)generation);
+	sqlite3_bind_text(st, 2, e->name, -1, SQLITE_STATIC);
+	err = run(s, st, diag);
+	if (err != 0 || e->text == NULL)
+		return err;
+	err = statement(s, ST_TEXT, &st, diag);
+	if (err != 0)
+		return err;
+	SHA256((const uint8_t *)e->text, e->len, hash);
+	sqlite3_bind_blob(st, 1, hash, sizeof(hash), SQLITE_STATIC);
+	sqlite3_bind_blob64(st, 2, e->text, e->len, SQLITE_STATIC);
+	err = run(s, st, diag);
 	if (err == 0)
-		err = read_texts(s, all, &old, diag);
-	sqlite3_finalize(all);
-	if (err == 0)
-		err = prepare(s, &put, "INSERT OR REPLACE INTO inventory VALUES(?, ?)", diag);
-	if (err == 0)
-		err = prepare(s, &drop, "DELETE FROM inventory WHERE name = ?", diag);
-	for (size_t i = 0; err == 0 && i < old.nb; i++) {
-		if (server_texts_find(now, old.item[i].name) != NULL)
-			continue;
-		sqlite3_bind_text(drop, 1, old.item[i].name, -1, SQLITE_STATIC);
-		err = run(s, drop, diag);
-	}
-	for (size_t i = 0; err == 0 && i < now->nb; i++) {
-		const struct server_text *t = &now->item[i], *o = server_texts_find(&old, t->name);
+		err = statement(s, ST_SOURCE, &st, diag);
+	if (err != 0)
+		return err;
+	sqlite3_bind_text(st, 1, e->name, -1, SQLITE_STATIC);
+	sqlite3_bind_int64(st, 2, (sqlite3_int64)generation);
+	sqlite3_bind_blob(st, 3, hash, sizeof(hash), SQLITE_STATIC);
+	return run(s, st, diag);
+}
 
-		if (o != NULL && o->len == t->len && memcmp(o->text, t->text, t->len) == 0)
-			continue;
-		sqlite3_bind_text(put, 1, t->name, -1, SQLITE_STATIC);
-		sqlite3_bind_blob64(put, 2, t->text, t->len, SQLITE_STATIC);
-		err = run(s, put, diag);
-	}
-	sqlite3_finalize(drop);
-	sqlite3_finalize(put);
-	server_texts_fini(&old);
-	return err;
+static int
+write_workload(struct server_store *s, const struct server_edit *e, struct pk_diag *diag)
+{
+	sqlite3_stmt *st;
+	int err = statement(s, e->text != NULL ? ST_PUT : ST_DROP, &st, diag);
+
+	if (err != 0)
+		return err;
+	sqlite3_bind_text(st, 1, e->name, -1, SQLITE_STATIC);
+	if (e->text != NULL)
+		sqlite3_bind_blob64(st, 2, e->text, e->len, SQLITE_STATIC);
+	return run(s, st, diag);
 }
 
 static int
@@ -386,14 +402,13 @@ write_identities(
     struct server_store *s, const struct server_identity *ids, size_t n, struct pk_diag *diag)
 {
 	sqlite3_stmt *st;
-	int err = prepare(s, &st, "INSERT INTO identities VALUES(?, ?)", diag);
+	int err = statement(s, ST_IDENTITY, &st, diag);
 
 	for (size_t i = 0; err == 0 && i < n; i++) {
 		sqlite3_bind_int64(st, 1, ids[i].id);
 		sqlite3_bind_text(st, 2, ids[i].key, -1, SQLITE_STATIC);
 		err = run(s, st, diag);
 	}
-	sqlite3_finalize(st);
 	return err;
 }
 
@@ -401,7 +416,7 @@ static int
 write_generation(struct server_store *s, const struct server_generation *g, struct pk_diag *diag)
 {
 	sqlite3_stmt *st;
-	int err = prepare(s, &st, "INSERT INTO generations VALUES(?, ?, ?, ?, ?, ?, ?)", diag);
+	int err = statement(s, ST_GENERATION, &st, diag);
 
 	if (err != 0)
 		return err;
@@ -413,24 +428,20 @@ write_generation(struct server_store *s, const struct server_generation *g, stru
 	sqlite3_bind_text(st, 6, g->message, -1, SQLITE_STATIC);
 	sqlite3_bind_int64(st, 7, (sqlite3_int64)g->nb_sources);
 	err = run(s, st, diag);
-	sqlite3_finalize(st);
-	if (err != 0)
-		return err;
-	err = prepare(s, &st, "UPDATE current SET generation = ?", diag);
+	if (err == 0)
+		err = statement(s, ST_CURRENT, &st, diag);
 	if (err != 0)
 		return err;
 	sqlite3_bind_int64(st, 1, (sqlite3_int64)g->generation);
-	err = run(s, st, diag);
-	sqlite3_finalize(st);
-	return err;
+	return run(s, st, diag);
 }
 
 int
 server_store_commit(struct server_store *s, struct server_generation *g,
-    const struct server_texts *sources, const struct server_texts *inventory,
-    const struct server_identity *ids, size_t nb_ids, struct pk_diag *diag)
+    const struct server_edit *edits, size_t nb_edits, const struct server_identity *ids,
+    size_t nb_ids, struct pk_diag *diag)
 {
-	uint64_t current = 0, of_current = 0, nb_sources = 0;
+	uint64_t current = 0;
 	char sql[128];
 	int err;
 
@@ -441,25 +452,17 @@ server_store_commit(struct server_store *s, struct server_generation *g,
 	if (err == 0)
 		err = read_number(s, "SELECT coalesce(max(generation), 0) + 1 FROM generations",
 		    &g->generation, diag);
-	if (err == 0 && sources == NULL) {
+	if (err == 0 && g->kind == SERVER_KIND_APPLY) {
+		g->of = g->generation;
+	} else if (err == 0) {
 		snprintf(sql, sizeof(sql),
 		    "SELECT coalesce(max(of), 0) FROM generations WHERE generation = %llu",
 		    (unsigned long long)(g->kind == SERVER_KIND_ROLLBACK ? g->of : current));
-		err = read_number(s, sql, &of_current, diag);
-		snprintf(sql, sizeof(sql),
-		    "SELECT count(*) FROM generation_texts WHERE generation = %llu",
-		    (unsigned long long)of_current);
-		if (err == 0)
-			err = read_number(s, sql, &nb_sources, diag);
+		err = read_number(s, sql, &g->of, diag);
 	}
-	if (err == 0) {
-		g->of = sources != NULL ? g->generation : of_current;
-		g->nb_sources = sources != NULL ? sources->nb : nb_sources;
-		if (sources != NULL)
-			err = write_sources(s, g->generation, sources, diag);
-	}
-	if (err == 0 && inventory != NULL)
-		err = write_inventory(s, inventory, diag);
+	for (size_t i = 0; err == 0 && i < nb_edits; i++)
+		err = edits[i].inventory ? write_workload(s, &edits[i], diag)
+		                         : write_source(s, g->generation, &edits[i], diag);
 	if (err == 0)
 		err = write_identities(s, ids, nb_ids, diag);
 	if (err == 0)

@@ -10,8 +10,8 @@
  *
  * A generation is written whole or not at all, and the pointer to the current one moves with it: the
  * process may be killed at any instruction, and the store opens with either the old or the new.
- * Texts are kept once, by their hash, so that a thousand generations that differ in one file cost
- * one file each.  Compiled output is never stored; it follows from what is.
+ * Texts are kept once, by their hash, and each with the generations from which and until which it was
+ * in force, so that a thousand generations that differ in one file cost one file each.  Compiled output is never stored; it follows from what is.
  *
  * The interface is what a second driver (etcd) has to give; store.c is the SQLite one.
  * Context: one thread at a time (the helper, once the server runs).  It waits for the disk.
@@ -23,6 +23,7 @@ enum server_kind { /* how a generation came to be */
 	SERVER_KIND_APPLY,
 	SERVER_KIND_ROLLBACK,
 	SERVER_KIND_INVENTORY,
+	SERVER_KIND_POSTURE, /* hosts became attested, or ceased to be */
 	SERVER_KIND_COUNT,
 };
 
@@ -59,6 +60,14 @@ struct server_generation {
 	char message[256]; /* cut if longer */
 };
 
+/* A text to be put, or taken out: of a source of policy, or of a workload. */
+struct server_edit {
+	bool inventory;
+	const char *name;
+	const char *text; /* NULL: take it out */
+	size_t len;
+};
+
 struct server_identity {
 	const char *key;
 	uint32_t id;
@@ -79,14 +88,14 @@ int server_store_history(struct server_store *s, uint64_t from, uint32_t limit,
     int (*each)(void *arg, const struct server_generation *g), void *arg, struct pk_diag *diag);
 
 /*
- * Write the next generation and make it current: *g is given kind, of (for a rollback), author,
- * message, time; its number is set.  `sources` of an APPLY are all of them; `inventory` of an
- * INVENTORY likewise; otherwise NULL: unchanged.  ids[] are identities numbered since.
+ * Write the next generation and make it current: *g is given kind, of (for a rollback), nb_sources,
+ * author, message, time; its number is set.  Its texts are those of the one before with the edits made,
+ * in their order; what is written is in proportion to these.  ids[] are identities numbered since.
  * All of it is on the disk when this returns 0; on failure nothing has changed.
  */
 int server_store_commit(struct server_store *s, struct server_generation *g,
-    const struct server_texts *sources, const struct server_texts *inventory,
-    const struct server_identity *ids, size_t nb_ids, struct pk_diag *diag);
+    const struct server_edit *edits, size_t nb_edits, const struct server_identity *ids,
+    size_t nb_ids, struct pk_diag *diag);
 
 int server_store_identities(struct server_store *s,
     int (*each)(void *arg, const char *key, uint32_t id), void *arg, struct pk_diag *diag);

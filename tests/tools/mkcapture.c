@@ -46,7 +46,7 @@ main(int argc, char **argv)
 		}
 		ctl_capture_write(w, p.side == PACKET_IN ? 0 : 1,
 		    (uint64_t)(strtod(words[0], NULL) * 1e9) + PK_NS_PER_S, p.bytes,
-		    (uint32_t)p.len, NULL);
+		    (uint32_t)p.len, (uint32_t)p.len, NULL);
 	}
 	return ctl_capture_finish(w) < 0;
 }

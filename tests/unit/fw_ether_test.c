@@ -46,7 +46,7 @@ test_random(void **state)
 	uint32_t used = 0, full = 0;
 
 	(void)state;
-	assert_int_equal(fw_ethers_init(&t), 0);
+	assert_int_equal(fw_ethers_init(&t, NULL), 0);
 	for (unsigned int round = 0; round < 400000; round++) {
 		uint32_t n = rnd(round % 3 == 0 ? NB : 5);
 		uint8_t bytes[64];

@@ -48,6 +48,25 @@ open_store(void)
 	return s;
 }
 
+/* Commit with all of `t` put. */
+static int
+commit_texts(struct server_store *s, struct server_generation *g, const struct server_texts *t,
+    bool inventory, const struct server_identity *id)
+{
+	struct server_edit *edits = calloc(t->nb + 1, sizeof(edits[0]));
+	struct pk_diag diag;
+	int err;
+
+	assert_non_null(edits);
+	for (size_t i = 0; i < t->nb; i++)
+		edits[i] = (struct server_edit){ inventory, t->item[i].name, t->item[i].text,
+			t->item[i].len };
+	g->nb_sources = inventory ? g->nb_sources : t->nb;
+	err = server_store_commit(s, g, edits, t->nb, id, id != NULL, &diag);
+	free(edits);
+	return err;
+}
+
 /* A generation whose every source says which one it is. */
 static int
 commit_variant(struct server_store *s, unsigned int variant, uint64_t *generation)
@@ -56,7 +75,6 @@ commit_variant(struct server_store *s, unsigned int variant, uint64_t *generatio
 	struct server_texts t = { 0 };
 	char key[32];
 	struct server_identity id = { .key = key, .id = variant + 1 };
-	struct pk_diag diag;
 	int err = 0;
 
 	for (unsigned int i = 0; i < 20; i++) {
@@ -68,7 +86,7 @@ commit_variant(struct server_store *s, unsigned int variant, uint64_t *generatio
 	}
 	snprintf(key, sizeof(key), "identity %u", variant);
 	if (err == 0)
-		err = server_store_commit(s, &g, &t, NULL, &id, 1, &diag);
+		err = commit_texts(s, &g, &t, false, &id);
 	server_texts_fini(&t);
 	*generation = g.generation;
 	return err;
@@ -161,15 +179,22 @@ test_rollback(void **state)
 	(void)state;
 	assert_int_equal(commit_variant(s, 1, &g), 0);
 	assert_int_equal(commit_variant(s, 2, &g), 0);
-	assert_int_equal(server_store_commit(s, &back, NULL, NULL, NULL, 0, &diag), 0);
+	assert_int_equal(server_store_sources(s, 1, &t, &diag), 0);
+	assert_int_equal(commit_texts(s, &back, &t, false, NULL), 0);
 	assert_int_equal(back.generation, 3);
 	assert_int_equal(read_variant(s, &g), 1);
 	assert_int_equal(g, 3);
 	/* A rollback to a rollback leads to what that one led to. */
 	back = (struct server_generation){ .kind = SERVER_KIND_ROLLBACK, .of = 3 };
-	assert_int_equal(server_store_commit(s, &back, NULL, NULL, NULL, 0, &diag), 0);
+	assert_int_equal(commit_texts(s, &back, &t, false, NULL), 0);
+	server_texts_fini(&t);
 	assert_int_equal(back.of, 1);
 	assert_int_equal(read_variant(s, &g), 1);
+	/* Each generation still has its own, whatever came after it. */
+	assert_int_equal(server_store_sources(s, 2, &t, &diag), 0);
+	assert_int_equal(t.nb, 20);
+	assert_string_equal(t.item[3].text, "variant 2 source 3");
+	server_texts_fini(&t);
 	assert_int_equal(server_store_sources(s, 99, &t, &diag), -ENOENT);
 	assert_string_equal(diag.text, "there is no generation 99");
 	server_store_close(s);
@@ -178,6 +203,11 @@ test_rollback(void **state)
 static void
 test_inventory(void **state)
 {
+	static const struct server_edit edits[] = {
+		{ true, "shop/new", "n", 1 }, { true, "shop/web", NULL, 0 },
+		{ true, "shop/db", "B", 1 },
+		{ true, "shop/new", NULL, 0 }, /* in turn: it has not been */
+	};
 	struct server_generation g = { .kind = SERVER_KIND_INVENTORY };
 	struct server_texts inventory = { 0 }, sources, loaded;
 	struct server_store *s = open_store();
@@ -188,10 +218,10 @@ test_inventory(void **state)
 	assert_int_equal(commit_variant(s, 1, &generation), 0);
 	assert_int_equal(server_texts_put(&inventory, "shop/web", "a", 1), 0);
 	assert_int_equal(server_texts_put(&inventory, "shop/db", "b", 1), 0);
-	assert_int_equal(server_store_commit(s, &g, NULL, &inventory, NULL, 0, &diag), 0);
+	assert_int_equal(commit_texts(s, &g, &inventory, true, NULL), 0);
 	assert_int_equal(server_texts_remove(&inventory, "shop/web"), 0);
 	assert_int_equal(server_texts_put(&inventory, "shop/db", "B", 1), 0);
-	assert_int_equal(server_store_commit(s, &g, NULL, &inventory, NULL, 0, &diag), 0);
+	assert_int_equal(server_store_commit(s, &g, edits, PK_COUNT(edits), NULL, 0, &diag), 0);
 	assert_int_equal(server_store_load(s, &generation, &sources, &loaded, &diag), 0);
 	assert_int_equal(generation, 3);
 	assert_int_equal(sources.nb, 20); /* untouched by it */
