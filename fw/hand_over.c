@@ -64,6 +64,7 @@ fw_path_record(const struct fw_path *p, uint32_t i, uint64_t now_ns, struct fw_r
 	struct fw_session_cold c;
 	struct fw_session s;
 	uint64_t idle, timeout;
+	uint16_t link;
 	uint32_t v;
 
 	v = atomic_load_explicit(&t->version[i], memory_order_acquire);
@@ -71,8 +72,9 @@ fw_path_record(const struct fw_path *p, uint32_t i, uint64_t now_ns, struct fw_r
 		return false;
 	memcpy(&s, &t->hot[i], sizeof(s));
 	memcpy(&c, &t->cold[i], sizeof(c));
-	if (c.timer.owner != 0 && c.timer.owner <= FW_ETHERS_MAX)
-		ether = p->ethers.ether[c.timer.owner];
+	link = t->ether[i];
+	if (link != 0 && link <= FW_ETHERS_MAX)
+		ether = p->ethers.ether[link];
 	atomic_thread_fence(memory_order_acquire);
 	if (atomic_load_explicit(&t->version[i], memory_order_relaxed) != v ||
 	    s.state == FW_STATE_NONE || s.state >= FW_STATE_COUNT)
@@ -216,7 +218,7 @@ fill(struct fw_path *p, uint32_t i, const struct fw_record *r, const struct fw_p
 		};
 
 		memcpy(e.bytes, r->link, r->link_len);
-		c->timer.owner = fw_ethers_get_same(&p->ethers, &e);
+		p->sessions.ether[i] = fw_ethers_get_same(&p->ethers, &e);
 	}
 }
 
@@ -258,16 +260,15 @@ fw_path_install(struct fw_path *p, const struct fw_rules *rules, const struct fw
 		return FW_INSTALL_FULL;
 	fill(p, i, r, &pk, now_ns);
 	if (!fw_session_hold(p, i, tenant)) {
-		fw_ethers_put(&p->ethers, t->cold[i].timer.owner);
+		fw_ethers_put(&p->ethers, t->ether[i]);
 		fw_sessions_remove(t, i);
 		return FW_INSTALL_FULL;
 	}
-	fw_sessions_tidy(t);
-	fw_timer_add(&t->timer, i,
+	fw_sessions_moved(t, i, FW_STATE_NONE);
+	fw_timer_file(&t->timer, i,
 	    now_ns +
 	        ((uint64_t)(p->timeout[t->hot[i].state] - (fw_units(now_ns) - t->hot[i].seen))
-	            << FW_SEEN_SHIFT),
-	    fw_sessions_class(t, i));
+	            << FW_SEEN_SHIFT));
 	pk_counter_add(&p->stats.sessions_created, 1);
 	if (rules != NULL) {
 		*why = fw_policy_ask_again(p, rules, i, now_ns);

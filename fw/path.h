@@ -78,8 +78,8 @@ struct fw_path_conf {
 	    syn_cookies; /* per cent of the table that may be half open without; 0: never any */
 	uint32_t reevaluate_rate; /* idle sessions a second that are judged anew; 0: none */
 	uint64_t timeout_ns[FW_TIMEOUT_COUNT];
-	struct rte_mempool *pool;         /* for packets the path makes; borrowed */
-	struct fw_trace *trace;           /* where records go; borrowed, NULL for nowhere */
+	struct rte_mempool *pool; /* for packets the path makes; borrowed */
+	struct fw_trace *trace;   /* where records go; borrowed, NULL for nowhere */
 	struct fw_session_mem
 	    *mem; /* of the table, which outlives us; borrowed, NULL: private memory */
 	const struct fw_posture *posture; /* of the host; borrowed, NULL: it is not attested */
@@ -145,12 +145,15 @@ struct fw_made {
 };
 
 /*
- * Expire what is due at `now_ns`, at most `budget` sessions; and when `rules` are of a newer generation
- * than some sessions, judge idle ones anew, at most `budget` of them.  Call it every loop, idle or not.
+ * Look after sessions whose time may have come at `now_ns`, about `budget` of them at most, each a hundred
+ * cycles; and when `rules` are of a newer generation than some sessions, judge idle ones anew, at most
+ * `budget` of them.  Call it every loop, idle or not.
  * Who has to be told of a session's end is told in *made; NULL: nobody is.
- * Returns how many were expired.  Context: the owning lcore.
+ * True: there may be more to look after, so call it again soon.  Context: the owning lcore.
  */
-unsigned int fw_path_tick(struct fw_path *p, const struct fw_rules *rules, uint64_t now_ns,
+#define FW_TICK_BUSY  16 /* a good budget when packets are waiting: those alive go first */
+#define FW_TICK_QUIET 64 /* and when none are: about as long as a burst takes */
+bool fw_path_tick(struct fw_path *p, const struct fw_rules *rules, uint64_t now_ns,
     unsigned int budget, struct fw_made *made);
 
 /* The port took only some of a side's packets: count the others, which the caller has freed.  They

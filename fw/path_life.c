@@ -32,7 +32,7 @@ fw_session_end(struct fw_path *p, uint32_t i, uint64_t now_ns, enum fw_drop why)
 		fw_extras_drop(&p->extras, i);
 	if (unlikely(p->counting))
 		fw_limits_drop(p, i, fw_session_half_open(p->sessions.hot[i].state), true);
-	fw_ethers_put(&p->ethers, p->sessions.cold[i].timer.owner);
+	fw_ethers_put(&p->ethers, p->sessions.ether[i]);
 	fw_sessions_remove(&p->sessions, i);
 }
 
@@ -56,18 +56,8 @@ hasten(struct fw_path *p, uint32_t i, uint64_t now_ns)
 {
 	uint64_t due = now_ns + ((uint64_t)p->timeout[p->sessions.hot[i].state] << FW_SEEN_SHIFT);
 
-	if (due + (UINT64_C(1) << FW_TIMER_SHIFT) >= fw_timer_filed_ns(&p->sessions.timer, i)) {
-		unsigned int class;
-
-		if (likely(!fw_sessions_tight(&p->sessions)))
-			return;
-		class = fw_sessions_class(&p->sessions, i);
-		if (class != fw_timer_class(&p->sessions.timer, i))
-			fw_timer_reclass(&p->sessions.timer, i, class);
-		return;
-	}
-	fw_timer_remove(&p->sessions.timer, i);
-	fw_timer_add(&p->sessions.timer, i, due, fw_sessions_class(&p->sessions, i));
+	if (due + (UINT64_C(1) << FW_TIMER_SHIFT) < fw_timer_filed_ns(&p->sessions.timer, i))
+		fw_timer_file(&p->sessions.timer, i, due);
 }
 
 /* A session has changed its state. */
@@ -78,5 +68,6 @@ fw_session_moved(struct fw_path *p, uint32_t i, unsigned int before, uint64_t no
 	if (unlikely(p->counting) && fw_session_half_open(before) &&
 	    !fw_session_half_open(p->sessions.hot[i].state))
 		fw_limits_drop(p, i, true, false);
+	fw_sessions_moved(&p->sessions, i, before);
 	hasten(p, i, now_ns);
 }

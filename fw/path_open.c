@@ -83,7 +83,6 @@ fw_session_open(struct fw_batch *b, struct fw_pkt *pk)
 		why = FW_DROP_SESSIONS_FULL;
 		goto done;
 	}
-	fw_sessions_tidy(t);
 	s = &t->hot[i];
 	s->flags = (uint8_t)((pk->hi ? FW_SESSION_HI : 0) |
 	    (b->from == FW_OUTSIDE ? FW_SESSION_FROM_OUTSIDE : 0));
@@ -113,14 +112,14 @@ fw_session_open(struct fw_batch *b, struct fw_pkt *pk)
 	}
 	fw_session_held(p, i, tenant, b->now_ns);
 	if (pk->l4_proto == IPPROTO_TCP)
-		t->cold[i].timer.owner = fw_ethers_get(&p->ethers, pk);
+		t->ether[i] = fw_ethers_get(&p->ethers, pk);
 	fw_policy_note(b, i, pk->selector, &decision);
 	t->cold[i].opened_ns = b->now_ns;
 	fw_sessions_publish(t, i);
 	if (likely(!proxied))
 		fw_session_count(t, i, 0, pk->len);
-	fw_timer_add(&t->timer, i, b->now_ns + ((uint64_t)p->timeout[s->state] << FW_SEEN_SHIFT),
-	    fw_sessions_class(t, i));
+	fw_sessions_moved(t, i, FW_STATE_NONE);
+	fw_timer_file(&t->timer, i, b->now_ns + ((uint64_t)p->timeout[s->state] << FW_SEEN_SHIFT));
 	pk_counter_add(&p->stats.sessions_created, 1);
 	pk->session = i;
 	/* What the server gets in the place of this ACK is a SYN. */

@@ -158,12 +158,12 @@ stand_in(struct fw_path *p, uint32_t i, uint8_t frame[22 + 40 + 20], struct fw_p
 {
 	const struct fw_session *s = &p->sessions.hot[i];
 	const struct fw_session_cold *c = &p->sessions.cold[i];
-	const struct fw_ether *e = &p->ethers.ether[c->timer.owner];
+	const struct fw_ether *e = &p->ethers.ether[p->sessions.ether[i]];
 	struct pk_addr src, dst;
 	uint16_t sport, dport;
 	uint8_t *ip = frame + e->len, *l4;
 
-	if (c->timer.owner == 0)
+	if (p->sessions.ether[i] == 0)
 		return false;
 	fw_session_names(s, c, &src, &dst, &sport, &dport);
 	memset(frame, 0, 22 + 40 + 20);
@@ -200,7 +200,7 @@ void
 fw_made_add(struct fw_batch *b, struct fw_made *made, uint32_t i, bool back,
     const struct fw_segment *segment, enum fw_side side)
 {
-	const struct fw_ether *e = &b->p->ethers.ether[b->p->sessions.cold[i].timer.owner];
+	const struct fw_ether *e = &b->p->ethers.ether[b->p->sessions.ether[i]];
 	uint8_t frame[22 + 40 + 20];
 	struct fw_pkt pk;
 	struct rte_mbuf *m;

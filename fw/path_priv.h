@@ -89,9 +89,8 @@ fw_session_origin(const struct fw_session *s)
 /* Fill in *pk from packet n of the batch, and ask all that is asked before its session. */
 void fw_admit(struct fw_batch *b, struct rte_mbuf *m, unsigned int n, struct fw_pkt *pk);
 
-/* The general stages take a packet that leaves the lane from the start.  They will find it in good standing,
- * with the same key, for that much the lane has seen to. */
-void fw_admit_again(struct fw_batch *b, unsigned int n, struct fw_pkt *pk);
+/* The general stages take over a packet that leaves the lane: fill in what it has not. */
+void fw_admit_again(struct fw_pkt *pk);
 
 /* ---- path_judge.c ---- */
 

@@ -836,12 +836,12 @@ run_to(struct replay *r, uint64_t ns)
 	uint64_t step = PK_MAX((ns - r->now_ns) / 4096, PK_NS_PER_S / 2);
 	struct fw_trace_record t[64];
 	struct fw_made made;
-	unsigned int n;
+	bool more;
 
 	for (;;) {
 		r->now_ns = PK_MIN(r->now_ns + step, ns);
 		do {
-			n = fw_path_tick(r->path, r->rules, r->now_ns, 64, &made);
+			more = fw_path_tick(r->path, r->rules, r->now_ns, 64, &made);
 			for (unsigned int i = 0; i < made.nb; i++) {
 				if (r->told.nb < MADE_MAX)
 					r->told.pkt[r->told.nb++] = made.pkt[i];
@@ -849,7 +849,7 @@ run_to(struct replay *r, uint64_t ns)
 					rte_pktmbuf_free(made.pkt[i].m);
 			}
 			r->nb_made += made.nb;
-		} while (n > 0 || made.nb > 0);
+		} while (more || made.nb > 0);
 		while (fw_trace_take(r->trace, t, PK_COUNT(t)) > 0)
 			;
 		if (r->now_ns == ns)
