@@ -147,8 +147,8 @@ ctl_offline_rule(const struct policy_rule *r)
 
 	if (r == NULL)
 		return json_null();
-	row = json_pack("{ss ss ss sI}", "policy", r->policy, "name", r->name, "file",
-	    r->file, "line", (json_int_t)r->line);
+	row = json_pack("{ss ss ss sI}", "policy", r->policy, "name", r->name, "file", r->file,
+	    "line", (json_int_t)r->line);
 	if (r->nb_apps > 0)
 		json_object_set_new(row, "app", ctl_offline_apps(r));
 	return row;

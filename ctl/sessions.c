@@ -13,8 +13,8 @@
  * Sessions of the DPU on this machine: seeing them, ending them, carrying them elsewhere; and packets with the
  * verdicts they got.  picketd has no rights to anybody's files, so files are opened here and handed to it.
  */
-#define FILTER                                                                       \
-	"[src|dst|host PREFIX] [proto P] [sport|dport|port N] [wire N] [vrf N] "     \
+#define FILTER                                                                               \
+	"[src|dst|host PREFIX] [proto P] [sport|dport|port N] [wire N] [vrf N] "             \
 	"[direction egress|ingress] [state S] [app A] [tenant T] [workload T/NAME|ADDRESS] " \
 	"[rule POLICY[/NAME]] [older|idle SPAN]"
 #define PACKETS   "[drops] [src|dst|host PREFIX] [proto P] [sport|dport|port N] [wire N]"
@@ -22,9 +22,8 @@
 
 static const struct ctl_column session_columns[] = { { "proto", "PROTO" }, { "src", "SOURCE" },
 	{ "sport", "PORT" }, { "dst", "DESTINATION" }, { "dport", "PORT" }, { "state", "STATE" },
-	{ "app", "APP" },
-	{ "packets_text", "PACKETS" }, { "bytes_text", "BYTES" }, { "idle_s", "IDLE" },
-	{ "rule_text", "RULE" } };
+	{ "app", "APP" }, { "packets_text", "PACKETS" }, { "bytes_text", "BYTES" },
+	{ "idle_s", "IDLE" }, { "rule_text", "RULE" } };
 static const struct ctl_column killed_columns[] = { { "killed", "KILLED" } };
 static const struct ctl_column exported_columns[] = { { "exported", "EXPORTED" },
 	{ "seconds", "SECONDS" } };

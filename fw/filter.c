@@ -134,8 +134,8 @@ parse_own(struct fw_filter *f, const char *word, const char *value, struct pk_di
 			snprintf(f->app, sizeof(f->app), "%s", value);
 			return 0;
 		}
-		pk_diag_set(diag, "app %.32s: want an application such as tls, unknown, looking or none",
-		    value);
+		pk_diag_set(diag,
+		    "app %.32s: want an application such as tls, unknown, looking or none", value);
 	} else if (strcmp(word, "vrf") == 0) {
 		f->vrf = parse_number(value, UINT32_MAX);
 		if (f->vrf >= 0)

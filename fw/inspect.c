@@ -18,8 +18,8 @@ fw_inspect_create(struct fw_inspect **out, const struct fw_inspect_conf *conf)
 	uint32_t nb_heads = 1;
 	int rc;
 
-	t = aligned_alloc(PK_CACHE_LINE,
-	    (sizeof(*t) + PK_CACHE_LINE - 1) & ~(size_t)(PK_CACHE_LINE - 1));
+	t = aligned_alloc(
+	    PK_CACHE_LINE, (sizeof(*t) + PK_CACHE_LINE - 1) & ~(size_t)(PK_CACHE_LINE - 1));
 	if (t == NULL)
 		return -ENOMEM;
 	memset(t, 0, sizeof(*t));
@@ -35,8 +35,8 @@ fw_inspect_create(struct fw_inspect **out, const struct fw_inspect_conf *conf)
 	blocks = (blocks + PK_CACHE_LINE - 1) & ~(size_t)(PK_CACHE_LINE - 1);
 	at = blocks + nb_blocks * DPI_BLOCK;
 	t->bytes = (at + nb_heads * sizeof(t->head[0]) + HUGE_PAGE - 1) & ~(HUGE_PAGE - 1);
-	t->memory = mmap(
-	    NULL, t->bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	t->memory =
+	    mmap(NULL, t->bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (t->memory == MAP_FAILED) {
 		t->memory = NULL;
 		rc = -ENOMEM;
@@ -86,7 +86,8 @@ fw_app_name(uint8_t app)
 static uint32_t *
 chain(const struct fw_inspect *t, uint32_t session)
 {
-	return &t->head[(uint32_t)(session * t->seed * UINT64_C(0x9e3779b97f4a7c15) >> 32) & t->mask];
+	return &t->head[(uint32_t)(session * t->seed * UINT64_C(0x9e3779b97f4a7c15) >> 32) &
+	    t->mask];
 }
 
 struct fw_inspected *

@@ -15,7 +15,8 @@ cease(struct fw_path *p, uint32_t i)
 		fw_inspect_drop(p->inspect, e);
 	if (!fw_app_known(s->app))
 		s->app = FW_APP_NONE;
-	s->flags &= (uint8_t)~FW_SESSION_EXTRA;
+	if (fw_extras_find(&p->extras, i) == NULL)
+		s->flags &= (uint8_t)~FW_SESSION_EXTRA;
 }
 
 void
@@ -42,16 +43,6 @@ fw_inspect_forget(struct fw_path *p, uint32_t i)
 		fw_inspect_drop(p->inspect, e);
 }
 
-void
-fw_inspect_restore(struct fw_path *p, uint32_t i)
-{
-	struct fw_session *s = &p->sessions.hot[i];
-
-	/* The bytes seen so far have gone with the last process. */
-	if (s->app == FW_APP_SOUGHT)
-		s->app = FW_APP_JOINED;
-}
-
 /* The application of session s is known, or never will be. */
 static void
 found(struct fw_path *p, struct fw_session *s, const struct fw_inspected *e)
@@ -71,7 +62,9 @@ make_room(struct fw_batch *b)
 		return false;
 	(void)dpi_flow_finish(t->dpi, &e->flow, NULL);
 	found(b->p, &b->p->sessions.hot[e->session], e);
-	fw_inspect_drop(t, e);
+	/* Not judged yet by what it is. */
+	b->p->sessions.hot[e->session].generation = 0;
+	cease(b->p, e->session);
 	pk_counter_add(&b->p->stats.inspect_evicted, 1);
 	return true;
 }
@@ -139,8 +132,8 @@ look(struct fw_batch *b, const struct fw_pkt *pk, uint32_t i, unsigned int d,
 		in.seq = pk->seq;
 	}
 	if (pk->payload != 0)
-		in.bytes = rte_pktmbuf_read(
-		    pk->m, (uint32_t)pk->l4 + pk->l4_len, pk->payload, t->scratch);
+		in.bytes =
+		    rte_pktmbuf_read(pk->m, (uint32_t)pk->l4 + pk->l4_len, pk->payload, t->scratch);
 	v = dpi_flow_feed(t->dpi, &e->flow, &in, NULL);
 	if (v == DPI_CONFLICT)
 		return FW_DROP_APP_OVERLAP;
@@ -182,7 +175,8 @@ fw_inspect_packet(struct fw_batch *b, struct fw_pkt *pk, uint32_t i, unsigned in
 		cease(p, i);
 		if (!fw_rules_info(b->rules, decision->rule, &info) || info.id != c->rule_id)
 			fw_policy_note(b, i, (uint16_t)c->slot_and_selector, decision);
-		if (b->level == FW_TRACE_ALL || (b->level >= 0 && decision->log != PK_RULE_LOG_NONE))
+		if (b->level == FW_TRACE_ALL ||
+		    (b->level >= 0 && decision->log != PK_RULE_LOG_NONE))
 			fw_trace_packet(b, pk, FW_TRACE_FOUND, s->state, s->state, decision);
 		return FW_DROP_NONE;
 	}

@@ -14,6 +14,7 @@ judge_icmp_error(struct fw_batch *b, struct fw_pkt *pk)
 {
 	struct fw_path *p = b->p;
 	uint32_t i = pk->session;
+	const struct fw_extra *e = NULL;
 	const struct fw_session *s;
 	unsigned int d;
 	enum fw_drop why;
@@ -37,8 +38,14 @@ judge_icmp_error(struct fw_batch *b, struct fw_pkt *pk)
 			return why;
 	}
 	why = FW_DROP_NONE;
+	if (unlikely((s->flags & FW_SESSION_EXTRA) != 0))
+		e = fw_extras_find(&p->extras, i);
+	if (e != NULL && (e->what & FW_EXTRA_PROXY) != 0)
+		fw_proxy_error_enter(pk, d, e);
 	if (s->key.proto == IPPROTO_TCP && !fw_tcp_in_flight(s, pk->seq, d))
 		why = FW_DROP_ICMP_WINDOW;
+	else if (e != NULL && (e->what & FW_EXTRA_PROXY) != 0)
+		fw_proxy_error_leave(pk, d, e);
 done:
 	pk->drop = (uint16_t)why;
 	if (i != FW_SESSION_NONE)
@@ -56,6 +63,7 @@ judge_session(struct fw_batch *b, struct fw_pkt *pk, uint32_t i)
 	struct fw_session *s = &p->sessions.hot[i];
 	unsigned int d = pk->hi != ((s->flags & FW_SESSION_HI) != 0);
 	uint8_t before = s->state;
+	struct fw_extra *e = NULL;
 	struct fw_session as_was;
 	struct fw_decision decision;
 	bool inspected;
@@ -71,6 +79,13 @@ judge_session(struct fw_batch *b, struct fw_pkt *pk, uint32_t i)
 			return why;
 	}
 	inspected = fw_inspect_wants(s);
+	if (unlikely((s->flags & FW_SESSION_EXTRA) != 0)) {
+		e = fw_extras_find(&p->extras, i);
+		why = e != NULL && (e->what & FW_EXTRA_PROXY) != 0 ? fw_proxy_enter(b, pk, i, d, e)
+		                                                   : FW_DROP_NONE;
+		if (why != FW_DROP_NONE)
+			goto done;
+	}
 	if (unlikely(inspected))
 		as_was = *s;
 	if (likely(!inspected && before == FW_STATE_ESTABLISHED &&
@@ -79,7 +94,8 @@ judge_session(struct fw_batch *b, struct fw_pkt *pk, uint32_t i)
 	} else if (pk->l4_proto == IPPROTO_TCP) {
 		struct fw_tcp_move mv;
 
-		if (unlikely(fw_tcp_reopens(s, pk, d))) {
+		if (unlikely(fw_tcp_reopens(s, pk, d)) ||
+		    unlikely(e != NULL && fw_proxy_restarts(p, pk, i, d))) {
 			pk_counter_add(&p->stats.sessions_ended, 1);
 			fw_session_end(p, i, b->now_ns, FW_DROP_NONE);
 			pk->session = FW_SESSION_NONE;
@@ -110,6 +126,8 @@ judge_session(struct fw_batch *b, struct fw_pkt *pk, uint32_t i)
 		}
 	}
 	fw_session_count(&p->sessions, i, d, pk->len);
+	if (unlikely(e != NULL) && (e->what & FW_EXTRA_PROXY) != 0)
+		fw_proxy_leave(b, pk, i, d, e);
 	why = FW_DROP_NONE;
 done:
 	pk->drop = (uint16_t)why;

@@ -140,14 +140,15 @@ session_row(struct fw_show_walk *w, const struct fw_session_info *i)
 	pk_control_rowf(w->request,
 	    "{\"id\":%" PRIu64
 	    ",\"at\":\"%u.%u\",\"wire\":%u,\"vrf\":%u,\"direction\":\"%s\",\"proto\":\"%s\",\"src\":\"%s\",\"sport\":%u,"
-	    "\"dst\":\"%s\",\"dport\":%u,\"state\":\"%s\",\"app\":\"%s\",\"packets\":[%" PRIu64 ",%" PRIu64 "],"
+	    "\"dst\":\"%s\",\"dport\":%u,\"state\":\"%s\",\"app\":\"%s\",\"packets\":[%" PRIu64
+	    ",%" PRIu64 "],"
 	    "\"bytes\":[%" PRIu64 ",%" PRIu64 "],\"age_s\":%.3f,\"idle_s\":%.3f,\"expires_s\":%.3f,"
 	    "\"generation\":%" PRIu64 ",\"rule\":%s}",
 	    i->id, w->worker, (uint32_t)i->id, i->wire, i->vrf, pk_direction_name(i->direction),
 	    fw_proto_name(i->proto, proto), pk_addr_text(&i->src, src), i->sport,
-	    pk_addr_text(&i->dst, dst), i->dport, i->state, fw_app_name(i->app), i->packets[0], i->packets[1],
-	    i->bytes[0], i->bytes[1], (double)i->age_ns / 1e9, (double)i->idle_ns / 1e9,
-	    (double)i->expires_in_ns / 1e9, i->generation,
+	    pk_addr_text(&i->dst, dst), i->dport, i->state, fw_app_name(i->app), i->packets[0],
+	    i->packets[1], i->bytes[0], i->bytes[1], (double)i->age_ns / 1e9,
+	    (double)i->idle_ns / 1e9, (double)i->expires_in_ns / 1e9, i->generation,
 	    fw_show_rule(w->show, i->rule_id, rule, sizeof(rule)));
 	l->left--;
 	w->stop = l->left == 0;

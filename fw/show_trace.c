@@ -59,8 +59,8 @@ lost(const struct fw_show_trace *s)
 
 /* ---- monitor, and the log of rules that ask for one ---- */
 
-static const char *const kind_names[] = { "none", "packet", "made", "opened", "closed",
-	"found", "audit" };
+static const char *const kind_names[] = { "none", "packet", "made", "opened", "closed", "found",
+	"audit" };
 
 static void
 monitor_row(struct monitor *m, const struct fw_trace_record *t)
@@ -80,7 +80,8 @@ monitor_row(struct monitor *m, const struct fw_trace_record *t)
 	    t->drop != FW_DROP_NONE ? "drop" : "pass", fw_drop_name(t->drop), t->wire,
 	    fw_show_side(t->from), fw_proto_name(t->proto, proto), pk_addr_text(&t->src, src),
 	    t->sport, pk_addr_text(&t->dst, dst), t->dport, t->len, fw_session_state_name(t->state),
-	    fw_app_name(t->app), t->session, t->generation, fw_show_rule(m->show->show, t->rule_id, rule, sizeof(rule)),
+	    fw_app_name(t->app), t->session, t->generation,
+	    fw_show_rule(m->show->show, t->rule_id, rule, sizeof(rule)),
 	    fw_show_rule(m->show->show, t->audit_rule_id, audit, sizeof(audit)), m->skipped);
 }
 
@@ -103,10 +104,9 @@ log_record(struct fw_show_trace *s, const struct fw_trace_record *t)
 	        : t->drop != FW_DROP_NONE ? fw_drop_name(t->drop)
 	                                  : "allow",
 	    fw_proto_name(t->proto, proto), pk_addr_text(&t->src, src), t->sport,
-	    pk_addr_text(&t->dst, dst), t->dport,
-	    t->app != FW_APP_NONE ? ", app " : "", t->app != FW_APP_NONE ? fw_app_name(t->app) : "",
-	    info.name, info.policy, info.file, info.line,
-	    suppressed != 0 ? "; others left out before it" : "");
+	    pk_addr_text(&t->dst, dst), t->dport, t->app != FW_APP_NONE ? ", app " : "",
+	    t->app != FW_APP_NONE ? fw_app_name(t->app) : "", info.name, info.policy, info.file,
+	    info.line, suppressed != 0 ? "; others left out before it" : "");
 }
 
 /* ---- capture ---- */

@@ -48,7 +48,8 @@ struct fw_trace_record {
 	uint8_t direction;           /* enum pk_direction, for policy decisions */
 	uint8_t verdict;             /* enum pk_verdict of the deciding rule */
 	uint8_t audit_verdict;
-	uint8_t app; /* enum fw_app of the session; FW_APP_NONE without one, and while it is looked for */
+	uint8_t
+	    app; /* enum fw_app of the session; FW_APP_NONE without one, and while it is looked for */
 	uint16_t snap_len;       /* bytes of the frame that have been kept */
 	uint64_t packets, bytes; /* of the session, both directions; with CLOSED */
 };

@@ -563,7 +563,8 @@ narrow_prefixes(struct compile *c, const struct policy_set *from, const struct r
 		struct pk_prefix host = { .addr = c->places[i].address->addr };
 		uint32_t low = 0, high = from->nb_members;
 
-		if (!has_number(&r->identities, c->workload_identity[c->places[i].index]))
+		if (!has_number(&r->identities, c->workload_identity[c->places[i].index]) &&
+		    !has_number(&r->identities, c->workload_unattested[c->places[i].index]))
 			continue;
 		host.len = (uint8_t)pk_addr_bits(&host.addr);
 		/* They are disjoint, so it is in the last that starts no later, or in none. */
@@ -704,8 +705,8 @@ add_apps(struct compile *c, const struct policy_meta *m, struct compile_rule *r)
 
 	if (apps->nb == 0)
 		return;
-	r->rule.apps = policy_arena_copy(
-	    &c->table->arena, apps->at, apps->nb * sizeof(apps->at[0]));
+	r->rule.apps =
+	    policy_arena_copy(&c->table->arena, apps->at, apps->nb * sizeof(apps->at[0]));
 	if (r->rule.apps == NULL) {
 		c->nomem = 1;
 		return;

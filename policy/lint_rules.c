@@ -254,7 +254,8 @@ first_walk(struct lint *l)
 
 		/* What speaks something else than the rule names goes on to the rules after it. */
 		if (part->rule != NULL && part->rule->nb_apps > 0)
-			for (uint32_t i = (uint32_t)(part->rule - p->rules) + 1; i < p->nb_rules; i++)
+			for (uint32_t i = (uint32_t)(part->rule - p->rules) + 1; i < p->nb_rules;
+			     i++)
 				if (l->fact_of[i] != NONE && bit(l->column, i) &&
 				    meets_part(part, &l->own[i]))
 					l->facts.at[l->fact_of[i]].decides = 1;

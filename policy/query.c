@@ -793,7 +793,8 @@ judge(const struct policy_query *q, const struct plane *p, enum pk_direction dir
 {
 	struct fw_decision d;
 
-	fw_rules_decide(p->rules, direction, subject, peer, point.proto, point.selector, FW_APP_NONE, &d);
+	fw_rules_decide(
+	    p->rules, direction, subject, peer, point.proto, point.selector, FW_APP_NONE, &d);
 	out->judged = 1;
 	out->verdict = d.verdict;
 	out->audit_verdict = d.audit_verdict;
@@ -840,8 +841,8 @@ policy_query_flow(const struct policy_query *q, const struct policy_end *src,
 		if (rc < 0)
 			return rc;
 	}
-	fw_rules_party(plane->rules, src_vrf, &a, &src_party);
-	fw_rules_party(plane->rules, dst_vrf, &b, &dst_party);
+	fw_rules_party(plane->rules, src_vrf, &a, true, &src_party);
+	fw_rules_party(plane->rules, dst_vrf, &b, true, &dst_party);
 	if (ws != NULL)
 		judge(q, plane, PK_EGRESS, &src_party, &dst_party, point, egress);
 	if (wd != NULL)

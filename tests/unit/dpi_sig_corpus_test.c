@@ -12,22 +12,10 @@
 
 #include "ctl/pcapng.h"
 #include "dpi/engine.h"
+#include "tests/unit/corpora.h"
 #include "tests/unit/test.h"
 
 static char base[2048];
-
-static void
-find_base(void)
-{
-	const char *env = getenv("PICKET_CORPORA"), *src = getenv("SRCDIR");
-
-	if (env != NULL)
-		snprintf(base, sizeof(base), "%s", env);
-	else
-		snprintf(base, sizeof(base), "%s/../shared/corpora", src != NULL ? src : ".");
-	if (access(base, R_OK) != 0 && env == NULL)
-		snprintf(base, sizeof(base), "%s/../../shared/corpora", src != NULL ? src : ".");
-}
 
 struct fired {
 	unsigned int nb;
@@ -188,7 +176,7 @@ cases(void **state)
 	snprintf(path, sizeof(path), "%s/suricata-verify/cases.jsonl", base);
 	f = fopen(path, "r");
 	if (f == NULL) {
-		print_message("no %s: skipped\n", path);
+		printf("# skipped: no %s; set PICKET_CORPORA\n", path);
 		skip();
 	}
 	while (fgets(line, sizeof(line), f) != NULL) {
@@ -242,7 +230,7 @@ published(void **state)
 	(void)state;
 	snprintf(path, sizeof(path), "%s/etopen/et-open-25pct.rules.xz", base);
 	if (access(path, R_OK) != 0) {
-		print_message("no %s: skipped\n", path);
+		printf("# skipped: no %s; set PICKET_CORPORA\n", path);
 		skip();
 	}
 	fd = mkstemp(rules);
@@ -251,7 +239,7 @@ published(void **state)
 	snprintf(command, sizeof(command), "xz -dc '%s' >%s", path, rules);
 	if (system(command) != 0) {
 		unlink(rules);
-		print_message("xz cannot be run: skipped\n");
+		printf("# skipped: xz cannot be run\n");
 		skip();
 	}
 	set = load(rules);
@@ -299,6 +287,6 @@ main(void)
 {
 	const struct CMUnitTest tests[] = { cmocka_unit_test(cases), cmocka_unit_test(published) };
 
-	find_base();
+	(void)corpora_find("", base, sizeof(base));
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

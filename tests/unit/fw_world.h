@@ -6,6 +6,7 @@
 #include <rte_errno.h>
 #include <rte_mbuf.h>
 
+#include "dpi/apps.h"
 #include "fw/parse.h"
 #include "fw/path.h"
 #include "fw/rule.h"
@@ -22,6 +23,7 @@ struct world_rule {
 	enum pk_verdict verdict;
 	uint8_t proto; /* PK_PROTO_ANY: all traffic */
 	uint16_t low, high;
+	const char *app; /* NULL: any */
 };
 
 #define WORLD_INSIDE  UINT32_C(0xc6336400)
@@ -126,6 +128,8 @@ world_rules(uint64_t generation, uint32_t nb_inside, bool with_mac, const struct
 			strcpy(m.rule.policy, "policy");
 			strcpy(m.rule.name, last ? "default" : "rule");
 			strcpy(m.rule.file, "world.yaml");
+			if (!last && rules[i].app != NULL)
+				m.rule.app[0] = dpi_app_id(rules[i].app);
 			m.rule.match.any_peer = 1;
 			m.rule.match.any_service = last || rules[i].proto == PK_PROTO_ANY;
 			if (!m.rule.match.any_service) {
