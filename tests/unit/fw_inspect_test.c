@@ -118,7 +118,7 @@ say(uint8_t family, uint16_t port, const char *bytes, unsigned int from, unsigne
 	return to == from || pass(&w);
 }
 
-static const struct world_rule http = { PK_EGRESS, PK_VERDICT_ALLOW, IPPROTO_TCP, 80, 80, "http" };
+static const struct world_rule http = { PK_EGRESS, PK_VERDICT_ALLOW, IPPROTO_TCP, 80, 80 };
 
 static void
 test_cuts(void **state)
@@ -242,6 +242,7 @@ main(void)
 		cmocka_unit_test(test_numbers),
 	};
 
+	world_app = "http";
 	pool = world_start(1023);
 	if (pool == NULL)
 		return 1;

@@ -23,8 +23,10 @@ struct world_rule {
 	enum pk_verdict verdict;
 	uint8_t proto; /* PK_PROTO_ANY: all traffic */
 	uint16_t low, high;
-	const char *app; /* NULL: any */
 };
+
+/* The application that all rules but the default name; NULL: none. */
+static const char *world_app;
 
 #define WORLD_INSIDE  UINT32_C(0xc6336400)
 #define WORLD_OUTSIDE UINT32_C(0xcb007100)
@@ -128,8 +130,8 @@ world_rules(uint64_t generation, uint32_t nb_inside, bool with_mac, const struct
 			strcpy(m.rule.policy, "policy");
 			strcpy(m.rule.name, last ? "default" : "rule");
 			strcpy(m.rule.file, "world.yaml");
-			if (!last && rules[i].app != NULL)
-				m.rule.app[0] = dpi_app_id(rules[i].app);
+			if (!last && world_app != NULL)
+				m.rule.app[0] = dpi_app_id(world_app);
 			m.rule.match.any_peer = 1;
 			m.rule.match.any_service = last || rules[i].proto == PK_PROTO_ANY;
 			if (!m.rule.match.any_service) {
