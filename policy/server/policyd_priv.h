@@ -92,8 +92,8 @@ struct policyd {
 	struct server_texts sources, inventory; /* as in the store */
 	struct policy_compiler *compiler;
 	struct server_shadow *shadow;
-	struct policy_touched touched; /* since the shadow last followed */
-	bool behind; /* the shadow did not follow: everything may differ */
+	struct policy_touched touched;    /* since the shadow last followed */
+	bool behind;                      /* the shadow did not follow: everything may differ */
 	struct server_attested *attested; /* what the compiler asks */
 	uint64_t latest_generation;
 };
