@@ -17,6 +17,7 @@ static const char *const type_names[PK_MSG_TYPE_COUNT] = {
 	[PK_MSG_POLICY_COMMIT] = "policy-commit",
 	[PK_MSG_POLICY_ABORT] = "policy-abort",
 	[PK_MSG_POLICY_STATUS] = "policy-status",
+	[PK_MSG_POLICY_COUNTS] = "policy-counts",
 };
 
 static const char *const verdict_names[PK_VERDICT_COUNT] = { "deny", "reject", "allow", "pass" };
@@ -225,6 +226,7 @@ check_body(const struct pk_msg *m)
 		if (m->status.stage == PK_STAGE_NONE || m->status.stage >= PK_STAGE_COUNT)
 			return "a known stage";
 		return check_string(m->status.text, sizeof(m->status.text));
+	case PK_MSG_POLICY_COUNTS:
 	case PK_MSG_POLICY_COMMIT:
 	case PK_MSG_POLICY_ABORT:
 		return NULL;

@@ -43,6 +43,7 @@ enum pk_msg_type {
 	PK_MSG_POLICY_COMMIT,
 	PK_MSG_POLICY_ABORT,
 	PK_MSG_POLICY_STATUS,
+	PK_MSG_POLICY_COUNTS,
 	PK_MSG_TYPE_COUNT,
 };
 
@@ -251,6 +252,15 @@ struct pk_msg_policy_commit {
 	uint32_t zero;
 };
 
+/*
+ * What policy has refused on this plane since it started; the generation is the one in force.  Said after
+ * HELLO, and then, when it has changed, once a second.
+ */
+struct pk_msg_policy_counts {
+	uint64_t refused; /* packets that would have opened a session, by a rule or a default */
+	uint64_t revoked; /* sessions that a change of policy has ended */
+};
+
 struct pk_msg {
 	struct pk_msg_header h;
 	union {
@@ -258,6 +268,7 @@ struct pk_msg {
 		struct pk_msg_policy_begin begin;
 		struct pk_msg_policy_status status;
 		struct pk_msg_policy_commit commit;
+		struct pk_msg_policy_counts counts;
 		struct pk_msg_identity identity;
 		struct pk_msg_endpoint endpoint;
 		struct pk_msg_set set;

@@ -61,6 +61,48 @@ restore_dpu(void *arg, const char *name, uint64_t at_unix_ns)
 	return server_dpus_known(p->dpus, name, at_unix_ns);
 }
 
+/* A rollout that was under way goes on; of one that is over the record is kept. */
+static int
+restore_rollout(struct policyd *p, struct policy_findings *f)
+{
+	Picket__V1__Rollout *r = NULL;
+	struct server_change whole = { 0 };
+	struct pk_diag diag;
+	uint8_t *bytes;
+	size_t len;
+	int err = server_store_rollout(p->store, &bytes, &len, &diag);
+
+	if (err != 0 || bytes == NULL)
+		return err;
+	r = picket__v1__rollout__unpack(NULL, len, bytes);
+	free(bytes);
+	if (r == NULL || r->canary == NULL) {
+		pk_error("the record of the last rollout cannot be read");
+		if (r != NULL)
+			picket__v1__rollout__free_unpacked(r, NULL);
+		return 0;
+	}
+	if (r->state == PICKET__V1__ROLLOUT_STATE__ROLLOUT_PROMOTED ||
+	    r->state == PICKET__V1__ROLLOUT_STATE__ROLLOUT_ABORTED || r->request == NULL) {
+		rollout_restore(p, r, NULL);
+		return 0;
+	}
+	err = generation_candidate(p, r->request, f);
+	if (err == 0)
+		err = candidate_keep(p, &whole);
+	if (err == -EINVAL) {
+		/* It has compiled once; whatever is the matter, nobody is left with half of it. */
+		policy_findings_first(f, &diag);
+		pk_error("the candidate does not compile any more: %s", diag.text);
+		picket__v1__rollout__free_unpacked(r, NULL);
+		return 0;
+	}
+	if (err == 0)
+		rollout_restore(p, r, &whole);
+	server_change_fini(&whole);
+	return err;
+}
+
 /* Take up what the store holds.  Policy that no longer compiles leaves the DPUs with what they have. */
 static int
 restore(struct policyd *p, struct pk_diag *diag)
@@ -90,7 +132,14 @@ restore(struct policyd *p, struct pk_diag *diag)
 		    (unsigned long long)p->generation, why.text);
 		err = 0;
 	} else if (err == 0) {
-		err = server_dpus_target(p->dpus, &change, p->generation, NULL, NULL, NULL);
+		err = server_dpus_target(
+		    p->dpus, &change, NULL, p->generation, NULL, NULL, NULL);
+		if (err == 0)
+			err = policy_roles_create(
+			    &p->roles, policy_compiler_model(p->compiler));
+		p->latest_roles = p->roles;
+		if (err == 0)
+			err = restore_rollout(p, f);
 	}
 	server_change_fini(&change);
 	policy_findings_destroy(f);
@@ -142,9 +191,20 @@ on_progress(
     void *arg, const char *dpu, uint64_t generation, enum server_stage stage, const char *text)
 {
 	apply_progress(arg, dpu, generation, stage, text);
+	rollout_progress(arg, dpu, generation, stage, text);
 }
 
-static const struct server_dpus_ops dpus_ops = { .progress = on_progress, .seen = on_seen };
+static void
+on_counted(void *arg, const char *dpu, const struct server_dpu_counts *c)
+{
+	rollout_counted(arg, dpu, c);
+}
+
+static const struct server_dpus_ops dpus_ops = {
+	.progress = on_progress,
+	.seen = on_seen,
+	.counted = on_counted,
+};
 
 int
 policyd_create(struct policyd **out, struct event_base *base, const struct server_conf *conf,
@@ -196,6 +256,8 @@ policyd_destroy(struct policyd *p)
 	pk_helper_destroy(p->helper);
 	p->helper = NULL;
 	apply_stop(p);
+	rollout_destroy(p);
+	candidate_destroy(p);
 	pk_rpc_server_destroy(p->server);
 	pk_rpc_destroy(p->rpc);
 	server_dpus_destroy(p->dpus);
@@ -204,6 +266,7 @@ policyd_destroy(struct policyd *p)
 	policy_touched_fini(&p->touched);
 	server_texts_fini(&p->sources);
 	server_texts_fini(&p->inventory);
+	policy_roles_destroy(p->roles);
 	policy_ids_destroy(p->ids);
 	server_store_close(p->store);
 	free(p);
