@@ -29,6 +29,7 @@ admin_authorise_call(const struct policyd *p, struct pk_rpc_call *c, const char 
     unsigned int may, struct pk_spiffe *who)
 {
 	static struct pk_log_limit limit = PK_LOG_LIMIT(1, 10);
+	struct pk_diag why;
 	uint32_t left_out;
 
 	if (p->helper == NULL) {
@@ -38,15 +39,18 @@ admin_authorise_call(const struct policyd *p, struct pk_rpc_call *c, const char 
 	if (admin_authorise(p, peer, "operator", who)) {
 		if (policy_roles_may(p->roles, who->name, may))
 			return true;
-		pk_rpc_refuse(c, PK_RPC_PERMISSION_DENIED, "no role of operator \"%s\" has %s",
-		    who->name, policy_may_name(may));
+		pk_diag_set(
+		    &why, "no role of operator \"%s\" has %s", who->name, policy_may_name(may));
+		pk_rpc_refuse(c, PK_RPC_PERMISSION_DENIED, "%s", why.text);
+		audit_denied(p, who->name, why.text);
 		return false;
 	}
 	if (pk_log_limit(&limit, pk_clock_mono_ns(), &left_out))
 		pk_warn("call refused: \"%s\" is no operator of %s (%u like this not shown)", peer,
 		    p->self.domain, left_out);
-	pk_rpc_refuse(
-	    c, PK_RPC_PERMISSION_DENIED, "\"%s\" is no operator of %s", peer, p->self.domain);
+	pk_diag_set(&why, "\"%s\" is no operator of %s", peer, p->self.domain);
+	pk_rpc_refuse(c, PK_RPC_PERMISSION_DENIED, "%s", why.text);
+	audit_denied(p, peer, why.text);
 	return false;
 }
 
@@ -387,6 +391,7 @@ const struct pk_rpc_method policyd_methods[] = {
 	{ .path = ADMIN "Explain", .call = question_on_explain },
 	{ .path = ADMIN "Status", .call = on_status },
 	{ .path = ADMIN "Rollout", .call = rollout_on_rollout },
+	{ .path = ADMIN "Audit", .call = audit_on_audit },
 	{ .path = ADMIN "EndRollout", .call = apply_on_end_rollout },
 	{ .path = ADMIN "UpdateWorkloads", .call = apply_on_workloads },
 	{ .path = ADMIN "ListWorkloads", .call = question_on_workloads },

@@ -525,10 +525,9 @@ follow_roles(struct batch *b)
 		p->latest_roles = b->roles;
 }
 
-void
-policyd_batch_work(struct pk_job *job)
+static void
+work(struct batch *b)
 {
-	struct batch *b = (struct batch *)job;
 	struct policyd *p = b->p;
 	struct edits all = { 0 }, one = { 0 };
 	struct apply *last = NULL;
@@ -608,4 +607,14 @@ policyd_batch_work(struct pk_job *job)
 		return;
 	}
 	policy_touched_clear(&p->touched);
+}
+
+void
+policyd_batch_work(struct pk_job *job)
+{
+	struct batch *b = (struct batch *)job;
+
+	work(b);
+	for (struct apply *a = b->first; a != NULL; a = a->next)
+		audit_apply(a, a->next == NULL);
 }

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "config.h"
+#include "lib/chain.h"
 #include "lib/clock.h"
 #include "lib/log.h"
 #include "policy/server/policyd_priv.h"
@@ -234,7 +235,7 @@ policyd_create(struct policyd **out, struct event_base *base, const struct serve
 		goto fail;
 	snprintf(path, sizeof(path), "%s/policy.db", conf->state);
 	if ((err = server_store_open(&p->store, path, diag)) != 0 ||
-	    (err = restore(p, diag)) != 0 ||
+	    (err = restore(p, diag)) != 0 || (err = audit_open(p, conf->state, diag)) != 0 ||
 	    (err = pk_helper_create(&p->helper, base, "helper", diag)) != 0 ||
 	    (err = pk_rpc_create(&p->rpc, base, diag)) != 0 ||
 	    (err = pk_rpc_server_create(
@@ -267,6 +268,7 @@ policyd_destroy(struct policyd *p)
 	server_texts_fini(&p->sources);
 	server_texts_fini(&p->inventory);
 	policy_roles_destroy(p->roles);
+	pk_chain_close(p->audit);
 	policy_ids_destroy(p->ids);
 	server_store_close(p->store);
 	free(p);

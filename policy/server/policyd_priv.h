@@ -14,6 +14,7 @@
 #include "policy/server/store.h"
 
 struct event;
+struct pk_chain;
 struct rollout;
 
 /* What a canary is given: the policy in force with some sources changed, compiled beside it. */
@@ -112,6 +113,9 @@ struct policyd {
 	uint64_t latest_generation;
 	struct candidate *candidate; /* NULL: there is none */
 	bool candidate_lost;
+	struct pk_chain *audit;
+	char audit_path[4096];
+	uint64_t audited; /* the newest generation in the audit log, at the start */
 	struct policy_roles *latest_roles; /* the control thread's p->roles, or those that follow */
 };
 
@@ -172,6 +176,15 @@ void rollout_destroy(struct policyd *p);
 Picket__V1__Rollout *rollout_end_record(
     const struct policyd *p, enum server_kind kind, const char *reason);
 void rollout_on_rollout(
+    struct pk_rpc_call *c, const char *peer, const uint8_t *bytes, size_t len, void *arg);
+
+/* audit.c */
+int audit_open(struct policyd *p, const char *state, struct pk_diag *diag); /* before the helper */
+/* What has become of a change; `last`: of its batch.  Context: helper. */
+void audit_apply(struct apply *a, int last);
+/* A call was refused.  Context: control thread. */
+void audit_denied(const struct policyd *p, const char *who, const char *reason);
+void audit_on_audit(
     struct pk_rpc_call *c, const char *peer, const uint8_t *bytes, size_t len, void *arg);
 
 /* apply.c: answer, wait, give up.  Context: control thread. */
