@@ -199,6 +199,7 @@ candidate_create(
 	    policy_compiler_create(&p->candidate->compiler, p->ids) != 0 ||
 	    (p->candidate->shadow = server_shadow_create()) == NULL)
 		goto out;
+	policy_compiler_set_attested(p->candidate->compiler, server_is_attested, p->attested);
 	for (size_t i = 0; i < p->sources.nb; i++, n++)
 		all[n] = (struct server_edit){ .name = p->sources.item[i].name,
 			.text = p->sources.item[i].text,
@@ -262,6 +263,16 @@ candidate_keep(struct policyd *p, struct server_change *out)
 	if (err != 0)
 		c->touched.whole = 1;
 	return err;
+}
+
+void
+candidate_posture(struct policyd *p, const char *const *dpus, size_t nb)
+{
+	struct candidate *c = p->candidate;
+
+	policy_compiler_set_attested(c->compiler, server_is_attested, p->attested);
+	if (policy_compiler_posture(c->compiler, dpus, nb, &c->touched) != 0)
+		c->touched.whole = 1;
 }
 
 void

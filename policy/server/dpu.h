@@ -2,6 +2,7 @@
 
 #include <stdbool.h>
 
+#include "policy/server/posture.h"
 #include "policy/server/span.h"
 
 struct pk_rpc_stream;
@@ -54,6 +55,8 @@ struct server_dpus_ops {
 	void (*seen)(void *arg, const char *dpu);
 	/* It has told what policy has refused; also when nothing has changed. */
 	void (*counted)(void *arg, const char *dpu, const struct server_dpu_counts *c);
+	/* What it says of the host behind it. */
+	void (*posture)(void *arg, const char *dpu, const struct server_posture *s);
 };
 
 int server_dpus_create(struct server_dpus **out, const struct server_dpus_ops *ops, void *arg);

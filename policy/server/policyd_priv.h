@@ -49,6 +49,7 @@ struct apply {
 	Picket__V1__EndRolloutRequest *end;
 	Picket__V1__Rollout *rollout; /* that it begins, by the helper, or ends */
 	bool own;                     /* nobody has asked for it */
+	struct server_attested *attested; /* of SERVER_KIND_POSTURE: who is, from now on */
 	char author[64];
 	uint64_t started_ns;
 	bool wait;
@@ -102,6 +103,8 @@ struct policyd {
 	struct apply *waiting;
 	struct rollout *rollout; /* NULL: there has been none */
 	struct policy_roles *roles;
+	struct server_postures *postures;
+	struct apply *posture; /* in the queue: the change of posture that is next; NULL: none */
 	/* the helper's */
 	struct server_store *store;
 	struct policy_ids *ids;
@@ -110,6 +113,8 @@ struct policyd {
 	struct policy_compiler *compiler;
 	struct server_shadow *shadow;
 	struct policy_touched touched; /* since the shadow last followed */
+	bool behind; /* the shadow did not follow: everything may differ */
+	struct server_attested *attested; /* what the compiler asks */
 	uint64_t latest_generation;
 	struct candidate *candidate; /* NULL: there is none */
 	bool candidate_lost;
@@ -147,6 +152,8 @@ int candidate_change(struct policyd *p, const struct server_edit *edits, size_t 
     struct pk_diag *diag);
 int candidate_keep(struct policyd *p, struct server_change *out); /* 0 or -ENOMEM */
 void candidate_undo(struct policyd *p);
+/* The hosts of these DPUs have become attested, or ceased to be: p->attested has changed. */
+void candidate_posture(struct policyd *p, const char *const *dpus, size_t nb);
 /* The record of a rollout in bytes, which the caller frees.  NULL: no memory. */
 uint8_t *candidate_pack(const Picket__V1__Rollout *r, size_t *len);
 
@@ -192,6 +199,8 @@ void apply_batch_done(struct pk_job *job);
 void apply_progress(struct policyd *p, const char *dpu, uint64_t generation,
     enum server_stage stage, const char *text);
 void apply_stop(struct policyd *p); /* answer everybody who waits */
+/* Have every DPU follow a change of posture, before all else that is in turn. */
+void apply_posture(struct policyd *p);
 void apply_on_apply(
     struct pk_rpc_call *c, const char *peer, const uint8_t *bytes, size_t len, void *arg);
 void apply_on_rollback(

@@ -52,9 +52,9 @@ const char *
 server_kind_name(unsigned int kind)
 {
 	static const char *const names[SERVER_KIND_COUNT] = { "none", "apply", "rollback",
-		"inventory", NULL, "candidate", "promote", "abort" };
+		"inventory", "posture", "candidate", "promote", "abort" };
 
-	return kind < SERVER_KIND_COUNT && names[kind] != NULL ? names[kind] : "unknown";
+	return kind < SERVER_KIND_COUNT ? names[kind] : "unknown";
 }
 
 static int

@@ -23,7 +23,8 @@ enum server_kind { /* how a generation came to be */
 	SERVER_KIND_APPLY,
 	SERVER_KIND_ROLLBACK,
 	SERVER_KIND_INVENTORY,
-	SERVER_KIND_CANDIDATE = 5, /* goes to a canary, and is not in force */
+	SERVER_KIND_POSTURE, /* hosts became attested, or ceased to be */
+	SERVER_KIND_CANDIDATE, /* goes to a canary, and is not in force */
 	SERVER_KIND_PROMOTE,       /* a candidate came into force */
 	SERVER_KIND_ABORT,         /* a candidate did not: what is in force goes to its canary too */
 	SERVER_KIND_COUNT,
