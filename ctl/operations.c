@@ -30,8 +30,9 @@ print_rollout(const Picket__V1__Rollout *r)
 		printf(" for %u s since %s", r->canary != NULL ? r->canary->bake_s : 0,
 		    ctl_time_text(r->baking_unix_ns, at, sizeof(at)));
 	if (r->ended_unix_ns != 0)
-		printf(" %s as generation %llu, %s", ctl_time_text(r->ended_unix_ns, at, sizeof(at)),
-		    (unsigned long long)r->result, r->reason);
+		printf(" %s as generation %llu, %s",
+		    ctl_time_text(r->ended_unix_ns, at, sizeof(at)), (unsigned long long)r->result,
+		    r->reason);
 	printf("\n");
 	if (r->message[0] != '\0')
 		printf("message: %s\n", r->message);
@@ -54,7 +55,8 @@ rollout_status(struct ctl_context *ctx, int argc, char **argv)
 	(void)argv;
 	if (argc != 0)
 		return ctl_usage(ctx, "takes no arguments");
-	r = ctl_server_ask(ctx, "Rollout", &m.base, &picket__v1__rollout_reply__descriptor, CTL_ASK_NS);
+	r = ctl_server_ask(
+	    ctx, "Rollout", &m.base, &picket__v1__rollout_reply__descriptor, CTL_ASK_NS);
 	if (r == NULL)
 		return CTL_REFUSED;
 	o = r->rollout;
@@ -95,7 +97,8 @@ rollout_end(struct ctl_context *ctx, int argc, char **argv, bool promote)
 		m.message = argv[1];
 	wait.wait = true;
 	m.wait = &wait;
-	r = ctl_server_ask(ctx, "EndRollout", &m.base, &picket__v1__apply_reply__descriptor, END_NS);
+	r = ctl_server_ask(
+	    ctx, "EndRollout", &m.base, &picket__v1__apply_reply__descriptor, END_NS);
 	if (r == NULL)
 		return CTL_REFUSED;
 	rc = ctl_print_applied(ctx, r, false, true);
@@ -125,7 +128,8 @@ ask_audit(struct ctl_context *ctx, uint32_t limit, char *head)
 	m.limit = limit;
 	if (head != NULL)
 		m.head = head;
-	return ctl_server_ask(ctx, "Audit", &m.base, &picket__v1__audit_reply__descriptor, CTL_ASK_NS);
+	return ctl_server_ask(
+	    ctx, "Audit", &m.base, &picket__v1__audit_reply__descriptor, CTL_ASK_NS);
 }
 
 static const char *
@@ -150,8 +154,8 @@ audit_show(struct ctl_context *ctx, int argc, char **argv)
 	if (argc == 1) {
 		limit = strtoul(argv[0], &end, 10);
 		if (end == argv[0] || *end != '\0' || limit == 0 || limit > AUDIT_MAX)
-			return ctl_usage(ctx, "\"%s\": want a number of lines from 1 to %d",
-			    argv[0], AUDIT_MAX);
+			return ctl_usage(
+			    ctx, "\"%s\": want a number of lines from 1 to %d", argv[0], AUDIT_MAX);
 	} else if (argc != 0) {
 		return ctl_usage(ctx, "want %s", ctx->command->args);
 	}
@@ -191,8 +195,8 @@ audit_verify(struct ctl_context *ctx, int argc, char **argv)
 	if (!r->intact)
 		ctl_refused(ctx, "the audit log has been tampered with: %s", r->reason);
 	else if (argc == 1 && !r->head_found)
-		ctl_refused(ctx, "no line of the audit log has the hash %s: its end has been cut off",
-		    argv[0]);
+		ctl_refused(ctx,
+		    "no line of the audit log has the hash %s: its end has been cut off", argv[0]);
 	else
 		rc = CTL_DONE;
 	if (rc == CTL_DONE && ctx->json)
@@ -206,14 +210,14 @@ audit_verify(struct ctl_context *ctx, int argc, char **argv)
 }
 
 const struct ctl_command ctl_operations_commands[] = {
-	{ "policy rollout status", "", "the rollout under way, or the last: its DPUs and what they deny",
-	    rollout_status },
-	{ "policy rollout promote", "[--message TEXT]", "bring the candidate into force everywhere, now",
-	    rollout_promote },
-	{ "policy rollout abort", "[--message TEXT]",
-	    "take the candidate back from its canary", rollout_abort },
-	{ "audit show", "[LINES]", "who changed what, or was refused: the last lines of the audit log",
-	    audit_show },
+	{ "policy rollout status", "",
+	    "the rollout under way, or the last: its DPUs and what they deny", rollout_status },
+	{ "policy rollout promote", "[--message TEXT]",
+	    "bring the candidate into force everywhere, now", rollout_promote },
+	{ "policy rollout abort", "[--message TEXT]", "take the candidate back from its canary",
+	    rollout_abort },
+	{ "audit show", "[LINES]",
+	    "who changed what, or was refused: the last lines of the audit log", audit_show },
 	{ "audit verify", "[HASH]",
 	    "check the audit log's chain of hashes, and that HASH, told earlier, is still in it",
 	    audit_verify },

@@ -1,3 +1,5 @@
+#include "ctl/server.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <fts.h>
@@ -9,7 +11,6 @@
 #include <unistd.h>
 
 #include "ctl/ctl.h"
-#include "ctl/server.h"
 #include "lib/conf.h"
 #include "lib/rpc.h"
 #include "policy/proto/picket.pb-c.h"
@@ -581,9 +582,9 @@ static int
 status(struct ctl_context *ctx, int argc, char **argv)
 {
 	static const struct ctl_column columns[] = { { "dpu", "DPU" }, { "connected", "CONNECTED" },
-		{ "state", "STATE" }, { "canary", "CANARY" }, { "wanted", "WANTED" }, { "realised", "REALISED" },
-		{ "workloads", "WORKLOADS" }, { "resources", "RESOURCES" }, { "since", "SINCE" },
-		{ "reason", "REASON" } };
+		{ "state", "STATE" }, { "canary", "CANARY" }, { "wanted", "WANTED" },
+		{ "realised", "REALISED" }, { "workloads", "WORKLOADS" },
+		{ "resources", "RESOURCES" }, { "since", "SINCE" }, { "reason", "REASON" } };
 	Picket__V1__StatusRequest m = PICKET__V1__STATUS_REQUEST__INIT;
 	Picket__V1__StatusReply *r;
 	struct ctl_rows *rows;
@@ -606,12 +607,12 @@ status(struct ctl_context *ctx, int argc, char **argv)
 		const Picket__V1__DpuStatus *d = r->dpus[i];
 
 		ctl_rows_add(rows,
-		    json_pack("{ss sb sb sb ss sI sI sI sI si si ss sI ss ss sI sI}", "dpu", d->dpu, "canary",
-		        d->candidate,
-		        "connected", d->connected, "plane", d->plane, "state", dpu_state(d),
-		        "wanted", (json_int_t)d->wanted, "received", (json_int_t)d->received,
-		        "accepted", (json_int_t)d->accepted, "realised", (json_int_t)d->realised,
-		        "workloads", (int)d->workloads, "resources", (int)d->resources, "since",
+		    json_pack("{ss sb sb sb ss sI sI sI sI si si ss sI ss ss sI sI}", "dpu", d->dpu,
+		        "canary", d->candidate, "connected", d->connected, "plane", d->plane,
+		        "state", dpu_state(d), "wanted", (json_int_t)d->wanted, "received",
+		        (json_int_t)d->received, "accepted", (json_int_t)d->accepted, "realised",
+		        (json_int_t)d->realised, "workloads", (int)d->workloads, "resources",
+		        (int)d->resources, "since",
 		        ctl_time_text(d->since_unix_ns, since, sizeof(since)), "since_unix_ns",
 		        (json_int_t)d->since_unix_ns, "reason", d->reason, "software", d->software,
 		        "bytes_sent", (json_int_t)d->bytes_sent, "generation",
@@ -635,7 +636,7 @@ show_hosts(struct ctl_context *ctx, int argc, char **argv)
 	(void)argv;
 	if (argc != 0)
 		return ctl_usage(ctx, "takes no arguments");
-	r = ask(ctx, "Status", &m.base, &picket__v1__status_reply__descriptor, ASK_NS);
+	r = ctl_server_ask(ctx, "Status", &m.base, &picket__v1__status_reply__descriptor, ASK_NS);
 	if (r == NULL)
 		return CTL_REFUSED;
 	rows = ctl_rows_begin(ctx, columns, PK_COUNT(columns));

@@ -38,7 +38,8 @@ follows(const char *line, uint64_t n, const char *prev)
 	int end = 0;
 	const char *at;
 
-	if (sscanf(line, "{\"n\":%" SCNu64 ",\"at\":\"%n", &number, &end) != 1 || end == 0 || number != n)
+	if (sscanf(line, "{\"n\":%" SCNu64 ",\"at\":\"%n", &number, &end) != 1 || end == 0 ||
+	    number != n)
 		return 0;
 	at = strchr(line + end, '"');
 	return at != NULL && strncmp(at, "\",\"prev\":\"", 10) == 0 &&
@@ -60,11 +61,12 @@ walk(FILE *f, const char *path, const char *hash, struct pk_chain_state *s, off_
 	while ((n = getline(&line, &room, f)) > 0 && line[n - 1] == '\n') {
 		*end += n;
 		line[--n] = '\0';
-		if (!s->broken && (memchr(line, '\0', (size_t)n) != NULL ||
-		                      !follows(line, s->nb + 1, s->head))) {
+		if (!s->broken &&
+		    (memchr(line, '\0', (size_t)n) != NULL || !follows(line, s->nb + 1, s->head))) {
 			s->broken = 1;
 			pk_diag_set(diag,
-			    "%s:%" PRIu64 ": is not line %" PRIu64 " after one with the hash %.16s...",
+			    "%s:%" PRIu64 ": is not line %" PRIu64
+			    " after one with the hash %.16s...",
 			    path, s->nb + 1, s->nb + 1, s->head);
 		}
 		hash_line(line, (size_t)n, s->head);

@@ -439,20 +439,20 @@ check_objects(const struct policy_roles *r, const char *who, unsigned int bit,
     const struct policy_objects *o, struct pk_diag *diag)
 {
 	/* A role that is limited to some tiers still writes what its tenant's policies name. */
-#define TENANT_KIND(vector, word, b)                                                          \
-	for (size_t i = 0; i < o->vector.nb; i++)                                             \
-		if (!may(r, who, b, o->vector.at[i]->meta.tenant, NULL))                      \
-			return refuse(diag, who, b, word, &o->vector.at[i]->meta, NULL)
-#define GLOBAL_KIND(vector, word, b)                                                          \
-	for (size_t i = 0; i < o->vector.nb; i++)                                             \
-		if (!may(r, who, b, POLICY_ALL_TENANTS, NULL))                                \
-			return refuse_global(diag, who, b, word, &o->vector.at[i]->meta)
+#define TENANT_KIND(vector, word, b)                                     \
+	for (size_t i = 0; i < o->vector.nb; i++)                        \
+		if (!may(r, who, b, o->vector.at[i]->meta.tenant, NULL)) \
+	return refuse(diag, who, b, word, &o->vector.at[i]->meta, NULL)
+#define GLOBAL_KIND(vector, word, b)                           \
+	for (size_t i = 0; i < o->vector.nb; i++)              \
+		if (!may(r, who, b, POLICY_ALL_TENANTS, NULL)) \
+	return refuse_global(diag, who, b, word, &o->vector.at[i]->meta)
 	for (size_t i = 0; i < o->policies.nb; i++) {
 		const struct policy_def *p = o->policies.at[i];
 
 		if (!may(r, who, bit, p->meta.tenant, p->tier))
-			return refuse(diag, who, bit, p->meta.kind != NULL ? p->meta.kind : "Policy",
-			    &p->meta, p->tier);
+			return refuse(diag, who, bit,
+			    p->meta.kind != NULL ? p->meta.kind : "Policy", &p->meta, p->tier);
 	}
 	TENANT_KIND(groups, "Group", bit);
 	TENANT_KIND(services, "Service", bit);

@@ -39,13 +39,14 @@ enum policy_may { /* bits */
 /* "apply" and so on, of one bit. */
 const char *policy_may_name(unsigned int may);
 
-#define POLICY_ADMIN "admin" /* this operator may always do everything, so nobody locks everybody out */
+#define POLICY_ADMIN \
+	"admin" /* this operator may always do everything, so nobody locks everybody out */
 
 /* All roles of a model, on their own.  Context: any, it never changes. */
 struct policy_roles;
 
 int policy_roles_create(struct policy_roles **out, const struct policy_model *m); /* 0 or -ENOMEM */
-void policy_roles_destroy(struct policy_roles *r);                                /* NULL is allowed */
+void policy_roles_destroy(struct policy_roles *r); /* NULL is allowed */
 
 /* Whether operator `who` may, for some tenant and tier.  Without a role everybody may everything; NULL
  * stands for no role. */

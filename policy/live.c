@@ -584,8 +584,8 @@ workload_leave(struct live *l, const struct policy_workload_def *def)
 
 /* An entry for `def`, known to be new, with the indexes of its identities. */
 static void
-workload_index(struct live *l, const struct policy_workload_def *def, uint32_t identity,
-    uint32_t unattested)
+workload_index(
+    struct live *l, const struct policy_workload_def *def, uint32_t identity, uint32_t unattested)
 {
 	struct compile *c = l->c;
 	struct live_workload *w;
@@ -1333,8 +1333,7 @@ live_posture(struct live *l, const char *const *dpus, size_t nb, struct policy_t
 		uint32_t d = policy_map_get_text(&l->dpu_index, dpus[i]);
 
 		for (size_t k = 0; d != NONE && k < l->behind.at[d].nb; k++) {
-			const struct live_workload *w =
-			    &l->workloads.at[l->behind.at[d].at[k]];
+			const struct live_workload *w = &l->workloads.at[l->behind.at[d].at[k]];
 
 			for (uint32_t a = 0; w->identity != w->unattested && a < w->nb_places; a++)
 				moved(l, &w->places[a]);
@@ -1447,8 +1446,8 @@ adopt_workloads(struct live *l)
 	struct compile *c = l->c;
 
 	for (size_t i = 0; i < c->all.workloads.nb && !c->nomem; i++)
-		workload_index(l, c->all.workloads.at[i], c->workload_identity[i],
-		    c->workload_unattested[i]);
+		workload_index(
+		    l, c->all.workloads.at[i], c->workload_identity[i], c->workload_unattested[i]);
 	for (size_t s = 0; s < c->model->sources.nb && !c->nomem; s++) {
 		const struct policy_objects *o = &c->model->sources.at[s]->objects;
 

@@ -233,7 +233,6 @@ policy_model_attested(const struct policy_model *m, const char *dpu)
 	return m->attested == NULL || m->attested(m->attested_arg, dpu);
 }
 
-
 /* One source, in no model yet.  Returns 0, -EINVAL with findings, or -ENOMEM. */
 int policy_source_create(struct policy_source **out, const char *name, const char *text, size_t len,
     struct policy_findings *f);

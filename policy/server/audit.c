@@ -113,7 +113,8 @@ audit_denied(const struct policyd *p, const char *who, const char *reason)
 	d->p = (struct policyd *)(uintptr_t)p;
 	snprintf(d->who, sizeof(d->who), "%s", who);
 	if (left_out != 0)
-		snprintf(d->reason, sizeof(d->reason), "%.180s (%u denials before are not in the log)", reason, left_out);
+		snprintf(d->reason, sizeof(d->reason),
+		    "%.180s (%u denials before are not in the log)", reason, left_out);
 	else
 		snprintf(d->reason, sizeof(d->reason), "%s", reason);
 	pk_helper_give(p->helper, &d->job);

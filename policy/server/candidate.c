@@ -88,8 +88,7 @@ add_seen(void *arg, const char *name, uint64_t at_unix_ns)
 
 /* What was asked for, else what the sources say.  False: neither. */
 static bool
-canary_of(
-    const struct apply *a, const struct policy_model *m, struct policy_canary *c)
+canary_of(const struct apply *a, const struct policy_model *m, struct policy_canary *c)
 {
 	const Picket__V1__Canary *asked = a->request->canary;
 
@@ -164,8 +163,8 @@ candidate_wanted(struct apply *a, const struct policy_model *m, Picket__V1__Roll
 	}
 	err = server_store_dpus(p->store, add_seen, &seen, &a->diag);
 	if (err == 0)
-		err = policy_canary_select(m, &c, (const char *const *)seen.at, seen.nb, add_name,
-		    &chosen, &a->diag);
+		err = policy_canary_select(
+		    m, &c, (const char *const *)seen.at, seen.nb, add_name, &chosen, &a->diag);
 	if (err == 0 && chosen.failed)
 		err = -ENOMEM;
 	if (err == 0 && chosen.nb == 0) {
@@ -257,8 +256,7 @@ candidate_keep(struct policyd *p, struct server_change *out)
 	int err;
 
 	policy_compiler_keep(c->compiler);
-	err = server_shadow_follow(
-	    c->shadow, policy_compiler_table(c->compiler), &c->touched, out);
+	err = server_shadow_follow(c->shadow, policy_compiler_table(c->compiler), &c->touched, out);
 	policy_touched_clear(&c->touched);
 	if (err != 0)
 		c->touched.whole = 1;

@@ -72,10 +72,9 @@ int server_dpus_known(struct server_dpus *d, const char *name, uint64_t seen_uni
  * one that endpoints live behind and that is not connected.
  * Returns 0, or -ENOMEM: what DPUs should have is not known any more.
  */
-int server_dpus_target(struct server_dpus *d, struct server_change *c,
-    struct server_change *canary, uint64_t generation,
-    void (*concerned)(void *arg, const char *dpu), void (*away)(void *arg, const char *dpu),
-    void *arg);
+int server_dpus_target(struct server_dpus *d, struct server_change *c, struct server_change *canary,
+    uint64_t generation, void (*concerned)(void *arg, const char *dpu),
+    void (*away)(void *arg, const char *dpu), void *arg);
 
 /*
  * A second policy, a candidate, for some of the DPUs: the canary.  `whole` (taken) is all of it, as a

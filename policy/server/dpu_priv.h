@@ -62,7 +62,7 @@ struct dpu {
 	struct server_span *span; /* what it should have */
 	uint64_t wanted;
 	bool candidate; /* its span is the canary's */
-	bool touched; /* by the change that is being taken in */
+	bool touched;   /* by the change that is being taken in */
 	/* the stream, if there is one */
 	struct pk_rpc_stream *stream;
 	enum state state;

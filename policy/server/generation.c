@@ -293,8 +293,8 @@ permit_rollout(struct apply *a, bool dry)
 	}
 	if (p->candidate == NULL || dry || a->kind == SERVER_KIND_INVENTORY)
 		return 0;
-	pk_diag_set(&a->diag,
-	    "a rollout is under way; promote or abort it first (policy rollout status)");
+	pk_diag_set(
+	    &a->diag, "a rollout is under way; promote or abort it first (policy rollout status)");
 	return -EBUSY;
 }
 
@@ -336,8 +336,7 @@ generation_candidate(
 
 /* Names in one of two ascending lists only, borrowed from them.  Returns their number. */
 static size_t
-differences(
-    const struct server_attested *a, const struct server_attested *b, const char **out)
+differences(const struct server_attested *a, const struct server_attested *b, const char **out)
 {
 	size_t i = 0, k = 0, nb = 0;
 

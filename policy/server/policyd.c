@@ -135,11 +135,9 @@ restore(struct policyd *p, struct pk_diag *diag)
 		    (unsigned long long)p->generation, why.text);
 		err = 0;
 	} else if (err == 0) {
-		err = server_dpus_target(
-		    p->dpus, &change, NULL, p->generation, NULL, NULL, NULL);
+		err = server_dpus_target(p->dpus, &change, NULL, p->generation, NULL, NULL, NULL);
 		if (err == 0)
-			err = policy_roles_create(
-			    &p->roles, policy_compiler_model(p->compiler));
+			err = policy_roles_create(&p->roles, policy_compiler_model(p->compiler));
 		p->latest_roles = p->roles;
 		if (err == 0)
 			err = restore_rollout(p, f);

@@ -47,8 +47,8 @@ struct apply {
 	Picket__V1__RollbackRequest *rollback;
 	Picket__V1__UpdateWorkloadsRequest *workloads;
 	Picket__V1__EndRolloutRequest *end;
-	Picket__V1__Rollout *rollout; /* that it begins, by the helper, or ends */
-	bool own;                     /* nobody has asked for it */
+	Picket__V1__Rollout *rollout;     /* that it begins, by the helper, or ends */
+	bool own;                         /* nobody has asked for it */
 	struct server_attested *attested; /* of SERVER_KIND_POSTURE: who is, from now on */
 	char author[64];
 	uint64_t started_ns;
@@ -86,7 +86,7 @@ struct batch {
 	bool lost;                   /* the candidate cannot follow: */
 	struct pk_diag why_lost;
 	struct policy_roles *roles; /* NULL: as before */
-	struct apply *told, *last; /* of those that wait: from `told` until before `last` */
+	struct apply *told, *last;  /* of those that wait: from `told` until before `last` */
 };
 
 struct policyd {
@@ -112,8 +112,8 @@ struct policyd {
 	struct server_texts sources, inventory; /* as in the store */
 	struct policy_compiler *compiler;
 	struct server_shadow *shadow;
-	struct policy_touched touched; /* since the shadow last followed */
-	bool behind; /* the shadow did not follow: everything may differ */
+	struct policy_touched touched;    /* since the shadow last followed */
+	bool behind;                      /* the shadow did not follow: everything may differ */
 	struct server_attested *attested; /* what the compiler asks */
 	uint64_t latest_generation;
 	struct candidate *candidate; /* NULL: there is none */
@@ -144,12 +144,12 @@ int generation_compile(struct policy_compiler *pc, struct policy_touched *touche
  */
 int candidate_wanted(struct apply *a, const struct policy_model *m, Picket__V1__Rollout **out);
 /* Compile what the store holds with the edits made.  0, -EINVAL with findings, or -ENOMEM. */
-int candidate_create(struct policyd *p, const struct server_edit *edits, size_t nb_edits,
-    struct policy_findings *f);
+int candidate_create(
+    struct policyd *p, const struct server_edit *edits, size_t nb_edits, struct policy_findings *f);
 void candidate_destroy(struct policyd *p);
 /* Workloads have changed.  Kept or undone with candidate_keep(). */
-int candidate_change(struct policyd *p, const struct server_edit *edits, size_t nb_edits,
-    struct pk_diag *diag);
+int candidate_change(
+    struct policyd *p, const struct server_edit *edits, size_t nb_edits, struct pk_diag *diag);
 int candidate_keep(struct policyd *p, struct server_change *out); /* 0 or -ENOMEM */
 void candidate_undo(struct policyd *p);
 /* The hosts of these DPUs have become attested, or ceased to be: p->attested has changed. */
@@ -177,7 +177,8 @@ void rollout_progress(struct policyd *p, const char *dpu, uint64_t generation,
 void rollout_counted(struct policyd *p, const char *dpu, const struct server_dpu_counts *c);
 void rollout_lost(struct policyd *p, const char *why);
 /* A change of kind PROMOTE or ABORT is done (`r` taken), or was refused (`r` NULL). */
-void rollout_ended(struct policyd *p, enum server_kind kind, Picket__V1__Rollout *r, const char *why);
+void rollout_ended(
+    struct policyd *p, enum server_kind kind, Picket__V1__Rollout *r, const char *why);
 void rollout_destroy(struct policyd *p);
 /* A copy of the record that says how it ended.  NULL: there is none under way, or no memory. */
 Picket__V1__Rollout *rollout_end_record(

@@ -20,7 +20,7 @@
 
 #define RETRY_S 1
 
-struct watch { /* of record->dpus[i] */
+struct watch {                     /* of record->dpus[i] */
 	uint64_t refused, revoked; /* as told last */
 	bool told;
 	uint64_t carried_refused, carried_revoked; /* of planes that have restarted since */
@@ -292,8 +292,8 @@ rollout_begin(struct policyd *p, Picket__V1__Rollout *record, struct server_chan
 		record->dpus[i]->usual_per_s = c.usual_per_s;
 		r->watch[i].told = true;
 	}
-	pk_notice("rollout of %s by %s: to %zu DPUs first", name_of(r), record->author,
-	    record->n_dpus);
+	pk_notice(
+	    "rollout of %s by %s: to %zu DPUs first", name_of(r), record->author, record->n_dpus);
 	save(r);
 	if (send_candidate(r, whole, concerned, away, arg) != 0)
 		end(r, SERVER_KIND_ABORT, "no memory for its canary");

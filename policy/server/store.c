@@ -22,7 +22,7 @@
  * current          one row: which generation is in force
  * rollout          at most one row: the rollout under way, or the last (a message picket.v1.Rollout)
  */
-#define ROLLOUT_TABLE                                                                           \
+#define ROLLOUT_TABLE \
 	"CREATE TABLE rollout(one INTEGER PRIMARY KEY CHECK(one = 1), record BLOB NOT NULL);"
 
 static const char schema[] =

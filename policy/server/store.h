@@ -23,10 +23,10 @@ enum server_kind { /* how a generation came to be */
 	SERVER_KIND_APPLY,
 	SERVER_KIND_ROLLBACK,
 	SERVER_KIND_INVENTORY,
-	SERVER_KIND_POSTURE, /* hosts became attested, or ceased to be */
+	SERVER_KIND_POSTURE,   /* hosts became attested, or ceased to be */
 	SERVER_KIND_CANDIDATE, /* goes to a canary, and is not in force */
-	SERVER_KIND_PROMOTE,       /* a candidate came into force */
-	SERVER_KIND_ABORT,         /* a candidate did not: what is in force goes to its canary too */
+	SERVER_KIND_PROMOTE,   /* a candidate came into force */
+	SERVER_KIND_ABORT,     /* a candidate did not: what is in force goes to its canary too */
 	SERVER_KIND_COUNT,
 };
 
@@ -100,8 +100,7 @@ int server_store_next(struct server_store *s, uint64_t *generation, struct pk_di
 
 /* The record of the rollout under way, or of the last one: bytes for whoever wrote them.  *out is NULL when
  * there was none; the caller frees it. */
-int server_store_rollout(
-    struct server_store *s, uint8_t **out, size_t *len, struct pk_diag *diag);
+int server_store_rollout(struct server_store *s, uint8_t **out, size_t *len, struct pk_diag *diag);
 int server_store_put_rollout(
     struct server_store *s, const uint8_t *bytes, size_t len, struct pk_diag *diag);
 

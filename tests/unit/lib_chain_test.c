@@ -29,7 +29,7 @@ append(int n)
 static void
 collect(void *arg, uint64_t i, const char *line)
 {
-	char (*lines)[256] = arg;
+	char(*lines)[256] = arg;
 
 	assert_true(i < 16);
 	snprintf(lines[i], sizeof(lines[i]), "%s", line);
@@ -64,7 +64,7 @@ test_chain(void **state)
 	char head[PK_CHAIN_HASH_TEXT], lines[16][256];
 
 	(void)state;
-	(void)truncate(path, 0);
+	assert_int_equal(truncate(path, 0), 0);
 	append(3);
 	append(2); /* over a restart */
 	s = check(NULL, lines);
@@ -85,7 +85,7 @@ test_tampering(void **state)
 	char lines[16][256];
 
 	(void)state;
-	(void)truncate(path, 0);
+	assert_int_equal(truncate(path, 0), 0);
 	append(5);
 	(void)check(NULL, lines);
 	for (size_t i = 0; i < PK_COUNT(orders); i++) {
@@ -114,7 +114,7 @@ test_crash(void **state)
 	FILE *f;
 
 	(void)state;
-	(void)truncate(path, 0);
+	assert_int_equal(truncate(path, 0), 0);
 	append(2);
 	f = fopen(path, "a");
 	assert_non_null(f);

@@ -221,7 +221,8 @@ test_inventory(void **state)
 	assert_int_equal(commit_texts(s, &g, &inventory, true, NULL), 0);
 	assert_int_equal(server_texts_remove(&inventory, "shop/web"), 0);
 	assert_int_equal(server_texts_put(&inventory, "shop/db", "B", 1), 0);
-	assert_int_equal(server_store_commit(s, &g, edits, PK_COUNT(edits), NULL, 0, NULL, &diag), 0);
+	assert_int_equal(
+	    server_store_commit(s, &g, edits, PK_COUNT(edits), NULL, 0, NULL, &diag), 0);
 	assert_int_equal(server_store_load(s, &generation, &sources, &loaded, &diag), 0);
 	assert_int_equal(generation, 3);
 	assert_int_equal(sources.nb, 20); /* untouched by it */
