@@ -332,6 +332,15 @@ policy_roles_create(struct policy_roles **out, const struct policy_model *m)
 
 	if (r == NULL)
 		return -ENOMEM;
+	if (m == NULL) {
+		/* One of nobody. */
+		r->at = policy_arena_array(&r->arena, 1, sizeof(r->at[0]));
+		if (r->at == NULL)
+			goto fail;
+		r->nb = 1;
+		*out = r;
+		return 0;
+	}
 	POLICY_EACH(m, roles, d)
 	n++;
 	r->at = policy_arena_array(&r->arena, n + 1, sizeof(r->at[0]));

@@ -45,7 +45,8 @@ const char *policy_may_name(unsigned int may);
 /* All roles of a model, on their own.  Context: any, it never changes. */
 struct policy_roles;
 
-int policy_roles_create(struct policy_roles **out, const struct policy_model *m); /* 0 or -ENOMEM */
+/* `m` NULL: they are not known, and only the admin may anything.  Returns 0 or -ENOMEM. */
+int policy_roles_create(struct policy_roles **out, const struct policy_model *m);
 void policy_roles_destroy(struct policy_roles *r); /* NULL is allowed */
 
 /* Whether operator `who` may, for some tenant and tier.  Without a role everybody may everything; NULL

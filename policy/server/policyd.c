@@ -133,7 +133,9 @@ restore(struct policyd *p, struct pk_diag *diag)
 		    "generation %llu in the store does not compile: %s; DPUs keep what they have "
 		    "until the next apply",
 		    (unsigned long long)p->generation, why.text);
-		err = 0;
+		/* Who may what is not known either. */
+		err = policy_roles_create(&p->roles, NULL);
+		p->latest_roles = p->roles;
 	} else if (err == 0) {
 		err = server_dpus_target(p->dpus, &change, NULL, p->generation, NULL, NULL, NULL);
 		if (err == 0)

@@ -215,6 +215,11 @@ test_roles(void **state)
 	/* Without any role everybody may everything. */
 	assert_true(policy_roles_may(NULL, "nobody", POLICY_MAY_GOVERN));
 	policy_roles_destroy(r);
+	/* Roles that are not known are nobody's. */
+	assert_int_equal(policy_roles_create(&r, NULL), 0);
+	assert_false(policy_roles_may(r, "alice", POLICY_MAY_READ));
+	assert_true(policy_roles_may(r, POLICY_ADMIN, POLICY_MAY_APPLY));
+	policy_roles_destroy(r);
 }
 
 int
