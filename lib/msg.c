@@ -17,6 +17,7 @@ static const char *const type_names[PK_MSG_TYPE_COUNT] = {
 	[PK_MSG_POLICY_COMMIT] = "policy-commit",
 	[PK_MSG_POLICY_ABORT] = "policy-abort",
 	[PK_MSG_POLICY_STATUS] = "policy-status",
+	[PK_MSG_POLICY_COUNTS] = "policy-counts",
 	[PK_MSG_POSTURE] = "posture",
 	[PK_MSG_POSTURE_STATUS] = "posture-status",
 };
@@ -247,6 +248,7 @@ check_body(const struct pk_msg *m)
 		return check_string(m->posture.text, sizeof(m->posture.text));
 	case PK_MSG_POSTURE_STATUS:
 		return m->posture_status.attested <= 1 ? NULL : "flags of 0 or 1";
+	case PK_MSG_POLICY_COUNTS:
 	case PK_MSG_POLICY_COMMIT:
 	case PK_MSG_POLICY_ABORT:
 		return NULL;

@@ -43,6 +43,7 @@ enum pk_msg_type {
 	PK_MSG_POLICY_COMMIT,
 	PK_MSG_POLICY_ABORT,
 	PK_MSG_POLICY_STATUS,
+	PK_MSG_POLICY_COUNTS,
 	PK_MSG_POSTURE,
 	PK_MSG_POSTURE_STATUS,
 	PK_MSG_TYPE_COUNT,
@@ -259,6 +260,15 @@ struct pk_msg_policy_commit {
 };
 
 /*
+ * What policy has refused on this plane since it started; the generation is the one in force.  Said after
+ * HELLO, and then, when it has changed, once a second.
+ */
+struct pk_msg_policy_counts {
+	uint64_t refused; /* packets that would have opened a session, by a rule or a default */
+	uint64_t revoked; /* sessions that a change of policy has ended */
+};
+
+/*
  * Whether the host behind this DPU is what `attested: true` asks for.  The verifier says so, on a socket
  * of its own (lib/posture.h), to the data plane and to the agent, with every renewal of the lease.  The
  * plane needs no transaction for it: local endpoints with an `unattested` identity become that, or cease
@@ -291,6 +301,7 @@ struct pk_msg {
 		struct pk_msg_policy_begin begin;
 		struct pk_msg_policy_status status;
 		struct pk_msg_policy_commit commit;
+		struct pk_msg_policy_counts counts;
 		struct pk_msg_identity identity;
 		struct pk_msg_endpoint endpoint;
 		struct pk_msg_set set;

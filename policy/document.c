@@ -1,6 +1,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "policy/govern_priv.h"
 #include "policy/k8s.h"
 #include "policy/map.h"
 #include "policy/model_priv.h"
@@ -669,19 +670,29 @@ static const struct policy_field workload_doc_fields[] = {
 	{ "spec", "a map with addresses", policy_read_schema, &workload_schema, 0, 1 },
 };
 
+static const struct policy_field rollout_doc_fields[] = {
+	COMMON(&global_meta),
+	{ "spec", "a map with canary and bake", policy_read_schema, &policy_rollout_schema, 0, 1 },
+};
+static const struct policy_field role_doc_fields[] = {
+	COMMON(&global_meta),
+	{ "spec", "a map with subjects and may", policy_read_schema, &policy_role_schema, 0, 1 },
+};
+
 enum kind {
 	KIND_POLICY,
 	KIND_GROUP,
 	KIND_SERVICE,
 	KIND_TIER,
 	KIND_WORKLOAD,
-	KIND_TENANT
+	KIND_TENANT,
+	KIND_ROLLOUT,
+	KIND_ROLE
 };
 
-/* In the order of enum kind; then those of later versions. */
+/* In the order of enum kind. */
 static const char *const kind_words[] = { "Policy", "Group", "Service", "Tier", "Workload",
-	"Tenant" };
-static const char *const later_kinds[] = { "Rollout", "Role" };
+	"Tenant", "Rollout", "Role" };
 static const struct {
 	struct policy_schema schema;
 	size_t size;
@@ -696,6 +707,9 @@ static const struct {
 	    sizeof(struct policy_workload_def) },
 	[KIND_TENANT] = { POLICY_SCHEMA("a Tenant", tenant_doc_fields),
 	    sizeof(struct policy_tenant_def) },
+	[KIND_ROLLOUT] = { POLICY_SCHEMA("a Rollout", rollout_doc_fields),
+	    sizeof(struct policy_rollout_def) },
+	[KIND_ROLE] = { POLICY_SCHEMA("a Role", role_doc_fields), sizeof(struct policy_role_def) },
 };
 
 static int
@@ -725,13 +739,6 @@ read_kind(struct policy_reader *r, const struct policy_node *doc)
 	for (size_t i = 0; i < PK_COUNT(kind_words); i++)
 		if (strcmp(kind->text, kind_words[i]) == 0)
 			return (int)i;
-	for (size_t i = 0; i < PK_COUNT(later_kinds); i++) {
-		if (strcmp(kind->text, later_kinds[i]) == 0) {
-			policy_reader_error(r, kind, "unsupported",
-			    "kind \"%s\" is not supported by this version", kind->text);
-			return -1;
-		}
-	}
 	policy_reader_unknown(r, kind, "unknown-kind", "kind", kind_words, PK_COUNT(kind_words));
 	return -1;
 }
@@ -765,6 +772,12 @@ file_object(struct policy_objects *o, enum kind kind, void *object)
 		break;
 	case KIND_TENANT:
 		PUSH(tenants);
+		break;
+	case KIND_ROLLOUT:
+		PUSH(rollouts);
+		break;
+	case KIND_ROLE:
+		PUSH(roles);
 		break;
 	}
 #undef PUSH
@@ -854,6 +867,11 @@ policy_document_read(
 		break;
 	}
 	policy_schema_read(r, doc, &kinds[kind].schema, object);
+	if (kind == KIND_ROLLOUT) {
+		struct policy_rollout_def *d = object;
+
+		d->text = policy_selector_text(r->arena, &d->selector);
+	}
 	if (meta->tenant == NULL)
 		meta->tenant = POLICY_TENANT;
 	if (r->errors == errors && !r->nomem)

@@ -23,6 +23,8 @@ policy_objects_fini(struct policy_objects *o)
 	free(o->hosts.at);
 	free(o->namespaces.at);
 	free(o->nodes.at);
+	free(o->rollouts.at);
+	free(o->roles.at);
 	memset(o, 0, sizeof(*o));
 }
 

@@ -168,6 +168,27 @@ struct policy_workload_def {
 	    imported; /* a Pod: it carries its namespace's labels too, and is allowed by default */
 };
 
+struct policy_names {
+	uint32_t nb;
+	const char **at;
+};
+
+/* Of policy/govern.h. */
+struct policy_rollout_def {
+	struct policy_meta meta;
+	struct policy_names dpus;
+	struct policy_selector selector;
+	const char *text; /* of the selector */
+	uint32_t bake_s, abort_denied;
+	uint8_t by_workloads, abort;
+};
+
+struct policy_role_def {
+	struct policy_meta meta;
+	struct policy_names subjects, tenants, tiers;
+	unsigned int may; /* enum policy_may */
+};
+
 /* Of Kubernetes: what workloads and peers are joined with. */
 struct policy_namespace_def {
 	struct policy_meta meta; /* labels with their prefix, the name among them */
@@ -189,6 +210,8 @@ struct policy_objects {
 	POLICY_VECTOR(struct policy_workload_def *) hosts; /* Pods with the address of their node */
 	POLICY_VECTOR(struct policy_namespace_def *) namespaces;
 	POLICY_VECTOR(struct policy_node_def *) nodes;
+	POLICY_VECTOR(struct policy_rollout_def *) rollouts;
+	POLICY_VECTOR(struct policy_role_def *) roles;
 };
 
 void policy_objects_fini(struct policy_objects *o);

@@ -29,4 +29,6 @@ void attest_dpu_show_ear(struct attest_dpu *d, struct pk_control_request *r);
 void attest_dpu_release(struct attest_dpu *d, struct pk_control_request *r);
 void attest_dpu_forget(struct attest_dpu *d, struct pk_control_request *r);
 /* Write the last evidence as files that `picketctl attest check` and `learn` read; "" when there is none. */
+void attest_dpu_learn(struct attest_dpu *d, struct pk_control_request *r,
+    const char *const *excludes, size_t nb_excludes);
 void attest_dpu_save_evidence(struct attest_dpu *d, struct pk_control_request *r, const char *dir);

@@ -8,6 +8,7 @@
 #include <jansson.h>
 
 #include "attest/daemon/dpu_priv.h"
+#include "attest/learn.h"
 #include "lib/clock.h"
 #include "lib/control.h"
 #include "lib/log.h"
@@ -116,6 +117,48 @@ attest_dpu_forget(struct attest_dpu *d, struct pk_control_request *r)
 	d->want_whole = true;
 	dpu_save(d);
 	pk_control_done(r);
+}
+
+/* Of the last evidence whole, judged or not: what it takes to be trusted is that it holds together. */
+void
+attest_dpu_learn(struct attest_dpu *d, struct pk_control_request *r, const char *const *excludes,
+    size_t nb_excludes)
+{
+	const struct round_job *j = d->last;
+	struct attest_reasons *reasons;
+	struct attest_evidence ev;
+	json_t *ref = NULL;
+	int rc, fd = pk_control_fd(r);
+
+	if (fd < 0) {
+		pk_control_refuse(r, "want a file to write to");
+		return;
+	}
+	if (j == NULL || !j->whole || d->appraising) {
+		d->want_whole = true;
+		dpu_nudge(d);
+		pk_control_refuse(r, "%s; all logs are being asked for, try again in a moment",
+		    j == NULL ? "no evidence has come yet" : "the last evidence was a piece");
+		return;
+	}
+	reasons = calloc(1, sizeof(*reasons));
+	ev = j->evidence;
+	ev.eventlog = j->m.field[ATTEST_FIELD_EVENTLOG];
+	rc = reasons == NULL
+	    ? -ENOMEM
+	    : attest_learn(&ev, ATTEST_ALG_SHA256, (struct attest_bytes){ j->qualifying, 32 },
+	          excludes, nb_excludes, (time_t)(pk_clock_wall_ns() / PK_NS_PER_S), &ref, reasons);
+	if (rc == 0 && json_dumpfd(ref, fd, JSON_INDENT(1)) != 0)
+		rc = -EIO;
+	if (rc == -EINVAL)
+		pk_control_refuse(r, "nothing is learnt from %s: %s: %s", d->record.host,
+		    attest_code_name(reasons->reason[0].code), reasons->reason[0].text);
+	else if (rc != 0)
+		pk_control_refuse(r, "%s", strerror(-rc));
+	else
+		pk_control_done(r);
+	json_decref(ref);
+	free(reasons);
 }
 
 static int

@@ -53,6 +53,12 @@ save_evidence(struct pk_control_request *r, int argc, char **argv, void *arg)
 }
 
 static void
+learn(struct pk_control_request *r, int argc, char **argv, void *arg)
+{
+	attest_dpu_learn(arg, r, (const char *const *)argv, (size_t)argc);
+}
+
+static void
 show_config(struct pk_control_request *r, int argc, char **argv, void *arg)
 {
 	(void)argc;
@@ -69,6 +75,9 @@ static const struct pk_control_command commands[] = {
 	{ "attest release", "", "let a recovering host back in, once its evidence is good",
 	    release },
 	{ "attest forget", "", "let another TPM enrol for the host", forget },
+	{ "attest learn", "[GLOB...]",
+	    "write a reference from what the host is now, but for files that match, into the file that comes along",
+	    learn },
 	{ "attest evidence", "DIR", "write the last evidence into a directory", save_evidence },
 	{ NULL, NULL, NULL, NULL },
 };

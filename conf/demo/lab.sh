@@ -131,7 +131,8 @@ start_policyd() {
 start_agentd() { # N
 	mkdir -p "$LAB_DIR/run-dpu$1"
 	spawn agentd$1 dpu$1 "$BIN/picket-agentd" -c /dev/null -o instance=dpu$1 -o server=$LAB_SERVER \
-		-o identity="$LAB_DIR/dpu$1.id" -o state-dir="$LAB_DIR/agentd$1" -o run-dir="$LAB_DIR/run-dpu$1"
+		-o identity="$LAB_DIR/dpu$1.id" -o state-dir="$LAB_DIR/agentd$1" -o run-dir="$LAB_DIR/run-dpu$1" \
+		-o heartbeat=1s
 }
 
 start_picketd() { # N [OPTION...]

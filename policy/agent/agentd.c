@@ -138,6 +138,8 @@ struct agentd {
 	bool stopping;
 	uint64_t realised_generation;
 	bool plane_up;
+	struct pk_msg_policy_counts counts; /* as the plane said last, if it did */
+	bool counted;
 	/* of the host behind us, as the verifier says, until its lease runs out */
 	struct pk_posture_ear *ear;
 	struct event *lease;
@@ -199,6 +201,9 @@ say_hello(struct agentd *a)
 	body.state_hash = policy_state_hash(a->wanted);
 	body.stage = stage_of_wanted(a);
 	body.plane = a->plane_up;
+	body.counted = a->plane_up && a->counted;
+	body.refused = a->counts.refused;
+	body.revoked = a->counts.revoked;
 	m.body_case = PICKET__V1__AGENT_MESSAGE__BODY_HELLO;
 	m.hello = &body;
 	say(a, &m);
@@ -291,6 +296,9 @@ say_heartbeat(struct agentd *a)
 	body.state_hash = policy_state_hash(a->wanted);
 	body.stage = stage_of_wanted(a);
 	body.plane = a->plane_up;
+	body.counted = a->plane_up && a->counted;
+	body.refused = a->counts.refused;
+	body.revoked = a->counts.revoked;
 	m.body_case = PICKET__V1__AGENT_MESSAGE__BODY_HEARTBEAT;
 	m.heartbeat = &body;
 	say(a, &m);
@@ -415,7 +423,18 @@ on_plane_connected(void *arg, bool up)
 
 	a->plane_up = up;
 	a->realised_generation = 0; /* it will say */
+	a->counted = false;
 	say_heartbeat(a);
+}
+
+/* They ride on the next heartbeat. */
+static void
+on_plane_counts(void *arg, const struct pk_msg_policy_counts *c)
+{
+	struct agentd *a = arg;
+
+	a->counts = *c;
+	a->counted = true;
 }
 
 static void
@@ -483,6 +502,7 @@ on_plane_stage(void *arg, uint64_t generation, enum pk_stage stage,
 static const struct agent_plane_ops plane_ops = {
 	.connected = on_plane_connected,
 	.stage = on_plane_stage,
+	.counts = on_plane_counts,
 };
 
 /* ---- what the server says ---- */

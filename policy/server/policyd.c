@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "config.h"
+#include "lib/chain.h"
 #include "lib/clock.h"
 #include "lib/log.h"
 #include "policy/server/policyd_priv.h"
@@ -63,6 +64,48 @@ restore_dpu(void *arg, const char *name, uint64_t at_unix_ns)
 	return server_dpus_known(p->dpus, name, at_unix_ns);
 }
 
+/* A rollout that was under way goes on; of one that is over the record is kept. */
+static int
+restore_rollout(struct policyd *p, struct policy_findings *f)
+{
+	Picket__V1__Rollout *r = NULL;
+	struct server_change whole = { 0 };
+	struct pk_diag diag;
+	uint8_t *bytes;
+	size_t len;
+	int err = server_store_rollout(p->store, &bytes, &len, &diag);
+
+	if (err != 0 || bytes == NULL)
+		return err;
+	r = picket__v1__rollout__unpack(NULL, len, bytes);
+	free(bytes);
+	if (r == NULL || r->canary == NULL) {
+		pk_error("the record of the last rollout cannot be read");
+		if (r != NULL)
+			picket__v1__rollout__free_unpacked(r, NULL);
+		return 0;
+	}
+	if (r->state == PICKET__V1__ROLLOUT_STATE__ROLLOUT_PROMOTED ||
+	    r->state == PICKET__V1__ROLLOUT_STATE__ROLLOUT_ABORTED || r->request == NULL) {
+		rollout_restore(p, r, NULL);
+		return 0;
+	}
+	err = generation_candidate(p, r->request, f);
+	if (err == 0)
+		err = candidate_keep(p, &whole);
+	if (err == -EINVAL) {
+		/* It has compiled once; whatever is the matter, nobody is left with half of it. */
+		policy_findings_first(f, &diag);
+		pk_error("the candidate does not compile any more: %s", diag.text);
+		picket__v1__rollout__free_unpacked(r, NULL);
+		return 0;
+	}
+	if (err == 0)
+		rollout_restore(p, r, &whole);
+	server_change_fini(&whole);
+	return err;
+}
+
 /* Take up what the store holds.  Policy that no longer compiles leaves the DPUs with what they have. */
 static int
 restore(struct policyd *p, struct pk_diag *diag)
@@ -90,9 +133,16 @@ restore(struct policyd *p, struct pk_diag *diag)
 		    "generation %llu in the store does not compile: %s; DPUs keep what they have "
 		    "until the next apply",
 		    (unsigned long long)p->generation, why.text);
-		err = 0;
+		/* Who may what is not known either. */
+		err = policy_roles_create(&p->roles, NULL);
+		p->latest_roles = p->roles;
 	} else if (err == 0) {
-		err = server_dpus_target(p->dpus, &change, p->generation, NULL, NULL, NULL);
+		err = server_dpus_target(p->dpus, &change, NULL, p->generation, NULL, NULL, NULL);
+		if (err == 0)
+			err = policy_roles_create(&p->roles, policy_compiler_model(p->compiler));
+		p->latest_roles = p->roles;
+		if (err == 0)
+			err = restore_rollout(p, f);
 	}
 	server_change_fini(&change);
 	policy_findings_destroy(f);
@@ -148,6 +198,13 @@ on_progress(
 	if (stage == SERVER_STAGE_NONE)
 		server_postures_gone(p->postures, dpu);
 	apply_progress(p, dpu, generation, stage, text);
+	rollout_progress(p, dpu, generation, stage, text);
+}
+
+static void
+on_counted(void *arg, const char *dpu, const struct server_dpu_counts *c)
+{
+	rollout_counted(arg, dpu, c);
 }
 
 static void
@@ -167,6 +224,7 @@ on_postures_changed(void *arg)
 static const struct server_dpus_ops dpus_ops = {
 	.progress = on_progress,
 	.seen = on_seen,
+	.counted = on_counted,
 	.posture = on_posture,
 };
 
@@ -211,7 +269,7 @@ policyd_create(struct policyd **out, struct event_base *base, const struct serve
 		goto fail;
 	}
 	policy_compiler_set_attested(p->compiler, server_is_attested, p->attested);
-	if ((err = restore(p, diag)) != 0 ||
+	if ((err = restore(p, diag)) != 0 || (err = audit_open(p, conf->state, diag)) != 0 ||
 	    (err = pk_helper_create(&p->helper, base, "helper", diag)) != 0 ||
 	    (err = pk_rpc_create(&p->rpc, base, diag)) != 0 ||
 	    (err = pk_rpc_server_create(
@@ -233,6 +291,8 @@ policyd_destroy(struct policyd *p)
 	pk_helper_destroy(p->helper);
 	p->helper = NULL;
 	apply_stop(p);
+	rollout_destroy(p);
+	candidate_destroy(p);
 	pk_rpc_server_destroy(p->server);
 	pk_rpc_destroy(p->rpc);
 	server_dpus_destroy(p->dpus);
@@ -243,6 +303,8 @@ policyd_destroy(struct policyd *p)
 	server_attested_free(p->attested);
 	server_texts_fini(&p->sources);
 	server_texts_fini(&p->inventory);
+	policy_roles_destroy(p->roles);
+	pk_chain_close(p->audit);
 	policy_ids_destroy(p->ids);
 	server_store_close(p->store);
 	free(p);

@@ -39,6 +39,27 @@ ok 'the data plane knows' wait_for 5 plane_is 1 true
 is 'client -> web' allow "$(ping_web)"
 ok 'the server knows, and every DPU has followed' wait_for 10 hosts_known 2
 
+# A reference from a machine as it is, by its own DPU and from the same evidence in files; each says the same.
+learn() { # N FILE ARG...
+	n=$1 file=$2
+	shift 2
+	dpuctl $n attest learn "$@" >"$file" 2>/dev/null
+}
+refuses() { # COMMAND...
+	! "$@" >/dev/null 2>&1
+}
+mkdir -p "$LAB_DIR/good"
+ok 'a reference is learnt from a host that runs' wait_for 10 learn 1 "$LAB_DIR/learnt.json"
+ok '... as from its evidence in files' wait_for 10 dpuctl 1 attest evidence "$LAB_DIR/good"
+"$BIN/picketctl" attest learn "$LAB_DIR/good" >"$LAB_DIR/learnt-offline.json" 2>&1
+ok '... which is the same' cmp "$LAB_DIR/learnt.json" "$LAB_DIR/learnt-offline.json"
+ok '... and by it the host is trusted' quiet "$BIN/picketctl" attest check "$LAB_DIR/good" --reference "$LAB_DIR/learnt.json"
+ok '... and its twin' quiet sh -c "mkdir -p '$LAB_DIR/twin' && for i in 1 2 3 4 5 6 7 8 9 10; do
+	'$BIN/picketctl' -r '$LAB_DIR/run-dpu2' attest evidence '$LAB_DIR/twin' && break; sleep 0.5; done
+	'$BIN/picketctl' attest check '$LAB_DIR/twin' --reference '$LAB_DIR/learnt.json'"
+printf '%064d' 0 >"$LAB_DIR/good/nonce.hex"
+ok 'nothing is learnt from a quote that answers another nonce' refuses "$BIN/picketctl" attest learn "$LAB_DIR/good"
+
 # Garbage where the host should speak: nobody is let in, and the host stays who it is.
 before=$(field 1 refused)
 head -c 4096 /dev/urandom | in_ns host1 timeout 2 curl -s --max-time 1 telnet://203.0.113.1:7444 >/dev/null 2>&1
@@ -101,6 +122,9 @@ mkdir -p "$LAB_DIR/evidence"
 ok 'the evidence can be written out' wait_for 10 dpuctl 1 attest evidence "$LAB_DIR/evidence"
 "$BIN/picketctl" -j attest check "$LAB_DIR/evidence" --reference "$LAB_DIR/reference.json" >"$LAB_DIR/verdict.txt" 2>&1
 ok '... and judged offline alike' grep -q IMA_VIOLATION "$LAB_DIR/verdict.txt"
+ok 'nothing is learnt from a list with a violation' refuses "$BIN/picketctl" attest learn "$LAB_DIR/evidence"
+"$BIN/picketctl" -j attest check "$LAB_DIR/evidence" --reference "$LAB_DIR/learnt.json" >"$LAB_DIR/verdict.txt" 2>&1
+ok 'by what was learnt before, the program is unknown' grep -q IMA_UNKNOWN_FILE "$LAB_DIR/verdict.txt"
 for n in 1 2; do
 	is "dpu$n: packets unaccounted for" 0 "$(unaccounted $n)"
 done
