@@ -1,3 +1,4 @@
+#include <netinet/in.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -302,6 +303,14 @@ read_rules(struct policy_reader *r, const struct policy_node *n, void *out, cons
 		policy_schema_read(r, item, arg, rule);
 		if (item->kind == POLICY_MAP && policy_node_get(item, "services") == NULL)
 			rule->services.any = 1;
+		for (uint32_t k = 0; rule->apps.nb > 0 && k < rule->services.nb; k++) {
+			const struct policy_service_ref *ref = &rule->services.at[k];
+
+			if (ref->kind == POLICY_SERVICE_LITERAL && ref->nb > 0 &&
+			    ref->at[0].proto != IPPROTO_TCP && ref->at[0].proto != IPPROTO_UDP)
+				policy_reader_error(r, policy_node_get(item, "app"), "bad-app",
+				    "a rule that names applications has services of TCP or UDP alone");
+		}
 		if (rule->apps.nb > 0 && rule->action != PK_VERDICT_ALLOW)
 			policy_reader_error(r, policy_node_get(item, "app"), "bad-app",
 			    "\"app\" stands in rules that allow: what a session speaks is not known before it may speak");
