@@ -15,7 +15,9 @@
 #include "policy/query.h"
 #include "policy/server/span.h"
 
-#define NB_TENANTS   25000
+#ifndef NB_TENANTS
+#define NB_TENANTS 25000
+#endif
 #define PER_TENANT   4 /* workloads */
 #define POLICIES     3
 #define NB_DPUS      1000

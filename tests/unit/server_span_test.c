@@ -235,7 +235,7 @@ reference(const struct policy_table *t, const char *dpu)
 
 		if (strcmp(t->endpoints[e].dpu, dpu) != 0)
 			continue;
-		take_identity(t, id->id, s);
+		put(s, policy_resource_of_endpoint(&t->endpoints[e]));
 		for (int d = 0; d < PK_DIRECTION_COUNT; d++)
 			take_program(t, id->program[d], s);
 	}
