@@ -171,7 +171,7 @@ policy_arena_keep_memory(void)
 {
 	(void)mallopt(M_TRIM_THRESHOLD, 256 << 20);
 	(void)mallopt(M_TOP_PAD, 4 << 20);
-	(void)mallopt(M_MMAP_THRESHOLD, 64 << 20);
+	(void)mallopt(M_MMAP_THRESHOLD, 1 << 20);
 }
 
 int

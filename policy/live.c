@@ -1,13 +1,16 @@
 #include "policy/live.h"
 
 #include <errno.h>
+#include <pthread.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "policy/k8s.h"
 
-#define GARBAGE_MAX (256 << 20)
+#define GARBAGE_MAX  (256 << 20)
+#define PARALLEL_MIN 10000 /* workloads: below, a thread costs more than it saves */
 
 /* ---- sorted arrays ------------------------------------------------------------------------------- */
 
@@ -552,10 +555,10 @@ workload_leave(struct live *l, const struct policy_workload_def *def)
 }
 
 /* An entry for `def`, known to be new.  `identity` is its identity's index. */
-static void
+/* Returns 0 or -ENOMEM. */
+static int
 workload_index(struct live *l, const struct policy_workload_def *def, uint32_t identity)
 {
-	struct compile *c = l->c;
 	struct live_workload *w;
 	uint32_t i;
 
@@ -563,10 +566,8 @@ workload_index(struct live *l, const struct policy_workload_def *def, uint32_t i
 		i = l->free_workloads.at[--l->free_workloads.nb];
 	} else {
 		i = (uint32_t)l->workloads.nb;
-		if (POLICY_PUSH(&l->workloads) == NULL) {
-			c->nomem = 1;
-			return;
-		}
+		if (POLICY_PUSH(&l->workloads) == NULL)
+			return -ENOMEM;
 	}
 	w = &l->workloads.at[i];
 	memset(w, 0, sizeof(*w));
@@ -574,18 +575,17 @@ workload_index(struct live *l, const struct policy_workload_def *def, uint32_t i
 	w->identity = identity;
 	w->places = calloc(def->addresses.nb + 1U, sizeof(w->places[0]));
 	if (w->places == NULL || asprintf(&w->key, "%s/%s", def->meta.tenant, def->meta.name) < 0 ||
-	    policy_map_put_text(&l->workload_index, w->key, i) < 0) {
-		c->nomem = 1;
-		return;
-	}
+	    policy_map_put_text(&l->workload_index, w->key, i) < 0)
+		return -ENOMEM;
 	for (uint32_t a = 0; a < def->addresses.nb; a++) {
 		w->places[a].vrf = def->vrf;
 		w->places[a].addr = def->addresses.at[a].addr;
 		if (policy_map_put(&l->place_index, &w->places[a], sizeof(w->places[a]), i) < 0)
-			c->nomem = 1;
+			return -ENOMEM;
 		w->nb_places++;
 	}
 	l->nb_workloads++;
+	return 0;
 }
 
 static void
@@ -631,7 +631,8 @@ workload_come(struct live *l, const struct policy_workload_def *def)
 		compile_identity_enter(c, identity);
 	if (c->nomem)
 		return;
-	workload_index(l, def, identity);
+	if (workload_index(l, def, identity) < 0)
+		c->nomem = 1;
 	count_workload(l, identity, 1);
 	for (uint32_t a = 0; a < def->addresses.nb && !c->nomem; a++) {
 		struct policy_place p;
@@ -1319,6 +1320,8 @@ adopt_identities(struct live *l)
 {
 	struct compile *c = l->c;
 
+	if (policy_map_reserve(&c->identity_index, c->identities.nb) < 0)
+		c->nomem = 1;
 	for (size_t i = 0; i < c->identities.nb && !c->nomem; i++) {
 		struct compile_identity *id = &c->identities.at[i];
 
@@ -1338,6 +1341,10 @@ adopt_policies(struct live *l)
 {
 	struct compile *c = l->c;
 
+	if (policy_map_reserve(&l->policy_index, c->policies.nb) < 0 ||
+	    policy_map_reserve(&l->priority_index, c->policies.nb) < 0 ||
+	    policy_map_reserve(&l->label_index, c->selectors.nb) < 0)
+		c->nomem = 1;
 	for (size_t i = 0; i < c->policies.nb && !c->nomem; i++) {
 		struct compile_policy *p = &c->policies.at[i];
 		char **key = POLICY_PUSH(&l->policy_keys), **priority;
@@ -1374,13 +1381,30 @@ adopt_policies(struct live *l)
 	}
 }
 
+/* A third of the work, and on maps of their own: another thread's, if there is one to be had. */
+static void *
+adopt_workloads(void *arg)
+{
+	struct live *l = arg;
+	struct compile *c = l->c;
+	size_t nb = c->all.workloads.nb;
+	int err = policy_map_reserve(&l->workload_index, nb);
+
+	if (err == 0)
+		err = policy_map_reserve(&l->place_index, c->nb_places);
+	if (err == 0)
+		err = policy_grow(
+		    &l->workloads.at, &l->workloads.cap, nb, sizeof(l->workloads.at[0]));
+	for (size_t i = 0; i < nb && err == 0; i++)
+		err = workload_index(l, c->all.workloads.at[i], c->workload_identity[i]);
+	return err == 0 ? NULL : l;
+}
+
 static void
-adopt_workloads(struct live *l)
+adopt_hosts(struct live *l)
 {
 	struct compile *c = l->c;
 
-	for (size_t i = 0; i < c->all.workloads.nb && !c->nomem; i++)
-		workload_index(l, c->all.workloads.at[i], c->workload_identity[i]);
 	for (size_t s = 0; s < c->model->sources.nb && !c->nomem; s++) {
 		const struct policy_objects *o = &c->model->sources.at[s]->objects;
 
@@ -1399,6 +1423,28 @@ adopt_workloads(struct live *l)
 	}
 }
 
+static void
+adopt(struct live *l)
+{
+	struct compile *c = l->c;
+	pthread_t thread;
+	void *failed;
+	bool apart = c->all.workloads.nb >= PARALLEL_MIN &&
+	    pthread_create(&thread, NULL, adopt_workloads, l) == 0;
+
+	failed = apart ? NULL : adopt_workloads(l);
+	adopt_table(l);
+	if (!c->nomem)
+		adopt_identities(l);
+	if (!c->nomem)
+		adopt_policies(l);
+	if (!c->nomem)
+		adopt_hosts(l);
+	if (apart)
+		(void)pthread_join(thread, &failed);
+	c->nomem |= failed != NULL;
+}
+
 int
 live_create(struct live **out, struct compile *c)
 {
@@ -1411,13 +1457,7 @@ live_create(struct live **out, struct compile *c)
 	}
 	l->c = c;
 	c->findings = NULL;
-	adopt_table(l);
-	if (!c->nomem)
-		adopt_identities(l);
-	if (!c->nomem)
-		adopt_policies(l);
-	if (!c->nomem)
-		adopt_workloads(l);
+	adopt(l);
 	l->named.nb = 0;
 	c->lives = 1;
 	/* From now on sources come and go; the step that gathers them does not run again. */
