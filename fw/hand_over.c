@@ -114,7 +114,7 @@ fw_path_record(const struct fw_path *p, uint32_t i, uint64_t now_ns, struct fw_r
 		out->bytes[d] = c.bytes[d] + s.bytes[d];
 	}
 	out->rule_id = c.rule_id;
-	out->generation = s.generation;
+	out->generation = s.generation & FW_GENERATION_MASK;
 	if (ether.len == 14 || ether.len == 18 || ether.len == 22) {
 		memcpy(out->link, ether.bytes, ether.len);
 		out->link_len = ether.len;

@@ -34,7 +34,7 @@ struct fw_path_options {
 	{ "half-open-per-workload", PK_CONF_NUMBER, "sessions", "0", 0, 1u << 30, NULL, false,     \
 	    "Of these, such as wait for an answer: TCP handshakes, UDP seen in one direction.  "   \
 	    "0: as many as there are.", offsetof(s, m.half_open_per_workload) },                   \
-	{ "reevaluate-rate", PK_CONF_NUMBER, "sessions/s", "100000", 0, 100000000, NULL, false,    \
+	{ "reevaluate-rate", PK_CONF_NUMBER, "sessions/s", "200000", 0, 100000000, NULL, false,    \
 	    "Idle sessions judged anew after a change of policy, on each lcore.  0: sessions wait "\
 	    "for their next packet.", offsetof(s, m.reevaluate_rate) },                            \
 	FW_PATH_TIMEOUT_ROW(s, m, "timeout-tcp-syn-sent", "30s", TCP_SYN_SENT,                     \

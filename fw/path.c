@@ -102,7 +102,7 @@ fw_path_burst(struct fw_path *p, const struct fw_rules *rules, uint16_t wire, en
 		.rules = rules,
 		.out = out,
 		.now_ns = now_ns,
-		.generation = rules != NULL ? fw_rules_generation(rules) : 0,
+		.generation = fw_path_stamp(p, rules, now_ns),
 		.seen = fw_units(now_ns),
 		.from = from,
 		.wire = wire,
@@ -177,7 +177,7 @@ fw_path_tick(struct fw_path *p, const struct fw_rules *rules, uint64_t now_ns, u
 	if (made != NULL)
 		made->nb = 0;
 	if (unlikely(rules != NULL &&
-	        (p->walk_left != 0 || p->walk_generation != fw_rules_generation(rules))))
+	        (p->walk_left != 0 || p->walk_generation != fw_path_stamp(p, rules, now_ns))))
 		fw_policy_walk(p, rules, now_ns, budget, made);
 	while (budget > 0) {
 		n = fw_timer_take(

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <stdatomic.h>
 #include <stdbool.h>
 
 #include "fw/drop.h"
@@ -60,10 +61,20 @@ struct fw_path_conf {
 	uint32_t per_workload, half_open_per_workload; /* sessions of one inside address; 0: any */
 	uint32_t reevaluate_rate; /* idle sessions a second that are judged anew; 0: none */
 	uint64_t timeout_ns[FW_TIMEOUT_COUNT];
-	struct rte_mempool *pool; /* for packets the path makes; borrowed */
-	struct fw_trace *trace;   /* where records go; borrowed, NULL for nowhere */
+	struct rte_mempool *pool;         /* for packets the path makes; borrowed */
+	struct fw_trace *trace;           /* where records go; borrowed, NULL for nowhere */
 	struct fw_session_mem
 	    *mem; /* of the table, which outlives us; borrowed, NULL: private memory */
+	const struct fw_posture *posture; /* of the host; borrowed, NULL: it is not attested */
+};
+
+/*
+ * Whether the host is attested, for all lcores in one word: the end of its lease, in the clock of `now_ns`.
+ * The control thread writes it, each burst reads it; so a host is cut off, by a message or by a lease that
+ * runs out, between one burst and the next, whatever else is going on.
+ */
+struct fw_posture {
+	_Atomic uint64_t until_ns; /* 0: not attested */
 };
 
 void fw_path_conf_init(struct fw_path_conf *conf); /* defaults; seed and pool are the caller's */

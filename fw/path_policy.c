@@ -14,10 +14,11 @@ fw_policy_ask(struct fw_batch *b, enum fw_side opener, uint32_t vrf, const struc
     const struct pk_addr *dst, uint8_t proto, uint16_t selector, struct fw_decision *d)
 {
 	bool inside = opener == FW_INSIDE;
+	bool attested = b->p->attested;
 	struct fw_party subject, peer;
 
-	fw_rules_party(b->rules, vrf, inside ? src : dst, &subject);
-	fw_rules_party(b->rules, vrf, inside ? dst : src, &peer);
+	fw_rules_party(b->rules, vrf, inside ? src : dst, attested, &subject);
+	fw_rules_party(b->rules, vrf, inside ? dst : src, attested, &peer);
 	pk_counter_add(&b->p->stats.policy_lookups, 1);
 	fw_rules_decide(
 	    b->rules, inside ? PK_EGRESS : PK_INGRESS, &subject, &peer, proto, selector, d);
@@ -258,7 +259,7 @@ fw_policy_walk(struct fw_path *p, const struct fw_rules *rules, uint64_t now_ns,
 		.p = p,
 		.rules = rules,
 		.now_ns = now_ns,
-		.generation = fw_rules_generation(rules),
+		.generation = fw_path_stamp(p, rules, now_ns),
 		.seen = fw_units(now_ns),
 		.level = p->conf.trace != NULL ? (int)fw_trace_level(p->conf.trace) : -1,
 	};
@@ -309,7 +310,7 @@ about(struct fw_path *p, const struct fw_rules *rules, uint32_t i, uint64_t now_
 		.p = p,
 		.rules = rules,
 		.now_ns = now_ns,
-		.generation = rules != NULL ? fw_rules_generation(rules) : 0,
+		.generation = fw_path_stamp(p, rules, now_ns),
 		.seen = fw_units(now_ns),
 		.from = fw_session_origin(s),
 		.wire = s->key.wire,

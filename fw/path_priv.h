@@ -39,6 +39,8 @@ struct fw_path {
 	struct fw_limit reject_limit, log_limit, walk_limit;
 	uint64_t walk_generation;    /* that idle sessions are being brought to */
 	uint32_t walk_at, walk_left; /* next record, and how many are still to be looked at */
+	bool attested;               /* the host, as far as the last burst saw */
+	uint32_t flips;              /* of that */
 	struct fw_guard guard;
 	struct fw_ethers ethers;
 	struct fw_hosts hosts;
@@ -54,8 +56,8 @@ struct fw_batch {
 	const struct fw_rules *rules;
 	struct fw_burst *out;
 	uint64_t now_ns;
-	uint64_t generation;
-	uint64_t packet; /* running number of the packet being judged */
+	uint64_t generation; /* of rules and posture: fw_path_stamp() */
+	uint64_t packet;     /* running number of the packet being judged */
 	uint32_t seen;
 	enum fw_side from;
 	uint16_t wire;
@@ -132,6 +134,32 @@ void fw_policy_note(struct fw_batch *b, uint32_t i, uint16_t selector, const str
  * ended, whoever has to be told is told, and pk->drop says so. */
 enum fw_drop fw_policy_reevaluate(
     struct fw_batch *b, struct fw_pkt *pk, uint32_t i, unsigned int d);
+
+/*
+ * What a session was allowed by: the generation of the rules, and the posture of the host.  A change of
+ * either has every session judged anew, so both are in the 32 bits that a session keeps: the posture as the
+ * number of its changes, in the upper eight, never 0, which is what a session has that nobody has judged
+ * here yet.  A session would have to be left alone by the walk for 255 changes of posture, or 16 million
+ * generations, to be taken for judged.
+ */
+#define FW_FLIP_SHIFT      24
+#define FW_GENERATION_MASK ((UINT32_C(1) << FW_FLIP_SHIFT) - 1)
+
+static inline uint64_t
+fw_path_stamp(struct fw_path *p, const struct fw_rules *rules, uint64_t now_ns)
+{
+	const struct fw_posture *posture = p->conf.posture;
+	bool attested = posture != NULL &&
+	    now_ns < atomic_load_explicit(&posture->until_ns, memory_order_acquire);
+
+	if (unlikely(attested != p->attested)) {
+		p->attested = attested;
+		p->flips++;
+	}
+	return rules == NULL ? 0
+	                     : (fw_rules_generation(rules) & ~((uint64_t)0xff << FW_FLIP_SHIFT)) |
+	        (uint64_t)(1 + p->flips % 255) << FW_FLIP_SHIFT;
+}
 
 /* Bring idle sessions to the generation of `rules`.  See fw_path_tick(). */
 void fw_policy_walk(struct fw_path *p, const struct fw_rules *rules, uint64_t now_ns,

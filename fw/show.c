@@ -182,18 +182,22 @@ show_status(struct pk_control_request *r, int argc, char **argv, void *arg)
 {
 	struct fw_show *s = arg;
 	struct fw_link_status link;
+	struct fw_posture_status posture;
 	char instance[160];
 
 	(void)argc;
 	(void)argv;
 	fw_link_status(s->conf.link, &link);
+	fw_posture_link_status(s->conf.posture, &posture);
 	pk_control_rowf(r,
 	    "{\"program\":\"picketd\",\"plane\":\"dpdk\",\"instance\":%s,\"generation\":%" PRIu64
 	    ",\"since\":%.3f,\"agent\":%s,\"commits\":%" PRIu64 ",\"rejected\":%" PRIu64
-	    ",\"last_commit_us\":%.1f,\"wires\":%u,\"lcores\":%u,\"started\":%.3f}",
+	    ",\"last_commit_us\":%.1f,\"attested\":%s,\"lease_ms\":%" PRIu64
+	    ",\"posture_epoch\":%" PRIu64 ",\"wires\":%u,\"lcores\":%u,\"started\":%.3f}",
 	    pk_json_string(s->conf.instance, instance, sizeof(instance)), link.generation,
 	    (double)link.since_wall_ns / 1e9, link.connected ? "true" : "false", link.commits,
-	    link.rejected, (double)link.last_commit_ns / 1e3, s->conf.nb_wires,
+	    link.rejected, (double)link.last_commit_ns / 1e3, posture.attested ? "true" : "false",
+	    posture.lease_ns / PK_NS_PER_MS, posture.epoch, s->conf.nb_wires,
 	    fw_workers_count(s->conf.workers), (double)s->started_wall_ns / 1e9);
 	pk_control_done(r);
 }
