@@ -61,8 +61,8 @@ struct fw_path_conf {
 	uint32_t per_workload, half_open_per_workload; /* sessions of one inside address; 0: any */
 	uint32_t reevaluate_rate; /* idle sessions a second that are judged anew; 0: none */
 	uint64_t timeout_ns[FW_TIMEOUT_COUNT];
-	struct rte_mempool *pool;         /* for packets the path makes; borrowed */
-	struct fw_trace *trace;           /* where records go; borrowed, NULL for nowhere */
+	struct rte_mempool *pool; /* for packets the path makes; borrowed */
+	struct fw_trace *trace;   /* where records go; borrowed, NULL for nowhere */
 	struct fw_session_mem
 	    *mem; /* of the table, which outlives us; borrowed, NULL: private memory */
 	const struct fw_posture *posture; /* of the host; borrowed, NULL: it is not attested */

@@ -117,8 +117,7 @@ refuse_identity(const struct fw_identity *i, unsigned int direction, struct pk_d
 static int
 refuse_endpoint(const struct fw_host *h, unsigned int k, struct pk_diag *diag)
 {
-	pk_diag_set(
-	    diag, "endpoint \"%s\": identity %u is not defined", h->name, number_of(h, k));
+	pk_diag_set(diag, "endpoint \"%s\": identity %u is not defined", h->name, number_of(h, k));
 	return -ENOENT;
 }
 

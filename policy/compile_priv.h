@@ -97,7 +97,7 @@ struct compile_identity {
 	const uint32_t *labels_at; /* pairs of symbols */
 	const struct compile_port *ports;
 	uint32_t nb_workloads; /* who have it, in one posture of their host or in both */
-	numbers policies; /* those it is a subject of, in order */
+	numbers policies;      /* those it is a subject of, in order */
 	/* of a compilation that lives: */
 	uint8_t awake;  /* selectors know it */
 	uint8_t listed; /* it is in the table */

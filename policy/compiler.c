@@ -305,8 +305,8 @@ policy_compiler_set_attested(struct policy_compiler *pc, policy_attested *is, vo
 }
 
 int
-policy_compiler_posture(struct policy_compiler *pc, const char *const *dpus, size_t nb,
-    struct policy_touched *touched)
+policy_compiler_posture(
+    struct policy_compiler *pc, const char *const *dpus, size_t nb, struct policy_touched *touched)
 {
 	int rc;
 

@@ -66,8 +66,8 @@ int policy_compiler_change(struct policy_compiler *pc, const struct policy_chang
  * change mends it, and touches the whole.
  */
 void policy_compiler_set_attested(struct policy_compiler *pc, policy_attested *is, void *arg);
-int policy_compiler_posture(struct policy_compiler *pc, const char *const *dpus, size_t nb,
-    struct policy_touched *touched);
+int policy_compiler_posture(
+    struct policy_compiler *pc, const char *const *dpus, size_t nb, struct policy_touched *touched);
 
 /* End all changes since the last of these calls, for good or by going back to what was before. */
 void policy_compiler_keep(struct policy_compiler *pc);

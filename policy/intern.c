@@ -188,7 +188,8 @@ fill_identity(struct compile *c, struct compile_identity *id, const char *key,
 	size_t skip = strlen(w->meta.tenant) + 1, len = strlen(key);
 	char *labels = policy_arena_text(&c->arena, key + skip);
 	struct compile_port *ports = policy_arena_array(&c->arena, w->ports.nb, sizeof(ports[0]));
-	uint32_t *pairs = policy_arena_array(&c->arena, w->meta.labels.nb + 1, 2 * sizeof(pairs[0]));
+	uint32_t *pairs =
+	    policy_arena_array(&c->arena, w->meta.labels.nb + 1, 2 * sizeof(pairs[0]));
 
 	if (labels == NULL || ports == NULL || pairs == NULL)
 		return -1;
@@ -311,10 +312,10 @@ compile_identities(struct compile *c)
 		if (not == NONE)
 			break;
 		c->workload_identity[i] = attested;
-		c->workload_unattested[i] = not;
+		c->workload_unattested[i] = not ;
 		c->identities.at[attested].nb_workloads++;
 		if (not != attested)
-			c->identities.at[not].nb_workloads++;
+			c->identities.at[not ].nb_workloads++;
 	}
 	/* They move now; a compilation that lives indexes them again. */
 	policy_map_fini(&c->identity_index);

@@ -585,8 +585,8 @@ workload_leave(struct live *l, const struct policy_workload_def *def)
 
 /* An entry for `def`, known to be new, with the indexes of its identities.  Returns 0 or -ENOMEM. */
 static int
-workload_index(struct live *l, const struct policy_workload_def *def, uint32_t identity,
-    uint32_t unattested)
+workload_index(
+    struct live *l, const struct policy_workload_def *def, uint32_t identity, uint32_t unattested)
 {
 	struct live_workload *w;
 	uint32_t i;
@@ -1333,8 +1333,7 @@ live_posture(struct live *l, const char *const *dpus, size_t nb, struct policy_t
 		uint32_t d = policy_map_get_text(&l->dpu_index, dpus[i]);
 
 		for (size_t k = 0; d != NONE && k < l->behind.at[d].nb; k++) {
-			const struct live_workload *w =
-			    &l->workloads.at[l->behind.at[d].at[k]];
+			const struct live_workload *w = &l->workloads.at[l->behind.at[d].at[k]];
 
 			for (uint32_t a = 0; w->identity != w->unattested && a < w->nb_places; a++)
 				moved(l, &w->places[a]);
@@ -1462,8 +1461,8 @@ adopt_workloads(void *arg)
 		err = policy_grow(
 		    &l->workloads.at, &l->workloads.cap, nb, sizeof(l->workloads.at[0]));
 	for (size_t i = 0; i < nb && err == 0; i++)
-		err = workload_index(l, c->all.workloads.at[i], c->workload_identity[i],
-		    c->workload_unattested[i]);
+		err = workload_index(
+		    l, c->all.workloads.at[i], c->workload_identity[i], c->workload_unattested[i]);
 	return err == 0 ? NULL : l;
 }
 

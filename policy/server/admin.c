@@ -389,6 +389,7 @@ const struct pk_rpc_method policyd_methods[] = {
 	{ .path = ADMIN "Show", .call = on_show },
 	{ .path = ADMIN "History", .call = on_history },
 	{ .path = ADMIN "Explain", .call = question_on_explain },
+	{ .path = ADMIN "Applied", .call = question_on_applied },
 	{ .path = ADMIN "Status", .call = on_status },
 	{ .path = ADMIN "UpdateWorkloads", .call = apply_on_workloads },
 	{ .path = ADMIN "ListWorkloads", .call = question_on_workloads },

@@ -251,8 +251,7 @@ policyd_compile_store(struct policyd *p, struct server_change *change, struct po
 
 /* Names in one of two ascending lists only, borrowed from them.  Returns their number. */
 static size_t
-differences(
-    const struct server_attested *a, const struct server_attested *b, const char **out)
+differences(const struct server_attested *a, const struct server_attested *b, const char **out)
 {
 	size_t i = 0, k = 0, nb = 0;
 

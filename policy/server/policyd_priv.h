@@ -92,8 +92,8 @@ struct policyd {
 	struct server_texts sources, inventory; /* as in the store */
 	struct policy_compiler *compiler;
 	struct server_shadow *shadow;
-	struct policy_touched touched; /* since the shadow last followed */
-	bool behind; /* the shadow did not follow: everything may differ */
+	struct policy_touched touched;    /* since the shadow last followed */
+	bool behind;                      /* the shadow did not follow: everything may differ */
 	struct server_attested *attested; /* what the compiler asks */
 	uint64_t latest_generation;
 };
@@ -122,6 +122,8 @@ void apply_on_workloads(
 void question_on_workloads(
     struct pk_rpc_call *c, const char *peer, const uint8_t *bytes, size_t len, void *arg);
 void question_on_explain(
+    struct pk_rpc_call *c, const char *peer, const uint8_t *bytes, size_t len, void *arg);
+void question_on_applied(
     struct pk_rpc_call *c, const char *peer, const uint8_t *bytes, size_t len, void *arg);
 
 /* admin.c: for calls. */

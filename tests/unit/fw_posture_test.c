@@ -263,7 +263,8 @@ test_restored(void **state)
 				assert_true(passes(f, 1, 1000, 53));
 			} else {
 				assert_int_equal(found, FW_SESSION_MEM_KEPT);
-				assert_int_equal(fw_path_restore(f->path, f->now_ns, 0, &refused), 2);
+				assert_int_equal(
+				    fw_path_restore(f->path, f->now_ns, 0, &refused), 2);
 				attest(f, attested ? f->now_ns + 10 * S : 0);
 				assert_int_equal(passes(f, 1, 1000, 80), attested);
 				assert_true(passes(f, 1, 1000, 53));

@@ -232,7 +232,8 @@ reference(const struct policy_table *t, const char *dpu)
 	for (uint32_t e = 0; e < t->nb_endpoints; e++) {
 		const uint32_t own[] = { t->endpoints[e].attested, t->endpoints[e].unattested };
 
-		for (size_t k = 0; strcmp(t->endpoints[e].dpu, dpu) == 0 && k < PK_COUNT(own); k++) {
+		for (size_t k = 0; strcmp(t->endpoints[e].dpu, dpu) == 0 && k < PK_COUNT(own);
+		     k++) {
 			const struct policy_identity *id = policy_table_identity(t, own[k]);
 
 			put(s, policy_resource_of_endpoint(&t->endpoints[e]));
