@@ -33,9 +33,10 @@ char *policy_arena_text(struct policy_arena *a, const char *text);
 char *policy_arena_printf(struct policy_arena *a, const char *fmt, ...) PK_PRINTF(2, 3);
 
 /*
- * For a program that compiles: have malloc() keep what is freed.  libyaml takes 64 KiB for each text and gives
- * them back, and by default as much goes back to the kernel, which has to clear it for the next one; so
- * do the maps as they grow.  Of a cold start that was a fifth.  Context: before any thread.
+ * For a program that compiles: have malloc() keep what is freed.  libyaml takes 64 KiB for each text and
+ * gives them back, and by default as much goes back to the kernel, which has to clear it for the next one: a
+ * fifth of a cold start.  Arrays beyond 1 MiB stay mapped, since those grow without being copied.
+ * Context: before any thread.
  */
 void policy_arena_keep_memory(void);
 
