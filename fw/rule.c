@@ -134,6 +134,14 @@ fw_rules_party(const struct fw_rules *r, uint32_t vrf, const struct pk_addr *add
 	}
 }
 
+uint32_t
+fw_rules_tenant(const struct fw_rules *r, uint32_t identity)
+{
+	const struct fw_identity *i = identity_find(r, identity);
+
+	return i != NULL ? i->tenant : 0;
+}
+
 const char *
 fw_rules_tenant_name(const struct fw_rules *r, uint32_t identity)
 {

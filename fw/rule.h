@@ -106,6 +106,9 @@ const struct fw_endpoint *fw_rules_endpoint(
 /* Warm the cache lines that fw_rules_endpoint() and fw_rules_party() will read. */
 void fw_rules_prefetch(const struct fw_rules *r, uint32_t vrf, const struct pk_addr *addr);
 
+/* Number of the tenant of an identity; 0 for unknown ones. */
+uint32_t fw_rules_tenant(const struct fw_rules *r, uint32_t identity);
+
 /* "acme", "app=db,env=prod" for people; "" for unknown identities. */
 const char *fw_rules_tenant_name(const struct fw_rules *r, uint32_t identity);
 const char *fw_rules_labels(const struct fw_rules *r, uint32_t identity);

@@ -97,6 +97,12 @@ show_counters(struct pk_control_request *r, int argc, char **argv, void *arg)
 		pk_counter_add(&sum.policy_lookups, pk_counter_read(&p->policy_lookups));
 		pk_counter_add(&sum.reevaluated, pk_counter_read(&p->reevaluated));
 		pk_counter_add(&sum.revoked, pk_counter_read(&p->revoked));
+		pk_counter_add(&sum.syn_cookies_sent, pk_counter_read(&p->syn_cookies_sent));
+		pk_counter_add(
+		    &sum.syn_cookies_accepted, pk_counter_read(&p->syn_cookies_accepted));
+		pk_counter_add(
+		    &sum.syn_cookies_switched, pk_counter_read(&p->syn_cookies_switched));
+		pk_counter_add(&sum.syn_cookies_on, pk_counter_read(&p->syn_cookies_on));
 		sessions += fw_path_nb_sessions(path);
 		lost += fw_trace_lost(fw_workers_trace(s->conf.workers, i));
 	}
@@ -124,6 +130,11 @@ show_counters(struct pk_control_request *r, int argc, char **argv, void *arg)
 	counter_row(r, "sessions-ended", sum.sessions_ended);
 	counter_row(r, "sessions-expired", sum.sessions_expired);
 	counter_row(r, "sessions-evicted", sum.sessions_evicted);
+	counter_row(r, "syn-cookies-sent", sum.syn_cookies_sent);
+	counter_row(r, "syn-cookies-accepted", sum.syn_cookies_accepted);
+	counter_row(r, "syn-cookies-switched-on", sum.syn_cookies_switched);
+	/* How many lcores are in that mode now. */
+	counter_row(r, "syn-cookies-on", sum.syn_cookies_on);
 	counter_row(r, "policy-lookups", sum.policy_lookups);
 	counter_row(r, "sessions-reevaluated", sum.reevaluated);
 	counter_row(r, "sessions-revoked", sum.revoked);

@@ -17,8 +17,6 @@
 #include "lib/log.h"
 
 #define QUEUES_MAX (2 * FW_WIRES_MAX)
-#define TICK_BUDGET \
-	256 /* sessions expired per loop at most: a burst of packets costs about as much */
 #define IDLE_SPINS 64 /* empty polls before the first sleep */
 #define TX_RETRIES 8
 
@@ -161,6 +159,7 @@ run(void *arg)
 		struct fw_job *job = atomic_load_explicit(&w->job, memory_order_acquire);
 		uint64_t start = rte_rdtsc(), now_ns = fw_workers_now_ns();
 		unsigned int got = 0;
+		bool waiting = false, more;
 
 		for (unsigned int i = 0; i < w->nb_polls; i++) {
 			const struct poll *p = &w->polls[i];
@@ -169,11 +168,13 @@ run(void *arg)
 			if (n == 0)
 				continue;
 			got += n;
+			waiting |= n == FW_BURST;
 			fw_path_burst(
 			    w->path, rules, p->wire, (enum fw_side)p->from, pkts, n, now_ns, &out);
 			transmit(w, p, &out);
 		}
-		got += fw_path_tick(w->path, rules, now_ns, TICK_BUDGET, &made) == TICK_BUDGET;
+		more = fw_path_tick(
+		    w->path, rules, now_ns, waiting ? FW_TICK_BUSY : FW_TICK_QUIET, &made);
 		if (unlikely(made.nb > 0))
 			send_made(w, &made);
 		if (unlikely(job != NULL)) {
@@ -182,7 +183,7 @@ run(void *arg)
 		}
 		rte_rcu_qsbr_quiescent(all->qsbr, w->index);
 		pk_counter_add(&w->loops, 1);
-		if (likely(got > 0)) {
+		if (likely(got > 0) || more) {
 			pk_counter_add(&w->busy_cycles, rte_rdtsc() - start);
 			pk_counter_add(&w->packets, got);
 			idle = 0;
@@ -253,8 +254,11 @@ worker_create(struct fw_workers *all, const struct fw_workers_conf *conf, unsign
 	path.trace = w->trace;
 	path.posture = &all->posture;
 	/* A workload's sessions are spread over the lcores, about evenly. */
-	path.per_workload = share(conf->path.per_workload);
-	path.half_open_per_workload = share(conf->path.half_open_per_workload);
+	for (unsigned int o = 0; o < FW_OWNER_COUNT; o++) {
+		path.limit[o].sessions = share(conf->path.limit[o].sessions);
+		path.limit[o].half_open = share(conf->path.limit[o].half_open);
+		path.limit[o].rate = share(conf->path.limit[o].rate);
+	}
 	path.nb_sessions = sessions_each(conf);
 	if (all->keep != NULL)
 		path.mem = fw_keep_mem(all->keep, (uint16_t)w->index);

@@ -107,7 +107,7 @@ setup(void **state)
 	f->conf.seed[1] = 2;
 	f->conf.pool = pool;
 	f->conf.posture = &f->posture;
-	f->conf.per_workload = f->conf.half_open_per_workload = 0;
+	memset(f->conf.limit, 0, sizeof(f->conf.limit));
 	assert_int_equal(fw_path_create(&f->path, &f->conf), 0);
 	f->rules = make_rules();
 	f->now_ns = 1000 * S;
