@@ -190,7 +190,7 @@ parse_imap(struct dpi_view *v)
 			return DPI_LIKELY;
 		return DPI_MATCH;
 	}
-	return s.len == 0 ? DPI_LIKELY : DPI_NO;
+	return s.len == 0 && dpi_is_digit(c.at[i - 1]) ? DPI_LIKELY : DPI_NO;
 }
 
 /* RFC 3977: greetings 200, 201; commands that nobody else has. */
@@ -247,7 +247,9 @@ parse_irc(struct dpi_view *v)
 			/* A numeric goes to a nick, after the server's own name. */
 			if (reply(rest) > 0 && reply(rest) <= 5 && rest.len > 6)
 				m = DPI_MATCH;
-		} else if (word_of(s, (const char *const[]){ "NOTICE", "PING", "ERROR" }, 3)) {
+		} else if (line.len != UINT32_MAX && memchr(s.at, ':', line.len) != NULL &&
+		    (DPI_FRONT(s, "NOTICE ") == DPI_MATCH || DPI_FRONT(s, "PING :") == DPI_MATCH ||
+		        DPI_FRONT(s, "ERROR :") == DPI_MATCH)) {
 			m = DPI_LIKELY;
 		} else if (line.len != UINT32_MAX || s.len > 8) {
 			return DPI_NO;

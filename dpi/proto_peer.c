@@ -34,12 +34,13 @@ parse_bittorrent_udp(struct dpi_view *v)
 	struct dpi_bytes b = v->side[0];
 
 	/* BEP 5: a dictionary with a transaction, a type and a version or answer. */
-	if (b.len > 20 && b.at[0] == 'd' && (b.at[b.len - 1] == 'e')) {
-		if ((dpi_find(b, "1:y1:q", 6) != NULL || dpi_find(b, "1:y1:r", 6) != NULL ||
-		        dpi_find(b, "1:y1:e", 6) != NULL) &&
-		    dpi_find(b, "1:t", 3) != NULL)
-			return DPI_MATCH;
-	}
+	if (b.len > 20 && b.at[0] == 'd' && b.at[b.len - 1] == 'e')
+		return dpi_find(b, "1:t", 3) != NULL &&
+		        (dpi_find(b, "1:y1:q", 6) != NULL || dpi_find(b, "1:y1:r", 6) != NULL ||
+		            dpi_find(b, "1:y1:e", 6) != NULL)
+		    ? DPI_MATCH
+		    : DPI_NO;
+	/* Cut short by the capture. */
 	if (b.len > 20 && b.at[0] == 'd' &&
 	    (DPI_FRONT(b, "d1:ad2:id20:") == DPI_MATCH ||
 	        DPI_FRONT(b, "d1:rd2:id20:") == DPI_MATCH))

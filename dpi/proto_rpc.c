@@ -7,8 +7,10 @@ dubbo_side(struct dpi_bytes b, bool request)
 {
 	if (b.len < 16)
 		return DPI_FRONT(b, "\xda\xbb");
+	/* A request has no status, an answer one of a dozen that are multiples of five. */
 	return b.at[0] == 0xda && b.at[1] == 0xbb && ((b.at[2] & 0x80) != 0) == request &&
-	        dpi_be32(b.at + 12) < 1 << 26
+	        (request ? b.at[3] == 0 : b.at[3] >= 20 && b.at[3] <= 100 && b.at[3] % 5 == 0) &&
+	        (b.at[2] & 0x1f) >= 2 && dpi_be32(b.at + 12) < 1 << 26
 	    ? DPI_MATCH
 	    : DPI_NO;
 }

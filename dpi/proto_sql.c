@@ -15,8 +15,10 @@ mysql_greeting(struct dpi_bytes s)
 	if (s.at[4] == 0xff) { /* refused before the greeting: error code and text */
 		if (s.len < 9)
 			return DPI_MORE;
-		return dpi_le16(s.at + 5) >= 1000 && dpi_le16(s.at + 5) < 4000 &&
-		        dpi_is_print(s.at[8])
+		for (i = 7; i < s.len && i < 4 + len; i++)
+			if (s.at[i] < 0x20)
+				return DPI_NO;
+		return dpi_le16(s.at + 5) >= 1000 && dpi_le16(s.at + 5) < 4000 && len >= 9
 		    ? (s.len >= 4 + len ? DPI_MATCH : DPI_MORE)
 		    : DPI_NO;
 	}
@@ -223,7 +225,11 @@ parse_mssql(struct dpi_view *v)
 	case 0x12:
 		if (b.at[8] != 0)
 			return DPI_NO;
-		return b.len >= 13 ? (dpi_be16(b.at + 9) < len ? DPI_MATCH : DPI_NO) : DPI_MORE;
+		/* The version comes first: where it lies, and its six bytes. */
+		return b.len < 13 ? DPI_MORE
+		    : dpi_be16(b.at + 9) < len && dpi_be16(b.at + 9) >= 6 && dpi_be16(b.at + 11) == 6
+		    ? DPI_MATCH
+		    : DPI_NO;
 	case 0x10: /* LOGIN7 repeats its length, and has a version 7.x */
 		if (b.len < 16)
 			return DPI_MORE;
