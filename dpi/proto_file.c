@@ -284,6 +284,8 @@ parse_lustre(struct dpi_view *v)
 	    DPI_FRONT(b, "\x71\x50\x80\x27") == DPI_NO &&
 	    DPI_FRONT(b, "\x00\x00\x07\x61") == DPI_NO &&
 	    DPI_FRONT(b, "\x61\x07\x00\x00") == DPI_NO &&
+	    DPI_FRONT(b, "\xee\xbc\x0d\xed") == DPI_NO && DPI_FRONT(b, "\xed\x0d\xbc\xee") == DPI_NO &&
+	    DPI_FRONT(b, "\xac\xce\x71\x00") == DPI_NO && DPI_FRONT(b, "\x00\x71\xce\xac") == DPI_NO &&
 	    DPI_FRONT(b, "\xee\x7f\x7e\xac") == DPI_NO)
 		return DPI_NO;
 	return b.len >= 8 ? DPI_MATCH : DPI_MORE;

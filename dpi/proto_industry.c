@@ -118,6 +118,7 @@ static enum dpi_match
 iec104(struct dpi_bytes b, unsigned int *bits)
 {
 	uint32_t off = 0;
+	int last = -1;
 
 	while (b.len - off >= 6) {
 		const uint8_t *p = b.at + off;
@@ -141,7 +142,11 @@ iec104(struct dpi_bytes b, unsigned int *bits)
 			if (p[6] == 0 || p[6] > 127 || (p[7] & 0x7f) == 0 || (p[8] & 0x3f) == 0 ||
 			    (p[8] & 0x3f) > 47)
 				return DPI_NO;
-			*bits += 11 + (off + 2u + p[1] == b.len ? 8 : 0);
+			/* They are numbered one by one. */
+			if (last >= 0 && ((last + 1) & 0x7fff) != dpi_le16(p + 2) >> 1)
+				return DPI_NO;
+			*bits += 11 + (off + 2u + p[1] == b.len ? 8 : 0) + (last >= 0 ? 15 : 0);
+			last = dpi_le16(p + 2) >> 1;
 		}
 		off += 2u + p[1];
 		if (off > b.len)
@@ -308,25 +313,41 @@ parse_someip(struct dpi_view *v)
 	        b.at[14] == 0x81 || b.at[14] == 0xa0 || b.at[14] == 0xa1) ||
 	    b.at[15] > 0x20)
 		return DPI_NO;
-	return dpi_be32(b.at) == 0xffff8100 || dpi_be32(b.at + 4) + 8u == b.len ? DPI_MATCH
-	                                                                        : DPI_LIKELY;
+	if (dpi_be32(b.at) == 0xffff8100)
+		return DPI_MATCH;
+	/* All else needs a second message of the service. */
+	for (unsigned int i = 0; i < v->nb_past; i++)
+		if (v->past[i].kept >= 16 && memcmp(v->past[i].head, b.at, 2) == 0 && dpi_be16(b.at) != 0 &&
+		    v->past[i].head[12] == 1 && v->past[i].head[13] == b.at[13] &&
+		    dpi_be32(v->past[i].head + 4) + 8u <= v->past[i].len)
+			return DPI_MATCH;
+	return DPI_MORE;
 }
 
-/* On a stream the messages follow one another; one that ends where the next begins, or the bytes do. */
+/* On a stream: two messages, one behind the other or one each way. */
 static enum dpi_match
 parse_someip_tcp(struct dpi_view *v)
 {
-	struct dpi_bytes b = v->side[v->side[0].len == 0];
+	struct dpi_past first;
 	struct dpi_view one = *v;
+	struct dpi_bytes a = v->side[0], b = v->side[1];
+	uint32_t len;
 
-	if (b.len < 16)
-		return b.len >= 8 && dpi_be32(b.at + 4) > 1 << 16 ? DPI_NO : DPI_MORE;
-	if (dpi_be32(b.at + 4) > 1 << 16 || dpi_be32(b.at + 4) < 8)
+	if (a.len < 16)
+		return a.len >= 8 && (dpi_be32(a.at + 4) > 1 << 16 || dpi_be32(a.at + 4) < 8) ? DPI_NO : DPI_MORE;
+	len = dpi_be32(a.at + 4);
+	if (len > 1 << 16 || len < 8 || a.at[12] != 1)
 		return DPI_NO;
-	one.side[0] = (struct dpi_bytes){ b.at, PK_MIN(b.len, dpi_be32(b.at + 4) + 8) };
-	if (one.side[0].len < dpi_be32(b.at + 4) + 8)
+	if (b.len < 16 && a.len >= len + 8 + 16)
+		b = (struct dpi_bytes){ a.at + len + 8, a.len - len - 8 };
+	if (b.len < 16)
 		return DPI_MORE;
-	return parse_someip(&one);
+	first = (struct dpi_past){ .len = (uint16_t)PK_MIN(a.len, 65535u), .kept = 16 };
+	memcpy(first.head, a.at, 16);
+	one.side[0] = b;
+	one.past = &first;
+	one.nb_past = 1;
+	return parse_someip(&one) == DPI_MATCH ? DPI_MATCH : b.len < dpi_be32(b.at + 4) + 8 ? DPI_MORE : DPI_NO;
 }
 
 /* RTPS: magic, version 1 or 2. */

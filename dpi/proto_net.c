@@ -37,11 +37,11 @@ parse_dhcpv6(struct dpi_view *v)
 	return off == b.len && id ? DPI_MATCH : DPI_NO;
 }
 
-/* Seconds since 1900 (RFC 5905 section 6): from 1968 to 2036, where the era ends, and some years into the next. */
+/* Seconds since 1900 (RFC 5905 section 6): from 1968 to 2036, where the era ends. */
 static bool
 is_time(const uint8_t *p)
 {
-	return (p[0] & 0x80) != 0 || dpi_be32(p) - 1 < 0x10000000;
+	return (p[0] & 0x80) != 0;
 }
 
 /* RFC 5905 section 7.3; modes 6 and 7 are for control. */
@@ -60,9 +60,16 @@ parse_ntp(struct dpi_view *v)
 		    count > b.len - 12 || b.len - 12 - count >= 28)
 			return DPI_NO;
 		/* RFC 9327 section 2: a question has no status; data are padded to words, perhaps with a MAC. */
-		if ((b.at[1] & 0x80) == 0)
-			return (b.at[1] & 0x60) == 0 && dpi_be16(b.at + 4) == 0 ? DPI_MATCH : DPI_NO;
-		return count > 0 || (b.at[1] & 0x40) != 0 ? DPI_MATCH : DPI_LIKELY;
+		if ((b.at[1] & 0x80) == 0 && ((b.at[1] & 0x60) != 0 || dpi_be16(b.at + 4) != 0))
+			return DPI_NO;
+		/* Variables are text; the status of associations (1) comes in pairs of numbers. */
+		if ((b.at[1] & 0x1f) != 1)
+			for (uint32_t i = 0; i < count; i++)
+				if (!dpi_is_print(b.at[12 + i]) && b.at[12 + i] != '\r' && b.at[12 + i] != '\n')
+					return DPI_NO;
+		if (count == 0)
+			return b.len == 12 ? ((b.at[1] & 0xc0) != 0x80 ? DPI_MATCH : DPI_LIKELY) : DPI_NO;
+		return (b.at[1] & 0x1f) != 1 || count % 4 == 0 ? DPI_MATCH : DPI_NO;
 	}
 	if (mode == 7 && b.len >= 8) {
 		/* Implementation 0, 2 or 3, a code, items of a size; what ntpd and ntpdc sent to each other. */
@@ -196,14 +203,15 @@ parse_natpmp(struct dpi_view *v)
 			return DPI_MORE;
 		return b.at[1] <= 2 ? m : DPI_MORE;
 	}
+	/* PCP's addresses are of IPv6, or IPv4 mapped into it. */
+	if (b.at[0] == 2 && b.len >= 24 && (b.at[1] & 0x80) == 0 && dpi_be32(b.at + 16) != 0xffff &&
+	    b.at[8] >> 5 != 1 && (b.at[8] & 0xfc) != 0xfc)
+		return DPI_NO;
 	if (b.at[0] == 2 && b.len >= 24 && b.len % 4 == 0 && b.len <= 1100 &&
 	    (b.at[1] & 0x7f) <= 2 && b.at[2] == 0)
 		return (b.at[1] & 0x80) != 0 ? (b.at[3] <= 13 ? DPI_LIKELY : DPI_NO)
-		    : b.at[3] == 0 &&
-		        ((dpi_be32(b.at + 8) == 0 && dpi_be32(b.at + 12) == 0) || b.len >= 60) &&
-		        (b.at[1] != 1 || b.len >= 60)
-		    ? DPI_MATCH
-		    : DPI_NO;
+		    : b.at[3] == 0 && (b.at[1] == 0 || b.len >= (b.at[1] == 1 ? 60u : 80u)) ? DPI_MATCH
+		                                                                            : DPI_NO;
 	return DPI_NO;
 }
 
@@ -436,7 +444,7 @@ parse_netflow(struct dpi_view *v)
 			uint16_t id = dpi_be16(b.at + off), len = dpi_be16(b.at + off + 2);
 
 			if (len < 4 || len > b.len - off || (id > 3 && id < 256) ||
-			    (version == 10 && id < 2))
+			    (version == 10 ? id < 2 : id > 1 && id < 256))
 				return DPI_NO;
 			off += len;
 		}

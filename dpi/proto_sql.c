@@ -252,12 +252,24 @@ parse_mssql(struct dpi_view *v)
 	}
 }
 
+/* Joined in the middle: a packet of data (6) whose length, of two bytes or since 12c of four, is all there is. */
+static bool
+tns_data(struct dpi_bytes b)
+{
+	return b.len >= 11 && b.at[4] == 6 && dpi_be16(b.at + 6) == 0 && b.at[5] <= 0x20 && b.at[8] == 0 &&
+	    ((dpi_be16(b.at) == b.len && dpi_be16(b.at + 2) == 0) || dpi_be32(b.at) == b.len);
+}
+
 /* TNS: length, checksum 0, type 1 (connect), flags, checksum 0, and a description in brackets. */
 static enum dpi_match
 parse_oracle(struct dpi_view *v)
 {
 	struct dpi_bytes b = v->side[0];
 
+	if (v->midstream && tns_data(b) && tns_data(v->side[1]))
+		return DPI_MATCH;
+	if (v->midstream && b.len >= 5 && b.at[4] == 6)
+		return DPI_MORE;
 	if (b.len < 12)
 		return (b.len >= 5 && b.at[4] != 1) || (b.len >= 4 && (b.at[2] | b.at[3]) != 0)
 		    ? DPI_NO

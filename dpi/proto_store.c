@@ -58,7 +58,9 @@ parse_redis(struct dpi_view *v)
 		/* Inline commands, as people type them; the answer has to be RESP. */
 		static const char *const verbs[] = { "PING", "INFO", "AUTH ", "GET ", "SET ",
 			"COMMAND", "QUIT", "CONFIG ", "KEYS ", "SELECT ", "SYNC", "PSYNC ",
-			"MONITOR" };
+			"MONITOR", "PUBLISH ", "SUBSCRIBE ", "PSUBSCRIBE ", "EXISTS ", "DEL ", "INCR ", "DECR ",
+			"LPUSH ", "RPUSH ", "HSET ", "HGET ", "HGETALL ", "EXPIRE ", "TTL ", "FLUSHALL", "DBSIZE",
+			"CLIENT ", "ECHO " };
 		bool known = false;
 
 		line = dpi_line(c, &next);
@@ -73,8 +75,11 @@ parse_redis(struct dpi_view *v)
 		if (!known) /* of a module; the answer has to be beyond doubt */
 			return memchr("*|>", v->side[1].at[0], 3) != NULL ? resp(v->side[1], false)
 			                                                  : DPI_NO;
-		if (v->side[1].at[0] == '$')
-			return resp(v->side[1], false);
+		if (memchr("$*:", v->side[1].at[0], 3) != NULL) {
+			/* A whole line was asked, and an answer of the form came. */
+			m = resp(v->side[1], false);
+			return m == DPI_LIKELY && c.len == next && c.at[line.len] == '\r' ? DPI_MATCH : m;
+		}
 		m = DPI_FRONT(v->side[1], "+PONG\r\n");
 		s = DPI_FRONT(v->side[1], "-NOAUTH");
 		m = PK_MAX(m, s);

@@ -49,11 +49,14 @@ parse_wireguard(struct dpi_view *v)
 	}
 }
 
-/* A packet id that has just begun, and the time, no earlier than OpenVPN 2. */
+/* A packet id that has just begun (from 0x0f000001 where keys are negotiated early), and the time, no earlier than
+ * OpenVPN 2. */
 static bool
 replay(const uint8_t *p)
 {
-	return dpi_be32(p) >= 1 && dpi_be32(p) <= 64 && p[4] >= 0x3c && p[4] < 0x80;
+	uint32_t id = dpi_be32(p) & ~0x0f000000u;
+
+	return id >= 1 && id <= 64 && (p[0] == 0 || p[0] == 0x0f) && p[4] >= 0x3c && p[4] < 0x80;
 }
 
 /* OpenVPN: opcode << 3 | key; a hard reset has the session id, perhaps an HMAC, acknowledgements, packet id 0. */

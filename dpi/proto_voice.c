@@ -56,7 +56,10 @@ parse_sip_tcp(struct dpi_view *v)
 static enum dpi_match
 parse_rtsp(struct dpi_view *v)
 {
-	return both_sides(v, "RTSP/", rtsp_verbs, PK_COUNT(rtsp_verbs));
+	enum dpi_match one = both_sides(v, "RTSP/1.", rtsp_verbs, PK_COUNT(rtsp_verbs));
+	enum dpi_match two = both_sides(v, "RTSP/2.", rtsp_verbs, PK_COUNT(rtsp_verbs));
+
+	return PK_MAX(one, two);
 }
 
 static enum dpi_match
@@ -253,6 +256,25 @@ parse_mgcp(struct dpi_view *v)
 	return DPI_NO;
 }
 
+/* H.248.1 annex B: "MEGACO/1 [192.0.2.1]:2944", or "!/1" for short, then what is said. */
+static enum dpi_match
+parse_megaco(struct dpi_view *v)
+{
+	struct dpi_bytes b = v->side[0];
+	bool plain = DPI_FRONT(b, "MEGACO/") == DPI_MATCH, brief = DPI_FRONT(b, "!/") == DPI_MATCH;
+	uint32_t at = plain ? 7 : 2;
+
+	if ((!plain && !brief) || b.len < at + 6 || !dpi_is_digit(b.at[at]) || b.at[at + 1] != ' ')
+		return DPI_NO;
+	if (plain)
+		return DPI_MATCH;
+	b = (struct dpi_bytes){ b.at, PK_MIN(b.len, 128u) };
+	return (b.at[at + 2] == '[' || b.at[at + 2] == '<') &&
+	        (dpi_find(b, "T=", 2) != NULL || dpi_find(b, "P=", 2) != NULL || dpi_find(b, "ER=", 3) != NULL)
+	    ? DPI_MATCH
+	    : DPI_NO;
+}
+
 /* H.225 over TPKT: Q.931 discriminator 8, call reference of 2 bytes, a message type. */
 static enum dpi_match
 parse_h323(struct dpi_view *v)
@@ -364,6 +386,7 @@ static const struct dpi_proto table[] = {
 	{ DPI_APP_RTCP, DPI_UDP, { DPI_FIRST("\x80\xbf"), DPI_ANY }, parse_rtcp, NULL },
 	{ DPI_APP_RTP, DPI_UDP, { DPI_ANY, DPI_ANY }, parse_rtp, NULL },
 	{ DPI_APP_MGCP, DPI_UDP, { DPI_FIRST("AR"), DPI_ANY }, parse_mgcp, NULL },
+	{ DPI_APP_MEGACO, DPI_UDP, { DPI_FIRST("!!MM"), DPI_ANY }, parse_megaco, NULL },
 	{ DPI_APP_H323, DPI_TCP, { DPI_FIRST("\3\3"), DPI_FIRST("\3\3") }, parse_h323, NULL },
 	{ DPI_APP_SKINNY, DPI_TCP, { DPI_ANY, DPI_ANY }, parse_skinny, NULL },
 	{ DPI_APP_IAX, DPI_UDP, { DPI_FIRST("\x80\xff"), DPI_ANY }, parse_iax, NULL },

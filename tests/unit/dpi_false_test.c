@@ -238,7 +238,7 @@ static void
 test_nothing(void **state)
 {
 	static uint8_t bytes[6][1024];
-	static unsigned int named[DPI_NB_APPS][PK_COUNT(shapes)];
+	static unsigned int named[DPI_NB_APPS][PK_COUNT(shapes)][2];
 	const char *env = getenv("DPI_FALSE_SESSIONS");
 	unsigned int nb = env != NULL ? (unsigned int)strtoul(env, NULL, 10) : 250000, sure = 0,
 	             likely = 0, messages = 0;
@@ -261,7 +261,7 @@ test_nothing(void **state)
 		app = ask(transport, m, k, -1, rnd(3) != 0, &certain);
 		if (app == DPI_APP_UNKNOWN)
 			continue;
-		named[app][shape]++;
+		named[app][shape][certain]++;
 		if (certain)
 			sure++;
 		else
@@ -271,9 +271,10 @@ test_nothing(void **state)
 	    sure, likely);
 	for (unsigned int a = 0; a < DPI_NB_APPS; a++)
 		for (unsigned int s = 0; s < PK_COUNT(shapes); s++)
-			if (named[a][s] > 0)
-				print_message("#   %s: %u of \"%s\"\n",
-				    dpi_app_name((enum dpi_app)a), named[a][s], shapes[s]);
+			if (named[a][s][0] + named[a][s][1] > 0)
+				print_message("#   %s: %u of \"%s\", %u more likely\n",
+				    dpi_app_name((enum dpi_app)a), named[a][s][1], shapes[s],
+				    named[a][s][0]);
 	assert_true(sure <= nb / 50000);
 	assert_true(likely <= nb / 5000);
 }
