@@ -33,8 +33,8 @@ parse_rdp(struct dpi_view *v)
 		return DPI_MATCH;
 	/* The negotiation request may be followed by correlation data of 36 bytes (section 2.2.1.1.2). */
 	for (uint32_t at = 11; at + 8 <= len; at++)
-		if ((at + 8 == len || at + 44 == len) && c.at[at] == 1 && dpi_le16(c.at + at + 2) == 8 &&
-		    (dpi_le32(c.at + at + 4) & ~0x1fu) == 0)
+		if ((at + 8 == len || at + 44 == len) && c.at[at] == 1 &&
+		    dpi_le16(c.at + at + 2) == 8 && (dpi_le32(c.at + at + 4) & ~0x1fu) == 0)
 			return DPI_MATCH;
 	return DPI_NO;
 }

@@ -172,7 +172,8 @@ parse_rpc_udp(struct dpi_view *v)
 	/* A reply to a call remembered. */
 	for (unsigned int i = 0; i < v->nb_past && m == DPI_LIKELY; i++)
 		if (v->past[i].dir != v->dir && v->past[i].kept >= 8 &&
-		    memcmp(v->past[i].head, v->side[0].at, 4) == 0 && dpi_be32(v->past[i].head + 4) == 0)
+		    memcmp(v->past[i].head, v->side[0].at, 4) == 0 &&
+		    dpi_be32(v->past[i].head + 4) == 0)
 			return DPI_MATCH;
 	return m == DPI_MORE ? DPI_NO : m;
 }
@@ -284,8 +285,10 @@ parse_lustre(struct dpi_view *v)
 	    DPI_FRONT(b, "\x71\x50\x80\x27") == DPI_NO &&
 	    DPI_FRONT(b, "\x00\x00\x07\x61") == DPI_NO &&
 	    DPI_FRONT(b, "\x61\x07\x00\x00") == DPI_NO &&
-	    DPI_FRONT(b, "\xee\xbc\x0d\xed") == DPI_NO && DPI_FRONT(b, "\xed\x0d\xbc\xee") == DPI_NO &&
-	    DPI_FRONT(b, "\xac\xce\x71\x00") == DPI_NO && DPI_FRONT(b, "\x00\x71\xce\xac") == DPI_NO &&
+	    DPI_FRONT(b, "\xee\xbc\x0d\xed") == DPI_NO &&
+	    DPI_FRONT(b, "\xed\x0d\xbc\xee") == DPI_NO &&
+	    DPI_FRONT(b, "\xac\xce\x71\x00") == DPI_NO &&
+	    DPI_FRONT(b, "\x00\x71\xce\xac") == DPI_NO &&
 	    DPI_FRONT(b, "\xee\x7f\x7e\xac") == DPI_NO)
 		return DPI_NO;
 	return b.len >= 8 ? DPI_MATCH : DPI_MORE;

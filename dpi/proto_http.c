@@ -284,7 +284,8 @@ frame_ok(const uint8_t *p)
 	/* Flags that have no meaning are left zero (section 4.1). */
 	static const uint8_t flags[] = { 0x09, 0x2d, 0, 0, 0x01, 0x0c, 0x01, 0, 0, 0x04 };
 
-	if (len > 1 << 20 || (stream & 0x80000000) != 0 || p[3] >= sizeof(flags) || (p[4] & ~flags[p[3]]) != 0)
+	if (len > 1 << 20 || (stream & 0x80000000) != 0 || p[3] >= sizeof(flags) ||
+	    (p[4] & ~flags[p[3]]) != 0)
 		return false;
 	switch (p[3]) {
 	case DATA: /* an empty one ends the stream */

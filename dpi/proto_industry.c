@@ -126,7 +126,8 @@ iec104(struct dpi_bytes b, unsigned int *bits)
 		if (p[0] != 0x68 || p[1] < 4 || p[1] > 253)
 			return DPI_NO;
 		if ((p[2] & 3) == 3) { /* U: one of six functions, zeroes */
-			if (p[1] != 4 || (p[3] | p[4] | p[5]) != 0 || __builtin_popcount(p[2] >> 2) != 1)
+			if (p[1] != 4 || (p[3] | p[4] | p[5]) != 0 ||
+			    __builtin_popcount(p[2] >> 2) != 1)
 				return DPI_NO;
 			*bits += 32;
 		} else if ((p[2] & 3) == 1) { /* S: what was received */
@@ -251,10 +252,10 @@ enip(struct dpi_bytes b, bool stream)
 		return DPI_NO;
 	switch (command) {
 	case 0x65: /* RegisterSession: version 1, no options */
-		return len != 4 ? DPI_NO
-		    : b.len < 28
-		    ? DPI_MORE
-		    : dpi_le16(b.at + 24) == 1 && dpi_le16(b.at + 26) == 0 ? DPI_MATCH : DPI_NO;
+		return len != 4                                            ? DPI_NO
+		    : b.len < 28                                           ? DPI_MORE
+		    : dpi_le16(b.at + 24) == 1 && dpi_le16(b.at + 26) == 0 ? DPI_MATCH
+		                                                           : DPI_NO;
 	case 0x66:
 		return len == 0 && dpi_le32(b.at + 4) != 0 ? DPI_LIKELY : DPI_NO;
 	case 0x6f: /* with data: interface 0, then items */
@@ -267,7 +268,7 @@ enip(struct dpi_bytes b, bool stream)
 			return DPI_NO;
 		if (len == 0)
 			return DPI_LIKELY;
-		return b.len < 28 ? DPI_MORE
+		return b.len < 28                                                       ? DPI_MORE
 		    : dpi_le16(b.at + 24) >= 1 && dpi_le16(b.at + 24) <= 16 && len >= 6 ? DPI_MATCH
 		                                                                        : DPI_NO;
 	}
@@ -317,8 +318,9 @@ parse_someip(struct dpi_view *v)
 		return DPI_MATCH;
 	/* All else needs a second message of the service. */
 	for (unsigned int i = 0; i < v->nb_past; i++)
-		if (v->past[i].kept >= 16 && memcmp(v->past[i].head, b.at, 2) == 0 && dpi_be16(b.at) != 0 &&
-		    v->past[i].head[12] == 1 && v->past[i].head[13] == b.at[13] &&
+		if (v->past[i].kept >= 16 && memcmp(v->past[i].head, b.at, 2) == 0 &&
+		    dpi_be16(b.at) != 0 && v->past[i].head[12] == 1 &&
+		    v->past[i].head[13] == b.at[13] &&
 		    dpi_be32(v->past[i].head + 4) + 8u <= v->past[i].len)
 			return DPI_MATCH;
 	return DPI_MORE;
@@ -334,7 +336,9 @@ parse_someip_tcp(struct dpi_view *v)
 	uint32_t len;
 
 	if (a.len < 16)
-		return a.len >= 8 && (dpi_be32(a.at + 4) > 1 << 16 || dpi_be32(a.at + 4) < 8) ? DPI_NO : DPI_MORE;
+		return a.len >= 8 && (dpi_be32(a.at + 4) > 1 << 16 || dpi_be32(a.at + 4) < 8)
+		    ? DPI_NO
+		    : DPI_MORE;
 	len = dpi_be32(a.at + 4);
 	if (len > 1 << 16 || len < 8 || a.at[12] != 1)
 		return DPI_NO;
@@ -347,7 +351,9 @@ parse_someip_tcp(struct dpi_view *v)
 	one.side[0] = b;
 	one.past = &first;
 	one.nb_past = 1;
-	return parse_someip(&one) == DPI_MATCH ? DPI_MATCH : b.len < dpi_be32(b.at + 4) + 8 ? DPI_MORE : DPI_NO;
+	return parse_someip(&one) == DPI_MATCH ? DPI_MATCH
+	    : b.len < dpi_be32(b.at + 4) + 8   ? DPI_MORE
+	                                       : DPI_NO;
 }
 
 /* RTPS: magic, version 1 or 2. */
@@ -431,8 +437,8 @@ parse_ads(struct dpi_view *v)
 static bool
 coap_option(uint32_t number)
 {
-	static const uint16_t known[] = { 1, 3, 4, 5, 6, 7, 8, 9, 11, 12, 14, 15, 16, 17, 19, 20, 21, 23, 27,
-		28, 31, 35, 39, 60, 252, 258, 292, 2048, 2049, 2053 };
+	static const uint16_t known[] = { 1, 3, 4, 5, 6, 7, 8, 9, 11, 12, 14, 15, 16, 17, 19, 20,
+		21, 23, 27, 28, 31, 35, 39, 60, 252, 258, 292, 2048, 2049, 2053 };
 
 	for (size_t i = 0; i < PK_COUNT(known); i++)
 		if (known[i] == number)
@@ -450,8 +456,9 @@ parse_coap(struct dpi_view *v)
 
 	if (b.len < 4 || b.at[0] >> 6 != 1 || (b.at[0] & 15) > 8)
 		return DPI_NO;
-	if (!((b.at[1] >= 1 && b.at[1] <= 7) || (b.at[1] >= 0x41 && b.at[1] <= 0x45) || b.at[1] == 0x5f ||
-	        (b.at[1] >= 0x80 && b.at[1] <= 0x8f) || (b.at[1] >= 0xa0 && b.at[1] <= 0xa5)))
+	if (!((b.at[1] >= 1 && b.at[1] <= 7) || (b.at[1] >= 0x41 && b.at[1] <= 0x45) ||
+	        b.at[1] == 0x5f || (b.at[1] >= 0x80 && b.at[1] <= 0x8f) ||
+	        (b.at[1] >= 0xa0 && b.at[1] <= 0xa5)))
 		return b.at[1] == 0 && b.len == 4 ? DPI_MORE : DPI_NO;
 	off = 4u + (b.at[0] & 15);
 	while (off < b.len && b.at[off] != 0xff) {
@@ -473,7 +480,8 @@ parse_coap(struct dpi_view *v)
 			return DPI_NO;
 		bits += 3;
 		/* Uri-Host, Location-Path, Uri-Path, Uri-Query, Location-Query, Proxy-Uri are text. */
-		if (number == 3 || number == 8 || number == 11 || number == 15 || number == 20 || number == 35) {
+		if (number == 3 || number == 8 || number == 11 || number == 15 || number == 20 ||
+		    number == 35) {
 			for (uint32_t i = 0; i < len; i++)
 				if (b.at[off + i] < 0x20)
 					return DPI_NO;
@@ -493,8 +501,9 @@ parse_coap(struct dpi_view *v)
 			continue;
 		if (memcmp(p->head + 2, b.at + 2, 2) == 0)
 			bits += 16;
-		else if ((b.at[0] & 15) >= 2 && p->kept >= off && (p->head[0] & 15) == (b.at[0] & 15) &&
-		    b.len >= 4u + (b.at[0] & 15) && p->kept >= 4u + (b.at[0] & 15) &&
+		else if ((b.at[0] & 15) >= 2 && p->kept >= off &&
+		    (p->head[0] & 15) == (b.at[0] & 15) && b.len >= 4u + (b.at[0] & 15) &&
+		    p->kept >= 4u + (b.at[0] & 15) &&
 		    memcmp(p->head + 4, b.at + 4, b.at[0] & 15) == 0)
 			bits += 8u * (b.at[0] & 15);
 	}

@@ -135,7 +135,8 @@ parse_ftp_data(struct dpi_view *v)
 	line = dpi_line(b, &next);
 	if (b.len < 11 || line.len == UINT32_MAX)
 		return b.len > 512 ? DPI_NO : DPI_MORE;
-	return line.len > 30 && (b.at[10] == ' ' || b.at[10] == '+') && dpi_text(line) ? DPI_LIKELY : DPI_NO;
+	return line.len > 30 && (b.at[10] == ' ' || b.at[10] == '+') && dpi_text(line) ? DPI_LIKELY
+	                                                                               : DPI_NO;
 }
 
 /* RFC 1939: "+OK" or "-ERR" answers verbs of its own. */
@@ -310,7 +311,8 @@ parse_xmpp(struct dpi_view *v)
 static const struct dpi_proto table[] = {
 	{ DPI_APP_SMTP, DPI_TCP, { DPI_ANY, DPI_FIRST("25") }, parse_smtp, describe_banner },
 	{ DPI_APP_FTP, DPI_TCP, { DPI_ANY, DPI_FIRST("15") }, parse_ftp, describe_banner },
-	{ DPI_APP_FTP_DATA, DPI_TCP, { DPI_FIRST("--ddll"), DPI_FIRST("--ddll") }, parse_ftp_data, NULL },
+	{ DPI_APP_FTP_DATA, DPI_TCP, { DPI_FIRST("--ddll"), DPI_FIRST("--ddll") }, parse_ftp_data,
+	    NULL },
 	{ DPI_APP_POP3, DPI_TCP, { DPI_ANY, DPI_FIRST("++--") }, parse_pop3, describe_banner },
 	{ DPI_APP_IMAP, DPI_TCP, { DPI_ANY, DPI_ANY }, parse_imap, describe_banner },
 	{ DPI_APP_NNTP, DPI_TCP, { DPI_ANY, DPI_FIRST("25") }, parse_nntp, describe_banner },

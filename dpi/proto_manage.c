@@ -205,8 +205,9 @@ parse_radius(struct dpi_view *v)
 		if (type == 0 || n < 2 || n > len - off)
 			return DPI_NO;
 		/* Numbers and addresses are of four bytes; a vendor's number has a zero in front. */
-		if (type == 4 || type == 5 || type == 6 || type == 7 || type == 8 || type == 12 || type == 27 ||
-		    type == 40 || type == 42 || type == 43 || type == 45 || type == 46 || type == 61) {
+		if (type == 4 || type == 5 || type == 6 || type == 7 || type == 8 || type == 12 ||
+		    type == 27 || type == 40 || type == 42 || type == 43 || type == 45 ||
+		    type == 46 || type == 61) {
 			if (n != 6)
 				return DPI_NO;
 			bits += 8;
@@ -247,8 +248,10 @@ parse_ipmi(struct dpi_view *v)
 	if (b.len < 4 || b.at[0] != 6 || b.at[1] != 0)
 		return DPI_NO;
 	if (b.at[3] == 7)
-		return b.len >= 14 && b.at[2] == 0xff && (b.at[4] <= 2 || b.at[4] == 4 || b.at[4] == 6) ? DPI_MATCH
-		                                                                     : DPI_NO;
+		return b.len >= 14 && b.at[2] == 0xff &&
+		        (b.at[4] <= 2 || b.at[4] == 4 || b.at[4] == 6)
+		    ? DPI_MATCH
+		    : DPI_NO;
 	return (b.at[3] & 0x7f) == 6 && b.len >= 12 && dpi_be32(b.at + 4) == 4542 ? DPI_MATCH
 	                                                                          : DPI_NO;
 }
@@ -319,7 +322,8 @@ parse_smpp(struct dpi_view *v)
 
 	if (b.len < 16)
 		return b.len > 4 && b.at[4] != 0 && b.at[4] != 0x80 ? DPI_NO : DPI_MORE;
-	return dpi_be32(b.at) >= 16 && dpi_be32(b.at) < 1024 && (b.len == 16 || dpi_is_print(b.at[16])) &&
+	return dpi_be32(b.at) >= 16 && dpi_be32(b.at) < 1024 &&
+	        (b.len == 16 || dpi_is_print(b.at[16])) &&
 	        (dpi_be32(b.at + 4) == 1 || dpi_be32(b.at + 4) == 2 || dpi_be32(b.at + 4) == 9) &&
 	        dpi_be32(b.at + 8) == 0 && dpi_be32(b.at) >= 23 && dpi_be32(b.at + 12) < 0x80000000
 	    ? DPI_MATCH

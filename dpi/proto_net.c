@@ -65,10 +65,12 @@ parse_ntp(struct dpi_view *v)
 		/* Variables are text; the status of associations (1) comes in pairs of numbers. */
 		if ((b.at[1] & 0x1f) != 1)
 			for (uint32_t i = 0; i < count; i++)
-				if (!dpi_is_print(b.at[12 + i]) && b.at[12 + i] != '\r' && b.at[12 + i] != '\n')
+				if (!dpi_is_print(b.at[12 + i]) && b.at[12 + i] != '\r' &&
+				    b.at[12 + i] != '\n')
 					return DPI_NO;
 		if (count == 0)
-			return b.len == 12 ? ((b.at[1] & 0xc0) != 0x80 ? DPI_MATCH : DPI_LIKELY) : DPI_NO;
+			return b.len == 12 ? ((b.at[1] & 0xc0) != 0x80 ? DPI_MATCH : DPI_LIKELY)
+			                   : DPI_NO;
 		return (b.at[1] & 0x1f) != 1 || count % 4 == 0 ? DPI_MATCH : DPI_NO;
 	}
 	if (mode == 7 && b.len >= 8) {
@@ -84,7 +86,8 @@ parse_ntp(struct dpi_view *v)
 			    ? DPI_MATCH
 			    : DPI_NO;
 		return b.at[4] == 0 && b.at[1] == 0 && items <= 1 &&
-		        (b.len == 8 || b.len == 48 || b.len == 184 || b.len == 192 || b.len == 216) &&
+		        (b.len == 8 || b.len == 48 || b.len == 184 || b.len == 192 ||
+		            b.len == 216) &&
 		        (b.len > 8 || items == 0)
 		    ? DPI_MATCH
 		    : DPI_NO;
@@ -92,9 +95,16 @@ parse_ntp(struct dpi_view *v)
 	if (b.len < 48 || mode == 0 || mode > 5 || b.at[1] > 16 ||
 	    (b.len != 48 && b.len != 68 && b.len != 72 && b.len < 64))
 		return DPI_NO;
-	if (b.len > 48 && b.len != 68 && b.len != 72 &&
-	    (version != 4 || dpi_be16(b.at + 50) < 16 || 48u + dpi_be16(b.at + 50) > b.len))
-		return DPI_NO;
+	/* RFC 7822: extensions in words, each of 16 bytes or more, then perhaps a MAC of up to 24. */
+	if (b.len > 48 && b.len != 68 && b.len != 72) {
+		uint32_t off = 48;
+
+		while (version == 4 && b.len - off > 24 && dpi_be16(b.at + off + 2) >= 16 &&
+		    dpi_be16(b.at + off + 2) % 4 == 0 && dpi_be16(b.at + off + 2) <= b.len - off)
+			off += dpi_be16(b.at + off + 2);
+		if (off == 48 || b.len - off > 24)
+			return DPI_NO;
+	}
 	/* Delay and dispersion below 16 s; the poll interval up to 2^17 s. */
 	if (b.at[2] > 17 || dpi_be32(b.at + 4) >> 16 > 16 || dpi_be32(b.at + 8) >> 16 > 16)
 		return mode == 3 && b.len == 48 && b.at[1] == 0 && dpi_be32(b.at + 12) == 0
@@ -112,7 +122,8 @@ parse_ntp(struct dpi_view *v)
 				return DPI_NO;
 		return b.len == 48 ? DPI_MATCH : DPI_LIKELY;
 	}
-	return is_time(b.at + 40) && (dpi_be32(b.at + 16) == 0 || is_time(b.at + 16)) ? DPI_MATCH : DPI_NO;
+	return is_time(b.at + 40) && (dpi_be32(b.at + 16) == 0 || is_time(b.at + 16)) ? DPI_MATCH
+	                                                                              : DPI_NO;
 }
 
 /* UPnP: HTTP's form in datagrams. */
@@ -161,8 +172,8 @@ parse_bfd(struct dpi_view *v)
 	    ((b.at[1] & 4) == 0) != (b.len == 24))
 		return DPI_NO;
 	/* Intervals in microseconds: none beyond some minutes. */
-	if (dpi_be32(b.at + 12) >> 28 != 0 || dpi_be32(b.at + 16) >> 28 != 0 || dpi_be32(b.at + 20) >> 28 != 0 ||
-	    dpi_be32(b.at + 12) == 0)
+	if (dpi_be32(b.at + 12) >> 28 != 0 || dpi_be32(b.at + 16) >> 28 != 0 ||
+	    dpi_be32(b.at + 20) >> 28 != 0 || dpi_be32(b.at + 12) == 0)
 		return DPI_NO;
 	return DPI_MATCH;
 }
@@ -178,7 +189,8 @@ parse_natpmp(struct dpi_view *v)
 		return DPI_NO;
 	if (b.at[0] == 0) {
 		if (b.at[1] == 0)
-			return b.len == 2 ? DPI_MORE : DPI_NO; /* too little, until it is answered */
+			return b.len == 2 ? DPI_MORE
+			                  : DPI_NO; /* too little, until it is answered */
 		else if (b.at[1] <= 2)
 			m = b.len == 12 && dpi_be16(b.at + 2) == 0 && dpi_be32(b.at + 8) <= 31536000
 			    ? DPI_LIKELY
@@ -210,8 +222,9 @@ parse_natpmp(struct dpi_view *v)
 	if (b.at[0] == 2 && b.len >= 24 && b.len % 4 == 0 && b.len <= 1100 &&
 	    (b.at[1] & 0x7f) <= 2 && b.at[2] == 0)
 		return (b.at[1] & 0x80) != 0 ? (b.at[3] <= 13 ? DPI_LIKELY : DPI_NO)
-		    : b.at[3] == 0 && (b.at[1] == 0 || b.len >= (b.at[1] == 1 ? 60u : 80u)) ? DPI_MATCH
-		                                                                            : DPI_NO;
+		    : b.at[3] == 0 && (b.at[1] == 0 || b.len >= (b.at[1] == 1 ? 60u : 80u))
+		    ? DPI_MATCH
+		    : DPI_NO;
 	return DPI_NO;
 }
 
@@ -325,7 +338,8 @@ gtp2_elements(struct dpi_bytes b)
 	uint32_t off = (b.at[0] & 8) != 0 ? 12 : 8, end = 4u + dpi_be16(b.at + 2);
 	uint8_t type = b.at[1];
 
-	if (end > b.len || (end < b.len && (b.at[0] & 0x10) == 0) || b.at[off - 1] != 0 || end < off)
+	if (end > b.len || (end < b.len && (b.at[0] & 0x10) == 0) || b.at[off - 1] != 0 ||
+	    end < off)
 		return false;
 	if (type == 0 || (type > 3 && type < 25) || type > 240)
 		return false;
@@ -367,13 +381,14 @@ parse_gtp(struct dpi_view *v)
 		if (b.len < head)
 			return DPI_NO;
 		if (type == 255) /* a packet inside, whose length agrees */
-			return b.len < head + 20     ? DPI_NO
-			    : (b.at[0] & 4) != 0     ? gtp_twice(v)
-			    : b.at[head] >> 4 == 4   ? (dpi_be16(b.at + head + 2) + head == b.len ? DPI_MATCH
-			                                                                          : gtp_twice(v))
-			    : b.at[head] >> 4 == 6   ? (dpi_be16(b.at + head + 4) + 40u + head == b.len ? DPI_MATCH
-			                                                                                : gtp_twice(v))
-			                             : DPI_NO;
+			return b.len < head + 20 ? DPI_NO
+			    : (b.at[0] & 4) != 0 ? gtp_twice(v)
+			    : b.at[head] >> 4 == 4
+			    ? (dpi_be16(b.at + head + 2) + head == b.len ? DPI_MATCH : gtp_twice(v))
+			    : b.at[head] >> 4 == 6
+			    ? (dpi_be16(b.at + head + 4) + 40u + head == b.len ? DPI_MATCH
+			                                                       : gtp_twice(v))
+			    : DPI_NO;
 		/* Path management and errors belong to no tunnel, and are short. */
 		if (type == 1 || type == 2 || type == 3 || type == 26 || type == 31)
 			return teid == 0 && b.len <= 64 ? DPI_MATCH : DPI_NO;
@@ -466,7 +481,8 @@ parse_sflow(struct dpi_view *v)
 		return DPI_NO;
 	version = dpi_be32(b.at);
 	kind = dpi_be32(b.at + 4);
-	if ((version != 5 && version != 4 && version != 2) || (kind != 1 && kind != 2) || b.at[8] == 0)
+	if ((version != 5 && version != 4 && version != 2) || (kind != 1 && kind != 2) ||
+	    b.at[8] == 0)
 		return DPI_NO;
 	off = (kind == 1 ? 12u : 24u) + (version == 5 ? 4 : 0);
 	if (b.len < off + 16)
@@ -476,15 +492,17 @@ parse_sflow(struct dpi_view *v)
 	if (n < 1 || n > 64)
 		return DPI_NO;
 	if (version != 5)
-		return dpi_be32(b.at + off) >= 1 && dpi_be32(b.at + off) <= 2 && b.len >= 100 ? DPI_LIKELY
-		                                                                              : DPI_NO;
+		return dpi_be32(b.at + off) >= 1 && dpi_be32(b.at + off) <= 2 && b.len >= 100
+		    ? DPI_LIKELY
+		    : DPI_NO;
 	while (n-- > 0) {
 		uint32_t len;
 
 		if (b.len - off < 8)
 			return DPI_NO;
 		len = dpi_be32(b.at + off + 4);
-		if ((dpi_be32(b.at + off) & 0xfff) == 0 || len < 8 || len % 4 != 0 || len > b.len - off - 8)
+		if ((dpi_be32(b.at + off) & 0xfff) == 0 || len < 8 || len % 4 != 0 ||
+		    len > b.len - off - 8)
 			return DPI_NO;
 		off += 8 + len;
 	}

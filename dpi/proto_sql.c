@@ -227,7 +227,8 @@ parse_mssql(struct dpi_view *v)
 			return DPI_NO;
 		/* The version comes first: where it lies, and its six bytes. */
 		return b.len < 13 ? DPI_MORE
-		    : dpi_be16(b.at + 9) < len && dpi_be16(b.at + 9) >= 6 && dpi_be16(b.at + 11) == 6
+		    : dpi_be16(b.at + 9) < len && dpi_be16(b.at + 9) >= 6 &&
+		        dpi_be16(b.at + 11) == 6
 		    ? DPI_MATCH
 		    : DPI_NO;
 	case 0x10: /* LOGIN7 repeats its length, and has a version 7.x */
@@ -256,7 +257,8 @@ parse_mssql(struct dpi_view *v)
 static bool
 tns_data(struct dpi_bytes b)
 {
-	return b.len >= 11 && b.at[4] == 6 && dpi_be16(b.at + 6) == 0 && b.at[5] <= 0x20 && b.at[8] == 0 &&
+	return b.len >= 11 && b.at[4] == 6 && dpi_be16(b.at + 6) == 0 && b.at[5] <= 0x20 &&
+	    b.at[8] == 0 &&
 	    ((dpi_be16(b.at) == b.len && dpi_be16(b.at + 2) == 0) || dpi_be32(b.at) == b.len);
 }
 

@@ -54,13 +54,18 @@ parse_redis(struct dpi_view *v)
 	uint32_t next;
 	struct dpi_bytes line;
 
+	/* Empty lines before a request are passed over. */
+	while (c.len >= 2 && c.at[0] == '\r' && c.at[1] == '\n')
+		c = (struct dpi_bytes){ c.at + 2, c.len - 2 };
+	if (c.len == 1 && c.at[0] == '\r')
+		return DPI_MORE;
 	if (c.len > 0 && c.at[0] != '*') {
 		/* Inline commands, as people type them; the answer has to be RESP. */
 		static const char *const verbs[] = { "PING", "INFO", "AUTH ", "GET ", "SET ",
 			"COMMAND", "QUIT", "CONFIG ", "KEYS ", "SELECT ", "SYNC", "PSYNC ",
-			"MONITOR", "PUBLISH ", "SUBSCRIBE ", "PSUBSCRIBE ", "EXISTS ", "DEL ", "INCR ", "DECR ",
-			"LPUSH ", "RPUSH ", "HSET ", "HGET ", "HGETALL ", "EXPIRE ", "TTL ", "FLUSHALL", "DBSIZE",
-			"CLIENT ", "ECHO " };
+			"MONITOR", "PUBLISH ", "SUBSCRIBE ", "PSUBSCRIBE ", "EXISTS ", "DEL ",
+			"INCR ", "DECR ", "LPUSH ", "RPUSH ", "HSET ", "HGET ", "HGETALL ",
+			"EXPIRE ", "TTL ", "FLUSHALL", "DBSIZE", "CLIENT ", "ECHO " };
 		bool known = false;
 
 		line = dpi_line(c, &next);
@@ -78,7 +83,9 @@ parse_redis(struct dpi_view *v)
 		if (memchr("$*:", v->side[1].at[0], 3) != NULL) {
 			/* A whole line was asked, and an answer of the form came. */
 			m = resp(v->side[1], false);
-			return m == DPI_LIKELY && c.len == next && c.at[line.len] == '\r' ? DPI_MATCH : m;
+			return m == DPI_LIKELY && c.len == next && c.at[line.len] == '\r'
+			    ? DPI_MATCH
+			    : m;
 		}
 		m = DPI_FRONT(v->side[1], "+PONG\r\n");
 		s = DPI_FRONT(v->side[1], "-NOAUTH");
@@ -106,7 +113,7 @@ memcached_text(struct dpi_bytes c, struct dpi_bytes s)
 		"flush_all", "verbosity ", "gat ", "mg ", "ms " };
 	static const char *const answers[] = { "STORED\r\n", "NOT_STORED\r\n", "VALUE ", "END\r\n",
 		"STAT ", "VERSION ", "DELETED\r\n", "NOT_FOUND\r\n", "EXISTS\r\n", "TOUCHED\r\n",
-		"CLIENT_ERROR ", "SERVER_ERROR ", "EN\r\n", "HD\r\n" };
+		"CLIENT_ERROR ", "SERVER_ERROR ", "EN\r\n", "HD\r\n", "VA " };
 	bool verb = false, can = false;
 	uint32_t next = 0;
 	struct dpi_bytes line = dpi_line(c, &next);

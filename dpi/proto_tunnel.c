@@ -89,7 +89,7 @@ openvpn(struct dpi_bytes b, bool *server)
 			return DPI_LIKELY;
 	}
 	/* tls-crypt: everything behind the session id and the replay id is encrypted. */
-	return b.len >= 9 + 8 + 32 + 5 && b.len <= 100 && replay(b.at + 9) ? DPI_LIKELY : DPI_NO;
+	return b.len >= 9 + 8 + 32 + 5 && b.len <= 160 && replay(b.at + 9) ? DPI_LIKELY : DPI_NO;
 }
 
 static enum dpi_match
@@ -119,7 +119,7 @@ parse_openvpn(struct dpi_view *v)
 		        NULL)
 			return DPI_MATCH;
 	}
-	return m == DPI_NO ? DPI_NO : DPI_MORE;
+	return m;
 }
 
 /* Over TCP with a length before each packet. */

@@ -123,7 +123,8 @@ parse_stun(struct dpi_view *v)
 	if (m == DPI_MATCH && dpi_be32(v->side[0].at + 4) != 0x2112a442) {
 		m = DPI_LIKELY;
 		for (unsigned int i = 0; i < v->nb_past; i++)
-			if (v->past[i].kept >= 20 && memcmp(v->past[i].head + 4, v->side[0].at + 4, 16) == 0)
+			if (v->past[i].kept >= 20 &&
+			    memcmp(v->past[i].head + 4, v->side[0].at + 4, 16) == 0)
 				return DPI_MATCH;
 	}
 	/* ICE and DTLS-SRTP begin with checks, and then the session is what comes after them (RFC 7983). */
@@ -161,7 +162,8 @@ rtcp_before(const struct dpi_view *v)
 	for (unsigned int i = 0; i < v->nb_past; i++) {
 		const struct dpi_past *p = &v->past[i];
 
-		if (p->kept >= 8 && (p->head[0] & 0xc0) == 0x80 && p->head[1] >= 200 && p->head[1] <= 207 &&
+		if (p->kept >= 8 && (p->head[0] & 0xc0) == 0x80 && p->head[1] >= 200 &&
+		    p->head[1] <= 207 &&
 		    (p->dir != v->dir || memcmp(p->head + 4, v->side[0].at + 4, 4) == 0))
 			return true;
 	}
@@ -193,8 +195,8 @@ parse_rtcp(struct dpi_view *v)
 	/* Exactly filled, by a compound as the RFC wants it; SRTCP has 14 bytes more, encrypted. */
 	if (off == b.len)
 		return n >= 2 || b.at[1] == 200 ? DPI_MATCH
-		    : rtcp_before(v)                              ? DPI_MATCH
-		                                                  : DPI_LIKELY;
+		    : rtcp_before(v)            ? DPI_MATCH
+		                                : DPI_LIKELY;
 	return n >= 1 && b.len - off <= 24 && b.at[1] <= 201 ? DPI_LIKELY : DPI_MORE;
 }
 
@@ -270,7 +272,8 @@ parse_megaco(struct dpi_view *v)
 		return DPI_MATCH;
 	b = (struct dpi_bytes){ b.at, PK_MIN(b.len, 128u) };
 	return (b.at[at + 2] == '[' || b.at[at + 2] == '<') &&
-	        (dpi_find(b, "T=", 2) != NULL || dpi_find(b, "P=", 2) != NULL || dpi_find(b, "ER=", 3) != NULL)
+	        (dpi_find(b, "T=", 2) != NULL || dpi_find(b, "P=", 2) != NULL ||
+	            dpi_find(b, "ER=", 3) != NULL)
 	    ? DPI_MATCH
 	    : DPI_NO;
 }
