@@ -624,6 +624,15 @@ buffer_ok(struct attest_ima_judge *j, const struct attest_ima_entry *e)
 	    e->file.len == attest_alg_size(alg) && memcmp(h, e->file.at, e->file.len) == 0;
 }
 
+int
+attest_ima_is_key(const struct attest_ima_entry *e)
+{
+	EVP_PKEY *key = read_key(e->buf.at, e->buf.len);
+
+	EVP_PKEY_free(key);
+	return key != NULL;
+}
+
 static void
 judge_buffer(struct attest_ima_judge *j, const struct attest_ima_entry *e, const char *name,
     struct attest_reasons *r)

@@ -49,5 +49,8 @@ void attest_ima_judge_destroy(struct attest_ima_judge *j);
 void attest_ima_judge_entry(
     struct attest_ima_judge *j, const struct attest_ima_entry *e, struct attest_reasons *r);
 
+/* Whether the buffer of an ima-buf entry is a key or certificate, and so goes with keyrings. */
+int attest_ima_is_key(const struct attest_ima_entry *e);
+
 /* Glob over a whole text: '*' stops at '/', '**' does not, '?' is one character. */
 int attest_glob(const char *glob, const char *text, size_t len);

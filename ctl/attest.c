@@ -3,11 +3,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "attest/appraise.h"
+#include "attest/learn.h"
 #include "ctl/ctl.h"
 
 /* Attestation without a daemon: what is in a log, and whether a directory of evidence convinces. */
@@ -714,6 +716,99 @@ run_check(struct ctl_context *ctx, int argc, char **argv)
 	return rc;
 }
 
+/* ---- attest learn ----------------------------------------------------------------------------- */
+
+#define EXCLUDES_MAX 60
+
+static int
+learn_from(struct ctl_context *ctx, const char *dir, uint16_t bank, const char *const *excludes,
+    size_t nb_excludes)
+{
+	struct attest_reasons *r = calloc(1, sizeof(*r));
+	struct attest_evidence ev = { 0 };
+	struct attest_bytes file = { NULL, 0 };
+	uint8_t nonce[ATTEST_NAME_MAX];
+	size_t nonce_len = 0;
+	json_t *ref;
+	int rc;
+
+	if (r == NULL)
+		return ctl_refused(ctx, "out of memory");
+	load_evidence(dir, &ev);
+	load_file(dir, "nonce.hex", &file);
+	if (file.at == NULL || read_hex((const char *)file.at, file.len, nonce, &nonce_len) < 0)
+		nonce_len = 0;
+	free((void *)(uintptr_t)file.at);
+	rc = attest_learn(&ev, bank, (struct attest_bytes){ nonce, nonce_len }, excludes,
+	    nb_excludes, time(NULL), &ref, r);
+	if (rc == 0) {
+		json_dumpf(ref, stdout, ctx->json ? JSON_COMPACT : JSON_INDENT(1));
+		putchar('\n');
+		json_decref(ref);
+	} else {
+		for (unsigned int i = 0; i < r->nb; i++)
+			fprintf(stderr, "  %-25s  %s\n", attest_code_name(r->reason[i].code),
+			    r->reason[i].text);
+		(void)ctl_refused(ctx, "%s: nothing is learnt from it%s", dir,
+		    rc == -ENOMEM ? ": out of memory" : "");
+	}
+	free_evidence(&ev);
+	free(r);
+	return rc == 0 ? CTL_DONE : CTL_REFUSED;
+}
+
+/* From the host behind this DPU: its verifier has evidence, and we have somewhere to write to. */
+static int
+learn_live(struct ctl_context *ctx, int argc, char **argv)
+{
+	int fd = memfd_create("reference", MFD_CLOEXEC), status;
+	char bytes[65536];
+	ssize_t n = 0;
+
+	if (fd < 0)
+		return ctl_refused(ctx, "%s", strerror(errno));
+	status = ctl_ask(ctx, "picket-attestd", "attest learn", argc, argv, fd, NULL, NULL);
+	if (status == CTL_DONE) {
+		if (lseek(fd, 0, SEEK_SET) == 0)
+			while ((n = read(fd, bytes, sizeof(bytes))) > 0)
+				if (fwrite(bytes, 1, (size_t)n, stdout) != (size_t)n)
+					break;
+		putchar('\n');
+		if (n != 0 || fflush(stdout) != 0)
+			status = ctl_refused(ctx, "standard output: %s", strerror(errno));
+	}
+	close(fd);
+	return status;
+}
+
+static int
+run_learn(struct ctl_context *ctx, int argc, char **argv)
+{
+	const char *dir = NULL, *excludes[EXCLUDES_MAX];
+	uint16_t bank = ATTEST_ALG_SHA256;
+	size_t nb = 0;
+	struct stat st;
+
+	for (int i = 0; i < argc; i++) {
+		if (strcmp(argv[i], "--exclude") == 0 && i + 1 < argc && nb < EXCLUDES_MAX)
+			excludes[nb++] = argv[++i];
+		else if (strcmp(argv[i], "--bank") == 0 && i + 1 < argc &&
+		    (bank = attest_alg_find(argv[i + 1], strlen(argv[i + 1]))) != 0)
+			i++;
+		else if (argv[i][0] == '-' || dir != NULL)
+			return ctl_usage(ctx, "attest learn: \"%s\" is not understood", argv[i]);
+		else
+			dir = argv[i];
+	}
+	if (dir == NULL && bank != ATTEST_ALG_SHA256)
+		return ctl_usage(ctx, "attest learn: --bank goes with a directory");
+	if (dir == NULL)
+		return learn_live(ctx, (int)nb, (char **)(uintptr_t)excludes);
+	if (stat(dir, &st) < 0 || !S_ISDIR(st.st_mode))
+		return ctl_refused(ctx, "%s: not a directory of evidence", dir);
+	return learn_from(ctx, dir, bank, excludes, nb);
+}
+
 const struct ctl_command ctl_attest_commands[] = {
 	{ "attest eventlog", "FILE", "show the event log of a boot, and the PCRs it leads to",
 	    run_eventlog },
@@ -721,5 +816,8 @@ const struct ctl_command ctl_attest_commands[] = {
 	    "show an IMA list; judge it by a quoted PCR 10 and a runtime policy", run_ima },
 	{ "attest check", "DIR --reference FILE [--nonce HEX] [--ak FILE] [--roots FILE]",
 	    "judge a directory of evidence, and give every reason against it", run_check },
+	{ "attest learn", "[DIR [--bank BANK]] [--exclude GLOB]...",
+	    "a reference from a machine that is good: from evidence, or of the host behind this DPU",
+	    run_learn },
 	{ NULL, NULL, NULL, NULL },
 };

@@ -157,7 +157,7 @@ advance(struct replay *r, uint64_t now_ns)
 	struct fw_made made;
 
 	r->now_ns = now_ns;
-	while (fw_path_tick(r->path, r->rules, now_ns, 1024, &made) == 1024 || made.nb > 0)
+	while (fw_path_tick(r->path, r->rules, now_ns, 1024, &made) || made.nb > 0)
 		for (unsigned int i = 0; i < made.nb; i++) {
 			struct fw_burst out;
 

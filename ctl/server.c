@@ -1,3 +1,5 @@
+#include "ctl/server.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <fts.h>
@@ -24,8 +26,8 @@
 /* ---- asking ---- */
 
 /* The answer unpacked as `type`, or NULL after saying why not. */
-static void *
-ask(struct ctl_context *ctx, const char *method, const ProtobufCMessage *request,
+void *
+ctl_server_ask(struct ctl_context *ctx, const char *method, const ProtobufCMessage *request,
     const ProtobufCMessageDescriptor *type, uint64_t timeout_ns)
 {
 	char cert[PATH_MAX_TEXT], key[PATH_MAX_TEXT], ca[PATH_MAX_TEXT], path[128];
@@ -68,8 +70,8 @@ borrow(const char *s)
 }
 
 /* "2026-11-21 14:03:12", local time. */
-static const char *
-time_text(uint64_t unix_ns, char *buf, size_t size)
+const char *
+ctl_time_text(uint64_t unix_ns, char *buf, size_t size)
 {
 	time_t t = (time_t)(unix_ns / PK_NS_PER_S);
 	struct tm tm;
@@ -227,8 +229,8 @@ stage_name(int stage)
 	return stage >= 0 && stage < (int)PK_COUNT(names) ? names[stage] : "unknown";
 }
 
-static int
-print_applied(struct ctl_context *ctx, const Picket__V1__ApplyReply *m, bool dry, bool wait)
+int
+ctl_print_applied(struct ctl_context *ctx, const Picket__V1__ApplyReply *m, bool dry, bool wait)
 {
 	static const struct ctl_column columns[] = { { "dpu", "DPU" }, { "stage", "STAGE" },
 		{ "ms", "MS" }, { "reason", "REASON" } };
@@ -244,12 +246,15 @@ print_applied(struct ctl_context *ctx, const Picket__V1__ApplyReply *m, bool dry
 		return CTL_REFUSED;
 	}
 	if (ctx->json)
-		print_json(json_pack("{sb sI sb sb si si sb}", "refused", 0, "generation",
+		print_json(json_pack("{sb sI sb sb si si sb sb}", "refused", 0, "generation",
 		    (json_int_t)m->generation, "unchanged", m->unchanged, "dry_run", dry,
 		    "tests_passed", (int)m->tests_passed, "tests_failed", (int)m->tests_failed,
-		    "complete", m->complete));
+		    "complete", m->complete, "candidate", m->candidate));
 	else if (dry)
 		printf("would be accepted; generation %llu stays in force\n",
+		    (unsigned long long)m->generation);
+	else if (m->candidate)
+		printf("generation %llu is a candidate, on its canary alone\n",
 		    (unsigned long long)m->generation);
 	else if (m->unchanged)
 		printf("nothing to change; generation %llu is in force\n",
@@ -284,7 +289,11 @@ print_applied(struct ctl_context *ctx, const Picket__V1__ApplyReply *m, bool dry
 /* Options that apply and rollback share. */
 struct apply_options {
 	const char *message;
-	bool dry, replace, wait, despite_tests;
+	bool dry, replace, wait, despite_tests, at_once;
+	char *canary; /* NULL: none */
+	uint64_t bake_ns;
+	bool abort;
+	uint64_t abort_denied;
 	uint64_t timeout_ns;
 	char **remove;
 	size_t nb_remove;
@@ -327,13 +336,54 @@ take_options(struct ctl_context *ctx, int argc, char **argv, bool apply, struct 
 			o->replace = true;
 		} else if (apply && strcmp(a, "--despite-tests") == 0) {
 			o->despite_tests = true;
+		} else if (apply && strcmp(a, "--at-once") == 0) {
+			o->at_once = true;
+		} else if (apply && strcmp(a, "--canary") == 0 && more) {
+			o->canary = argv[++i];
+		} else if (apply && strcmp(a, "--bake") == 0 && more) {
+			if (pk_conf_parse_duration(argv[++i], &o->bake_ns) != 0 ||
+			    o->bake_ns < PK_NS_PER_S)
+				return ctl_usage(ctx,
+				    "--bake %s: want a time of at least 1s, such as 10m", argv[i]);
+		} else if (apply && strcmp(a, "--abort-denied") == 0 && more) {
+			char *end;
+
+			o->abort = true;
+			errno = 0;
+			o->abort_denied = strtoull(argv[++i], &end, 10);
+			if (errno != 0 || end == argv[i] || *end != '\0' || argv[i][0] == '-')
+				return ctl_usage(
+				    ctx, "--abort-denied %s: want a number of flows", argv[i]);
 		} else if (apply && strcmp(a, "--delete") == 0 && more) {
 			o->remove[o->nb_remove++] = argv[++i];
 		} else {
 			return ctl_usage(ctx, "\"%s\": want %s", a, ctx->command->args);
 		}
 	}
+	if (o->canary == NULL && (o->bake_ns != 0 || o->abort))
+		return ctl_usage(ctx, "--bake and --abort-denied go with --canary");
+	if (o->canary != NULL && (o->bake_ns == 0 || o->at_once))
+		return ctl_usage(ctx, "--canary wants --bake TIME, and not --at-once");
 	return 0;
+}
+
+/* "dpu1,dpu2*" names DPUs, "app=web,!old" the workloads behind them.  *dpus is cut up and borrowed. */
+static void
+fill_canary(const struct apply_options *o, Picket__V1__Canary *m, char **list, size_t max)
+{
+	char *save;
+
+	m->bake_s = (uint32_t)(o->bake_ns / PK_NS_PER_S);
+	m->abort = o->abort;
+	m->abort_denied = o->abort_denied;
+	if (strpbrk(o->canary, "=!") != NULL) {
+		m->workloads = o->canary;
+		return;
+	}
+	m->dpus = list;
+	for (char *w = strtok_r(o->canary, ",", &save); w != NULL && m->n_dpus < max;
+	     w = strtok_r(NULL, ",", &save))
+		list[m->n_dpus++] = w;
 }
 
 static uint32_t
@@ -348,6 +398,8 @@ apply(struct ctl_context *ctx, int argc, char **argv)
 {
 	Picket__V1__ApplyRequest m = PICKET__V1__APPLY_REQUEST__INIT;
 	Picket__V1__Wait wait = PICKET__V1__WAIT__INIT;
+	Picket__V1__Canary canary = PICKET__V1__CANARY__INIT;
+	char *canary_dpus[256];
 	Picket__V1__ApplyReply *r = NULL;
 	struct sources s = { 0 };
 	struct apply_options o;
@@ -374,14 +426,19 @@ apply(struct ctl_context *ctx, int argc, char **argv)
 	m.replace = o.replace;
 	m.dry_run = o.dry;
 	m.despite_tests = o.despite_tests;
+	m.at_once = o.at_once;
+	if (o.canary != NULL) {
+		fill_canary(&o, &canary, canary_dpus, PK_COUNT(canary_dpus));
+		m.canary = &canary;
+	}
 	m.message = borrow(o.message);
 	wait.wait = o.wait;
 	wait.timeout_ms = wait_ms(&o);
 	m.wait = &wait;
-	r = ask(
+	r = ctl_server_ask(
 	    ctx, "Apply", &m.base, &picket__v1__apply_reply__descriptor, o.timeout_ns + COMPILE_NS);
 	if (r != NULL) {
-		rc = print_applied(ctx, r, o.dry, o.wait);
+		rc = ctl_print_applied(ctx, r, o.dry, o.wait);
 		picket__v1__apply_reply__free_unpacked(r, NULL);
 	}
 out:
@@ -422,10 +479,10 @@ rollback(struct ctl_context *ctx, int argc, char **argv)
 	wait.timeout_ms = wait_ms(&o);
 	m.wait = &wait;
 	rc = CTL_REFUSED;
-	r = ask(ctx, "Rollback", &m.base, &picket__v1__apply_reply__descriptor,
+	r = ctl_server_ask(ctx, "Rollback", &m.base, &picket__v1__apply_reply__descriptor,
 	    o.timeout_ns + COMPILE_NS);
 	if (r != NULL) {
-		rc = print_applied(ctx, r, false, o.wait);
+		rc = ctl_print_applied(ctx, r, false, o.wait);
 		picket__v1__apply_reply__free_unpacked(r, NULL);
 	}
 out:
@@ -444,13 +501,13 @@ show(struct ctl_context *ctx, int argc, char **argv)
 
 	if (argc > 1 || (argc == 1 && parse_generation(argv[0], &m.generation) != 0))
 		return ctl_usage(ctx, "want %s", ctx->command->args);
-	r = ask(ctx, "Show", &m.base, &picket__v1__show_reply__descriptor, ASK_NS);
+	r = ctl_server_ask(ctx, "Show", &m.base, &picket__v1__show_reply__descriptor, ASK_NS);
 	if (r == NULL)
 		return CTL_REFUSED;
 	if (r->info != NULL && !ctx->json)
 		printf("# generation %llu: %s by %s, %s%s%s\n",
 		    (unsigned long long)r->info->generation, r->info->kind, r->info->author,
-		    time_text(r->info->at_unix_ns, at, sizeof(at)),
+		    ctl_time_text(r->info->at_unix_ns, at, sizeof(at)),
 		    r->info->message[0] != '\0' ? ": " : "", r->info->message);
 	for (size_t i = 0; i < r->n_sources; i++) {
 		const Picket__V1__Source *s = r->sources[i];
@@ -485,7 +542,7 @@ history(struct ctl_context *ctx, int argc, char **argv)
 	(void)argv;
 	if (argc != 0)
 		return ctl_usage(ctx, "takes no arguments");
-	r = ask(ctx, "History", &m.base, &picket__v1__history_reply__descriptor, ASK_NS);
+	r = ctl_server_ask(ctx, "History", &m.base, &picket__v1__history_reply__descriptor, ASK_NS);
 	if (r == NULL)
 		return CTL_REFUSED;
 	rows = ctl_rows_begin(ctx, columns, PK_COUNT(columns));
@@ -495,7 +552,7 @@ history(struct ctl_context *ctx, int argc, char **argv)
 		ctl_rows_add(rows,
 		    json_pack("{sI ss ss ss sI si sI sb ss}", "generation",
 		        (json_int_t)g->generation, "kind", g->kind, "author", g->author, "at",
-		        time_text(g->at_unix_ns, at, sizeof(at)), "at_unix_ns",
+		        ctl_time_text(g->at_unix_ns, at, sizeof(at)), "at_unix_ns",
 		        (json_int_t)g->at_unix_ns, "sources", (int)g->sources, "of",
 		        (json_int_t)g->of, "current", g->generation == r->current, "message",
 		        g->message));
@@ -525,9 +582,9 @@ static int
 status(struct ctl_context *ctx, int argc, char **argv)
 {
 	static const struct ctl_column columns[] = { { "dpu", "DPU" }, { "connected", "CONNECTED" },
-		{ "state", "STATE" }, { "wanted", "WANTED" }, { "realised", "REALISED" },
-		{ "workloads", "WORKLOADS" }, { "resources", "RESOURCES" }, { "since", "SINCE" },
-		{ "reason", "REASON" } };
+		{ "state", "STATE" }, { "canary", "CANARY" }, { "wanted", "WANTED" },
+		{ "realised", "REALISED" }, { "workloads", "WORKLOADS" },
+		{ "resources", "RESOURCES" }, { "since", "SINCE" }, { "reason", "REASON" } };
 	Picket__V1__StatusRequest m = PICKET__V1__STATUS_REQUEST__INIT;
 	Picket__V1__StatusReply *r;
 	struct ctl_rows *rows;
@@ -536,26 +593,62 @@ status(struct ctl_context *ctx, int argc, char **argv)
 	(void)argv;
 	if (argc != 0)
 		return ctl_usage(ctx, "takes no arguments");
-	r = ask(ctx, "Status", &m.base, &picket__v1__status_reply__descriptor, ASK_NS);
+	r = ctl_server_ask(ctx, "Status", &m.base, &picket__v1__status_reply__descriptor, ASK_NS);
 	if (r == NULL)
 		return CTL_REFUSED;
 	if (!ctx->json)
 		printf("generation %llu, %u workloads, %zu DPUs\n",
 		    (unsigned long long)r->generation, r->workloads, r->n_dpus);
+	if (!ctx->json && r->candidate != 0)
+		printf("a rollout is under way: generation %llu is on its canary\n",
+		    (unsigned long long)r->candidate);
 	rows = ctl_rows_begin(ctx, columns, PK_COUNT(columns));
 	for (size_t i = 0; i < r->n_dpus; i++) {
 		const Picket__V1__DpuStatus *d = r->dpus[i];
 
 		ctl_rows_add(rows,
-		    json_pack("{ss sb sb ss sI sI sI sI si si ss sI ss ss sI sI}", "dpu", d->dpu,
-		        "connected", d->connected, "plane", d->plane, "state", dpu_state(d),
-		        "wanted", (json_int_t)d->wanted, "received", (json_int_t)d->received,
-		        "accepted", (json_int_t)d->accepted, "realised", (json_int_t)d->realised,
-		        "workloads", (int)d->workloads, "resources", (int)d->resources, "since",
-		        time_text(d->since_unix_ns, since, sizeof(since)), "since_unix_ns",
+		    json_pack("{ss sb sb sb ss sI sI sI sI si si ss sI ss ss sI sI}", "dpu", d->dpu,
+		        "canary", d->candidate, "connected", d->connected, "plane", d->plane,
+		        "state", dpu_state(d), "wanted", (json_int_t)d->wanted, "received",
+		        (json_int_t)d->received, "accepted", (json_int_t)d->accepted, "realised",
+		        (json_int_t)d->realised, "workloads", (int)d->workloads, "resources",
+		        (int)d->resources, "since",
+		        ctl_time_text(d->since_unix_ns, since, sizeof(since)), "since_unix_ns",
 		        (json_int_t)d->since_unix_ns, "reason", d->reason, "software", d->software,
 		        "bytes_sent", (json_int_t)d->bytes_sent, "generation",
 		        (json_int_t)r->generation));
+	}
+	ctl_rows_end(rows);
+	picket__v1__status_reply__free_unpacked(r, NULL);
+	return CTL_DONE;
+}
+
+static int
+show_hosts(struct ctl_context *ctx, int argc, char **argv)
+{
+	static const struct ctl_column columns[] = { { "host", "HOST" }, { "dpu", "DPU" },
+		{ "state", "STATE" }, { "attested", "ATTESTED" }, { "epoch", "EPOCH" },
+		{ "connected", "DPU CONNECTED" }, { "reason", "REASON" } };
+	Picket__V1__StatusRequest m = PICKET__V1__STATUS_REQUEST__INIT;
+	Picket__V1__StatusReply *r;
+	struct ctl_rows *rows;
+
+	(void)argv;
+	if (argc != 0)
+		return ctl_usage(ctx, "takes no arguments");
+	r = ctl_server_ask(ctx, "Status", &m.base, &picket__v1__status_reply__descriptor, ASK_NS);
+	if (r == NULL)
+		return CTL_REFUSED;
+	rows = ctl_rows_begin(ctx, columns, PK_COUNT(columns));
+	for (size_t i = 0; i < r->n_dpus; i++) {
+		const Picket__V1__DpuStatus *d = r->dpus[i];
+
+		if (d->host_state[0] != '\0')
+			ctl_rows_add(rows,
+			    json_pack("{ss ss ss sb sI sb ss}", "host", d->host, "dpu", d->dpu,
+			        "state", d->host_state, "attested", d->host_attested, "epoch",
+			        (json_int_t)d->host_epoch, "connected", d->connected, "reason",
+			        d->host_reason));
 	}
 	ctl_rows_end(rows);
 	picket__v1__status_reply__free_unpacked(r, NULL);
@@ -575,7 +668,7 @@ workload_list(struct ctl_context *ctx, int argc, char **argv)
 	(void)argv;
 	if (argc != 0)
 		return ctl_usage(ctx, "takes no arguments");
-	r = ask(
+	r = ctl_server_ask(
 	    ctx, "ListWorkloads", &m.base, &picket__v1__list_workloads_reply__descriptor, ASK_NS);
 	if (r == NULL)
 		return CTL_REFUSED;
@@ -605,11 +698,11 @@ update_workloads(
 	wait.wait = o->wait;
 	wait.timeout_ms = wait_ms(o);
 	m->wait = &wait;
-	r = ask(ctx, "UpdateWorkloads", &m->base, &picket__v1__apply_reply__descriptor,
+	r = ctl_server_ask(ctx, "UpdateWorkloads", &m->base, &picket__v1__apply_reply__descriptor,
 	    o->timeout_ns + COMPILE_NS);
 	if (r == NULL)
 		return CTL_REFUSED;
-	rc = print_applied(ctx, r, false, o->wait);
+	rc = ctl_print_applied(ctx, r, false, o->wait);
 	picket__v1__apply_reply__free_unpacked(r, NULL);
 	return rc;
 }
@@ -690,7 +783,7 @@ explain(struct ctl_context *ctx, int argc, char **argv)
 	m.src = argv[0];
 	m.dst = argv[1];
 	m.service = argv[2];
-	r = ask(ctx, "Explain", &m.base, &picket__v1__explain_reply__descriptor, ASK_NS);
+	r = ctl_server_ask(ctx, "Explain", &m.base, &picket__v1__explain_reply__descriptor, ASK_NS);
 	if (r == NULL)
 		return CTL_REFUSED;
 	if (r->egress == NULL || r->ingress == NULL) {
@@ -719,7 +812,7 @@ explain(struct ctl_context *ctx, int argc, char **argv)
 
 #define APPLY_ARGS                                                                                                   \
 	"FILE... [--message TEXT] [--dry-run] [--replace] [--delete NAME] [--despite-tests] [--no-wait] [--timeout " \
-	"TIME]"
+	"TIME] [--canary SELECTOR --bake TIME [--abort-denied N] | --at-once]"
 
 const struct ctl_command ctl_server_commands[] = {
 	{ "policy apply", APPLY_ARGS,
@@ -731,6 +824,7 @@ const struct ctl_command ctl_server_commands[] = {
 	    "bring the policy of an older generation back into force", rollback },
 	{ "explain", "SOURCE DESTINATION SERVICE",
 	    "which rules decide a flow, in the policy in force", explain },
+	{ "show hosts", "", "the host behind each DPU: attested or not, and why", show_hosts },
 	{ "status", "", "every DPU: connected, generation wanted and realised, since when",
 	    status },
 	{ "workload list", "", "workloads with their addresses, DPUs and identities",

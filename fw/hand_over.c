@@ -64,6 +64,7 @@ fw_path_record(const struct fw_path *p, uint32_t i, uint64_t now_ns, struct fw_r
 	struct fw_session_cold c;
 	struct fw_session s;
 	uint64_t idle, timeout;
+	uint16_t link;
 	uint32_t v;
 
 	v = atomic_load_explicit(&t->version[i], memory_order_acquire);
@@ -71,11 +72,15 @@ fw_path_record(const struct fw_path *p, uint32_t i, uint64_t now_ns, struct fw_r
 		return false;
 	memcpy(&s, &t->hot[i], sizeof(s));
 	memcpy(&c, &t->cold[i], sizeof(c));
-	if (c.timer.owner != 0 && c.timer.owner <= FW_ETHERS_MAX)
-		ether = p->ethers.ether[c.timer.owner];
+	link = t->ether[i];
+	if (link != 0 && link <= FW_ETHERS_MAX)
+		ether = p->ethers.ether[link];
 	atomic_thread_fence(memory_order_acquire);
 	if (atomic_load_explicit(&t->version[i], memory_order_relaxed) != v ||
 	    s.state == FW_STATE_NONE || s.state >= FW_STATE_COUNT)
+		return false;
+	/* Without the numbers of its proxy it is of no use to anybody. */
+	if ((s.flags & FW_SESSION_EXTRA) != 0)
 		return false;
 
 	memset(out, 0, sizeof(*out));
@@ -114,7 +119,7 @@ fw_path_record(const struct fw_path *p, uint32_t i, uint64_t now_ns, struct fw_r
 		out->bytes[d] = c.bytes[d] + s.bytes[d];
 	}
 	out->rule_id = c.rule_id;
-	out->generation = s.generation;
+	out->generation = s.generation & FW_GENERATION_MASK;
 	if (ether.len == 14 || ether.len == 18 || ether.len == 22) {
 		memcpy(out->link, ether.bytes, ether.len);
 		out->link_len = ether.len;
@@ -213,7 +218,7 @@ fill(struct fw_path *p, uint32_t i, const struct fw_record *r, const struct fw_p
 		};
 
 		memcpy(e.bytes, r->link, r->link_len);
-		c->timer.owner = fw_ethers_get_same(&p->ethers, &e);
+		p->sessions.ether[i] = fw_ethers_get_same(&p->ethers, &e);
 	}
 }
 
@@ -225,7 +230,7 @@ fw_path_install(struct fw_path *p, const struct fw_rules *rules, const struct fw
 	struct fw_sessions *t = &p->sessions;
 	uint16_t wire = r->wire;
 	struct fw_pkt pk;
-	uint32_t i;
+	uint32_t i, tenant = FW_TENANT_UNKNOWN;
 
 	*why = FW_DROP_NONE;
 	if (rules != NULL) {
@@ -243,24 +248,27 @@ fw_path_install(struct fw_path *p, const struct fw_rules *rules, const struct fw
 	fw_sessions_hash(t, &pk);
 	if (fw_sessions_find(t, &pk) != FW_SESSION_NONE)
 		return FW_INSTALL_THERE;
-	*why = p->counting ? fw_session_may_hold(p, &pk, inside) : FW_DROP_NONE;
+	if (p->counting) {
+		tenant = fw_limit_tenant(rules, r->vrf, inside);
+		*why = fw_limits_allow(p, &pk, inside, r->direction == PK_INGRESS ? &r->src : NULL,
+		    tenant, false, now_ns);
+	}
 	if (*why != FW_DROP_NONE)
 		return FW_INSTALL_REFUSED;
 	i = fw_sessions_create(t, &pk);
 	if (i == FW_SESSION_NONE)
 		return FW_INSTALL_FULL;
 	fill(p, i, r, &pk, now_ns);
-	if (!fw_session_hold(p, i)) {
-		fw_ethers_put(&p->ethers, t->cold[i].timer.owner);
+	if (!fw_session_hold(p, i, tenant)) {
+		fw_ethers_put(&p->ethers, t->ether[i]);
 		fw_sessions_remove(t, i);
 		return FW_INSTALL_FULL;
 	}
-	fw_sessions_tidy(t);
-	fw_timer_add(&t->timer, i,
+	fw_sessions_moved(t, i, FW_STATE_NONE);
+	fw_timer_file(&t->timer, i,
 	    now_ns +
 	        ((uint64_t)(p->timeout[t->hot[i].state] - (fw_units(now_ns) - t->hot[i].seen))
-	            << FW_SEEN_SHIFT),
-	    fw_sessions_class(t, i));
+	            << FW_SEEN_SHIFT));
 	pk_counter_add(&p->stats.sessions_created, 1);
 	if (rules != NULL) {
 		*why = fw_policy_ask_again(p, rules, i, now_ns);

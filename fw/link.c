@@ -27,7 +27,8 @@ struct fw_link {
 	uint64_t epoch;
 	uint32_t seq;
 	int listen_fd, fd;
-	struct event *accept_event, *read_event;
+	struct event *accept_event, *read_event, *counts_event;
+	struct pk_msg_policy_counts told; /* what the agent was told last */
 	struct fw_link_status status;
 	char path[sizeof(((struct sockaddr_un *)0)->sun_path)];
 };
@@ -83,6 +84,36 @@ say_status(struct fw_link *l, uint64_t generation, enum pk_stage stage, int erro
 }
 
 static void
+say_counts(struct fw_link *l)
+{
+	struct pk_msg m;
+
+	pk_msg_init(&m, PK_MSG_POLICY_COUNTS, fw_rules_state_generation(l->state));
+	for (unsigned int i = 0; i < fw_workers_count(l->workers); i++) {
+		const struct fw_path_stats *s = fw_path_stats(fw_workers_path(l->workers, i));
+
+		m.counts.refused += pk_counter_read(&s->drop[FW_DROP_RULE_DENY]) +
+		    pk_counter_read(&s->drop[FW_DROP_RULE_REJECT]);
+		m.counts.revoked += pk_counter_read(&s->revoked);
+	}
+	if (memcmp(&m.counts, &l->told, sizeof(l->told)) == 0)
+		return;
+	l->told = m.counts;
+	say(l, &m);
+}
+
+static void
+on_counts(evutil_socket_t fd, short what, void *arg)
+{
+	struct fw_link *l = arg;
+
+	(void)fd;
+	(void)what;
+	if (l->fd >= 0)
+		say_counts(l);
+}
+
+static void
 take(struct fw_link *l, const struct pk_msg *m)
 {
 	uint64_t generation = m->h.generation, start = pk_clock_mono_ns();
@@ -93,6 +124,8 @@ take(struct fw_link *l, const struct pk_msg *m)
 	if (m->h.type == PK_MSG_HELLO) {
 		pk_notice("agent: connected: %s, pid %u", m->hello.program, m->hello.pid);
 		say_hello(l);
+		memset(&l->told, 0xff, sizeof(l->told));
+		say_counts(l);
 		return;
 	}
 	if (m->h.type == PK_MSG_POLICY_COMMIT)
@@ -167,6 +200,7 @@ fw_link_create(struct fw_link **out, struct event_base *base, const char *path,
     const char *instance, struct fw_workers *workers, uint32_t nb_sessions_max,
     struct pk_diag *diag)
 {
+	static const struct timeval second = { .tv_sec = 1 };
 	struct sockaddr_un addr = { .sun_family = AF_UNIX };
 	struct fw_link *l;
 	mode_t mask;
@@ -200,7 +234,11 @@ fw_link_create(struct fw_link **out, struct event_base *base, const char *path,
 		rc = fw_rules_state_create(&l->state);
 	if (rc == 0) {
 		l->accept_event = event_new(base, l->listen_fd, EV_READ | EV_PERSIST, on_accept, l);
-		rc = l->accept_event != NULL && event_add(l->accept_event, NULL) == 0 ? 0 : -ENOMEM;
+		l->counts_event = event_new(base, -1, EV_PERSIST, on_counts, l);
+		rc = l->accept_event != NULL && event_add(l->accept_event, NULL) == 0 &&
+		        l->counts_event != NULL && event_add(l->counts_event, &second) == 0
+		    ? 0
+		    : -ENOMEM;
 	}
 	if (rc < 0) {
 		pk_diag_set(diag, "%s: cannot listen: %s", path, strerror(-rc));
@@ -219,6 +257,8 @@ fw_link_destroy(struct fw_link *l)
 	hang_up(l, "stopping");
 	if (l->accept_event != NULL)
 		event_free(l->accept_event);
+	if (l->counts_event != NULL)
+		event_free(l->counts_event);
 	if (l->listen_fd >= 0) {
 		close(l->listen_fd);
 		unlink(l->path);

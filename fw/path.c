@@ -9,6 +9,9 @@
 #include "fw/path_priv.h"
 #include "fw/session_mem.h"
 
+#define TICK_HURRY 4  /* times the budget while less than a sixteenth of the table is free */
+#define TICK_LINES 16 /* of the timer, looked at in each call at least */
+
 /* The option table is where defaults are written, for programs and tests alike. */
 struct holder {
 	struct fw_path_options options;
@@ -59,14 +62,27 @@ fw_path_create(struct fw_path **out, const struct fw_path_conf *conf)
 	    fw_ethers_init(&p->ethers, conf->mem != NULL ? fw_session_mem_ethers(conf->mem) : NULL);
 	if (rc < 0)
 		goto fail;
-	p->counting = conf->per_workload != 0 || conf->half_open_per_workload != 0;
+	for (unsigned int o = 0; o < FW_OWNER_COUNT; o++)
+		p->counting |= conf->limit[o].sessions != 0 || conf->limit[o].half_open != 0 ||
+		    conf->limit[o].rate != 0;
 	rc = fw_hosts_init(&p->hosts, FW_HOSTS_MAX, conf->seed);
+	if (rc == 0 && p->counting)
+		rc = fw_hosts_init(&p->tenants, FW_TENANTS_MAX, conf->seed);
+	if (rc == 0 && p->counting)
+		rc = fw_hosts_init(&p->sources, FW_SOURCES_MAX, conf->seed);
 	if (rc < 0)
 		goto fail;
 	rc = fw_frags_init(
 	    &p->frags, FW_FRAG_TABLE, conf->timeout_ns[FW_TIMEOUT_FRAGMENT], conf->seed, &p->hosts);
 	if (rc < 0)
 		goto fail;
+	rc = fw_extras_init(&p->extras, RTE_MAX(conf->nb_sessions / 4, 1024u));
+	if (rc < 0)
+		goto fail;
+	fw_cookies_init(&p->cookies, conf->seed);
+	if (conf->syn_cookies != 0)
+		p->cookies_at =
+		    RTE_MAX((uint32_t)((uint64_t)conf->nb_sessions * conf->syn_cookies / 100), 1u);
 	*out = p;
 	return 0;
 fail:
@@ -79,7 +95,10 @@ fw_path_destroy(struct fw_path *p)
 {
 	if (p == NULL)
 		return;
+	fw_extras_fini(&p->extras);
 	fw_frags_fini(&p->frags);
+	fw_hosts_fini(&p->sources);
+	fw_hosts_fini(&p->tenants);
 	fw_hosts_fini(&p->hosts);
 	fw_ethers_fini(&p->ethers);
 	fw_sessions_fini(&p->sessions);
@@ -102,7 +121,7 @@ fw_path_burst(struct fw_path *p, const struct fw_rules *rules, uint16_t wire, en
 		.rules = rules,
 		.out = out,
 		.now_ns = now_ns,
-		.generation = rules != NULL ? fw_rules_generation(rules) : 0,
+		.generation = fw_path_stamp(p, rules, now_ns),
 		.seen = fw_units(now_ns),
 		.from = from,
 		.wire = wire,
@@ -145,7 +164,7 @@ fw_path_burst(struct fw_path *p, const struct fw_rules *rules, uint16_t wire, en
 		pk = &pkt[i];
 		b.packet = p->packet + i + 1;
 		if (unlikely(pk->lane))
-			fw_admit_again(&b, i, pk);
+			fw_admit_again(pk);
 		fw_judge(&b, pk);
 		if (likely(pk->drop == FW_DROP_NONE)) {
 			out->pkt[to][out->nb[to]++] = pk->m;
@@ -164,51 +183,69 @@ fw_path_burst(struct fw_path *p, const struct fw_rules *rules, uint16_t wire, en
 		rte_pktmbuf_free_bulk(refused, nb_refused);
 }
 
-unsigned int
+/* Sessions whose time may have come: those that have been seen since are filed anew, the others end. */
+static void
+expire(struct fw_path *p, const uint32_t *due, unsigned int n, uint64_t now_ns)
+{
+	struct fw_sessions *t = &p->sessions;
+	uint32_t over[FW_BURST], now = fw_units(now_ns);
+	unsigned int nb_over = 0;
+
+	for (unsigned int k = 0; k < n; k++)
+		__builtin_prefetch(&t->hot[due[k]], 1);
+	for (unsigned int k = 0; k < n; k++) {
+		uint32_t i = due[k], idle = now - t->hot[i].seen,
+		         timeout = p->timeout[t->hot[i].state];
+
+		if (idle < timeout)
+			fw_timer_file(
+			    &t->timer, i, now_ns + ((uint64_t)(timeout - idle) << FW_SEEN_SHIFT));
+		else
+			over[nb_over++] = i;
+	}
+	fw_sessions_fetch(t, over, nb_over);
+	for (unsigned int k = 0; k < nb_over; k++) {
+		uint8_t state = t->hot[over[k]].state;
+
+		if (state == FW_STATE_TIME_WAIT || state == FW_STATE_CLOSED)
+			pk_counter_add(&p->stats.sessions_ended, 1);
+		else
+			pk_counter_add(&p->stats.sessions_expired, 1);
+		fw_session_end(p, over[k], now_ns, FW_DROP_NONE);
+	}
+}
+
+bool
 fw_path_tick(struct fw_path *p, const struct fw_rules *rules, uint64_t now_ns, unsigned int budget,
     struct fw_made *made)
 {
 	struct fw_sessions *t = &p->sessions;
-	uint32_t due[32], now = fw_units(now_ns);
-	unsigned int expired = 0, n;
+	unsigned int lines, left;
 
 	if (unlikely(p->frags.nb != 0))
 		fw_frags_expire(&p->frags, now_ns, budget);
 	if (made != NULL)
 		made->nb = 0;
 	if (unlikely(rules != NULL &&
-	        (p->walk_left != 0 || p->walk_generation != fw_rules_generation(rules))))
+	        (p->walk_left != 0 || p->walk_generation != fw_path_stamp(p, rules, now_ns))))
 		fw_policy_walk(p, rules, now_ns, budget, made);
-	while (budget > 0) {
-		n = fw_timer_take(
-		    &t->timer, now_ns, due, RTE_MIN(budget, (unsigned int)RTE_DIM(due)));
-		for (unsigned int k = 0; k < n; k++)
-			rte_prefetch0(&t->hot[due[k]]);
-		for (unsigned int k = 0; k < n; k++)
-			fw_sessions_prefetch_record(t, due[k]);
-		for (unsigned int k = 0; k < n; k++) {
-			uint32_t i = due[k], idle = now - t->hot[i].seen;
-			uint8_t state = t->hot[i].state;
+	if (unlikely(p->extras.oldest != 0 || p->cookies.on))
+		fw_proxy_tick(p, rules, now_ns, budget, made);
+	/* Sessions that are over must not keep out new ones, so with a table that fills the balance shifts. */
+	if (unlikely(t->nb > t->capacity - t->capacity / 16))
+		budget *= TICK_HURRY;
+	lines = TICK_LINES + budget / 2;
+	for (left = budget; left > 0;) {
+		uint32_t due[FW_BURST];
+		unsigned int want = RTE_MIN(left, (unsigned int)RTE_DIM(due)),
+		             n = fw_timer_take(&t->timer, now_ns, due, want, &lines);
 
-			if (idle < p->timeout[state]) {
-				fw_timer_add(&t->timer, i,
-				    now_ns +
-				        ((uint64_t)(p->timeout[state] - idle) << FW_SEEN_SHIFT),
-				    fw_sessions_class(t, i));
-				continue;
-			}
-			if (state == FW_STATE_TIME_WAIT || state == FW_STATE_CLOSED)
-				pk_counter_add(&p->stats.sessions_ended, 1);
-			else
-				pk_counter_add(&p->stats.sessions_expired, 1);
-			fw_session_end(p, i, now_ns, FW_DROP_NONE);
-			expired++;
-		}
-		budget -= n;
-		if (n < RTE_DIM(due))
-			break;
+		expire(p, due, n, now_ns);
+		left -= n;
+		if (n < want)
+			return lines == 0;
 	}
-	return expired;
+	return true;
 }
 
 void
@@ -245,5 +282,5 @@ fw_path_session_bytes(const struct fw_path *p)
 uint32_t
 fw_path_nb_hosts(const struct fw_path *p)
 {
-	return p->hosts.nb;
+	return p->hosts.nb + p->tenants.nb + p->sources.nb;
 }

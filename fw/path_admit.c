@@ -204,16 +204,32 @@ fw_admit(struct fw_batch *b, struct rte_mbuf *m, unsigned int n, struct fw_pkt *
 		pk->drop = (uint16_t)complete(p, pk);
 }
 
-/* The general stages take the packet from the start.  They will find it in good standing, with the same key,
- * for that much the lane has seen to. */
+/*
+ * The general stages take over a packet that the lane has read.  What it has looked at need not be looked at
+ * again: the second line is what fw_parse() would make of a packet that is in the lane, which has but one shape.
+ */
 void
-fw_admit_again(struct fw_batch *b, unsigned int n, struct fw_pkt *pk)
+fw_admit_again(struct fw_pkt *pk)
 {
-	struct fw_sessions *t = &b->p->sessions;
-	uint32_t guess = pk->session;
+	const struct rte_mbuf *m = pk->m;
+	const uint8_t *data = rte_pktmbuf_mtod(m, const uint8_t *);
 
-	fw_admit(b, pk->m, n, pk);
-	if (likely(pk->drop == FW_DROP_NONE))
-		fw_sessions_hash(t, pk);
-	pk->session = guess;
+	pk->lane = false;
+	pk->data = data;
+	pk->kind = FW_KIND_SESSION;
+	pk->request = true;
+	pk->checksum_ok = RX_IP(m) == RTE_MBUF_F_RX_IP_CKSUM_GOOD;
+	pk->l3 = 14;
+	pk->l4 = 34;
+	pk->l4_len = (uint16_t)((data[46] >> 4) * 4);
+	pk->inner = 0;
+	pk->contiguous = (uint16_t)RTE_MIN(m->data_len, UINT16_MAX);
+	pk->l3_end = 34u + pk->l4_len + pk->payload;
+	pk->fragment = false;
+	pk->frag_more = false;
+	pk->frag_off = 0;
+	pk->frag_len = 0;
+	pk->tcp_flags = data[47];
+	pk->l4_proto = IPPROTO_TCP;
+	pk->selector = pk->key.port[pk->hi ^ 1]; /* the destination's */
 }

@@ -29,7 +29,6 @@ fw_path_restore(struct fw_path *p, uint64_t now_ns, int64_t ahead_ns, uint32_t *
 	fw_ethers_restore_begin(&p->ethers);
 	for (uint32_t i = 0; i < fresh; i++) {
 		struct fw_session *s = &t->hot[i];
-		struct fw_session_cold *c = &t->cold[i];
 		int rc = fw_sessions_restore(t, i);
 		uint32_t idle;
 
@@ -37,25 +36,26 @@ fw_path_restore(struct fw_path *p, uint64_t now_ns, int64_t ahead_ns, uint32_t *
 			*refused += rc != -ENOENT;
 			continue;
 		}
-		if (!fw_ethers_restore(&p->ethers, c->timer.owner))
-			c->timer.owner = 0;
+		if (!fw_ethers_restore(&p->ethers, t->ether[i]))
+			t->ether[i] = 0;
 		/* No generation: whatever is in force next is asked about it before it passes a packet. */
 		s->generation = 0;
 		set_times(p, i, now_ns, ahead_ns);
-		if (!fw_session_hold(p, i)) {
+		/* What there was of it besides (fw/extra.h) is gone. */
+		if ((s->flags & FW_SESSION_EXTRA) != 0 ||
+		    !fw_session_hold(p, i, FW_TENANT_UNKNOWN)) {
 			/* It is not yet as others are, so what it holds is taken back by hand. */
-			if (c->timer.owner != 0)
-				p->ethers.ether[c->timer.owner].refs--;
+			if (t->ether[i] != 0)
+				p->ethers.ether[t->ether[i]].refs--;
 			fw_sessions_remove(t, i);
 			(*refused)++;
 			continue;
 		}
 		idle = fw_units(now_ns) - s->seen;
-		fw_timer_add(&t->timer, i,
+		fw_timer_file(&t->timer, i,
 		    now_ns +
 		        ((uint64_t)(p->timeout[s->state] - PK_MIN(idle, p->timeout[s->state]))
-		            << FW_SEEN_SHIFT),
-		    fw_sessions_class(t, i));
+		            << FW_SEEN_SHIFT));
 	}
 	fw_ethers_restore_end(&p->ethers);
 	/* Begun elsewhere, but an account has to begin somewhere. */

@@ -6,8 +6,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#define HUGE_PAGE    (UINT64_C(2) << 20)
-#define TIDY_RECORDS 4 /* twice what is needed */
+#define HUGE_PAGE (UINT64_C(2) << 20)
 
 #if defined(__SANITIZE_ADDRESS__)
 #define PLAIN_MEMORY 1
@@ -108,7 +107,7 @@ splitmix(uint64_t *s)
 /* Where the arrays lie in the memory of a table. */
 struct plan {
 	uint32_t nb_buckets, nb_chained;
-	size_t cold_at, bucket_at, version_at, bytes;
+	size_t cold_at, bucket_at, version_at, ether_at, timer_at, class_at, bytes;
 };
 
 static int
@@ -126,7 +125,11 @@ plan(struct plan *p, uint32_t capacity)
 	p->bucket_at = (p->bucket_at + PK_CACHE_LINE - 1) & ~(size_t)(PK_CACHE_LINE - 1);
 	p->version_at =
 	    p->bucket_at + (size_t)(p->nb_buckets + p->nb_chained) * sizeof(struct fw_bucket);
-	p->bytes = p->version_at + (size_t)capacity * sizeof(fw_version);
+	p->ether_at = p->version_at + (size_t)capacity * sizeof(fw_version);
+	p->timer_at = p->ether_at + (size_t)capacity * sizeof(uint16_t);
+	p->timer_at = (p->timer_at + PK_CACHE_LINE - 1) & ~(size_t)(PK_CACHE_LINE - 1);
+	p->class_at = p->timer_at + fw_timer_bytes(capacity);
+	p->bytes = p->class_at + FW_CLASS_VICTIMS * fw_bits_bytes(capacity);
 	return 0;
 }
 
@@ -136,6 +139,19 @@ fw_sessions_bytes(uint32_t capacity)
 	struct plan p;
 
 	return plan(&p, capacity) == 0 ? p.bytes : 0;
+}
+
+/* Timer and classes, which lie one after the other. */
+static void
+init_clockwork(struct fw_sessions *t, void *memory, uint64_t now_ns)
+{
+	char *class = (char *)memory + fw_timer_bytes(t->capacity);
+
+	fw_timer_init(&t->timer, memory, t->capacity, now_ns);
+	for (unsigned int c = 0; c < FW_CLASS_VICTIMS; c++) {
+		fw_bits_init(&t->class[c], class + c * fw_bits_bytes(t->capacity), t->capacity);
+		t->hand[c] = 0;
+	}
 }
 
 int
@@ -156,6 +172,7 @@ fw_sessions_init_at(
 	t->cold = (struct fw_session_cold *)(base + p.cold_at);
 	t->bucket = (struct fw_bucket *)(base + p.bucket_at);
 	t->version = (fw_version *)(base + p.version_at);
+	t->ether = (uint16_t *)(base + p.ether_at);
 	t->mask = p.nb_buckets - 1;
 	t->capacity = capacity;
 	t->free = FW_SESSION_NONE;
@@ -164,7 +181,7 @@ fw_sessions_init_at(
 	for (unsigned int i = 0; i < PK_COUNT(t->key); i++)
 		t->key[i] = splitmix(&a) ^ splitmix(&b) * (2 * i + 1);
 	t->key[2] |= 1;
-	fw_timer_init(&t->timer, &t->cold[0].timer, sizeof(t->cold[0]), now_ns);
+	init_clockwork(t, base + p.timer_at, now_ns);
 	return 0;
 }
 
@@ -352,64 +369,29 @@ take_out(struct fw_sessions *t, uint32_t head, uint16_t tag, uint32_t i)
 	return false;
 }
 
-enum fw_session_class
-fw_sessions_class(const struct fw_sessions *t, uint32_t i)
+/* Whether both sides have spoken in a session of a protocol that has but one state. */
+static bool
+is_answered(const struct fw_sessions *t, uint32_t i)
 {
-	unsigned int state = t->hot[i].state;
-
-	switch (fw_session_timeout(state)) {
-	case FW_TIMEOUT_TCP_SYN_SENT:
-	case FW_TIMEOUT_TCP_SYN_RECV:
-	case FW_TIMEOUT_UDP_NEW:
-	case FW_TIMEOUT_ICMP:
-		return FW_CLASS_HALF_OPEN;
-	case FW_TIMEOUT_TCP_TIME_WAIT:
-	case FW_TIMEOUT_TCP_CLOSED:
-		return FW_CLASS_CLOSING;
-	case FW_TIMEOUT_OTHER:
-		/* These have one state, but may have been answered. */
-		return t->hot[i].packets[1] == 0 && t->cold[i].packets[1] == 0 ? FW_CLASS_HALF_OPEN
-		                                                               : FW_CLASS_LIVE;
-	default:
-		return FW_CLASS_LIVE;
-	}
-}
-
-void
-fw_sessions_tidy(struct fw_sessions *t)
-{
-	uint32_t fresh = atomic_load_explicit(&t->fresh, memory_order_relaxed);
-
-	if (likely(!fw_sessions_tight(t))) {
-		t->tidied = 0;
-		return;
-	}
-	for (unsigned int k = 0; k < TIDY_RECORDS && t->tidied < fresh; k++) {
-		uint32_t i = t->tidied++;
-		unsigned int class;
-
-		if (t->cold[i].timer.slot == FW_TIMER_UNFILED)
-			continue;
-		class = fw_sessions_class(t, i);
-		if (class != fw_timer_class(&t->timer, i))
-			fw_timer_reclass(&t->timer, i, class);
-	}
+	return t->hot[i].state == FW_STATE_OTHER &&
+	    (t->hot[i].packets[1] != 0 || t->cold[i].packets[1] != 0);
 }
 
 uint32_t
 fw_sessions_victim(struct fw_sessions *t)
 {
-	for (unsigned int c = FW_CLASS_HALF_OPEN; c <= FW_CLASS_CLOSING; c++) {
+	for (unsigned int c = 0; c < FW_CLASS_VICTIMS; c++) {
 		for (unsigned int k = 0; k < FW_VICTIM_TRIES; k++) {
-			uint32_t i = fw_timer_first(&t->timer, c);
-			unsigned int now;
+			uint32_t i = fw_bits_next(&t->class[c], t -> hand[c]);
 
-			if (i == FW_TIMER_NONE)
+			if (i == FW_BITS_NONE)
+				i = fw_bits_next(&t->class[c], 0);
+			if (i == FW_BITS_NONE)
 				break;
-			now = fw_sessions_class(t, i);
-			if (now == c)
+			t->hand[c] = i + 1 < t->capacity ? i + 1 : 0;
+			if (!is_answered(t, i))
 				return i;
-			fw_timer_reclass(&t->timer, i, now);
+			fw_bits_clear(&t->class[c], i);
 		}
 	}
 	return FW_SESSION_NONE;
@@ -429,16 +411,16 @@ fw_sessions_create(struct fw_sessions *t, const struct fw_pkt *pk)
 	if (insert(t, pk->hash, i) < 0)
 		return FW_SESSION_NONE;
 	c = &t->cold[i];
+	t->ether[i] = 0;
 	if (i == fresh)
 		atomic_store_explicit(&t->fresh, fresh + 1, memory_order_release);
 	else
-		t->free = c->timer.next;
+		t->free = t->hot[i].next;
 	memset(&t->hot[i], 0, sizeof(t->hot[i]));
 	memset(c, 0, sizeof(*c));
 	t->hot[i].key = pk->key;
 	if (pk->key.family == 6)
 		memcpy(c->addr, pk->addr, sizeof(c->addr));
-	c->timer.slot = FW_TIMER_UNFILED;
 	t->nb++;
 	return i;
 }
@@ -462,19 +444,29 @@ hash_record(const struct fw_sessions *t, uint32_t i, struct fw_pkt *pk)
 }
 
 void
-fw_sessions_prefetch_record(const struct fw_sessions *t, uint32_t i)
+fw_sessions_fetch(const struct fw_sessions *t, const uint32_t *i, unsigned int n)
 {
-	struct fw_pkt pk;
+	uint32_t bucket[FW_BURST];
 
-	hash_record(t, i, &pk);
-	fw_sessions_prefetch(t, &pk);
+	for (unsigned int k = 0; k < n; k++)
+		__builtin_prefetch(&t->hot[i[k]], 1);
+	for (unsigned int k = 0; k < n; k++) {
+		struct fw_pkt pk;
+
+		hash_record(t, i[k], &pk);
+		bucket[k] = (uint32_t)pk.hash & t->mask;
+		__builtin_prefetch(&t->bucket[bucket[k]], 1);
+	}
+	/* As in fw_sessions_guess(). */
+	for (unsigned int k = 0; k < n; k++)
+		(void)*(const volatile uint32_t *)&t->bucket[bucket[k]].nb;
 }
 
 void
 fw_sessions_remove(struct fw_sessions *t, uint32_t i)
 {
-	struct fw_session_cold *c = &t->cold[i];
 	struct fw_pkt pk;
+	enum fw_session_class class;
 	uint16_t tag;
 	uint32_t b, v;
 
@@ -484,6 +476,9 @@ fw_sessions_remove(struct fw_sessions *t, uint32_t i)
 	if (!take_out(t, b, tag, i))
 		PK_ASSERT(take_out(t, fw_hash_other(t, b, tag), tag, i));
 	fw_timer_remove(&t->timer, i);
+	class = fw_session_class(t->hot[i].state);
+	if (class != FW_CLASS_LIVE)
+		fw_bits_clear(&t->class[class], i);
 
 	v = atomic_load_explicit(&t->version[i], memory_order_relaxed);
 	if (v % 2 == 1) /* published */
@@ -492,7 +487,7 @@ fw_sessions_remove(struct fw_sessions *t, uint32_t i)
 	    memory_order_release); /* readers see the version go before what follows */
 	t->hot[i].state = FW_STATE_NONE;
 	t->hot[i].key.family = 0; /* a guess made before matches no more */
-	c->timer.next = t->free;
+	t->hot[i].next = t->free;
 	t->free = i;
 	t->nb--;
 }
@@ -513,10 +508,9 @@ fw_sessions_restore_begin(struct fw_sessions *t, uint64_t now_ns)
 	t->chain_free = 0;
 	t->chain_fresh = t->mask + 1;
 	t->nb = 0;
-	t->tidied = 0;
 	t->free = FW_SESSION_NONE;
 	atomic_store_explicit(&t->fresh, fresh, memory_order_relaxed);
-	fw_timer_init(&t->timer, &t->cold[0].timer, sizeof(t->cold[0]), now_ns);
+	init_clockwork(t, t->timer.due, now_ns);
 	return fresh;
 }
 
@@ -555,8 +549,7 @@ free_record(struct fw_sessions *t, uint32_t i)
 	if (v % 2 == 1)
 		atomic_store_explicit(&t->version[i], v + 1, memory_order_relaxed);
 	t->hot[i].state = FW_STATE_NONE;
-	t->cold[i].timer.slot = FW_TIMER_UNFILED;
-	t->cold[i].timer.next = t->free;
+	t->hot[i].next = t->free;
 	t->free = i;
 }
 
@@ -582,7 +575,7 @@ fw_sessions_restore(struct fw_sessions *t, uint32_t i)
 		key_of(t, i, &pk);
 		if (memcmp(&pk.key, &t->hot[i].key, sizeof(pk.key)) == 0 &&
 		    fw_sessions_find(t, &pk) == FW_SESSION_NONE && insert(t, pk.hash, i) == 0) {
-			t->cold[i].timer.slot = FW_TIMER_UNFILED;
+			fw_sessions_moved(t, i, FW_STATE_NONE);
 			t->nb++;
 			return 0;
 		}

@@ -6,6 +6,7 @@
 #include <rte_common.h>
 #include <rte_prefetch.h>
 
+#include "fw/bits.h"
 #include "fw/parse.h"
 #include "fw/path.h"
 #include "fw/simd.h"
@@ -26,13 +27,13 @@
  *      hash -> bucket  [ 8 tags of 16 bits | 8 indices | chain ]   one SIMD compare finds the tag
  *                              |
  *      index ------------------+-> hot[index]   64 bytes: key, state, windows, time, small counters
- *                                  cold[index]  96 bytes: IPv6 addresses, counters, rule, timer
+ *                                  cold[index]  96 bytes: IPv6 addresses, counters, rule
  *
  * A key may live in two buckets (the second is the first, moved by the tag), so buckets fill evenly;
  * when both are full a chained bucket from a small reserve takes it.  An IPv6 key does not fit the
  * hot line: there stands a keyed 64-bit digest of the two addresses, and the addresses themselves,
- * always compared, in the first half line of the cold record.  All in all 160 bytes a session and
- * 16 to 32 for its share of the buckets.
+ * always compared, in the first half line of the cold record.  All in all 169 bytes a session, with version,
+ * timer and link header, and 10 to 21 for its share of the buckets.
  *
  * The hash is keyed with a secret drawn at start, so nobody outside can aim flows at one bucket.  It is
  * not a cryptographic hash; it does not have to be, since its output is never shown.
@@ -45,16 +46,18 @@
  *      hot.generation, cold.rule_id                            again by a re-evaluation
  *      hot.state, side, win, seen, packets, bytes              by every packet
  *      cold.packets, cold.bytes                                when the small counters run over
- *      cold.timer                                              by the timer wheel
+ *      hot.next                                                while it is free
+ *
+ * The end of an IPv4 session does not touch the cold record: when millions end at once, memory is what they
+ * wait for, and each line counts.
  *
  * A session's id is its version and index, so a reference kept elsewhere is checked before use.
  *
  * Shortage.  Capacity is fixed.  fw_sessions_create() returns FW_SESSION_NONE when it is exhausted; then
- * fw_sessions_victim() names who may go: the half-open session that is due first, and if there is none the
- * closing one; never one that both sides have spoken in.  The timer wheel knows: it keeps a list per class
- * in each slot.  Moving a session from list to list with each change of its state costs a twentieth of
- * a connection, so that is done only when the table is more than half full; from then on each newcomer
- * also puts four older records in order, and all of them are before the other half is used up.
+ * fw_sessions_victim() names who may go: a half-open session, and if there is none a closing one; never one
+ * that both sides have spoken in.  Each class is a set of indices with a hand that goes round.  A newcomer
+ * gets the record of the one that went for it, just behind the hand, so the hand comes to it last: among the
+ * sessions of a flood the oldest goes first, and each has as long as all of them last.
  */
 enum fw_state {
 	FW_STATE_NONE = 0,
@@ -86,14 +89,13 @@ enum fw_state {
 /* "syn-sent", "established"; "none" for 0, "unknown" beyond the end.  Context: any. */
 const char *fw_session_state_name(unsigned int state);
 
-/* How much is lost with a session, and the list of the timer wheel it is filed in. */
+/* How much is lost with a session. */
 enum fw_session_class {
-	FW_CLASS_LIVE = 0,  /* both sides have spoken */
-	FW_CLASS_HALF_OPEN, /* a request without an answer, a handshake under way, a ping */
-	FW_CLASS_CLOSING,   /* both have said goodbye, or one has reset */
-	FW_CLASS_COUNT,
+	FW_CLASS_HALF_OPEN = 0, /* a request without an answer, a handshake under way, a ping */
+	FW_CLASS_CLOSING,       /* both have said goodbye, or one has reset */
+	FW_CLASS_LIVE,          /* both sides have spoken */
+	FW_CLASS_VICTIMS = FW_CLASS_LIVE,
 };
-_Static_assert(FW_CLASS_COUNT <= FW_TIMER_CLASSES, "the wheel has a list for each");
 enum fw_timeout fw_session_timeout(unsigned int state);
 
 enum fw_session_flags {
@@ -104,6 +106,7 @@ enum fw_session_flags {
 	FW_SESSION_LOOSE = 1 << 4,      /* picked up in mid-stream */
 	FW_SESSION_SYN_R = 1 << 5,      /* R's SYN has been seen, so side[1] counts */
 	FW_SESSION_LOG_END = 1 << 6,    /* its rule logs how sessions end */
+	FW_SESSION_EXTRA = 1 << 7,      /* there is more of it: fw/extra.h */
 };
 
 struct fw_tcp_side {
@@ -126,7 +129,10 @@ struct fw_session {
 	struct fw_tcp_side side[2];
 	uint16_t win[2]; /* greatest window each side has advertised, shifted down by its scale */
 	uint16_t packets[2]; /* small counters, carried over to the cold record before they wrap */
-	uint32_t bytes[2];
+	union {
+		uint32_t bytes[2];
+		uint32_t next; /* while it is free */
+	};
 } PK_CACHE_ALIGNED;
 _Static_assert(sizeof(struct fw_session) == PK_CACHE_LINE, "the hot line is one cache line");
 
@@ -135,7 +141,8 @@ struct fw_session_cold {
 	uint64_t packets[2], bytes[2];
 	uint64_t rule_id;
 	uint64_t opened_ns;
-	struct fw_timer_link timer; /* 12 bytes; `owner` is the link header, see fw/ether.h */
+	uint32_t next;              /* free ones */
+	uint16_t ether;             /* the link header, see fw/ether.h */
 	uint32_t slot_and_selector; /* rule slot << 16 | service selector of the opening packet */
 } __attribute__((aligned(32)));
 
@@ -159,19 +166,21 @@ struct fw_sessions {
 	struct fw_session *hot;
 	struct fw_session_cold *cold;
 	fw_version *version;
+	uint16_t *ether; /* link headers, see fw/ether.h */
 	uint32_t mask;
 	uint32_t capacity;
 	uint64_t key[4];        /* of the hash */
 	uint32_t nb;            /* alive */
 	_Atomic uint32_t fresh; /* indices from here on have never been used */
-	uint32_t free;          /* list of used ones, linked by cold.timer.next */
-	uint32_t tidied;        /* records below it are in the list of their class, while tight */
+	uint32_t free;          /* list of used ones, linked by hot.next */
 	uint32_t chain_free;    /* list of reserve buckets, linked by next; 0 for none */
 	uint32_t chain_fresh, chain_end;
 	size_t bytes; /* of memory behind all of it */
 	bool huge;
 	bool borrowed; /* the memory is somebody else's */
 	struct fw_timer timer;
+	struct fw_bits class[FW_CLASS_VICTIMS];
+	uint32_t hand[FW_CLASS_VICTIMS];
 };
 
 /*
@@ -190,7 +199,7 @@ int fw_sessions_init_at(struct fw_sessions *t, void *memory, uint32_t capacity,
     const uint64_t seed[2], uint64_t now_ns);
 
 /*
- * Make the index, the timer wheel and the list of free records anew, out of the records: nothing else is
+ * Make the index, timers, classes and the list of free records anew, out of the records: nothing else is
  * believed.  fw_sessions_restore_begin() empties them.  Then for each index below what it returns, in
  * rising order, fw_sessions_restore() puts a record back: -ENOENT: there is none alive; -EINVAL: it cannot
  * be a session, and has been freed.  0: its timer is not filed yet.  Context: control thread.
@@ -208,30 +217,56 @@ uint32_t fw_sessions_create(struct fw_sessions *t, const struct fw_pkt *pk);
 /* Begin to show a created session to readers, once its fields are set.  Context: the owner. */
 void fw_sessions_publish(struct fw_sessions *t, uint32_t i);
 
-/* Whether sessions have to be in the list of their class. */
-static inline bool
-fw_sessions_tight(const struct fw_sessions *t)
+/* By state.  Protocols of one state only count as half open, and may turn out to have been answered. */
+static inline enum fw_session_class
+fw_session_class(unsigned int state)
 {
-	return t->nb > t->capacity / 2;
+	switch (state) {
+	case FW_STATE_SYN_SENT:
+	case FW_STATE_SYN_BOTH:
+	case FW_STATE_SYN_BOTH_F:
+	case FW_STATE_SYN_BOTH_R:
+	case FW_STATE_SYN_RECV:
+	case FW_STATE_UDP_NEW:
+	case FW_STATE_ICMP:
+	case FW_STATE_OTHER:
+		return FW_CLASS_HALF_OPEN;
+	case FW_STATE_CLOSING:
+	case FW_STATE_LAST_F:
+	case FW_STATE_LAST_R:
+	case FW_STATE_TIME_WAIT:
+	case FW_STATE_CLOSED:
+		return FW_CLASS_CLOSING;
+	default:
+		return FW_CLASS_LIVE;
+	}
 }
 
-/* With each session that is created.  Context: the owner. */
-void fw_sessions_tidy(struct fw_sessions *t);
+/* Session i was in state `before`, FW_STATE_NONE when it is new, and is now in that of its record. */
+static inline void
+fw_sessions_moved(struct fw_sessions *t, uint32_t i, unsigned int before)
+{
+	enum fw_session_class old = fw_session_class(before),
+	                      new = fw_session_class(t->hot[i].state);
 
-enum fw_session_class fw_sessions_class(const struct fw_sessions *t, uint32_t i);
+	if (old == new)
+		return;
+	if (old != FW_CLASS_LIVE)
+		fw_bits_clear(&t->class[old], i);
+	if (new != FW_CLASS_LIVE)
+		fw_bits_set(&t->class[new], i);
+}
 
-/*
- * Who has to go so that another may come; FW_SESSION_NONE: nobody.  O(1): what is in the wrong list all the
- * same is filed anew, FW_VICTIM_TRIES of a class at most.  Context: the owner.
- */
+/* Who has to go so that another may come; FW_SESSION_NONE: nobody.  In a few steps: what is not in its class
+ * any more leaves it, FW_VICTIM_TRIES at most.  Context: the owner. */
 #define FW_VICTIM_TRIES 8
 uint32_t fw_sessions_victim(struct fw_sessions *t);
 
 /* Take a session out and free its record.  Context: the owner. */
 void fw_sessions_remove(struct fw_sessions *t, uint32_t i);
 
-/* Ask for the bucket of session i, which will be taken out soon. */
-void fw_sessions_prefetch_record(const struct fw_sessions *t, uint32_t i);
+/* Fetch what fw_sessions_remove() needs of sessions i[0 .. n - 1], n <= FW_BURST, all of it at once. */
+void fw_sessions_fetch(const struct fw_sessions *t, const uint32_t *i, unsigned int n);
 
 /* The way that needs no prefetch: find pk->key, hashed.  FW_SESSION_NONE if it is not there. */
 uint32_t fw_sessions_find(const struct fw_sessions *t, const struct fw_pkt *pk);

@@ -3,176 +3,144 @@
 #include <string.h>
 
 #include <rte_branch_prediction.h>
-#include <rte_prefetch.h>
+#include <rte_common.h>
 
-#define CLASS_SHIFT 12
-_Static_assert(FW_TIMER_SLOTS == 1 << CLASS_SHIFT, "class and slot share sixteen bits");
+/* A cache line of ticks. */
+typedef int16_t ticks __attribute__((vector_size(2 * FW_TIMER_LINE), aligned(2 * FW_TIMER_LINE)));
+_Static_assert(sizeof(ticks) == PK_CACHE_LINE && FW_TIMER_BLOCK % FW_TIMER_LINE == 0,
+    "lines are whole, and so are blocks");
+_Static_assert(
+    2 * FW_TIMER_REACH <= INT16_MAX + 1, "what is due and what is not can be told apart");
 
-static inline struct fw_timer_link *
-link_of(const struct fw_timer *t, uint32_t i)
+static uint32_t
+blocks(uint32_t capacity)
 {
-	return (struct fw_timer_link *)((char *)t->links + (size_t)i * t->stride);
+	return (uint32_t)(((uint64_t)capacity + FW_TIMER_BLOCK - 1) / FW_TIMER_BLOCK);
+}
+
+size_t
+fw_timer_bytes(uint32_t capacity)
+{
+	size_t n = blocks(capacity);
+
+	return n * FW_TIMER_BLOCK * sizeof(uint16_t) +
+	    RTE_ALIGN_CEIL(n * sizeof(uint16_t), (size_t)PK_CACHE_LINE);
 }
 
 void
-fw_timer_init(struct fw_timer *t, void *links, size_t stride, uint64_t now_ns)
+fw_timer_init(struct fw_timer *t, void *memory, uint32_t capacity, uint64_t now_ns)
 {
-	memset(t, 0, sizeof(*t));
-	t->links = links;
-	t->stride = stride;
-	t->tick = now_ns >> FW_TIMER_SHIFT;
-	for (unsigned int c = 0; c < FW_TIMER_CLASSES; c++)
-		for (unsigned int s = 0; s < FW_TIMER_SLOTS; s++)
-			t->head[c][s] = FW_TIMER_NONE;
+	memset(memory, 0, fw_timer_bytes(capacity));
+	*t = (struct fw_timer){
+		.due = memory,
+		.soonest = (uint16_t *)memory + (size_t)blocks(capacity) * FW_TIMER_BLOCK,
+		.capacity = capacity,
+		.tick = now_ns >> FW_TIMER_SHIFT,
+	};
 }
 
-static void
-append(struct fw_timer *t, uint32_t i, unsigned int slot, unsigned int class)
+static inline void
+note(struct fw_timer *t, uint32_t i, uint16_t due)
 {
-	struct fw_timer_link *l = link_of(t, i);
+	uint16_t *soonest = &t->soonest[i / FW_TIMER_BLOCK];
 
-	l->slot = (uint16_t)(class << CLASS_SHIFT | slot);
-	l->next = FW_TIMER_NONE;
-	if (t->head[class][slot] == FW_TIMER_NONE) {
-		l->prev = FW_TIMER_NONE;
-		t->head[class][slot] = i;
-		t->busy[class][slot / 64] |= UINT64_C(1) << slot % 64;
-	} else {
-		l->prev = t->tail[class][slot];
-		link_of(t, l->prev)->next = i;
-	}
-	t->tail[class][slot] = i;
-	t->nb++;
+	if (*soonest == 0 || (int16_t)(due - *soonest) < 0)
+		*soonest = due;
 }
 
 void
-fw_timer_add(struct fw_timer *t, uint32_t i, uint64_t due_ns, unsigned int class)
+fw_timer_file(struct fw_timer *t, uint32_t i, uint64_t due_ns)
 {
 	uint64_t tick = (due_ns >> FW_TIMER_SHIFT) + 1; /* round up: never early */
+	uint16_t due;
 
 	if (tick <= t->tick)
-		tick = t->tick + 1;
-	if (tick >= t->tick + FW_TIMER_SLOTS)
-		tick = t->tick + FW_TIMER_SLOTS - 1;
-	append(t, i, tick % FW_TIMER_SLOTS, class);
+		tick = t->tick + 1; /* not in the sweep under way, or it might never end */
+	if (tick > t->tick + FW_TIMER_REACH - 1)
+		tick = t->tick + FW_TIMER_REACH - 1;
+	due = (uint16_t)tick;
+	due += due == 0;
+	t->due[i] = due;
+	note(t, i, due);
+	if (unlikely(i >= t->used))
+		t->used = i + 1;
 }
 
-void
-fw_timer_remove(struct fw_timer *t, uint32_t i)
-{
-	struct fw_timer_link *l = link_of(t, i);
-	unsigned int slot = l->slot % FW_TIMER_SLOTS, class = l->slot >> CLASS_SHIFT;
-
-	if (l->slot == FW_TIMER_UNFILED)
-		return;
-	if (l->prev != FW_TIMER_NONE)
-		link_of(t, l->prev)->next = l->next;
-	else
-		t->head[class][slot] = l->next;
-	if (l->next != FW_TIMER_NONE)
-		link_of(t, l->next)->prev = l->prev;
-	else
-		t->tail[class][slot] = l->prev;
-	if (t->head[class][slot] == FW_TIMER_NONE)
-		t->busy[class][slot / 64] &= ~(UINT64_C(1) << slot % 64);
-	l->slot = FW_TIMER_UNFILED;
-	t->nb--;
-}
-
-uint64_t
-fw_timer_filed_ns(const struct fw_timer *t, uint32_t i)
-{
-	const struct fw_timer_link *l = link_of(t, i);
-
-	if (l->slot == FW_TIMER_UNFILED)
-		return 0;
-	return (t->tick + (l->slot - t->tick) % FW_TIMER_SLOTS) << FW_TIMER_SHIFT;
-}
-
-uint32_t
-fw_timer_first(const struct fw_timer *t, unsigned int class)
-{
-	unsigned int now = t->tick % FW_TIMER_SLOTS;
-	const unsigned int words = FW_TIMER_SLOTS / 64;
-
-	/* The word of the present slot is looked at twice: from it on, and at the end up to it. */
-	for (unsigned int k = 0; k <= words; k++) {
-		unsigned int w = (now / 64 + k) % words;
-		uint64_t busy = t->busy[class][w], from_now = UINT64_MAX << now % 64;
-
-		if (k == 0)
-			busy &= from_now;
-		else if (k == words)
-			busy &= ~from_now;
-		if (busy != 0)
-			return t->head[class][w * 64 + (unsigned int)__builtin_ctzll(busy)];
-	}
-	return FW_TIMER_NONE;
-}
-
-unsigned int
-fw_timer_class(const struct fw_timer *t, uint32_t i)
-{
-	return link_of(t, i)->slot >> CLASS_SHIFT;
-}
-
-void
-fw_timer_reclass(struct fw_timer *t, uint32_t i, unsigned int class)
-{
-	unsigned int slot = link_of(t, i)->slot % FW_TIMER_SLOTS;
-
-	fw_timer_remove(t, i);
-	append(t, i, slot, class);
-}
-
-/* Take from one list.  Returns how many. */
+/*
+ * Look at line by line, from t->at to the end of its block, and take what is due.  The block's soonest is
+ * made anew on the way.  Returns how many.
+ */
 static unsigned int
-take_list(struct fw_timer *t, unsigned int class, unsigned int slot, uint32_t *out, unsigned int n)
+take_block(struct fw_timer *t, uint32_t *out, unsigned int n, unsigned int *lines)
 {
-	uint32_t *head = &t->head[class][slot];
+	const int16_t now = (int16_t)t->tick;
+	const uint32_t block = t->at / FW_TIMER_BLOCK * FW_TIMER_BLOCK;
+	const ticks zero = { 0 };
+	ticks least = zero + INT16_MAX; /* ahead of now, of what is filed for later */
 	unsigned int got = 0;
+	int16_t first = INT16_MAX;
 
-	while (got < n && *head != FW_TIMER_NONE) {
-		uint32_t i = *head;
-		struct fw_timer_link *l = link_of(t, i);
+	for (; t->at<block + FW_TIMER_BLOCK && * lines> 0; t->at += FW_TIMER_LINE, --*lines) {
+		const ticks v = *(const ticks *)(const void *)(t->due + t->at);
+		const ticks ahead = v - now;
+		ticks later, up = (v != zero) & (ahead <= zero);
+		uint64_t any[sizeof(ticks) / 8];
 
-		*head = l->next;
-		if (l->next != FW_TIMER_NONE) {
-			link_of(t, l->next)->prev = FW_TIMER_NONE;
-			rte_prefetch0(link_of(t, l->next));
+		memcpy(any, &up, sizeof(any));
+		if ((any[0] | any[1] | any[2] | any[3] | any[4] | any[5] | any[6] | any[7]) != 0) {
+			for (uint32_t k = 0; k < FW_TIMER_LINE; k++) {
+				if (up[k] == 0)
+					continue;
+				if (got == n)
+					goto full;
+				out[got++] = t->at + k;
+				t->due[t->at + k] = 0;
+			}
 		}
-		l->slot = FW_TIMER_UNFILED;
-		t->nb--;
-		out[got++] = i;
+		later = (v != zero) & (ahead > zero) & (ahead < least);
+		least = (ahead & later) | (least & ~later);
 	}
-	if (*head == FW_TIMER_NONE)
-		t->busy[class][slot / 64] &= ~(UINT64_C(1) << slot % 64);
+full:
+	for (unsigned int k = 0; k < FW_TIMER_LINE; k++)
+		first = RTE_MIN(first, least[k]);
+	if (first != INT16_MAX)
+		note(t, block, (uint16_t)(now + first));
 	return got;
 }
 
 unsigned int
-fw_timer_take(struct fw_timer *t, uint64_t now_ns, uint32_t *out, unsigned int n)
+fw_timer_take(
+    struct fw_timer *t, uint64_t now_ns, uint32_t *out, unsigned int n, unsigned int *lines)
 {
-	uint64_t now = now_ns >> FW_TIMER_SHIFT;
+	const uint64_t now = now_ns >> FW_TIMER_SHIFT;
 	unsigned int got = 0;
 
-	if (t->nb == 0 && now > t->tick)
-		t->tick = now;
-	/* After a long sleep once round the wheel finds everything there is. */
-	if (now > t->tick + FW_TIMER_SLOTS)
-		t->tick = now - FW_TIMER_SLOTS;
-	for (;;) {
-		unsigned int slot = t->tick % FW_TIMER_SLOTS;
+	while (got < n) {
+		const uint32_t block = t->at / FW_TIMER_BLOCK;
 
-		for (unsigned int c = 0; c < FW_TIMER_CLASSES; c++) {
-			if (likely(t->head[c][slot] == FW_TIMER_NONE))
-				continue;
-			got += take_list(t, c, slot, out + got, n - got);
-			if (t->head[c][slot] != FW_TIMER_NONE)
-				return got;
+		if (t->at >= t->used) {
+			if (t->tick >= now)
+				break;
+			/* After a long sleep in steps, so that no number comes round. */
+			t->tick = t->used != 0 ? RTE_MIN(now, t->tick + FW_TIMER_REACH) : now;
+			t->at = 0;
+			continue;
 		}
-		if (t->tick >= now)
-			return got;
-		t->tick++;
+		if (*lines == 0)
+			break;
+		if (!t->inside) {
+			uint16_t soonest = t->soonest[block];
+
+			if (soonest == 0 || (int16_t)(soonest - (uint16_t)t->tick) > 0) {
+				t->at += FW_TIMER_BLOCK;
+				--*lines;
+				continue;
+			}
+			t->soonest[block] = 0;
+			t->inside = true;
+		}
+		got += take_block(t, out + got, n - got, lines);
+		t->inside = t->at / FW_TIMER_BLOCK == block;
 	}
+	return got;
 }

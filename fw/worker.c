@@ -17,8 +17,6 @@
 #include "lib/log.h"
 
 #define QUEUES_MAX (2 * FW_WIRES_MAX)
-#define TICK_BUDGET \
-	256 /* sessions expired per loop at most: a burst of packets costs about as much */
 #define IDLE_SPINS 64 /* empty polls before the first sleep */
 #define TX_RETRIES 8
 
@@ -45,6 +43,7 @@ struct worker {
 
 struct fw_workers {
 	_Atomic(struct fw_rules *) rules;
+	struct fw_posture posture;
 	_Atomic int quit;
 	struct rte_rcu_qsbr *qsbr;
 	uint64_t idle_sleep_max_ns;
@@ -160,6 +159,7 @@ run(void *arg)
 		struct fw_job *job = atomic_load_explicit(&w->job, memory_order_acquire);
 		uint64_t start = rte_rdtsc(), now_ns = fw_workers_now_ns();
 		unsigned int got = 0;
+		bool waiting = false, more;
 
 		for (unsigned int i = 0; i < w->nb_polls; i++) {
 			const struct poll *p = &w->polls[i];
@@ -168,11 +168,13 @@ run(void *arg)
 			if (n == 0)
 				continue;
 			got += n;
+			waiting |= n == FW_BURST;
 			fw_path_burst(
 			    w->path, rules, p->wire, (enum fw_side)p->from, pkts, n, now_ns, &out);
 			transmit(w, p, &out);
 		}
-		got += fw_path_tick(w->path, rules, now_ns, TICK_BUDGET, &made) == TICK_BUDGET;
+		more = fw_path_tick(
+		    w->path, rules, now_ns, waiting ? FW_TICK_BUSY : FW_TICK_QUIET, &made);
 		if (unlikely(made.nb > 0))
 			send_made(w, &made);
 		if (unlikely(job != NULL)) {
@@ -181,7 +183,7 @@ run(void *arg)
 		}
 		rte_rcu_qsbr_quiescent(all->qsbr, w->index);
 		pk_counter_add(&w->loops, 1);
-		if (likely(got > 0)) {
+		if (likely(got > 0) || more) {
 			pk_counter_add(&w->busy_cycles, rte_rdtsc() - start);
 			pk_counter_add(&w->packets, got);
 			idle = 0;
@@ -250,9 +252,13 @@ worker_create(struct fw_workers *all, const struct fw_workers_conf *conf, unsign
 	if (rc < 0)
 		return rc;
 	path.trace = w->trace;
+	path.posture = &all->posture;
 	/* A workload's sessions are spread over the lcores, about evenly. */
-	path.per_workload = share(conf->path.per_workload);
-	path.half_open_per_workload = share(conf->path.half_open_per_workload);
+	for (unsigned int o = 0; o < FW_OWNER_COUNT; o++) {
+		path.limit[o].sessions = share(conf->path.limit[o].sessions);
+		path.limit[o].half_open = share(conf->path.limit[o].half_open);
+		path.limit[o].rate = share(conf->path.limit[o].rate);
+	}
 	path.nb_sessions = sessions_each(conf);
 	if (all->keep != NULL)
 		path.mem = fw_keep_mem(all->keep, (uint16_t)w->index);
@@ -393,17 +399,44 @@ fw_workers_stop(struct fw_workers *all)
 	free(all);
 }
 
+/* At most one burst or one idle sleep long; the control thread has nothing better to do than to tell whoever
+ * asked the moment it is over. */
+static void
+wait_for_lcores(struct fw_workers *w)
+{
+	uint64_t token = rte_rcu_qsbr_start(w->qsbr);
+
+	while (rte_rcu_qsbr_check(w->qsbr, token, false) == 0)
+		sleep_ns(5 * PK_NS_PER_US);
+}
+
 void
 fw_workers_publish(struct fw_workers *w, struct fw_rules *rules)
 {
 	struct fw_rules *old = atomic_exchange_explicit(&w->rules, rules, memory_order_acq_rel);
-	uint64_t token = rte_rcu_qsbr_start(w->qsbr);
 
-	/* At most one burst or one idle sleep long; the control thread has nothing better to do than to
-	 * tell the agent the moment it is over. */
-	while (rte_rcu_qsbr_check(w->qsbr, token, false) == 0)
-		sleep_ns(5 * PK_NS_PER_US);
+	wait_for_lcores(w);
 	fw_rules_destroy(old);
+}
+
+void
+fw_workers_posture(struct fw_workers *w, uint64_t lease_ns)
+{
+	uint64_t now = fw_workers_now_ns(), old, until = lease_ns != 0 ? now + lease_ns : 0;
+
+	old = atomic_exchange_explicit(&w->posture.until_ns, until, memory_order_acq_rel);
+	/* A lease that goes on changes nothing for anybody. */
+	if ((old > now) != (until > now))
+		wait_for_lcores(w);
+}
+
+uint64_t
+fw_workers_lease_ns(const struct fw_workers *w)
+{
+	uint64_t now = fw_workers_now_ns(),
+	         until = atomic_load_explicit(&w->posture.until_ns, memory_order_relaxed);
+
+	return until > now ? until - now : 0;
 }
 
 const struct fw_rules *

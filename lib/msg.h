@@ -43,6 +43,9 @@ enum pk_msg_type {
 	PK_MSG_POLICY_COMMIT,
 	PK_MSG_POLICY_ABORT,
 	PK_MSG_POLICY_STATUS,
+	PK_MSG_POLICY_COUNTS,
+	PK_MSG_POSTURE,
+	PK_MSG_POSTURE_STATUS,
 	PK_MSG_TYPE_COUNT,
 };
 
@@ -169,7 +172,8 @@ struct pk_msg_endpoint {
 	struct pk_addr addr;
 	uint8_t has_mac;
 	uint8_t mac[6];
-	uint8_t zero[5];
+	uint8_t zero;
+	uint32_t unattested; /* local only: who it is while its host is not attested; 0: the same */
 	char name[PK_NAME_MAX]; /* "tenant/workload" */
 };
 
@@ -251,6 +255,41 @@ struct pk_msg_policy_commit {
 	uint32_t zero;
 };
 
+/*
+ * What policy has refused on this plane since it started; the generation is the one in force.  Said after
+ * HELLO, and then, when it has changed, once a second.
+ */
+struct pk_msg_policy_counts {
+	uint64_t refused; /* packets that would have opened a session, by a rule or a default */
+	uint64_t revoked; /* sessions that a change of policy has ended */
+};
+
+/*
+ * Whether the host behind this DPU is what `attested: true` asks for.  The verifier says so, on a socket
+ * of its own (lib/posture.h), to the data plane and to the agent, with every renewal of the lease.  The
+ * plane needs no transaction for it: local endpoints with an `unattested` identity become that, or cease
+ * to be, for the next packet.  When the lease has run out, or nobody has ever said anything, the host is
+ * not attested.
+ */
+struct pk_msg_posture {
+	uint8_t attested;
+	uint8_t state; /* enum attest_state, for people */
+	uint8_t fresh; /* its evidence is fresh: identities may be issued for it */
+	uint8_t zero[5];
+	uint64_t epoch;         /* of the verifier; one more with each change of state */
+	uint64_t until_mono_ns; /* CLOCK_BOOTTIME; end of the lease, 0 when not attested */
+	char host[64];
+	char text[384]; /* why, for people */
+};
+
+/* The posture of this epoch is in force: no packet is judged by another any more. */
+struct pk_msg_posture_status {
+	uint64_t epoch;
+	uint64_t at_mono_ns; /* CLOCK_BOOTTIME of the moment */
+	uint8_t attested;
+	uint8_t zero[7];
+};
+
 struct pk_msg {
 	struct pk_msg_header h;
 	union {
@@ -258,6 +297,7 @@ struct pk_msg {
 		struct pk_msg_policy_begin begin;
 		struct pk_msg_policy_status status;
 		struct pk_msg_policy_commit commit;
+		struct pk_msg_policy_counts counts;
 		struct pk_msg_identity identity;
 		struct pk_msg_endpoint endpoint;
 		struct pk_msg_set set;
@@ -265,6 +305,8 @@ struct pk_msg {
 		struct pk_msg_program program;
 		struct pk_msg_rule rule;
 		struct pk_msg_rule_more more;
+		struct pk_msg_posture posture;
+		struct pk_msg_posture_status posture_status;
 		uint8_t raw[PK_MSG_SIZE - sizeof(struct pk_msg_header)];
 	};
 };

@@ -1,6 +1,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "policy/govern_priv.h"
 #include "policy/k8s.h"
 #include "policy/map.h"
 #include "policy/model_priv.h"
@@ -98,6 +99,16 @@ read_prefixes(struct policy_reader *r, const struct policy_node *n, void *out, c
 	}
 }
 
+static const char *const truth_words[] = { "false", "true" };
+static const uint8_t truth_values[] = { POLICY_WANT_FALSE, POLICY_WANT_TRUE };
+static const struct policy_words truths = { truth_words, PK_COUNT(truth_words), truth_values };
+
+#define ATTESTED                                                        \
+	{                                                               \
+		"attested", "true or false", policy_read_word, &truths, \
+		    offsetof(struct policy_peer, attested), 0           \
+	}
+
 static const struct policy_field peer_fields[] = {
 	{ "workloads", "a map of labels", policy_read_selector, NULL,
 	    offsetof(struct policy_peer, selector), 0 },
@@ -109,7 +120,7 @@ static const struct policy_field peer_fields[] = {
 	    offsetof(struct policy_peer, networks), 0 },
 	{ "except", "a list of networks such as 192.0.2.0/24", read_prefixes, NULL,
 	    offsetof(struct policy_peer, except), 0 },
-	{ .key = "attested" },
+	ATTESTED,
 	{ .key = "fqdns" },
 	{ .key = "identities" },
 	{ .key = "app" },
@@ -138,6 +149,19 @@ check_except(struct policy_reader *r, const struct policy_node *n, const struct 
 	}
 }
 
+/* Posture is a label like others, as far as compiling goes, but nobody can give it. */
+static void
+add_attested(struct policy_reader *r, const struct policy_node *n, struct policy_peer *p)
+{
+	if (p->attested == POLICY_WANT_ANY)
+		return;
+	if (p->kind == POLICY_PEER_WORKLOADS)
+		policy_selector_add_attested(r, &p->selector, p->attested == POLICY_WANT_TRUE);
+	else
+		policy_reader_error(r, policy_node_get(n, "attested"), "bad-peer",
+		    "\"attested\" goes with workloads; say it in the members of a group");
+}
+
 static void
 read_peer(struct policy_reader *r, const struct policy_node *n, struct policy_peer *p)
 {
@@ -161,12 +185,14 @@ read_peer(struct policy_reader *r, const struct policy_node *n, struct policy_pe
 	} else if (networks) {
 		p->kind = POLICY_PEER_NETWORKS;
 		check_except(r, n, p);
+		add_attested(r, n, p);
 	} else {
 		p->kind = p->group != NULL ? POLICY_PEER_GROUP : POLICY_PEER_WORKLOADS;
 		if (p->kind == POLICY_PEER_WORKLOADS && p->selector.line == 0) {
 			p->selector.line = n->line;
 			p->selector.column = n->column;
 		}
+		add_attested(r, n, p);
 	}
 }
 
@@ -293,6 +319,7 @@ read_subject(struct policy_reader *r, const struct policy_node *n, void *out, co
 		    offsetof(struct policy_peer, selector), 0 },
 		{ "group", "the name of a group", policy_read_name, NULL,
 		    offsetof(struct policy_peer, group), 0 },
+		ATTESTED,
 	};
 	static const struct policy_schema schema = POLICY_SCHEMA("appliesTo", fields);
 	struct policy_peer *p = out;
@@ -304,11 +331,14 @@ read_subject(struct policy_reader *r, const struct policy_node *n, void *out, co
 	policy_schema_read(r, n, &schema, p);
 	if (r->errors != errors)
 		return;
-	if (n->nb != 1)
+	if (n->nb != 1 + (p->attested != POLICY_WANT_ANY) ||
+	    (p->group == NULL && p->selector.line == 0)) {
 		policy_reader_error(r, n, "bad-peer",
 		    "\"appliesTo\" has either workloads or group; leave it out for all workloads");
-	else
-		p->kind = p->group != NULL ? POLICY_PEER_GROUP : POLICY_PEER_WORKLOADS;
+		return;
+	}
+	p->kind = p->group != NULL ? POLICY_PEER_GROUP : POLICY_PEER_WORKLOADS;
+	add_attested(r, n, p);
 }
 
 /* A word whose place matters later, when it is looked up among all sources. */
@@ -635,19 +665,29 @@ static const struct policy_field workload_doc_fields[] = {
 	{ "spec", "a map with addresses", policy_read_schema, &workload_schema, 0, 1 },
 };
 
+static const struct policy_field rollout_doc_fields[] = {
+	COMMON(&global_meta),
+	{ "spec", "a map with canary and bake", policy_read_schema, &policy_rollout_schema, 0, 1 },
+};
+static const struct policy_field role_doc_fields[] = {
+	COMMON(&global_meta),
+	{ "spec", "a map with subjects and may", policy_read_schema, &policy_role_schema, 0, 1 },
+};
+
 enum kind {
 	KIND_POLICY,
 	KIND_GROUP,
 	KIND_SERVICE,
 	KIND_TIER,
 	KIND_WORKLOAD,
-	KIND_TENANT
+	KIND_TENANT,
+	KIND_ROLLOUT,
+	KIND_ROLE
 };
 
-/* In the order of enum kind; then those of later versions. */
+/* In the order of enum kind. */
 static const char *const kind_words[] = { "Policy", "Group", "Service", "Tier", "Workload",
-	"Tenant" };
-static const char *const later_kinds[] = { "Rollout", "Role" };
+	"Tenant", "Rollout", "Role" };
 static const struct {
 	struct policy_schema schema;
 	size_t size;
@@ -662,6 +702,9 @@ static const struct {
 	    sizeof(struct policy_workload_def) },
 	[KIND_TENANT] = { POLICY_SCHEMA("a Tenant", tenant_doc_fields),
 	    sizeof(struct policy_tenant_def) },
+	[KIND_ROLLOUT] = { POLICY_SCHEMA("a Rollout", rollout_doc_fields),
+	    sizeof(struct policy_rollout_def) },
+	[KIND_ROLE] = { POLICY_SCHEMA("a Role", role_doc_fields), sizeof(struct policy_role_def) },
 };
 
 static int
@@ -691,13 +734,6 @@ read_kind(struct policy_reader *r, const struct policy_node *doc)
 	for (size_t i = 0; i < PK_COUNT(kind_words); i++)
 		if (strcmp(kind->text, kind_words[i]) == 0)
 			return (int)i;
-	for (size_t i = 0; i < PK_COUNT(later_kinds); i++) {
-		if (strcmp(kind->text, later_kinds[i]) == 0) {
-			policy_reader_error(r, kind, "unsupported",
-			    "kind \"%s\" is not supported by this version", kind->text);
-			return -1;
-		}
-	}
 	policy_reader_unknown(r, kind, "unknown-kind", "kind", kind_words, PK_COUNT(kind_words));
 	return -1;
 }
@@ -731,6 +767,12 @@ file_object(struct policy_objects *o, enum kind kind, void *object)
 		break;
 	case KIND_TENANT:
 		PUSH(tenants);
+		break;
+	case KIND_ROLLOUT:
+		PUSH(rollouts);
+		break;
+	case KIND_ROLE:
+		PUSH(roles);
 		break;
 	}
 #undef PUSH
@@ -820,6 +862,11 @@ policy_document_read(
 		break;
 	}
 	policy_schema_read(r, doc, &kinds[kind].schema, object);
+	if (kind == KIND_ROLLOUT) {
+		struct policy_rollout_def *d = object;
+
+		d->text = policy_selector_text(r->arena, &d->selector);
+	}
 	if (meta->tenant == NULL)
 		meta->tenant = POLICY_TENANT;
 	if (r->errors == errors && !r->nomem)

@@ -95,6 +95,8 @@ compile_gather(struct compile *c, struct policy_workload_def *const *extra, size
 	GATHER(c, workloads);
 	GATHER(c, namespaces);
 	GATHER(c, nodes);
+	GATHER(c, rollouts);
+	GATHER(c, roles);
 	c->nb_real_workloads = c->all.workloads.nb;
 	for (size_t i = 0; i < nb_extra && !c->nomem; i++) {
 		struct policy_workload_def **slot = POLICY_PUSH(&c->all.workloads);
@@ -112,6 +114,14 @@ compile_gather(struct compile *c, struct policy_workload_def *const *extra, size
 	sort_objects(c, c->all.tiers.at, c->all.tiers.nb, "Tier", 1);
 	sort_objects(c, c->all.tenants.at, c->all.tenants.nb, "Tenant", 1);
 	sort_objects(c, c->all.workloads.at, c->all.workloads.nb, "Workload", 0);
+	sort_objects(c, c->all.roles.at, c->all.roles.nb, "Role", 1);
+	for (size_t i = 1; i < c->all.rollouts.nb; i++) {
+		const struct policy_meta *m = &c->all.rollouts.at[i]->meta;
+
+		compile_error(c, m->file, m->line, m->column, "duplicate-name",
+		    "there is a Rollout already, in %s:%u; want one for all changes",
+		    c->all.rollouts.at[0]->meta.file, c->all.rollouts.at[0]->meta.line);
+	}
 }
 
 /* ---- tenants ------------------------------------------------------------------------------------- */

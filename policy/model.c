@@ -23,6 +23,8 @@ policy_objects_fini(struct policy_objects *o)
 	free(o->hosts.at);
 	free(o->namespaces.at);
 	free(o->nodes.at);
+	free(o->rollouts.at);
+	free(o->roles.at);
 	memset(o, 0, sizeof(*o));
 }
 
@@ -255,4 +257,11 @@ const char *
 policy_meta_key(struct policy_arena *a, const struct policy_meta *m)
 {
 	return policy_arena_printf(a, "%s/%s", m->tenant, m->name);
+}
+
+void
+policy_model_set_attested(struct policy_model *m, policy_attested *is, void *arg)
+{
+	m->attested = is;
+	m->attested_arg = arg;
 }

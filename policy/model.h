@@ -7,8 +7,8 @@
  * From policy files to a policy_table.
  *
  * A source is one YAML file, or its text: one or more documents of the kinds Policy, Group, Service,
- * Tier, Workload and Tenant (apiVersion picket.io/v1; docs/policy.md is the reference).  A model
- * collects sources, reports everything wrong with them at once, and never holds half a source:
+ * Tier, Workload, Tenant, Rollout and Role (apiVersion picket.io/v1; docs/policy.md is the reference).
+ * A model collects sources, reports everything wrong with them at once, and never holds half a source:
  * one that was refused has left no trace.
  */
 
@@ -72,6 +72,13 @@ int policy_ids_restore(struct policy_ids *ids, const char *key, uint32_t id);
 /* Call `each` for every pair in order of number, from the first number >= `from`. */
 void policy_ids_each(const struct policy_ids *ids, uint32_t from,
     void (*each)(void *arg, const char *key, uint32_t id), void *arg);
+
+/*
+ * Which DPUs' hosts are attested, as others are to see their workloads.  Without a function all are, as a
+ * question asked offline wants it.  Borrowed as long as the model.
+ */
+typedef int policy_attested(void *arg, const char *dpu);
+void policy_model_set_attested(struct policy_model *m, policy_attested *is, void *arg);
 
 /*
  * Compile everything in the model: resolve references across sources, check what can only be seen

@@ -447,6 +447,8 @@ on_readable(evutil_socket_t fd, short what, void *arg)
 			on_hello(p, &m.hello);
 		} else if (m.h.type == PK_MSG_POLICY_STATUS) {
 			on_status(p, &m);
+		} else if (m.h.type == PK_MSG_POLICY_COUNTS) {
+			p->ops->counts(p->arg, &m.counts);
 		} else {
 			lose(p, "it says what only we may");
 			return;

@@ -21,6 +21,7 @@ struct agent_plane_ops {
 	/* `state` is what `generation` holds; borrowed.  NULL when rejected. */
 	void (*stage)(void *arg, uint64_t generation, enum pk_stage stage,
 	    const struct policy_state *state, const char *text);
+	void (*counts)(void *arg, const struct pk_msg_policy_counts *c);
 };
 
 int agent_plane_create(struct agent_plane **out, struct event_base *base, const char *path,

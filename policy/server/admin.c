@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "attest/state.h"
 #include "lib/clock.h"
 #include "lib/log.h"
 #include "policy/server/policyd_priv.h"
@@ -25,23 +26,32 @@ admin_authorise(const struct policyd *p, const char *peer, const char *kind, str
 }
 
 bool
-admin_authorise_call(
-    const struct policyd *p, struct pk_rpc_call *c, const char *peer, struct pk_spiffe *who)
+admin_authorise_call(const struct policyd *p, struct pk_rpc_call *c, const char *peer,
+    unsigned int may, struct pk_spiffe *who)
 {
 	static struct pk_log_limit limit = PK_LOG_LIMIT(1, 10);
+	struct pk_diag why;
 	uint32_t left_out;
 
 	if (p->helper == NULL) {
 		pk_rpc_refuse(c, PK_RPC_UNAVAILABLE, "the server is stopping");
 		return false;
 	}
-	if (admin_authorise(p, peer, "operator", who))
-		return true;
+	if (admin_authorise(p, peer, "operator", who)) {
+		if (policy_roles_may(p->roles, who->name, may))
+			return true;
+		pk_diag_set(
+		    &why, "no role of operator \"%s\" has %s", who->name, policy_may_name(may));
+		pk_rpc_refuse(c, PK_RPC_PERMISSION_DENIED, "%s", why.text);
+		audit_denied(p, who->name, why.text);
+		return false;
+	}
 	if (pk_log_limit(&limit, pk_clock_mono_ns(), &left_out))
 		pk_warn("call refused: \"%s\" is no operator of %s (%u like this not shown)", peer,
 		    p->self.domain, left_out);
-	pk_rpc_refuse(
-	    c, PK_RPC_PERMISSION_DENIED, "\"%s\" is no operator of %s", peer, p->self.domain);
+	pk_diag_set(&why, "\"%s\" is no operator of %s", peer, p->self.domain);
+	pk_rpc_refuse(c, PK_RPC_PERMISSION_DENIED, "%s", why.text);
+	audit_denied(p, peer, why.text);
 	return false;
 }
 
@@ -245,7 +255,7 @@ on_show(struct pk_rpc_call *c, const char *peer, const uint8_t *bytes, size_t le
 	Picket__V1__ShowRequest *m;
 	struct pk_spiffe who;
 
-	if (!admin_authorise_call(p, c, peer, &who) ||
+	if (!admin_authorise_call(p, c, peer, POLICY_MAY_READ, &who) ||
 	    (m = admin_unpack(&picket__v1__show_request__descriptor, c, bytes, len)) == NULL)
 		return;
 	ask_start(p, c, m->generation, 0);
@@ -259,7 +269,7 @@ on_history(struct pk_rpc_call *c, const char *peer, const uint8_t *bytes, size_t
 	Picket__V1__HistoryRequest *m;
 	struct pk_spiffe who;
 
-	if (!admin_authorise_call(p, c, peer, &who) ||
+	if (!admin_authorise_call(p, c, peer, POLICY_MAY_READ, &who) ||
 	    (m = admin_unpack(&picket__v1__history_request__descriptor, c, bytes, len)) == NULL)
 		return;
 	ask_start(
@@ -270,6 +280,7 @@ on_history(struct pk_rpc_call *c, const char *peer, const uint8_t *bytes, size_t
 /* ---- status: from what the control thread has ---- */
 
 struct status_list {
+	const struct policyd *p;
 	Picket__V1__DpuStatus *item;
 	size_t nb, room;
 	bool failed;
@@ -279,6 +290,7 @@ static void
 collect_dpu(void *arg, const struct server_dpu_status *s)
 {
 	struct status_list *l = arg;
+	const struct server_posture *posture;
 	Picket__V1__DpuStatus *m;
 
 	if (l->nb == l->room) {
@@ -307,6 +319,15 @@ collect_dpu(void *arg, const struct server_dpu_status *s)
 	m->workloads = s->nb_workloads;
 	m->software = admin_borrow(s->software);
 	m->bytes_sent = s->bytes_sent;
+	m->candidate = s->candidate;
+	posture = server_postures_find(l->p->postures, s->name);
+	if (posture == NULL)
+		return;
+	m->host = admin_borrow(posture->host);
+	m->host_state = admin_borrow(attest_state_name(posture->state));
+	m->host_attested = posture->attested;
+	m->host_epoch = posture->epoch;
+	m->host_reason = admin_borrow(posture->text);
 }
 
 static void
@@ -315,12 +336,12 @@ on_status(struct pk_rpc_call *c, const char *peer, const uint8_t *bytes, size_t 
 	struct policyd *p = arg;
 	Picket__V1__StatusReply m = PICKET__V1__STATUS_REPLY__INIT;
 	Picket__V1__DpuStatus **list = NULL;
-	struct status_list l = { 0 };
+	struct status_list l = { .p = p };
 	struct pk_spiffe who;
 
 	(void)bytes;
 	(void)len;
-	if (!admin_authorise_call(p, c, peer, &who))
+	if (!admin_authorise_call(p, c, peer, POLICY_MAY_READ, &who))
 		return;
 	server_dpus_each(p->dpus, collect_dpu, &l);
 	list = calloc(l.nb + 1, sizeof(*list));
@@ -330,6 +351,7 @@ on_status(struct pk_rpc_call *c, const char *peer, const uint8_t *bytes, size_t 
 		for (size_t i = 0; i < l.nb; i++)
 			list[i] = &l.item[i];
 		m.generation = p->generation;
+		m.candidate = rollout_generation(p);
 		m.dpus = list;
 		m.n_dpus = l.nb;
 		m.workloads = server_dpus_nb_workloads(p->dpus);
@@ -379,6 +401,9 @@ const struct pk_rpc_method policyd_methods[] = {
 	{ .path = ADMIN "History", .call = on_history },
 	{ .path = ADMIN "Explain", .call = question_on_explain },
 	{ .path = ADMIN "Status", .call = on_status },
+	{ .path = ADMIN "Rollout", .call = rollout_on_rollout },
+	{ .path = ADMIN "Audit", .call = audit_on_audit },
+	{ .path = ADMIN "EndRollout", .call = apply_on_end_rollout },
 	{ .path = ADMIN "UpdateWorkloads", .call = apply_on_workloads },
 	{ .path = ADMIN "ListWorkloads", .call = question_on_workloads },
 	{ .path = NULL },

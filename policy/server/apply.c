@@ -27,6 +27,11 @@ apply_destroy(struct apply *a)
 		picket__v1__rollback_request__free_unpacked(a->rollback, NULL);
 	if (a->workloads != NULL)
 		picket__v1__update_workloads_request__free_unpacked(a->workloads, NULL);
+	if (a->end != NULL)
+		picket__v1__end_rollout_request__free_unpacked(a->end, NULL);
+	if (a->rollout != NULL)
+		picket__v1__rollout__free_unpacked(a->rollout, NULL);
+	server_attested_free(a->attested);
 	policy_findings_destroy(a->findings);
 	for (size_t i = 0; i < a->nb_dpus; i++)
 		free(a->dpus[i].name);
@@ -76,6 +81,8 @@ give_next(struct policyd *p)
 	while (p->queue->kind == SERVER_KIND_INVENTORY && ++nb < BATCH_MAX && *at != NULL &&
 	    (*at)->kind == SERVER_KIND_INVENTORY);
 	b->first = p->queue;
+	if (p->posture == b->first)
+		p->posture = NULL;
 	p->queue = *at;
 	if (p->queue == NULL)
 		p->queue_end = &p->queue;
@@ -87,23 +94,62 @@ give_next(struct policyd *p)
 	pk_helper_give(p->helper, &b->job);
 }
 
+/*
+ * One change at a time: what has changed until the helper is free goes out together, however many DPUs it
+ * came from.  And first of all: a host that others are to shun does not wait for somebody's workloads.
+ */
+void
+apply_posture(struct policyd *p)
+{
+	struct server_attested *attested = server_postures_attested(p->postures);
+	struct apply *a = p->posture;
+
+	if (attested == NULL)
+		goto fail;
+	if (a == NULL) {
+		a = calloc(1, sizeof(*a));
+		if (a == NULL || policy_findings_create(&a->findings) != 0) {
+			free(a);
+			goto fail;
+		}
+		a->p = p;
+		a->kind = SERVER_KIND_POSTURE;
+		snprintf(a->author, sizeof(a->author), "the verifiers");
+		a->next = p->queue;
+		if (p->queue == NULL)
+			p->queue_end = &a->next;
+		p->queue = p->posture = a;
+	}
+	a->started_ns = pk_clock_mono_ns();
+	server_attested_free(a->attested);
+	a->attested = attested;
+	give_next(p);
+	return;
+fail:
+	server_attested_free(attested);
+	pk_error("DPUs do not follow a change of posture: no memory");
+}
+
 static void
 enqueue(struct apply *a, const struct pk_spiffe *who, const Picket__V1__Wait *wait)
 {
 	struct policyd *p = a->p;
 
-	snprintf(a->author, sizeof(a->author), "%s", who->name);
+	if (a->author[0] == '\0')
+		snprintf(a->author, sizeof(a->author), "%s", who->name);
 	a->started_ns = pk_clock_mono_ns();
 	a->wait = wait != NULL && wait->wait;
 	a->timeout_ms = wait != NULL && wait->timeout_ms != 0
 	    ? PK_MIN(wait->timeout_ms, (uint32_t)TIMEOUT_MAX_MS)
 	    : TIMEOUT_DEFAULT_MS;
 	if (policy_findings_create(&a->findings) != 0) {
-		pk_rpc_refuse(a->call, PK_RPC_RESOURCE_EXHAUSTED, "no memory");
+		if (a->call != NULL)
+			pk_rpc_refuse(a->call, PK_RPC_RESOURCE_EXHAUSTED, "no memory");
 		apply_destroy(a);
 		return;
 	}
-	pk_rpc_call_on_gone(a->call, on_gone, a);
+	if (a->call != NULL)
+		pk_rpc_call_on_gone(a->call, on_gone, a);
 	*p->queue_end = a;
 	p->queue_end = &a->next;
 	give_next(p);
@@ -114,10 +160,16 @@ static struct apply *
 begin_apply(struct policyd *p, struct pk_rpc_call *c, const char *peer, enum server_kind kind,
     const ProtobufCMessageDescriptor *type, const uint8_t *bytes, size_t len, struct pk_spiffe *who)
 {
+	static const unsigned int need[SERVER_KIND_COUNT] = {
+		[SERVER_KIND_APPLY] = POLICY_MAY_APPLY,
+		[SERVER_KIND_ROLLBACK] = POLICY_MAY_ROLLBACK,
+		[SERVER_KIND_INVENTORY] = POLICY_MAY_WORKLOADS,
+		[SERVER_KIND_ABORT] = POLICY_MAY_ROLLOUT,
+	};
 	struct apply *a;
 	void *m;
 
-	if (!admin_authorise_call(p, c, peer, who))
+	if (!admin_authorise_call(p, c, peer, need[kind], who))
 		return NULL;
 	a = calloc(1, sizeof(*a));
 	if (a == NULL) {
@@ -136,6 +188,8 @@ begin_apply(struct policyd *p, struct pk_rpc_call *c, const char *peer, enum ser
 		a->request = m;
 	else if (kind == SERVER_KIND_ROLLBACK)
 		a->rollback = m;
+	else if (kind == SERVER_KIND_ABORT)
+		a->end = m;
 	else
 		a->workloads = m;
 	return a;
@@ -199,6 +253,61 @@ apply_on_rollback(
 
 	if (a != NULL)
 		enqueue(a, &who, a->rollback->wait);
+}
+
+/* Make `a` the end of the rollout under way.  False: there is none. */
+static bool
+begin_end(struct apply *a, enum server_kind kind, const char *reason)
+{
+	a->kind = kind;
+	a->rollout = rollout_end_record(a->p, kind, reason);
+	if (a->rollout == NULL)
+		return false;
+	if (kind == SERVER_KIND_PROMOTE) {
+		/* The change is its author's, whoever lets it through. */
+		a->request = a->rollout->request;
+		a->rollout->request = NULL;
+		snprintf(a->author, sizeof(a->author), "%s", a->rollout->author);
+		return a->request != NULL;
+	}
+	return true;
+}
+
+void
+apply_on_end_rollout(
+    struct pk_rpc_call *c, const char *peer, const uint8_t *bytes, size_t len, void *arg)
+{
+	struct pk_spiffe who;
+	struct apply *a = begin_apply(arg, c, peer, SERVER_KIND_ABORT,
+	    &picket__v1__end_rollout_request__descriptor, bytes, len, &who);
+	char reason[384];
+
+	if (a == NULL)
+		return;
+	snprintf(reason, sizeof(reason), "by %s%s%s", who.name,
+	    a->end->message[0] != '\0' ? ": " : "", a->end->message);
+	if (!begin_end(a, a->end->promote ? SERVER_KIND_PROMOTE : SERVER_KIND_ABORT, reason)) {
+		pk_rpc_refuse(c, PK_RPC_FAILED_PRECONDITION, "there is no rollout under way");
+		apply_destroy(a);
+		return;
+	}
+	enqueue(a, &who, a->end->wait);
+}
+
+void
+apply_end_rollout(struct policyd *p, enum server_kind kind, const char *reason)
+{
+	struct pk_spiffe self = { .name = "picket-policyd" };
+	struct apply *a = calloc(1, sizeof(*a));
+
+	if (a == NULL)
+		return; /* it is tried again */
+	a->p = p;
+	a->own = true;
+	if (begin_end(a, kind, reason))
+		enqueue(a, &self, NULL);
+	else
+		apply_destroy(a);
 }
 
 void
@@ -267,6 +376,7 @@ apply_answer(struct apply *a)
 	m.refused = a->refused;
 	m.unchanged = a->unchanged;
 	m.generation = a->generation;
+	m.candidate = a->candidate;
 	m.tests_passed = a->passed;
 	m.tests_failed = a->failed;
 	fill_findings(&m, findings, finding_list, a->findings);
@@ -373,6 +483,12 @@ await(struct apply *a)
 	apply_answer(a);
 }
 
+static int
+by_name(const void *a, const void *b)
+{
+	return strcmp(((const struct apply_dpu *)a)->name, ((const struct apply_dpu *)b)->name);
+}
+
 /* All of a batch wait for the same DPUs: what went to one went in one piece. */
 static void
 each_concerned(void *arg, const char *dpu)
@@ -392,6 +508,54 @@ each_away(void *arg, const char *dpu)
 		add_away(a, dpu);
 }
 
+/* Send the DPUs what has become of them. */
+static void
+announce(struct batch *b)
+{
+	struct policyd *p = b->p;
+	struct apply *a = b->told != b->last ? b->told : NULL;
+	Picket__V1__Rollout *rollout = a != NULL ? a->rollout : NULL;
+
+	pk_log(b->nb_changed > 1 || a == NULL || b->kind == SERVER_KIND_INVENTORY ? PK_LOG_INFO
+	                                                                          : PK_LOG_NOTICE,
+	    "generation %llu %s: %s by %s", (unsigned long long)b->generation,
+	    b->kind == SERVER_KIND_APPLY && rollout != NULL ? "compiled" : "in force",
+	    server_kind_name(b->kind), b->author);
+	if (b->roles != NULL) {
+		policy_roles_destroy(p->roles);
+		p->roles = b->roles;
+	}
+	if (b->kind == SERVER_KIND_APPLY && rollout != NULL) {
+		a->rollout = NULL;
+		a->candidate = true;
+		rollout_begin(p, rollout, &b->canary, each_concerned, each_away, b);
+		return;
+	}
+	p->generation = b->generation;
+	(void)server_dpus_target(
+	    p->dpus, &b->change, &b->canary, b->generation, each_concerned, each_away, b);
+	if (b->kind != SERVER_KIND_PROMOTE && b->kind != SERVER_KIND_ABORT)
+		return;
+	server_dpus_canary_end(p->dpus, b->generation, each_concerned, each_away, b);
+	if (rollout != NULL) {
+		a->rollout = NULL;
+		rollout_ended(p, b->kind, rollout, "");
+	}
+}
+
+/* Its end of a rollout has failed. */
+static void
+tell_rollout(struct apply *a)
+{
+	struct pk_diag why = a->diag;
+
+	if (!a->own)
+		return;
+	if (why.text[0] == '\0')
+		policy_findings_first(a->findings, &why);
+	rollout_ended(a->p, a->kind, NULL, why.text);
+}
+
 void
 apply_batch_done(struct pk_job *job)
 {
@@ -404,7 +568,10 @@ apply_batch_done(struct pk_job *job)
 	for (a = b->first; a != NULL; a = next) {
 		next = a->next;
 		a->next = NULL;
+		if (a->kind == SERVER_KIND_POSTURE && a->refused)
+			pk_error("DPUs do not follow a change of posture: %s", a->diag.text);
 		if (!a->changed) {
+			tell_rollout(a);
 			apply_answer(a);
 			continue;
 		}
@@ -415,21 +582,18 @@ apply_batch_done(struct pk_job *job)
 	}
 	p->waiting = b->told;
 	if (b->generation != 0) {
-		p->generation = b->generation;
-		pk_log(b->nb_changed > 1 || b->told == b->last ||
-		            b->told->kind == SERVER_KIND_INVENTORY
-		        ? PK_LOG_INFO
-		        : PK_LOG_NOTICE,
-		    "generation %llu in force: %s by %s", (unsigned long long)b->generation,
-		    server_kind_name(b->kind), b->author);
-		(void)server_dpus_target(
-		    p->dpus, &b->change, b->generation, each_concerned, each_away, b);
+		announce(b);
 		for (a = b->told; a != b->last; a = next) {
 			next = a->next;
+			if (a->nb_dpus > 1)
+				qsort(a->dpus, a->nb_dpus, sizeof(a->dpus[0]), by_name);
 			a->nb_open--;
 			await(a);
 		}
 	}
+	if (b->lost)
+		rollout_lost(p, b->why_lost.text);
+	server_change_fini(&b->canary);
 	server_change_fini(&b->change);
 	free(b);
 	give_next(p);

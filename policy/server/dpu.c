@@ -43,11 +43,12 @@ server_dpus_destroy(struct server_dpus *all)
 	free(all->known.at);
 	free(all->touched.at);
 	server_spans_destroy(all->spans);
+	server_spans_destroy(all->canary);
 	free(all);
 }
 
-static struct dpu *
-find_or_add(struct server_dpus *all, struct server_span *span)
+struct dpu *
+dpus_find_or_add(struct server_dpus *all, struct server_span *span)
 {
 	struct dpu *d = span->user, **slot;
 
@@ -77,7 +78,7 @@ int
 server_dpus_known(struct server_dpus *all, const char *name, uint64_t seen_unix_ns)
 {
 	struct server_span *span = server_spans_get(all->spans, name);
-	struct dpu *d = span != NULL ? find_or_add(all, span) : NULL;
+	struct dpu *d = span != NULL ? dpus_find_or_add(all, span) : NULL;
 
 	if (d == NULL)
 		return -ENOMEM;
@@ -86,46 +87,46 @@ server_dpus_known(struct server_dpus *all, const char *name, uint64_t seen_unix_
 	return 0;
 }
 
+void
+dpus_touch(struct server_dpus *all, struct dpu *d)
+{
+	struct dpu **slot;
+
+	if (!d->touched && (slot = POLICY_PUSH(&all->touched)) != NULL) {
+		*slot = d;
+		d->touched = true;
+	}
+}
+
 static void
 on_changed(
     void *arg, struct server_span *span, struct policy_resource *old, struct policy_resource *now)
 {
 	struct server_dpus *all = arg;
-	struct dpu *d = find_or_add(all, span), **slot;
+	struct dpu *d = dpus_find_or_add(all, span);
 
 	if (d == NULL)
 		return; /* it is asked what it holds when it comes */
-	if (!d->touched && (slot = POLICY_PUSH(&all->touched)) != NULL) {
-		*slot = d;
-		d->touched = true;
-	}
+	if (d->span != span)
+		return; /* it aims at the other policy */
+	dpus_touch(all, d);
 	dpu_behind(d, old, now);
 }
 
-int
-server_dpus_target(struct server_dpus *all, struct server_change *c, uint64_t generation,
+/* Only those of the canary aim at its spans, and they are known. */
+static void
+on_canary_changed(
+    void *arg, struct server_span *span, struct policy_resource *old, struct policy_resource *now)
+{
+	if (span->user != NULL)
+		on_changed(arg, span, old, now);
+}
+
+void
+dpus_settle(struct server_dpus *all, uint64_t generation,
     void (*concerned)(void *arg, const char *dpu), void (*away)(void *arg, const char *dpu),
     void *arg)
 {
-	bool first = all->generation == 0;
-	int err;
-
-	all->touched.nb = 0;
-	all->generation = generation;
-	err = server_spans_apply(all->spans, c, on_changed, all);
-	if (err != 0)
-		pk_error("no memory for what DPUs need of generation %llu",
-		    (unsigned long long)generation);
-	/* Who waits for a first generation gets it, be it empty. */
-	for (size_t i = 0; first && i < all->known.nb; i++) {
-		struct dpu *d = all->known.at[i], **slot;
-
-		if (!d->touched && d->stream != NULL &&
-		    (slot = POLICY_PUSH(&all->touched)) != NULL) {
-			*slot = d;
-			d->touched = true;
-		}
-	}
 	if (all->touched.nb > 1)
 		qsort(all->touched.at, all->touched.nb, sizeof(all->touched.at[0]), by_name);
 	for (size_t i = 0; i < all->touched.nb; i++) {
@@ -143,7 +144,33 @@ server_dpus_target(struct server_dpus *all, struct server_change *c, uint64_t ge
 			concerned(arg, d->span->name);
 		dpu_move(d, E_TARGET);
 	}
+	all->touched.nb = 0;
 	plan_forget_packed(all);
+}
+
+int
+server_dpus_target(struct server_dpus *all, struct server_change *c, struct server_change *canary,
+    uint64_t generation, void (*concerned)(void *arg, const char *dpu),
+    void (*away)(void *arg, const char *dpu), void *arg)
+{
+	bool first = all->generation == 0;
+	int err, err2 = 0;
+
+	all->touched.nb = 0;
+	all->generation = generation;
+	err = server_spans_apply(all->spans, c, on_changed, all);
+	if (all->canary != NULL && canary != NULL)
+		err2 = server_spans_apply(all->canary, canary, on_canary_changed, all);
+	if (err == 0)
+		err = err2;
+	if (err != 0)
+		pk_error("no memory for what DPUs need of generation %llu",
+		    (unsigned long long)generation);
+	/* Who waits for a first generation gets it, be it empty. */
+	for (size_t i = 0; first && i < all->known.nb; i++)
+		if (all->known.at[i]->stream != NULL)
+			dpus_touch(all, all->known.at[i]);
+	dpus_settle(all, generation, concerned, away, arg);
 	return err;
 }
 
@@ -151,6 +178,53 @@ uint32_t
 server_dpus_nb_workloads(const struct server_dpus *all)
 {
 	return server_spans_nb_workloads(all->spans);
+}
+
+static struct server_dpu_status
+status_of(const struct dpu *d)
+{
+	return (struct server_dpu_status){
+		.name = d->span->name,
+		.software = d->software != NULL ? d->software : "",
+		.reason = d->reason,
+		.wanted = d->wanted,
+		.received = d->received,
+		.accepted = d->accepted,
+		.realised = d->realised,
+		.since_unix_ns = d->since_unix_ns,
+		.bytes_sent = d->bytes_sent,
+		.nb_resources = (uint32_t)policy_state_count(d->span->state),
+		.nb_workloads = d->span->nb_workloads,
+		.connected = d->stream != NULL,
+		.plane = d->stream != NULL && d->plane,
+		.candidate = d->candidate,
+	};
+}
+
+int
+server_dpus_status(struct server_dpus *all, const char *dpu, struct server_dpu_status *out)
+{
+	for (size_t i = 0; i < all->known.nb; i++) {
+		if (strcmp(all->known.at[i]->span->name, dpu) == 0) {
+			*out = status_of(all->known.at[i]);
+			return 0;
+		}
+	}
+	return -ENOENT;
+}
+
+int
+server_dpus_counts(struct server_dpus *all, const char *dpu, struct server_dpu_counts *out)
+{
+	for (size_t i = 0; i < all->known.nb; i++) {
+		struct dpu *d = all->known.at[i];
+
+		if (d->stream != NULL && strcmp(d->span->name, dpu) == 0) {
+			*out = d->counts;
+			return 0;
+		}
+	}
+	return -ENOENT;
 }
 
 void
@@ -161,22 +235,7 @@ server_dpus_each(
 		qsort(all->known.at, all->known.nb, sizeof(all->known.at[0]), by_name);
 	all->nb_sorted = all->known.nb;
 	for (size_t i = 0; i < all->known.nb; i++) {
-		const struct dpu *d = all->known.at[i];
-		struct server_dpu_status s = {
-			.name = d->span->name,
-			.software = d->software != NULL ? d->software : "",
-			.reason = d->reason,
-			.wanted = d->wanted,
-			.received = d->received,
-			.accepted = d->accepted,
-			.realised = d->realised,
-			.since_unix_ns = d->since_unix_ns,
-			.bytes_sent = d->bytes_sent,
-			.nb_resources = (uint32_t)policy_state_count(d->span->state),
-			.nb_workloads = d->span->nb_workloads,
-			.connected = d->stream != NULL,
-			.plane = d->stream != NULL && d->plane,
-		};
+		struct server_dpu_status s = status_of(all->known.at[i]);
 
 		each(arg, &s);
 	}
@@ -186,7 +245,7 @@ int
 server_dpus_open(struct server_dpus *all, const char *name, struct pk_rpc_stream *s, void **state)
 {
 	struct server_span *span = server_spans_get(all->spans, name);
-	struct dpu *d = span != NULL ? find_or_add(all, span) : NULL;
+	struct dpu *d = span != NULL ? dpus_find_or_add(all, span) : NULL;
 
 	if (d == NULL)
 		return -ENOMEM;
@@ -194,6 +253,7 @@ server_dpus_open(struct server_dpus *all, const char *name, struct pk_rpc_stream
 	d->stream = s;
 	d->state = S_HELLO;
 	d->nonce = 0;
+	memset(&d->counts, 0, sizeof(d->counts));
 	d->bytes_sent = 0;
 	d->nb_resyncs = 0;
 	d->held_generation = 0;

@@ -2,6 +2,7 @@
 
 #include <stdbool.h>
 
+#include "policy/server/posture.h"
 #include "policy/server/span.h"
 
 struct pk_rpc_stream;
@@ -36,6 +37,15 @@ struct server_dpu_status {
 	uint64_t bytes_sent;    /* of resources, on this connection */
 	uint32_t nb_resources, nb_workloads;
 	bool connected, plane;
+	bool candidate; /* it is of the canary */
+};
+
+/* What policy has refused on one DPU, as its data plane counts, on this connection. */
+struct server_dpu_counts {
+	bool known;
+	uint64_t refused, revoked;
+	double usual_per_s; /* refused, since the first time we heard */
+	uint64_t at_ns;     /* of the last time, on pk_clock_mono_ns() */
 };
 
 struct server_dpus_ops {
@@ -43,6 +53,10 @@ struct server_dpus_ops {
 	void (*progress)(void *arg, const char *dpu, uint64_t generation, enum server_stage stage,
 	    const char *text);
 	void (*seen)(void *arg, const char *dpu);
+	/* It has told what policy has refused; also when nothing has changed. */
+	void (*counted)(void *arg, const char *dpu, const struct server_dpu_counts *c);
+	/* What it says of the host behind it. */
+	void (*posture)(void *arg, const char *dpu, const struct server_posture *s);
 };
 
 int server_dpus_create(struct server_dpus **out, const struct server_dpus_ops *ops, void *arg);
@@ -52,14 +66,33 @@ void server_dpus_destroy(struct server_dpus *d); /* its streams must be over */
 int server_dpus_known(struct server_dpus *d, const char *name, uint64_t seen_unix_ns);
 
 /*
- * From now on aim at what `c` (taken) makes of what was, which is `generation`.  Calls `concerned`,
+ * From now on aim at what `c` (taken) makes of what was, which is `generation`.  `canary` (taken, may be
+ * NULL) is the same for a candidate, while there is one.  Calls `concerned`,
  * in order of name, for each connected DPU whose span differs from before, and `away` for each other
  * one that endpoints live behind and that is not connected.
  * Returns 0, or -ENOMEM: what DPUs should have is not known any more.
  */
-int server_dpus_target(struct server_dpus *d, struct server_change *c, uint64_t generation,
+int server_dpus_target(struct server_dpus *d, struct server_change *c, struct server_change *canary,
+    uint64_t generation, void (*concerned)(void *arg, const char *dpu),
+    void (*away)(void *arg, const char *dpu), void *arg);
+
+/*
+ * A second policy, a candidate, for some of the DPUs: the canary.  `whole` (taken) is all of it, as a
+ * change from nothing.  names[] need not be known yet.  `generation` and the callbacks are as above.
+ */
+int server_dpus_canary_begin(struct server_dpus *d, struct server_change *whole,
+    const char *const *names, size_t nb_names, uint64_t generation,
     void (*concerned)(void *arg, const char *dpu), void (*away)(void *arg, const char *dpu),
     void *arg);
+/* The canary aims at what all others do, which is `generation` where that is something else.  Without a
+ * candidate it does nothing. */
+void server_dpus_canary_end(struct server_dpus *d, uint64_t generation,
+    void (*concerned)(void *arg, const char *dpu), void (*away)(void *arg, const char *dpu),
+    void *arg);
+
+/* -ENOENT when the DPU is not connected. */
+int server_dpus_counts(struct server_dpus *d, const char *dpu, struct server_dpu_counts *out);
+int server_dpus_status(struct server_dpus *d, const char *dpu, struct server_dpu_status *out);
 
 /* In order of name. */
 uint32_t server_dpus_nb_workloads(const struct server_dpus *d); /* those without a DPU too */

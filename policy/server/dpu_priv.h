@@ -61,7 +61,8 @@ struct dpu {
 	struct server_dpus *all;
 	struct server_span *span; /* what it should have */
 	uint64_t wanted;
-	bool touched; /* by the change that is being taken in */
+	bool candidate; /* its span is the canary's */
+	bool touched;   /* by the change that is being taken in */
 	/* the stream, if there is one */
 	struct pk_rpc_stream *stream;
 	enum state state;
@@ -84,10 +85,13 @@ struct dpu {
 	uint64_t received, accepted, realised;
 	uint64_t since_unix_ns;
 	char reason[256];
+	struct server_dpu_counts counts;
+	uint64_t counts_since_ns, counts_first; /* of these the usual rate */
 };
 
 struct server_dpus {
 	struct server_spans *spans;
+	struct server_spans *canary; /* what a candidate makes of them; NULL: there is none */
 	POLICY_VECTOR(struct dpu *) known;
 	size_t nb_sorted; /* of them, by name */
 	POLICY_VECTOR(struct dpu *) touched;
@@ -99,6 +103,14 @@ struct server_dpus {
 	size_t nb_packed;
 	struct pk_rpc_buffer *packed_bytes;
 };
+
+/* dpu.c */
+struct dpu *dpus_find_or_add(struct server_dpus *all, struct server_span *span);
+void dpus_touch(struct server_dpus *all, struct dpu *d);
+/* Have those that were touched aim at `generation`. */
+void dpus_settle(struct server_dpus *all, uint64_t generation,
+    void (*concerned)(void *arg, const char *dpu), void (*away)(void *arg, const char *dpu),
+    void *arg);
 
 /* session.c */
 void dpu_move(struct dpu *d, enum event event);

@@ -140,12 +140,13 @@ intend(struct apply *a, struct edits *e)
 {
 	struct policyd *p = a->p;
 	bool all = a->kind == SERVER_KIND_ROLLBACK;
+	bool applies = a->kind == SERVER_KIND_APPLY || a->kind == SERVER_KIND_PROMOTE;
 	int err = 0;
 
 	memset(e, 0, sizeof(*e));
 	if (a->kind == SERVER_KIND_ROLLBACK) {
 		err = server_store_sources(p->store, a->rollback->generation, &e->old, &a->diag);
-	} else if (a->kind == SERVER_KIND_APPLY) {
+	} else if (applies) {
 		all = a->request->replace;
 		err = intend_apply(a, e);
 		if (all)
@@ -177,29 +178,36 @@ intend(struct apply *a, struct edits *e)
 
 /* ---- compiling it ---- */
 
-static int
-compile(struct policyd *p, const struct edits *e, struct policy_findings *f)
+int
+generation_compile(struct policy_compiler *pc, struct policy_touched *touched,
+    const struct server_edit *edits, size_t nb, struct policy_findings *f)
 {
-	struct policy_change *ch = calloc(e->nb + 1, sizeof(ch[0]));
+	struct policy_change *ch = calloc(nb + 1, sizeof(ch[0]));
 	char *names = NULL, *at;
 	size_t len = 0;
 	int err;
 
-	for (size_t i = 0; i < e->nb; i++)
-		len += sizeof(POLICYD_WORKLOAD) + strlen(e->item[i].name);
+	for (size_t i = 0; i < nb; i++)
+		len += sizeof(POLICYD_WORKLOAD) + strlen(edits[i].name);
 	at = names = malloc(len + 1);
 	err = ch != NULL && names != NULL ? 0 : -ENOMEM;
-	for (size_t i = 0; err == 0 && i < e->nb; i++) {
-		const struct server_edit *x = &e->item[i];
+	for (size_t i = 0; err == 0 && i < nb; i++) {
+		const struct server_edit *x = &edits[i];
 
 		ch[i] = (struct policy_change){ .name = at, .text = x->text, .len = x->len };
 		at += sprintf(at, "%s%s", x->inventory ? POLICYD_WORKLOAD : "", x->name) + 1;
 	}
 	if (err == 0)
-		err = policy_compiler_change(p->compiler, ch, e->nb, &p->touched, f);
+		err = policy_compiler_change(pc, ch, nb, touched, f);
 	free(names);
 	free(ch);
 	return err;
+}
+
+static int
+compile(struct policyd *p, const struct edits *e, struct policy_findings *f)
+{
+	return generation_compile(p->compiler, &p->touched, e->item, e->nb, f);
 }
 
 /* All that is in the store, before what is edited. */
@@ -247,6 +255,138 @@ policyd_compile_store(struct policyd *p, struct server_change *change, struct po
 	return err;
 }
 
+/* Whether its author may make these edits. */
+static int
+permit(struct apply *a, const struct edits *e)
+{
+	static const unsigned int need[SERVER_KIND_COUNT] = {
+		[SERVER_KIND_APPLY] = POLICY_MAY_APPLY,
+		[SERVER_KIND_ROLLBACK] = POLICY_MAY_ROLLBACK,
+		[SERVER_KIND_INVENTORY] = POLICY_MAY_WORKLOADS,
+	};
+	struct policyd *p = a->p;
+	int err = 0;
+
+	for (size_t i = 0; err == 0 && need[a->kind] != 0 && i < e->nb; i++) {
+		const struct server_edit *x = &e->item[i];
+		const struct server_text *old =
+		    server_texts_find(x->inventory ? &p->inventory : &p->sources, x->name);
+
+		err = policy_roles_change(p->latest_roles, a->author, need[a->kind],
+		    old != NULL ? old->text : NULL, old != NULL ? old->len : 0, x->text, x->len,
+		    &a->diag);
+	}
+	return err;
+}
+
+/* What cannot be done while a rollout is under way, and what only then. */
+static int
+permit_rollout(struct apply *a, bool dry)
+{
+	struct policyd *p = a->p;
+
+	if (a->kind == SERVER_KIND_PROMOTE || a->kind == SERVER_KIND_ABORT) {
+		if (p->candidate != NULL)
+			return 0;
+		pk_diag_set(&a->diag, "there is no rollout under way");
+		return -ENOENT;
+	}
+	if (p->candidate == NULL || dry || a->kind == SERVER_KIND_INVENTORY)
+		return 0;
+	pk_diag_set(
+	    &a->diag, "a rollout is under way; promote or abort it first (policy rollout status)");
+	return -EBUSY;
+}
+
+/*
+ * Where a canary is wanted, the policy in force stays, and what was compiled becomes a candidate.
+ * Returns 0 or negative errno.
+ */
+static int
+set_aside(struct apply *a, const struct edits *e, bool dry)
+{
+	struct policyd *p = a->p;
+	int err = candidate_wanted(a, policy_compiler_model(p->compiler), &a->rollout);
+
+	if (err != 0 || a->rollout == NULL || dry) {
+		if (err != 0 && policy_compiler_undo(p->compiler) != 0)
+			p->behind = true;
+		return err;
+	}
+	if (policy_compiler_undo(p->compiler) != 0)
+		return -ENOMEM;
+	return candidate_create(p, e->item, e->nb, a->findings);
+}
+
+int
+generation_candidate(
+    struct policyd *p, Picket__V1__ApplyRequest *request, struct policy_findings *f)
+{
+	struct apply a = { .p = p, .kind = SERVER_KIND_APPLY, .request = request };
+	struct edits e;
+	int err = intend(&a, &e);
+
+	if (err == 0)
+		err = candidate_create(p, e.item, e.nb, f);
+	edits_fini(&e);
+	return err;
+}
+
+/* ---- posture ---- */
+
+/* Names in one of two ascending lists only, borrowed from them.  Returns their number. */
+static size_t
+differences(const struct server_attested *a, const struct server_attested *b, const char **out)
+{
+	size_t i = 0, k = 0, nb = 0;
+
+	while (i < a->nb || k < b->nb) {
+		int d = i == a->nb ? 1 : k == b->nb ? -1 : strcmp(a->name[i], b->name[k]);
+
+		if (d < 0)
+			out[nb++] = a->name[i];
+		else if (d > 0)
+			out[nb++] = b->name[k];
+		i += d <= 0;
+		k += d >= 0;
+	}
+	return nb;
+}
+
+/* The endpoints behind the DPUs that differ follow at once; the store has only that it was so. */
+static void
+prepare_posture(struct apply *a)
+{
+	struct policyd *p = a->p;
+	struct server_attested *old = p->attested;
+	size_t before = p->touched.endpoints.nb;
+	const char **names = calloc(old->nb + a->attested->nb + 1, sizeof(names[0]));
+	size_t nb = names != NULL ? differences(old, a->attested, names) : 0;
+	int err = names != NULL ? 0 : -ENOMEM;
+
+	a->generation = p->latest_generation;
+	if (err == 0) {
+		p->attested = a->attested;
+		policy_compiler_set_attested(p->compiler, server_is_attested, p->attested);
+		err = policy_compiler_posture(p->compiler, names, nb, &p->touched);
+		if (err == 0 && p->candidate != NULL)
+			candidate_posture(p, names, nb);
+		a->attested = old;
+	}
+	free(names);
+	if (err != 0)
+		p->behind = true;
+	a->refused = err != 0;
+	a->changed = err == 0 &&
+	    (p->touched.endpoints.nb > before ||
+	        (p->candidate != NULL && p->candidate->touched.endpoints.nb > 0));
+	a->unchanged = err == 0 && !a->changed;
+	if (err != 0)
+		pk_diag_set(&a->diag, "%s", strerror(-err));
+}
+
+/* ---- a request ---- */
+
 /* One request, as far as the store.  Its edits are added to `all`, whose owner keeps what they borrow. */
 static void
 prepare(struct apply *a, struct edits *e)
@@ -254,15 +394,32 @@ prepare(struct apply *a, struct edits *e)
 	struct policyd *p = a->p;
 	enum tests tests = TESTS_NONE;
 	bool dry = a->kind == SERVER_KIND_APPLY && a->request->dry_run;
-	int err = intend(a, e);
+	int err;
 
+	if (a->kind == SERVER_KIND_POSTURE) {
+		memset(e, 0, sizeof(*e));
+		prepare_posture(a);
+		return;
+	}
+	err = permit_rollout(a, dry);
+	memset(e, 0, sizeof(*e));
+	if (err == 0)
+		err = intend(a, e);
+	if (err == 0)
+		err = permit(a, e);
 	if (a->kind == SERVER_KIND_APPLY)
 		tests = a->request->despite_tests ? TESTS_TOLD : TESTS_REFUSE;
+	else if (a->kind == SERVER_KIND_PROMOTE)
+		tests = TESTS_TOLD; /* they had their say when it became a candidate */
 	a->generation = p->latest_generation;
 	/* A server that could not compile what it had is mended even by applying the same again. */
+	if (err == 0 && a->kind == SERVER_KIND_ABORT) {
+		a->changed = true;
+		return;
+	}
 	if (err == 0 && policy_compiler_table(p->compiler) == NULL && p->latest_generation != 0) {
 		err = prepend_store(p, e);
-	} else if (err == 0 && e->nb == 0) {
+	} else if (err == 0 && e->nb == 0 && a->kind != SERVER_KIND_PROMOTE) {
 		a->unchanged = p->latest_generation != 0;
 		if (a->unchanged)
 			return;
@@ -275,8 +432,10 @@ prepare(struct apply *a, struct edits *e)
 		if (err == -EINVAL && tests == TESTS_TOLD)
 			err = 0;
 		if (err != 0 && policy_compiler_undo(p->compiler) != 0)
-			p->touched.whole = 1;
+			p->behind = true;
 	}
+	if (err == 0 && a->kind == SERVER_KIND_APPLY)
+		err = set_aside(a, e, dry);
 	if (err == 0 && dry && policy_compiler_undo(p->compiler) != 0)
 		err = -ENOMEM;
 	a->refused = err != 0;
@@ -294,6 +453,8 @@ commit(struct batch *b, const struct edits *e, const struct apply *a, struct pk_
 	struct policyd *p = b->p;
 	struct server_generation g = { .kind = a->kind, .at_unix_ns = pk_clock_wall_ns() };
 	struct new_ids ids = { 0 };
+	struct server_bytes record = { 0 };
+	uint8_t *bytes = NULL;
 	size_t nb_sources = p->sources.nb, nb_gone = 0;
 	int err = -ENOMEM;
 
@@ -306,10 +467,14 @@ commit(struct batch *b, const struct edits *e, const struct apply *a, struct pk_
 			    (size_t)(server_texts_find(&p->sources, x->name) != NULL);
 	}
 	snprintf(g.author, sizeof(g.author), "%s", b->author);
-	if (a->kind == SERVER_KIND_APPLY)
+	if (a->kind == SERVER_KIND_APPLY || a->kind == SERVER_KIND_PROMOTE)
 		snprintf(g.message, sizeof(g.message), "%s", a->request->message);
+	else if (a->kind == SERVER_KIND_ABORT)
+		snprintf(g.message, sizeof(g.message), "%s", a->rollout->reason);
 	else if (a->kind == SERVER_KIND_ROLLBACK)
 		snprintf(g.message, sizeof(g.message), "%s", a->rollback->message);
+	else if (a->kind == SERVER_KIND_POSTURE)
+		snprintf(g.message, sizeof(g.message), "%zu hosts attested", p->attested->nb);
 	else
 		snprintf(g.message, sizeof(g.message), "%zu changed, %zu removed", e->nb - nb_gone,
 		    nb_gone);
@@ -318,8 +483,29 @@ commit(struct batch *b, const struct edits *e, const struct apply *a, struct pk_
 	g.nb_sources = nb_sources;
 	policy_ids_each(p->ids, p->next_id, collect_id, &ids);
 	if (!ids.failed)
-		err = server_store_commit(p->store, &g, e->item, e->nb, ids.item, ids.nb, diag);
-	if (err == 0) {
+		err = a->rollout != NULL ? server_store_next(p->store, &g.generation, diag) : 0;
+	if (err == 0 && a->rollout != NULL) {
+		if (a->kind == SERVER_KIND_APPLY) {
+			g.kind = SERVER_KIND_CANDIDATE;
+			a->rollout->generation = g.generation;
+		} else {
+			a->rollout->result = g.generation;
+		}
+		bytes = candidate_pack(a->rollout, &record.len);
+		record.bytes = bytes;
+		err = bytes != NULL ? 0 : -ENOMEM;
+	}
+	/* The texts of a candidate are in its record until it is promoted. */
+	if (err == 0)
+		err = server_store_commit(p->store, &g, e->item,
+		    g.kind == SERVER_KIND_CANDIDATE ? 0 : e->nb, ids.item, ids.nb,
+		    bytes != NULL ? &record : NULL, diag);
+	free(bytes);
+	if (err == 0 && g.kind == SERVER_KIND_CANDIDATE) {
+		if (ids.nb != 0)
+			p->next_id = ids.item[ids.nb - 1].id + 1;
+		b->generation = g.generation;
+	} else if (err == 0) {
 		if (ids.nb != 0)
 			p->next_id = ids.item[ids.nb - 1].id + 1;
 		b->generation = p->latest_generation = g.generation;
@@ -389,14 +575,27 @@ refuse_all(struct batch *b, int err, const struct pk_diag *diag)
 	}
 }
 
-void
-policyd_batch_work(struct pk_job *job)
+/* Who may what from now on. */
+static void
+follow_roles(struct batch *b)
 {
-	struct batch *b = (struct batch *)job;
+	struct policyd *p = b->p;
+
+	if (policy_roles_create(&b->roles, policy_compiler_model(p->compiler)) != 0)
+		pk_error("no memory for the roles of generation %llu; those before stay",
+		    (unsigned long long)b->generation);
+	else
+		p->latest_roles = b->roles;
+}
+
+static void
+work(struct batch *b)
+{
 	struct policyd *p = b->p;
 	struct edits all = { 0 }, one = { 0 };
 	struct apply *last = NULL;
 	struct pk_diag diag = { "" };
+	bool begins;
 	int err = 0;
 
 	for (struct apply *a = b->first; a != NULL; a = a->next) {
@@ -421,13 +620,23 @@ policyd_batch_work(struct pk_job *job)
 	if (last == NULL)
 		return;
 	b->kind = last->kind;
+	begins = b->kind == SERVER_KIND_APPLY && last->rollout != NULL;
+	if (err == 0 && all.nb > 0 && p->candidate != NULL && !p->candidate_lost &&
+	    (b->kind == SERVER_KIND_INVENTORY || b->kind == SERVER_KIND_POSTURE)) {
+		b->lost = candidate_change(p, all.item, all.nb, &b->why_lost) != 0;
+		p->candidate_lost = b->lost;
+	}
 	if (err == 0)
 		err = commit(b, &all, last, &diag);
 	if (err != 0) {
-		if (policy_compiler_undo(p->compiler) != 0)
-			p->touched.whole = 1;
-		else
-			policy_touched_clear(&p->touched);
+		if (begins)
+			candidate_destroy(p);
+		else if (p->candidate != NULL)
+			candidate_undo(p);
+		/* Posture is not undone: DPUs are told of it with the next generation. */
+		if (policy_compiler_undo(p->compiler) != 0 || b->kind == SERVER_KIND_POSTURE)
+			p->behind = true;
+		policy_touched_clear(&p->touched);
 		if (b->kind == SERVER_KIND_INVENTORY)
 			go_back(p);
 		refuse_all(b, err, &diag);
@@ -435,20 +644,38 @@ policyd_batch_work(struct pk_job *job)
 		return;
 	}
 	policy_compiler_keep(p->compiler);
-	if (b->kind != SERVER_KIND_INVENTORY && follow(p, &all) != 0)
+	if (!begins && b->kind != SERVER_KIND_INVENTORY && follow(p, &all) != 0)
 		pk_error("no memory for the texts of generation %llu",
 		    (unsigned long long)b->generation);
 	edits_fini(&all);
 	for (struct apply *a = b->first; a != NULL; a = a->next)
 		if (a->changed)
 			a->generation = b->generation;
-	if (server_shadow_follow(
-	        p->shadow, policy_compiler_table(p->compiler), &p->touched, &b->change) != 0) {
+	if (b->kind == SERVER_KIND_PROMOTE || b->kind == SERVER_KIND_ABORT)
+		candidate_destroy(p);
+	if (p->candidate != NULL && !p->candidate_lost && candidate_keep(p, &b->canary) != 0) {
+		pk_diag_set(&b->why_lost, "no memory for what its DPUs are to be sent");
+		b->lost = p->candidate_lost = true;
+	}
+	if (begins)
+		return;
+	if (b->kind != SERVER_KIND_INVENTORY && b->kind != SERVER_KIND_POSTURE)
+		follow_roles(b);
+	p->touched.whole |= p->behind;
+	p->behind = server_shadow_follow(p->shadow, policy_compiler_table(p->compiler), &p->touched,
+	                &b->change) != 0;
+	if (p->behind)
 		pk_error("no memory for what DPUs are to be sent of generation %llu",
 		    (unsigned long long)b->generation);
-		policy_touched_clear(&p->touched);
-		p->touched.whole = 1;
-		return;
-	}
 	policy_touched_clear(&p->touched);
+}
+
+void
+policyd_batch_work(struct pk_job *job)
+{
+	struct batch *b = (struct batch *)job;
+
+	work(b);
+	for (struct apply *a = b->first; a != NULL; a = a->next)
+		audit_apply(a, a->next == NULL);
 }

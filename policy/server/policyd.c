@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "config.h"
+#include "lib/chain.h"
 #include "lib/clock.h"
 #include "lib/log.h"
 #include "policy/server/policyd_priv.h"
@@ -34,6 +35,8 @@ const struct pk_conf_option server_options[] = {
 	{ "keepalive", PK_CONF_DURATION, NULL, "20s", PK_NS_PER_S, 3600 * PK_NS_PER_S, NULL, false,
 	  "Ask a silent DPU for a sign of life after this long, and give it up after as long again.",
 	  O(keepalive_ns) },
+	{ "attest-grace", PK_CONF_DURATION, NULL, "60s", 0, 86400 * PK_NS_PER_S, NULL, false,
+	  "So long after a DPU has gone its host stays attested to other DPUs, if it was.", O(attest_grace_ns) },
 	{ "message-max", PK_CONF_SIZE, "bytes", "64m", 1 << 20, 1 << 30, NULL, false,
 	  "Largest message taken from a client; bounds what one apply can bring.", O(message_max) },
 	{ "streams-max", PK_CONF_NUMBER, "streams", "128", 1, 65536, NULL, false,
@@ -59,6 +62,48 @@ restore_dpu(void *arg, const char *name, uint64_t at_unix_ns)
 	struct policyd *p = arg;
 
 	return server_dpus_known(p->dpus, name, at_unix_ns);
+}
+
+/* A rollout that was under way goes on; of one that is over the record is kept. */
+static int
+restore_rollout(struct policyd *p, struct policy_findings *f)
+{
+	Picket__V1__Rollout *r = NULL;
+	struct server_change whole = { 0 };
+	struct pk_diag diag;
+	uint8_t *bytes;
+	size_t len;
+	int err = server_store_rollout(p->store, &bytes, &len, &diag);
+
+	if (err != 0 || bytes == NULL)
+		return err;
+	r = picket__v1__rollout__unpack(NULL, len, bytes);
+	free(bytes);
+	if (r == NULL || r->canary == NULL) {
+		pk_error("the record of the last rollout cannot be read");
+		if (r != NULL)
+			picket__v1__rollout__free_unpacked(r, NULL);
+		return 0;
+	}
+	if (r->state == PICKET__V1__ROLLOUT_STATE__ROLLOUT_PROMOTED ||
+	    r->state == PICKET__V1__ROLLOUT_STATE__ROLLOUT_ABORTED || r->request == NULL) {
+		rollout_restore(p, r, NULL);
+		return 0;
+	}
+	err = generation_candidate(p, r->request, f);
+	if (err == 0)
+		err = candidate_keep(p, &whole);
+	if (err == -EINVAL) {
+		/* It has compiled once; whatever is the matter, nobody is left with half of it. */
+		policy_findings_first(f, &diag);
+		pk_error("the candidate does not compile any more: %s", diag.text);
+		picket__v1__rollout__free_unpacked(r, NULL);
+		return 0;
+	}
+	if (err == 0)
+		rollout_restore(p, r, &whole);
+	server_change_fini(&whole);
+	return err;
 }
 
 /* Take up what the store holds.  Policy that no longer compiles leaves the DPUs with what they have. */
@@ -88,9 +133,16 @@ restore(struct policyd *p, struct pk_diag *diag)
 		    "generation %llu in the store does not compile: %s; DPUs keep what they have "
 		    "until the next apply",
 		    (unsigned long long)p->generation, why.text);
-		err = 0;
+		/* Who may what is not known either. */
+		err = policy_roles_create(&p->roles, NULL);
+		p->latest_roles = p->roles;
 	} else if (err == 0) {
-		err = server_dpus_target(p->dpus, &change, p->generation, NULL, NULL, NULL);
+		err = server_dpus_target(p->dpus, &change, NULL, p->generation, NULL, NULL, NULL);
+		if (err == 0)
+			err = policy_roles_create(&p->roles, policy_compiler_model(p->compiler));
+		p->latest_roles = p->roles;
+		if (err == 0)
+			err = restore_rollout(p, f);
 	}
 	server_change_fini(&change);
 	policy_findings_destroy(f);
@@ -141,10 +193,40 @@ static void
 on_progress(
     void *arg, const char *dpu, uint64_t generation, enum server_stage stage, const char *text)
 {
-	apply_progress(arg, dpu, generation, stage, text);
+	struct policyd *p = arg;
+
+	if (stage == SERVER_STAGE_NONE)
+		server_postures_gone(p->postures, dpu);
+	apply_progress(p, dpu, generation, stage, text);
+	rollout_progress(p, dpu, generation, stage, text);
 }
 
-static const struct server_dpus_ops dpus_ops = { .progress = on_progress, .seen = on_seen };
+static void
+on_counted(void *arg, const char *dpu, const struct server_dpu_counts *c)
+{
+	rollout_counted(arg, dpu, c);
+}
+
+static void
+on_posture(void *arg, const char *dpu, const struct server_posture *s)
+{
+	struct policyd *p = arg;
+
+	server_postures_say(p->postures, dpu, s);
+}
+
+static void
+on_postures_changed(void *arg)
+{
+	apply_posture(arg);
+}
+
+static const struct server_dpus_ops dpus_ops = {
+	.progress = on_progress,
+	.seen = on_seen,
+	.counted = on_counted,
+	.posture = on_posture,
+};
 
 int
 policyd_create(struct policyd **out, struct event_base *base, const struct server_conf *conf,
@@ -173,8 +255,21 @@ policyd_create(struct policyd **out, struct event_base *base, const struct serve
 	if (err != 0)
 		goto fail;
 	snprintf(path, sizeof(path), "%s/policy.db", conf->state);
-	if ((err = server_store_open(&p->store, path, diag)) != 0 ||
-	    (err = restore(p, diag)) != 0 ||
+	if ((err = server_store_open(&p->store, path, diag)) != 0)
+		goto fail;
+	snprintf(path, sizeof(path), "%s/attested", conf->state);
+	err = server_postures_create(
+	    &p->postures, base, path, conf->attest_grace_ns, on_postures_changed, p, diag);
+	if (err != 0)
+		goto fail;
+	p->attested = server_postures_attested(p->postures);
+	if (p->attested == NULL) {
+		pk_diag_set(diag, "no memory to start with");
+		err = -ENOMEM;
+		goto fail;
+	}
+	policy_compiler_set_attested(p->compiler, server_is_attested, p->attested);
+	if ((err = restore(p, diag)) != 0 || (err = audit_open(p, conf->state, diag)) != 0 ||
 	    (err = pk_helper_create(&p->helper, base, "helper", diag)) != 0 ||
 	    (err = pk_rpc_create(&p->rpc, base, diag)) != 0 ||
 	    (err = pk_rpc_server_create(
@@ -196,14 +291,20 @@ policyd_destroy(struct policyd *p)
 	pk_helper_destroy(p->helper);
 	p->helper = NULL;
 	apply_stop(p);
+	rollout_destroy(p);
+	candidate_destroy(p);
 	pk_rpc_server_destroy(p->server);
 	pk_rpc_destroy(p->rpc);
 	server_dpus_destroy(p->dpus);
+	server_postures_destroy(p->postures);
 	policy_compiler_destroy(p->compiler);
 	server_shadow_destroy(p->shadow);
 	policy_touched_fini(&p->touched);
+	server_attested_free(p->attested);
 	server_texts_fini(&p->sources);
 	server_texts_fini(&p->inventory);
+	policy_roles_destroy(p->roles);
+	pk_chain_close(p->audit);
 	policy_ids_destroy(p->ids);
 	server_store_close(p->store);
 	free(p);

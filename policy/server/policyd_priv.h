@@ -6,6 +6,7 @@
 #include "lib/rpc.h"
 #include "lib/spiffe.h"
 #include "policy/compiler.h"
+#include "policy/govern.h"
 #include "policy/model.h"
 #include "policy/proto/picket.pb-c.h"
 #include "policy/server/dpu.h"
@@ -13,6 +14,15 @@
 #include "policy/server/store.h"
 
 struct event;
+struct pk_chain;
+struct rollout;
+
+/* What a canary is given: the policy in force with some sources changed, compiled beside it. */
+struct candidate {
+	struct policy_compiler *compiler;
+	struct server_shadow *shadow;
+	struct policy_touched touched;
+};
 
 /* How far one DPU has come with an apply. */
 struct apply_dpu {
@@ -36,6 +46,10 @@ struct apply {
 	Picket__V1__ApplyRequest *request;
 	Picket__V1__RollbackRequest *rollback;
 	Picket__V1__UpdateWorkloadsRequest *workloads;
+	Picket__V1__EndRolloutRequest *end;
+	Picket__V1__Rollout *rollout;     /* that it begins, by the helper, or ends */
+	bool own;                         /* nobody has asked for it */
+	struct server_attested *attested; /* of SERVER_KIND_POSTURE: who is, from now on */
 	char author[64];
 	uint64_t started_ns;
 	bool wait;
@@ -44,6 +58,7 @@ struct apply {
 	bool refused;
 	bool unchanged;
 	bool changed;
+	bool candidate; /* `generation` is one */
 	uint64_t generation;
 	struct policy_findings *findings;
 	struct pk_diag diag; /* why, when it is neither in the findings */
@@ -67,7 +82,11 @@ struct batch {
 	char author[64];
 	size_t nb_changed;
 	struct server_change change;
-	struct apply *told, *last; /* of those that wait: from `told` until before `last` */
+	struct server_change canary; /* of the candidate */
+	bool lost;                   /* the candidate cannot follow: */
+	struct pk_diag why_lost;
+	struct policy_roles *roles; /* NULL: as before */
+	struct apply *told, *last;  /* of those that wait: from `told` until before `last` */
 };
 
 struct policyd {
@@ -82,6 +101,10 @@ struct policyd {
 	struct apply *queue, **queue_end; /* not given to the helper yet */
 	bool busy;                        /* it has some */
 	struct apply *waiting;
+	struct rollout *rollout; /* NULL: there has been none */
+	struct policy_roles *roles;
+	struct server_postures *postures;
+	struct apply *posture; /* in the queue: the change of posture that is next; NULL: none */
 	/* the helper's */
 	struct server_store *store;
 	struct policy_ids *ids;
@@ -89,8 +112,16 @@ struct policyd {
 	struct server_texts sources, inventory; /* as in the store */
 	struct policy_compiler *compiler;
 	struct server_shadow *shadow;
-	struct policy_touched touched; /* since the shadow last followed */
+	struct policy_touched touched;    /* since the shadow last followed */
+	bool behind;                      /* the shadow did not follow: everything may differ */
+	struct server_attested *attested; /* what the compiler asks */
 	uint64_t latest_generation;
+	struct candidate *candidate; /* NULL: there is none */
+	bool candidate_lost;
+	struct pk_chain *audit;
+	char audit_path[4096];
+	uint64_t audited; /* the newest generation in the audit log, at the start */
+	struct policy_roles *latest_roles; /* the control thread's p->roles, or those that follow */
 };
 
 /* generation.c.  Context: helper. */
@@ -99,15 +130,86 @@ void policyd_batch_work(struct pk_job *job);
 int policyd_compile_store(
     struct policyd *p, struct server_change *change, struct policy_findings *f);
 
+/* What `request` would make of the store, as p->candidate.  0, -EINVAL with findings, or -ENOMEM. */
+int generation_candidate(
+    struct policyd *p, Picket__V1__ApplyRequest *request, struct policy_findings *f);
+int generation_compile(struct policy_compiler *pc, struct policy_touched *touched,
+    const struct server_edit *edits, size_t nb, struct policy_findings *f);
+
+/*
+ * candidate.c.  Context: helper.
+ *
+ * The canary that an apply asks for, or the sources in `m` do, as a new record; NULL when neither does.
+ * Returns 0 or negative errno with a->diag.
+ */
+int candidate_wanted(struct apply *a, const struct policy_model *m, Picket__V1__Rollout **out);
+/* Compile what the store holds with the edits made.  0, -EINVAL with findings, or -ENOMEM. */
+int candidate_create(
+    struct policyd *p, const struct server_edit *edits, size_t nb_edits, struct policy_findings *f);
+void candidate_destroy(struct policyd *p);
+/* Workloads have changed.  Kept or undone with candidate_keep(). */
+int candidate_change(
+    struct policyd *p, const struct server_edit *edits, size_t nb_edits, struct pk_diag *diag);
+int candidate_keep(struct policyd *p, struct server_change *out); /* 0 or -ENOMEM */
+void candidate_undo(struct policyd *p);
+/* The hosts of these DPUs have become attested, or ceased to be: p->attested has changed. */
+void candidate_posture(struct policyd *p, const char *const *dpus, size_t nb);
+/* The record of a rollout in bytes, which the caller frees.  NULL: no memory. */
+uint8_t *candidate_pack(const Picket__V1__Rollout *r, size_t *len);
+
+/*
+ * rollout.c: the life of a rollout on the control thread.
+ *
+ *   SENDING   a DPU of the canary that is connected has not realised the candidate
+ *   BAKING    all of them have; what they refuse is watched
+ *   PROMOTED  it is in force for all        ABORTED  the canary has gone back
+ */
+/* `r` (taken) has been compiled and kept; send it. */
+void rollout_begin(struct policyd *p, Picket__V1__Rollout *r, struct server_change *whole,
+    void (*concerned)(void *arg, const char *dpu), void (*away)(void *arg, const char *dpu),
+    void *arg);
+/* After a restart; `whole` is NULL when it is over. */
+void rollout_restore(struct policyd *p, Picket__V1__Rollout *r, struct server_change *whole);
+bool rollout_under_way(const struct policyd *p);
+uint64_t rollout_generation(const struct policyd *p); /* of the candidate, or 0 */
+void rollout_progress(struct policyd *p, const char *dpu, uint64_t generation,
+    enum server_stage stage, const char *text);
+void rollout_counted(struct policyd *p, const char *dpu, const struct server_dpu_counts *c);
+void rollout_lost(struct policyd *p, const char *why);
+/* A change of kind PROMOTE or ABORT is done (`r` taken), or was refused (`r` NULL). */
+void rollout_ended(
+    struct policyd *p, enum server_kind kind, Picket__V1__Rollout *r, const char *why);
+void rollout_destroy(struct policyd *p);
+/* A copy of the record that says how it ended.  NULL: there is none under way, or no memory. */
+Picket__V1__Rollout *rollout_end_record(
+    const struct policyd *p, enum server_kind kind, const char *reason);
+void rollout_on_rollout(
+    struct pk_rpc_call *c, const char *peer, const uint8_t *bytes, size_t len, void *arg);
+
+/* audit.c */
+int audit_open(struct policyd *p, const char *state, struct pk_diag *diag); /* before the helper */
+/* What has become of a change; `last`: of its batch.  Context: helper. */
+void audit_apply(struct apply *a, int last);
+/* A call was refused.  Context: control thread. */
+void audit_denied(const struct policyd *p, const char *who, const char *reason);
+void audit_on_audit(
+    struct pk_rpc_call *c, const char *peer, const uint8_t *bytes, size_t len, void *arg);
+
 /* apply.c: answer, wait, give up.  Context: control thread. */
 void apply_batch_done(struct pk_job *job);
 void apply_progress(struct policyd *p, const char *dpu, uint64_t generation,
     enum server_stage stage, const char *text);
 void apply_stop(struct policyd *p); /* answer everybody who waits */
+/* Have every DPU follow a change of posture, before all else that is in turn. */
+void apply_posture(struct policyd *p);
 void apply_on_apply(
     struct pk_rpc_call *c, const char *peer, const uint8_t *bytes, size_t len, void *arg);
 void apply_on_rollback(
     struct pk_rpc_call *c, const char *peer, const uint8_t *bytes, size_t len, void *arg);
+void apply_on_end_rollout(
+    struct pk_rpc_call *c, const char *peer, const uint8_t *bytes, size_t len, void *arg);
+/* End the rollout under way on the server's own account. */
+void apply_end_rollout(struct policyd *p, enum server_kind kind, const char *reason);
 void apply_on_workloads(
     struct pk_rpc_call *c, const char *peer, const uint8_t *bytes, size_t len, void *arg);
 
@@ -122,9 +224,9 @@ char *admin_borrow(const char *s);
 /* Whether `peer` is a KIND of our domain; its name is then in *who. */
 bool admin_authorise(
     const struct policyd *p, const char *peer, const char *kind, struct pk_spiffe *who);
-/* Whether it is an operator; if not, it has been told. */
-bool admin_authorise_call(
-    const struct policyd *p, struct pk_rpc_call *c, const char *peer, struct pk_spiffe *who);
+/* Whether it is an operator who may `may`; if not, it has been told. */
+bool admin_authorise_call(const struct policyd *p, struct pk_rpc_call *c, const char *peer,
+    unsigned int may, struct pk_spiffe *who);
 void admin_reply(struct pk_rpc_call *c, const ProtobufCMessage *m);
 /* NULL: it has been told. */
 void *admin_unpack(const ProtobufCMessageDescriptor *type, struct pk_rpc_call *c,

@@ -170,7 +170,8 @@ question_on_workloads(
 
 	(void)bytes;
 	(void)len;
-	if (!admin_authorise_call(p, c, peer, &who) || (q = ask(p, c, list_work)) == NULL)
+	if (!admin_authorise_call(p, c, peer, POLICY_MAY_READ, &who) ||
+	    (q = ask(p, c, list_work)) == NULL)
 		return;
 	server_dpus_each(p->dpus, collect_connected, q);
 	give(q);
@@ -264,7 +265,8 @@ question_on_explain(
 	struct pk_spiffe who;
 	struct question *q;
 
-	if (!admin_authorise_call(p, c, peer, &who) || (q = ask(p, c, explain_work)) == NULL)
+	if (!admin_authorise_call(p, c, peer, POLICY_MAY_READ, &who) ||
+	    (q = ask(p, c, explain_work)) == NULL)
 		return;
 	q->explain = admin_unpack(&picket__v1__explain_request__descriptor, c, bytes, len);
 	if (q->explain == NULL)

@@ -267,6 +267,28 @@ note(struct dpu *d, uint64_t generation, enum server_stage stage, const char *te
 	d->all->ops->progress(d->all->arg, d->span->name, generation, stage, text);
 }
 
+/* What its plane has refused so far.  The usual rate is what it was since we first heard. */
+static void
+note_counts(struct dpu *d, uint64_t refused, uint64_t revoked)
+{
+	uint64_t now = pk_clock_mono_ns();
+	struct server_dpu_counts *c = &d->counts;
+
+	/* A plane that has started anew counts anew. */
+	if (!c->known || refused < c->refused || revoked < c->revoked) {
+		d->counts_first = refused;
+		d->counts_since_ns = now;
+	}
+	c->known = true;
+	c->refused = refused;
+	c->revoked = revoked;
+	c->at_ns = now;
+	if (now - d->counts_since_ns >= PK_NS_PER_S)
+		c->usual_per_s = (double)(refused - d->counts_first) /
+		    ((double)(now - d->counts_since_ns) / (double)PK_NS_PER_S);
+	d->all->ops->counted(d->all->arg, d->span->name, c);
+}
+
 static void
 on_hello(struct dpu *d, const Picket__V1__Hello *m)
 {
@@ -282,6 +304,8 @@ on_hello(struct dpu *d, const Picket__V1__Hello *m)
 	d->plane = m->plane != 0;
 	d->received = d->accepted = d->realised = 0;
 	d->held_generation = m->generation;
+	if (m->counted)
+		note_counts(d, m->refused, m->revoked);
 	pk_notice("dpu %s: connected, holds generation %llu", d->span->name,
 	    (unsigned long long)m->generation);
 	if (d->all->generation == 0) {
@@ -372,9 +396,24 @@ on_status(struct dpu *d, const Picket__V1__Status *m)
 }
 
 static void
+on_posture(struct dpu *d, const Picket__V1__Posture *m)
+{
+	struct server_posture s = { .attested = m->attested != 0,
+		.fresh = m->fresh != 0 && m->attested != 0,
+		.state = m->state,
+		.epoch = m->epoch };
+
+	snprintf(s.host, sizeof(s.host), "%s", m->host);
+	snprintf(s.text, sizeof(s.text), "%s", m->text);
+	d->all->ops->posture(d->all->arg, d->span->name, &s);
+}
+
+static void
 on_heartbeat(struct dpu *d, const Picket__V1__Heartbeat *m)
 {
 	d->plane = m->plane != 0;
+	if (m->counted)
+		note_counts(d, m->refused, m->revoked);
 	if (d->state == S_IN_SYNC && m->generation == d->held_generation &&
 	    m->state_hash != d->held_hash) {
 		pk_warn("dpu %s: holds something else than generation %llu: sending it again",
@@ -412,6 +451,9 @@ on_message(struct pk_rpc_stream *s, const uint8_t *bytes, size_t len, void *stat
 		break;
 	case PICKET__V1__AGENT_MESSAGE__BODY_HEARTBEAT:
 		on_heartbeat(d, m->heartbeat);
+		break;
+	case PICKET__V1__AGENT_MESSAGE__BODY_POSTURE:
+		on_posture(d, m->posture);
 		break;
 	default:
 		/* A newer agent may say more; what we do not know is not an offence. */

@@ -11,7 +11,7 @@
 #include <openssl/sha.h>
 #include <sqlite3.h>
 
-#define SCHEMA_VERSION 2
+#define SCHEMA_VERSION 3
 #define APPLICATION_ID 0x50696b31 /* "Pik1": a file of another program is not ours to write to */
 
 /*
@@ -20,7 +20,11 @@
  * sources          which text a source had from generation `since` on, before `until` (NULL: still)
  * inventory        the workloads as they are now
  * current          one row: which generation is in force
+ * rollout          at most one row: the rollout under way, or the last (a message picket.v1.Rollout)
  */
+#define ROLLOUT_TABLE \
+	"CREATE TABLE rollout(one INTEGER PRIMARY KEY CHECK(one = 1), record BLOB NOT NULL);"
+
 static const char schema[] =
     "CREATE TABLE texts(hash BLOB PRIMARY KEY, text BLOB NOT NULL) WITHOUT ROWID;"
     "CREATE TABLE generations(generation INTEGER PRIMARY KEY, kind INTEGER NOT NULL,"
@@ -33,19 +37,22 @@ static const char schema[] =
     " generation INTEGER NOT NULL);"
     "INSERT INTO current VALUES(1, 0);"
     "CREATE TABLE identities(id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE);"
-    "CREATE TABLE dpus(name TEXT PRIMARY KEY, seen INTEGER NOT NULL) WITHOUT ROWID;";
+    "CREATE TABLE dpus(name TEXT PRIMARY KEY, seen INTEGER NOT NULL) WITHOUT ROWID;" ROLLOUT_TABLE;
+
+/* From the version before. */
+static const char upgrade[] = "BEGIN IMMEDIATE;" ROLLOUT_TABLE "PRAGMA user_version = 3; COMMIT";
 
 struct server_store {
 	sqlite3 *db;
 	char *path;
-	sqlite3_stmt *kept[8]; /* by ST_ */
+	sqlite3_stmt *kept[9]; /* by ST_ */
 };
 
 const char *
 server_kind_name(unsigned int kind)
 {
 	static const char *const names[SERVER_KIND_COUNT] = { "none", "apply", "rollback",
-		"inventory" };
+		"inventory", "posture", "candidate", "promote", "abort" };
 
 	return kind < SERVER_KIND_COUNT ? names[kind] : "unknown";
 }
@@ -134,6 +141,8 @@ open_schema(struct server_store *s, struct pk_diag *diag)
 		pk_diag_set(diag, "%s: is an SQLite file of some other program", s->path);
 		return -EINVAL;
 	}
+	if (version == SCHEMA_VERSION - 1)
+		return exec(s, upgrade, diag);
 	if (version != SCHEMA_VERSION) {
 		pk_diag_set(diag, "%s: has schema version %llu; this program knows %d", s->path,
 		    (unsigned long long)version, SCHEMA_VERSION);
@@ -229,7 +238,7 @@ server_store_sources(
 	int rc, err;
 
 	memset(sources, 0, sizeof(*sources));
-	err = prepare(s, &st, "SELECT 1 FROM generations WHERE generation = ?", diag);
+	err = prepare(s, &st, "SELECT kind FROM generations WHERE generation = ?", diag);
 	if (err != 0)
 		return err;
 	sqlite3_bind_int64(st, 1, (sqlite3_int64)generation);
@@ -239,6 +248,10 @@ server_store_sources(
 		err = -ENOENT;
 	} else if (rc != SQLITE_ROW) {
 		err = complain(s, diag);
+	} else if (sqlite3_column_int(st, 0) == SERVER_KIND_CANDIDATE) {
+		pk_diag_set(diag, "generation %llu was a candidate; it has never been in force",
+		    (unsigned long long)generation);
+		err = -ENOENT;
 	}
 	sqlite3_finalize(st);
 	if (err != 0)
@@ -327,6 +340,7 @@ enum {
 	ST_IDENTITY,
 	ST_GENERATION,
 	ST_CURRENT,
+	ST_ROLLOUT,
 };
 
 static const char *const statements[] = {
@@ -338,6 +352,7 @@ static const char *const statements[] = {
 	[ST_IDENTITY] = "INSERT INTO identities VALUES(?, ?)",
 	[ST_GENERATION] = "INSERT INTO generations VALUES(?, ?, ?, ?, ?, ?, ?)",
 	[ST_CURRENT] = "UPDATE current SET generation = ?",
+	[ST_ROLLOUT] = "INSERT OR REPLACE INTO rollout VALUES(1, ?)",
 };
 
 static int
@@ -428,8 +443,9 @@ write_generation(struct server_store *s, const struct server_generation *g, stru
 	sqlite3_bind_text(st, 6, g->message, -1, SQLITE_STATIC);
 	sqlite3_bind_int64(st, 7, (sqlite3_int64)g->nb_sources);
 	err = run(s, st, diag);
-	if (err == 0)
-		err = statement(s, ST_CURRENT, &st, diag);
+	if (err != 0 || g->kind == SERVER_KIND_CANDIDATE)
+		return err;
+	err = statement(s, ST_CURRENT, &st, diag);
 	if (err != 0)
 		return err;
 	sqlite3_bind_int64(st, 1, (sqlite3_int64)g->generation);
@@ -437,9 +453,54 @@ write_generation(struct server_store *s, const struct server_generation *g, stru
 }
 
 int
+server_store_next(struct server_store *s, uint64_t *generation, struct pk_diag *diag)
+{
+	return read_number(
+	    s, "SELECT coalesce(max(generation), 0) + 1 FROM generations", generation, diag);
+}
+
+int
+server_store_put_rollout(
+    struct server_store *s, const uint8_t *bytes, size_t len, struct pk_diag *diag)
+{
+	sqlite3_stmt *st;
+	int err = statement(s, ST_ROLLOUT, &st, diag);
+
+	if (err != 0)
+		return err;
+	sqlite3_bind_blob64(st, 1, bytes, len, SQLITE_STATIC);
+	return run(s, st, diag);
+}
+
+int
+server_store_rollout(struct server_store *s, uint8_t **out, size_t *len, struct pk_diag *diag)
+{
+	sqlite3_stmt *st;
+	int rc, err = prepare(s, &st, "SELECT record FROM rollout", diag);
+
+	*out = NULL;
+	*len = 0;
+	if (err != 0)
+		return err;
+	rc = sqlite3_step(st);
+	if (rc == SQLITE_ROW) {
+		*len = (size_t)sqlite3_column_bytes(st, 0);
+		*out = malloc(*len + 1);
+		if (*out == NULL)
+			err = -ENOMEM;
+		else if (*len > 0)
+			memcpy(*out, sqlite3_column_blob(st, 0), *len);
+	} else if (rc != SQLITE_DONE) {
+		err = complain(s, diag);
+	}
+	sqlite3_finalize(st);
+	return err;
+}
+
+int
 server_store_commit(struct server_store *s, struct server_generation *g,
     const struct server_edit *edits, size_t nb_edits, const struct server_identity *ids,
-    size_t nb_ids, struct pk_diag *diag)
+    size_t nb_ids, const struct server_bytes *rollout, struct pk_diag *diag)
 {
 	uint64_t current = 0;
 	char sql[128];
@@ -450,9 +511,10 @@ server_store_commit(struct server_store *s, struct server_generation *g,
 		return err;
 	err = read_number(s, "SELECT generation FROM current", &current, diag);
 	if (err == 0)
-		err = read_number(s, "SELECT coalesce(max(generation), 0) + 1 FROM generations",
-		    &g->generation, diag);
-	if (err == 0 && g->kind == SERVER_KIND_APPLY) {
+		err = server_store_next(s, &g->generation, diag);
+	if (err == 0 &&
+	    (g->kind == SERVER_KIND_APPLY || g->kind == SERVER_KIND_CANDIDATE ||
+	        g->kind == SERVER_KIND_PROMOTE)) {
 		g->of = g->generation;
 	} else if (err == 0) {
 		snprintf(sql, sizeof(sql),
@@ -467,6 +529,8 @@ server_store_commit(struct server_store *s, struct server_generation *g,
 		err = write_identities(s, ids, nb_ids, diag);
 	if (err == 0)
 		err = write_generation(s, g, diag);
+	if (err == 0 && rollout != NULL)
+		err = server_store_put_rollout(s, rollout->bytes, rollout->len, diag);
 	if (err == 0)
 		err = exec(s, "COMMIT", diag);
 	if (err != 0)

@@ -23,6 +23,10 @@ enum server_kind { /* how a generation came to be */
 	SERVER_KIND_APPLY,
 	SERVER_KIND_ROLLBACK,
 	SERVER_KIND_INVENTORY,
+	SERVER_KIND_POSTURE,   /* hosts became attested, or ceased to be */
+	SERVER_KIND_CANDIDATE, /* goes to a canary, and is not in force */
+	SERVER_KIND_PROMOTE,   /* a candidate came into force */
+	SERVER_KIND_ABORT,     /* a candidate did not: what is in force goes to its canary too */
 	SERVER_KIND_COUNT,
 };
 
@@ -67,6 +71,11 @@ struct server_edit {
 	size_t len;
 };
 
+struct server_bytes {
+	const uint8_t *bytes;
+	size_t len;
+};
+
 struct server_identity {
 	const char *key;
 	uint32_t id;
@@ -79,22 +88,32 @@ void server_store_close(struct server_store *s);
 /* The current generation, 0 if there is none yet; its policy sources and the inventory. */
 int server_store_load(struct server_store *s, uint64_t *generation, struct server_texts *sources,
     struct server_texts *inventory, struct pk_diag *diag);
-/* Sources of any generation.  -ENOENT if there is none of that number. */
+/* Sources of any generation.  -ENOENT if there is none of that number, or it was a candidate only. */
 int server_store_sources(struct server_store *s, uint64_t generation, struct server_texts *sources,
     struct pk_diag *diag);
 /* Newest first, at most `limit`, from `from` downwards (0: from the newest). */
 int server_store_history(struct server_store *s, uint64_t from, uint32_t limit,
     int (*each)(void *arg, const struct server_generation *g), void *arg, struct pk_diag *diag);
 
+/* The number the next generation will have. */
+int server_store_next(struct server_store *s, uint64_t *generation, struct pk_diag *diag);
+
+/* The record of the rollout under way, or of the last one: bytes for whoever wrote them.  *out is NULL when
+ * there was none; the caller frees it. */
+int server_store_rollout(struct server_store *s, uint8_t **out, size_t *len, struct pk_diag *diag);
+int server_store_put_rollout(
+    struct server_store *s, const uint8_t *bytes, size_t len, struct pk_diag *diag);
+
 /*
- * Write the next generation and make it current: *g is given kind, of (for a rollback), nb_sources,
+ * Write the next generation and make it current (unless it is a candidate): *g is given kind, of (for a rollback), nb_sources,
  * author, message, time; its number is set.  Its texts are those of the one before with the edits made,
- * in their order; what is written is in proportion to these.  ids[] are identities numbered since.
+ * in their order; what is written is in proportion to these.  ids[] are identities numbered since.  With
+ * them goes the rollout's record, unless `rollout` is NULL.
  * All of it is on the disk when this returns 0; on failure nothing has changed.
  */
 int server_store_commit(struct server_store *s, struct server_generation *g,
     const struct server_edit *edits, size_t nb_edits, const struct server_identity *ids,
-    size_t nb_ids, struct pk_diag *diag);
+    size_t nb_ids, const struct server_bytes *rollout, struct pk_diag *diag);
 
 int server_store_identities(struct server_store *s,
     int (*each)(void *arg, const char *key, uint32_t id), void *arg, struct pk_diag *diag);

@@ -37,6 +37,22 @@ for n in 1 1000; do
 	: >"$LAB_DIR/client.log"
 	: >"$LAB_DIR/capture.log"
 done
+
+# The same as a canary's: what it cuts is counted, and takes it back.
+rollout_is() { pkctl -j policy rollout status | grep -q "\"state\":\"$1\""; }
+spawn server web "$CONNS" serve 192.0.2.10 80
+wait_for 5 in_ns client "$CONNS" connect 192.0.2.10 80 1 0
+spawn client client "$CONNS" connect 192.0.2.10 80 20 60
+ok '20 connections are open' wait_for 20 grep -q '20 connected' "$LAB_DIR/client.log"
+sleep 1
+ok 'a canary is sent the denial' quiet pkctl policy apply --despite-tests --canary dpu1 --bake 60s --abort-denied 5 \
+	"$SRCDIR/conf/demo/change/quarantine.yaml"
+ok 'which is aborted for what it cuts' wait_for 10 rollout_is aborted
+revoked=$(pkctl -j policy rollout status | sed -n '1s/.*"revoked":\([0-9]*\).*/\1/p')
+ok "the sessions that were open ($revoked)" [ "${revoked:-0}" -gt 5 ]
+end client
+ok 'and allowed again' wait_for 10 in_ns client "$CONNS" connect 192.0.2.10 80 1 0
+end server
 for n in 1 2; do
 	is "dpu$n: packets unaccounted for" 0 "$(unaccounted $n)"
 done

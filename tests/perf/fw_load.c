@@ -34,6 +34,8 @@ struct load {
 	struct fw_path *path;
 	uint16_t null_port, queue;
 	uint32_t nb_flows, next; /* next: of flows in order */
+	uint32_t first;          /* flow of new connections */
+	bool strict;             /* no session without a handshake */
 	uint64_t random;
 	uint64_t packets, cycles, created;
 	uint8_t template[FRAME];
@@ -59,7 +61,7 @@ init(struct load *l, uint32_t nb_flows, uint32_t nb_sessions)
 	conf.nb_sessions = nb_sessions;
 	conf.seed[0] = 1;
 	conf.seed[1] = 2;
-	conf.tcp_loose = true;
+	conf.tcp_loose = !l->strict;
 	conf.pool = l->pool;
 	conf.timeout_ns[FW_TIMEOUT_TCP_ESTABLISHED] = 15 * PK_NS_PER_S;
 	PK_ASSERT(fw_path_create(&l->path, &conf) == 0);
@@ -85,19 +87,21 @@ shuffle(uint32_t i)
 	return i;
 }
 
+struct tcp {
+	uint32_t src, dst; /* host order */
+	uint16_t sport, dport;
+	uint32_t seq, ack;
+	uint8_t flags;
+};
+
 static void
-write_tcp(const struct load *l, struct rte_mbuf *m, uint32_t f, enum fw_side from, uint32_t seq,
-    uint32_t ack, uint8_t flags)
+write_tcp(const struct load *l, struct rte_mbuf *m, enum fw_side from, const struct tcp *tcp)
 {
 	uint8_t *p = rte_pktmbuf_mtod(m, uint8_t *);
-	uint32_t client = rte_cpu_to_be_32(RTE_IPV4(198, 18, 0, 1) + f % PERF_HOSTS),
-	         server = rte_cpu_to_be_32(RTE_IPV4(198, 19, 0, 1) + f / PERF_HOSTS / 60000);
-	uint16_t port = rte_cpu_to_be_16((uint16_t)(1024 + f / PERF_HOSTS % 60000)),
-	         https = RTE_BE16(443), sum, win = RTE_BE16(65000);
-	uint32_t addrs[2] = { from == FW_INSIDE ? client : server,
-		from == FW_INSIDE ? server : client };
-	uint16_t ports[2] = { from == FW_INSIDE ? port : https, from == FW_INSIDE ? https : port };
-	uint32_t numbers[2] = { rte_cpu_to_be_32(seq), rte_cpu_to_be_32(ack) };
+	uint32_t addrs[2] = { rte_cpu_to_be_32(tcp->src), rte_cpu_to_be_32(tcp->dst) };
+	uint16_t ports[2] = { rte_cpu_to_be_16(tcp->sport), rte_cpu_to_be_16(tcp->dport) };
+	uint32_t numbers[2] = { rte_cpu_to_be_32(tcp->seq), rte_cpu_to_be_32(tcp->ack) };
+	uint16_t sum, win = RTE_BE16(65000);
 
 	memcpy(p, l->template, FRAME);
 	if (from == FW_OUTSIDE) {
@@ -109,10 +113,30 @@ write_tcp(const struct load *l, struct rte_mbuf *m, uint32_t f, enum fw_side fro
 	memcpy(p + 26, addrs, 8);
 	memcpy(p + 34, ports, 4);
 	memcpy(p + 38, numbers, 8);
-	p[47] = flags;
+	p[47] = tcp->flags;
 	memcpy(p + 48, &win, 2);
 	m->data_len = FRAME;
 	m->pkt_len = FRAME;
+}
+
+/* A packet of flow f, whose client is inside. */
+static void
+write_flow(const struct load *l, struct rte_mbuf *m, uint32_t f, enum fw_side from, uint32_t seq,
+    uint32_t ack, uint8_t flags)
+{
+	uint32_t client = RTE_IPV4(198, 18, 0, 1) + f % PERF_HOSTS,
+	         server = RTE_IPV4(198, 19, 0, 1) + f / PERF_HOSTS / 60000;
+	uint16_t port = (uint16_t)(1024 + f / PERF_HOSTS % 60000);
+	bool in = from == FW_INSIDE;
+
+	write_tcp(l, m, from,
+	    &(struct tcp){ .src = in ? client : server,
+	        .dst = in ? server : client,
+	        .sport = in ? port : 443,
+	        .dport = in ? 443 : port,
+	        .seq = seq,
+	        .ack = ack,
+	        .flags = flags });
 }
 
 static void
@@ -123,7 +147,8 @@ transmit(const struct load *l, struct rte_mbuf **pkts, unsigned int n)
 	rte_pktmbuf_free_bulk(pkts + sent, n - sent);
 }
 
-static void
+/* Returns how many have passed. */
+static unsigned int
 forward(struct load *l, enum fw_side from, struct rte_mbuf **pkts, unsigned int n, uint64_t now_ns)
 {
 	struct fw_burst out;
@@ -132,6 +157,7 @@ forward(struct load *l, enum fw_side from, struct rte_mbuf **pkts, unsigned int 
 	for (unsigned int side = 0; side < FW_SIDE_COUNT; side++)
 		if (out.nb[side] > 0)
 			transmit(l, out.pkt[side], out.nb[side]);
+	return out.nb[from ^ 1];
 }
 
 enum order {
@@ -151,9 +177,9 @@ generate(
 		                                   : shuffle(l->next++);
 
 		if (from == FW_INSIDE)
-			write_tcp(l, pkts[i], f, from, 1000, 5000, RTE_TCP_ACK_FLAG);
+			write_flow(l, pkts[i], f, from, 1000, 5000, RTE_TCP_ACK_FLAG);
 		else
-			write_tcp(l, pkts[i], f, from, 5000, 1000, RTE_TCP_ACK_FLAG);
+			write_flow(l, pkts[i], f, from, 5000, 1000, RTE_TCP_ACK_FLAG);
 	}
 }
 
@@ -169,7 +195,37 @@ open_all(struct load *l)
 
 		generate(l, ORDER_OPEN, FW_INSIDE, pkts, n);
 		forward(l, FW_INSIDE, pkts, n, now_ns);
-		fw_path_tick(l->path, l->rules, now_ns, 256, NULL);
+		fw_path_tick(l->path, l->rules, now_ns, FW_TICK_BUSY, NULL);
+	}
+	PK_ASSERT(fw_path_nb_sessions(l->path) == l->nb_flows);
+}
+
+/* The same by handshakes. */
+static void
+shake_all(struct load *l)
+{
+	struct rte_mbuf *pkts[FW_BURST];
+
+	for (uint32_t f = 0; f < l->nb_flows; f += FW_BURST) {
+		unsigned int n = PK_MIN((uint32_t)FW_BURST, l->nb_flows - f);
+
+		for (unsigned int step = 0; step < 3; step++) {
+			enum fw_side side = step == 1 ? FW_OUTSIDE : FW_INSIDE;
+
+			PK_ASSERT(rte_pktmbuf_alloc_bulk(l->pool, pkts, n) == 0);
+			for (unsigned int i = 0; i < n; i++)
+				write_flow(l, pkts[i], f + i, side,
+				    step == 0       ? 999
+				        : step == 1 ? 4999
+				                    : 1000,
+				    step == 0       ? 0
+				        : step == 1 ? 1000
+				                    : 5000,
+				    step == 0       ? FW_TCP_SYN
+				        : step == 1 ? FW_TCP_SYN | FW_TCP_ACK
+				                    : FW_TCP_ACK);
+			PK_ASSERT(forward(l, side, pkts, n, fw_workers_now_ns()) == n);
+		}
 	}
 	PK_ASSERT(fw_path_nb_sessions(l->path) == l->nb_flows);
 }
@@ -194,7 +250,7 @@ run_random(struct load *l, bool with_path, uint64_t ns)
 				transmit(l, pkts, FW_BURST);
 		}
 		if (with_path)
-			fw_path_tick(l->path, l->rules, now_ns, 256, NULL);
+			fw_path_tick(l->path, l->rules, now_ns, FW_TICK_BUSY, NULL);
 	}
 	l->packets = packets;
 	l->cycles = now - start;
@@ -231,7 +287,7 @@ run_connections(struct load *l, uint64_t ns)
 					uint32_t at = l->next + k + i, lap = at / CPS_BASE << 12;
 					uint32_t c = 1000 + lap, v = 900000 + lap;
 
-					write_tcp(l, pkts[i], at % CPS_BASE,
+					write_flow(l, pkts[i], l->first + at % CPS_BASE,
 					    (enum fw_side)steps[s].from,
 					    (in ? c : v) + steps[s].seq,
 					    syn ? 0 : (in ? v : c) + steps[s].ack, steps[s].flags);
@@ -239,11 +295,80 @@ run_connections(struct load *l, uint64_t ns)
 				forward(l, (enum fw_side)steps[s].from, pkts, FW_BURST, now_ns);
 			}
 		}
-		fw_path_tick(l->path, l->rules, now_ns, 256, NULL);
+		fw_path_tick(l->path, l->rules, now_ns, FW_TICK_BUSY, NULL);
 		l->next += CPS_GAP;
 	}
 	l->cycles = rte_rdtsc() - start;
 	l->created = pk_counter_read(&fw_path_stats(l->path)->sessions_created) - before;
+}
+
+#define DELAY_MAX_NS 2000000
+
+struct delays {
+	uint64_t packets;
+	uint64_t left; /* were due, and had not been sent when their time was over */
+	uint32_t nb[DELAY_MAX_NS];
+};
+
+/*
+ * Packets are due every `gap` cycles for `ns`; each waits from then until it has been handed to the port.  The
+ * loop is a worker's: what has come since the last round is taken, up to a burst from either side.
+ */
+static void
+run_paced(struct load *l, bool with_path, double gap, uint64_t ns, struct delays *d)
+{
+	double hz = (double)rte_get_tsc_hz();
+	uint64_t start = rte_rdtsc(), now = start,
+	         end = start + ns / 1000 * (rte_get_tsc_hz() / 1000000), sent = 0;
+	struct rte_mbuf *pkts[FW_BURST];
+
+	for (; now < end; now = rte_rdtsc()) {
+		uint64_t now_ns = fw_workers_now_ns();
+		bool waiting = false;
+
+		for (unsigned int side = 0; side < FW_SIDE_COUNT; side++) {
+			uint64_t due = (uint64_t)((double)(now - start) / gap) - sent;
+			unsigned int n = (unsigned int)PK_MIN(
+			    side == FW_INSIDE ? (due + 1) / 2 : due, (uint64_t)FW_BURST);
+			double done;
+
+			if (n == 0)
+				continue;
+			waiting |= n == FW_BURST;
+			generate(l, ORDER_RANDOM, (enum fw_side)side, pkts, n);
+			if (with_path)
+				PK_ASSERT(forward(l, (enum fw_side)side, pkts, n, now_ns) == n);
+			else
+				transmit(l, pkts, n);
+			done = (double)(rte_rdtsc() - start);
+			for (unsigned int i = 0; i < n && d != NULL; i++) {
+				double wait = (done - (double)(sent + i + 1) * gap) / hz * 1e9;
+
+				d->nb[PK_MIN(
+				    (uint64_t)PK_MAX(wait, 0.0), (uint64_t)DELAY_MAX_NS - 1)]++;
+			}
+			sent += n;
+		}
+		if (with_path)
+			fw_path_tick(l->path, l->rules, now_ns,
+			    waiting ? FW_TICK_BUSY : FW_TICK_QUIET, NULL);
+	}
+	if (d == NULL)
+		return;
+	d->packets += sent;
+	d->left += (uint64_t)((double)(now - start) / gap) - sent;
+}
+
+/* Nanoseconds that this part of the packets had to wait at most. */
+static uint32_t
+percentile(const struct delays *d, double part)
+{
+	uint64_t seen = 0;
+	uint32_t ns = 0;
+
+	while (ns < DELAY_MAX_NS - 1 && (double)(seen += d->nb[ns]) < part * (double)d->packets)
+		ns++;
+	return ns;
 }
 
 static double
@@ -287,13 +412,15 @@ case_flows(struct load *l, const char *name, uint32_t nb_flows)
 
 /*
  * MANY sessions, each seeing a packet from either side; then silence, but for LIVE flows, until the others
- * have gone.  15 seconds are the timeout.
+ * have gone.  15 seconds are the timeout, counted from the last packet of all.  The live flows are half as many
+ * packets as the lcore could do, and what they see of it is their delay, beside that of before.
  */
 static void
 case_many(struct load *l)
 {
-	double hz = (double)rte_get_tsc_hz(), worst = 0, sum = 0;
-	uint64_t t, last_ns, empty_ns = 0, slices = 0;
+	static struct delays before, during;
+	double hz = (double)rte_get_tsc_hz(), half;
+	uint64_t t, last_ns, empty_ns = 0;
 	struct rte_mbuf *pkts[FW_BURST];
 	char more[256];
 
@@ -311,7 +438,7 @@ case_many(struct load *l)
 
 		generate(l, ORDER_ALL, FW_OUTSIDE, pkts, FW_BURST);
 		forward(l, FW_OUTSIDE, pkts, FW_BURST, now_ns);
-		fw_path_tick(l->path, l->rules, now_ns, 256, NULL);
+		fw_path_tick(l->path, l->rules, now_ns, FW_TICK_BUSY, NULL);
 	}
 	last_ns = fw_workers_now_ns();
 	PK_ASSERT(fw_path_nb_sessions(l->path) == MANY && perf_drops(l->path) == 0);
@@ -320,73 +447,207 @@ case_many(struct load *l)
 	json("fw.tcp64.32m", "Mpps", "higher", (double)MANY * hz / (double)(rte_rdtsc() - t) / 1e6,
 	    more);
 	l->nb_flows = LIVE;
+	half = 2 * run_random(l, true, 300 * PK_NS_PER_MS);
+	memset(&before, 0, sizeof(before));
+	run_paced(l, true, half, 5 * PK_NS_PER_S, &before);
+	while (fw_workers_now_ns() < last_ns + 12 * PK_NS_PER_S)
+		run_paced(l, true, half, 100 * PK_NS_PER_MS, NULL);
+	memset(&during, 0, sizeof(during));
 	while (empty_ns == 0 && fw_workers_now_ns() < last_ns + 40 * PK_NS_PER_S) {
-		double cycles = run_random(l, true, 100 * PK_NS_PER_MS);
-
-		worst = PK_MAX(worst, cycles);
-		sum += cycles;
-		slices++;
+		run_paced(l, true, half, 10 * PK_NS_PER_MS, &during);
 		if (fw_path_nb_sessions(l->path) <= LIVE)
 			empty_ns = fw_workers_now_ns();
 	}
-	snprintf(more, sizeof(more), ",\"left\":%u", fw_path_nb_sessions(l->path) - LIVE);
+	snprintf(more, sizeof(more), ",\"left\":%u,\"load_mpps\":%.2f",
+	    fw_path_nb_sessions(l->path) - LIVE, hz / half / 1e6);
 	json("fw.sessions.empty", "s", "lower",
 	    (double)((int64_t)(empty_ns - last_ns) - 15 * (int64_t)PK_NS_PER_S) / 1e9, more);
-	snprintf(more, sizeof(more), ",\"worst_100ms\":%.1f", worst);
-	json("fw.sessions.live", "cyc", "lower", sum / (double)slices, more);
+	snprintf(more, sizeof(more),
+	    ",\"p50\":%u,\"before\":{\"p50\":%u,\"p99\":%u},\"packets\":%" PRIu64
+	    ",\"left_behind\":%" PRIu64 ",\"drops\":%" PRIu64,
+	    percentile(&during, 0.5), percentile(&before, 0.5), percentile(&before, 0.99),
+	    during.packets, during.left, perf_drops(l->path));
+	json("fw.sessions.live", "ns", "lower", percentile(&during, 0.99), more);
 }
 
-#define LATENCY_MAX_NS 100000
-
-/* Packets are due at even distances, half as many as the path can do; each waits from then until it has been
- * handed to the port. */
+/* The delay that the path adds, and that of the same loop without it: what the machine and the generator do. */
 static void
 case_latency(struct load *l)
 {
-	static uint32_t histogram[LATENCY_MAX_NS];
 	static const struct {
 		const char *name;
 		double part;
 	} wanted[] = { { "fw.latency.p50", 0.5 }, { "fw.latency.p99", 0.99 },
 		{ "fw.latency.p99.9", 0.999 } };
+	static struct delays with, without;
 	double hz = (double)rte_get_tsc_hz(), gap;
-	uint64_t start, now, end, due = 0, total = 0, seen = 0;
-	struct rte_mbuf *pkts[FW_BURST];
-	unsigned int side = 0, w = 0;
-	char more[128];
+	char more[256];
 
 	init(l, 10000, 131072);
 	open_all(l);
 	run_random(l, true, RUN_NS / 3);
 	gap = 2 * run_random(l, true, RUN_NS / 3);
-	start = rte_rdtsc();
-	end = start + (uint64_t)(hz * 3);
-	for (now = start; now < end; now = rte_rdtsc()) {
-		uint64_t arrived = (uint64_t)((double)(now - start) / gap);
-		unsigned int n = (unsigned int)PK_MIN(arrived - due, (uint64_t)FW_BURST);
-		uint64_t done, now_ns = fw_workers_now_ns();
+	for (unsigned int r = 0; r < RUNS; r++) {
+		run_paced(l, true, gap, PK_NS_PER_S, &with);
+		run_paced(l, false, gap, PK_NS_PER_S, &without);
+	}
+	for (unsigned int w = 0; w < RTE_DIM(wanted); w++) {
+		snprintf(more, sizeof(more),
+		    ",\"without_path\":%u,\"load_mpps\":%.2f,\"drops\":%" PRIu64,
+		    percentile(&without, wanted[w].part), hz / gap / 1e6, perf_drops(l->path));
+		json(wanted[w].name, "ns", "lower", percentile(&with, wanted[w].part), more);
+	}
+}
 
-		if (n > 0) {
-			generate(l, ORDER_RANDOM, (enum fw_side)side, pkts, n);
-			forward(l, (enum fw_side)side, pkts, n, now_ns);
-			side ^= 1;
-			done = rte_rdtsc() - start;
-			for (unsigned int i = 0; i < n; i++, due++) {
-				double ns = ((double)done - (double)(due + 1) * gap) / hz * 1e9;
+#define FLOOD_SESSIONS (UINT32_C(1) << 22)
+#define FLOOD_RTT_NS   (50 * PK_NS_PER_MS)
+#define FLOOD_NS       (5 * PK_NS_PER_S)
+#define FLOOD_PENDING  (1 << 16)
 
-				histogram[PK_MIN(
-				    (uint64_t)PK_MAX(ns, 0.0), (uint64_t)LATENCY_MAX_NS - 1)]++;
-				total++;
-			}
+/* Connections to workloads from honest clients outside: each answers after a round trip. */
+struct clients {
+	uint32_t made, answered; /* rings: what lies between waits for its ACK */
+	uint64_t due_ns[FLOOD_PENDING];
+	bool passed[FLOOD_PENDING]; /* SYN and SYN-ACK */
+	uint64_t good, bad;
+};
+
+static struct tcp
+client_tcp(uint32_t k, bool from_client, uint32_t seq, uint32_t ack, uint8_t flags)
+{
+	uint32_t client = RTE_IPV4(203, 0, 113, 1) + k / 60000 % 250,
+	         host = RTE_IPV4(198, 18, 0, 1) + k % PERF_HOSTS;
+	uint16_t port = (uint16_t)(1024 + k % 60000);
+
+	return (struct tcp){ .src = from_client ? client : host,
+		.dst = from_client ? host : client,
+		.sport = from_client ? port : 443,
+		.dport = from_client ? 443 : port,
+		.seq = seq,
+		.ack = ack,
+		.flags = flags };
+}
+
+static bool
+client_send(struct load *l, const struct tcp *tcp, enum fw_side from, uint64_t now_ns)
+{
+	struct rte_mbuf *m = rte_pktmbuf_alloc(l->pool);
+
+	PK_ASSERT(m != NULL);
+	write_tcp(l, m, from, tcp);
+	return forward(l, from, &m, 1, now_ns) == 1;
+}
+
+/* One client begins, and those whose answer has travelled long enough go on. */
+static void
+clients_step(struct load *l, struct clients *c, uint64_t now_ns)
+{
+	struct tcp tcp;
+
+	if (c->made - c->answered < FLOOD_PENDING) {
+		uint32_t k = c->made++, at = k % FLOOD_PENDING;
+
+		tcp = client_tcp(k, true, 100, 0, FW_TCP_SYN);
+		c->passed[at] = client_send(l, &tcp, FW_OUTSIDE, now_ns);
+		tcp = client_tcp(k, false, 500, 101, FW_TCP_SYN | FW_TCP_ACK);
+		c->passed[at] &= client_send(l, &tcp, FW_INSIDE, now_ns);
+		c->due_ns[at] = now_ns + FLOOD_RTT_NS;
+	}
+	while (c->answered != c->made && c->due_ns[c->answered % FLOOD_PENDING] <= now_ns) {
+		uint32_t k = c->answered++;
+		bool ok = c->passed[k % FLOOD_PENDING];
+
+		tcp = client_tcp(k, true, 101, 501, FW_TCP_ACK);
+		ok &= client_send(l, &tcp, FW_OUTSIDE, now_ns);
+		c->good += ok;
+		c->bad += !ok;
+	}
+}
+
+/* SYNs from anywhere to anything inside. */
+static void
+flood(struct load *l, struct rte_mbuf **pkts)
+{
+	PK_ASSERT(rte_pktmbuf_alloc_bulk(l->pool, pkts, FW_BURST) == 0);
+	for (unsigned int i = 0; i < FW_BURST; i++) {
+		uint32_t a, b;
+
+		(void)draw(l);
+		a = (uint32_t)l->random;
+		b = (uint32_t)(l->random >> 32);
+		write_tcp(l, pkts[i], FW_OUTSIDE,
+		    &(struct tcp){ .src = RTE_IPV4(11, 0, 0, 0) + (a & 0x3ffffff),
+		        .dst = RTE_IPV4(198, 18, 0, 1) + b % PERF_HOSTS,
+		        .sport = (uint16_t)(b >> 16 | 1),
+		        .dport = 443,
+		        .seq = a,
+		        .flags = FW_TCP_SYN });
+	}
+}
+
+/*
+ * As many SYNs of random sources as the generator and the path together can do, and between them 250,000
+ * established sessions that go on, and honest clients 50 ms away.  Then the flood stops, and new connections
+ * are opened as fast as may be: how long until that is as fast as without a flood?
+ */
+static void
+case_flood(struct load *l)
+{
+	static struct clients c;
+	const uint32_t nb_live = 250000;
+	struct rte_mbuf *pkts[FW_BURST];
+	uint64_t start, now_ns, syns = 0, lost = 0, live = 0, passed = 0, recovered = 0;
+	double hz = (double)rte_get_tsc_hz(), calm, seconds;
+	uint32_t most = 0;
+	char more[256];
+
+	l->strict = true;
+	init(l, CPS_BASE, FLOOD_SESSIONS);
+	run_connections(l, PK_NS_PER_S);
+	run_connections(l, PK_NS_PER_S);
+	calm = (double)l->created * hz / (double)l->cycles;
+	fw_path_destroy(l->path);
+
+	init(l, nb_live, FLOOD_SESSIONS);
+	shake_all(l);
+	start = now_ns = fw_workers_now_ns();
+	for (unsigned int round = 0; now_ns < start + FLOOD_NS; round++) {
+		enum fw_side side = round % 8 == 0 ? FW_INSIDE : FW_OUTSIDE;
+
+		now_ns = fw_workers_now_ns();
+		flood(l, pkts);
+		syns += FW_BURST;
+		passed += forward(l, FW_OUTSIDE, pkts, FW_BURST, now_ns);
+		if (round % 4 == 0) {
+			generate(l, ORDER_RANDOM, side, pkts, FW_BURST);
+			lost += FW_BURST - forward(l, side, pkts, FW_BURST, now_ns);
+			live += FW_BURST;
 		}
-		fw_path_tick(l->path, l->rules, now_ns, 256, NULL);
+		clients_step(l, &c, now_ns);
+		fw_path_tick(l->path, l->rules, now_ns, FW_TICK_BUSY, NULL);
+		most = PK_MAX(most, fw_path_nb_sessions(l->path));
 	}
-	snprintf(more, sizeof(more), ",\"load_mpps\":%.2f", hz / gap / 1e6);
-	for (uint32_t ns = 0; ns < LATENCY_MAX_NS && w < RTE_DIM(wanted); ns++) {
-		seen += histogram[ns];
-		while (w < RTE_DIM(wanted) && (double)seen >= wanted[w].part * (double)total)
-			json(wanted[w++].name, "ns", "lower", ns, more);
+	seconds = (double)(now_ns - start) / 1e9;
+	snprintf(more, sizeof(more),
+	    ",\"connections\":%" PRIu64
+	    ",\"flood_mpps\":%.2f,\"flood_passed\":%.3f,\"sessions\":%u,"
+	    "\"capacity\":%u,\"rtt_ms\":50",
+	    c.good + c.bad, (double)syns / seconds / 1e6, (double)passed / (double)syns, most,
+	    FLOOD_SESSIONS);
+	json("fw.flood.legit", "%", "higher", 100.0 * (double)c.good / (double)(c.good + c.bad),
+	    more);
+	snprintf(more, sizeof(more), ",\"sessions\":%u,\"packets\":%" PRIu64, nb_live, live);
+	json("fw.flood.lost", "pkt", "lower", (double)lost, more);
+	start = fw_workers_now_ns();
+	l->first = nb_live;
+	while (recovered == 0 && fw_workers_now_ns() < start + 30 * PK_NS_PER_S) {
+		run_connections(l, 10 * PK_NS_PER_MS);
+		if ((double)l->created * hz / (double)l->cycles > 0.9 * calm)
+			recovered = fw_workers_now_ns();
 	}
+	snprintf(more, sizeof(more), ",\"connections_per_second\":%.0f", calm);
+	json("fw.flood.recovery", "s", "lower",
+	    recovered != 0 ? (double)(recovered - start) / 1e9 : 30.0, more);
 }
 
 static struct load workers[2];
@@ -460,7 +721,7 @@ int
 main(int argc, char **argv)
 {
 	static const char *const names[] = { "fw.tcp64.random.10k", "fw.tcp64.random.1m",
-		"fw.tcp64.10m", "fw.sessions", "fw.latency", "fw.scale" };
+		"fw.tcp64.10m", "fw.sessions", "fw.latency", "fw.scale", "fw.flood" };
 	char *eal[] = { argv[0], (char *)"--in-memory", (char *)"--no-pci",
 		(char *)"--no-telemetry", (char *)"--lcores=0@1,1@1,2@0", (char *)"-m",
 		(char *)"128", (char *)"--log-level=error", (char *)"--iova-mode=va",
@@ -507,6 +768,9 @@ main(int argc, char **argv)
 		break;
 	case 5:
 		case_scale(&l);
+		break;
+	case 6:
+		case_flood(&l);
 		break;
 	default:
 		fprintf(stderr, "fw_load: no case \"%s\"\n", argv[1]);

@@ -4,7 +4,9 @@
  * program can be fed in the very same way.  Each case is measured beside plain forwarding through the
  * same ports in the same process, in turns, so that a noisy machine is noisy for both.
  *
- *   fw_perf DIR CASE...     captures are written to DIR; prints a JSON line per case
+ *   fw_perf                      the names of the cases
+ *   fw_perf DIR CASE             captures are written to DIR; prints a JSON line
+ *   fw_perf DIR CASE captures    nothing but DIR/CASE.in.pcap and DIR/CASE.out.pcap, for somebody else
  */
 #include <inttypes.h>
 #include <stdbool.h>
@@ -166,6 +168,15 @@ make_connections(const char *inside, const char *outside)
 	PK_ASSERT(fclose(f[0]) == 0 && fclose(f[1]) == 0);
 }
 
+static void
+make_captures(const struct perf_case *c, const char *inside, const char *outside)
+{
+	if (c->nb_flows != 0)
+		make_established(c, inside, outside);
+	else
+		make_connections(inside, outside);
+}
+
 /* ---- measuring ---- */
 
 struct bench {
@@ -244,8 +255,11 @@ turn(struct bench *b, bool with_path)
 	struct result r = { 0 };
 	uint64_t now;
 
-	for (now = start; now < end; now = rte_rdtsc()) {
+	/* A turn with connections ends with all of them: those cut off in the middle would meet their successors,
+	 * of the same ports, in the next turn. */
+	for (now = start; now < end || b->at != 0; now = rte_rdtsc()) {
 		uint64_t now_ns = fw_workers_now_ns();
+		bool waiting = false;
 
 		for (unsigned int side = 0; side < FW_SIDE_COUNT; side++) {
 			unsigned int n;
@@ -254,6 +268,7 @@ turn(struct bench *b, bool with_path)
 				continue;
 			n = fw_port_rx(&b->wire.port[side], 0, pkts, FW_BURST);
 			r.packets += n;
+			waiting |= n == FW_BURST;
 			if (b->c->nb_flows == 0) {
 				shift(b, pkts, n);
 				for (unsigned int i = 0, run; i < n; i += run) {
@@ -274,7 +289,8 @@ turn(struct bench *b, bool with_path)
 			}
 		}
 		if (with_path)
-			fw_path_tick(b->path, b->rules, now_ns, 256, NULL);
+			fw_path_tick(b->path, b->rules, now_ns,
+			    waiting ? FW_TICK_BUSY : FW_TICK_QUIET, NULL);
 	}
 	r.cycles = now - start;
 	return r;
@@ -292,13 +308,11 @@ run_case(const struct perf_case *c, const char *dir)
 	struct rte_mempool *pool;
 	struct pk_diag diag;
 	double hz = (double)rte_get_tsc_hz();
+	uint64_t drops = 0;
 
 	snprintf(inside, sizeof(inside), "%s/%s.in.pcap", dir, c->name);
 	snprintf(outside, sizeof(outside), "%s/%s.out.pcap", dir, c->name);
-	if (c->nb_flows != 0)
-		make_established(c, inside, outside);
-	else
-		make_connections(inside, outside);
+	make_captures(c, inside, outside);
 	/* The replayed packets stay in buffers, so small frames get small ones. */
 	pool = rte_pktmbuf_pool_create("perf", nb_packets + 16384, 256, 0,
 	    (uint16_t)(RTE_PKTMBUF_HEADROOM + (c->frame_len > 256 ? 1664 : 128)), SOCKET_ID_ANY);
@@ -350,9 +364,7 @@ run_case(const struct perf_case *c, const char *dir)
 		cps[i] =
 		    (double)(pk_counter_read(&fw_path_stats(b.path)->sessions_created) - created) /
 		    ((double)r.cycles / hz);
-		if (perf_drops(b.path) != before)
-			fprintf(stderr, "fw_perf: %s: %" PRIu64 " packets were dropped\n", c->name,
-			    perf_drops(b.path) - before);
+		drops += perf_drops(b.path) - before;
 	}
 	{
 		double *value = c->nb_flows != 0 ? mpps : cps;
@@ -367,11 +379,15 @@ run_case(const struct perf_case *c, const char *dir)
 		qsort(plain_cycles, RUNS, sizeof(*plain_cycles), perf_compare);
 		printf(
 		    "\"value\":%.4f,\"cycles_per_packet\":%.1f,\"limit\":{\"name\":\"port to port\",\"value\":%.4f,"
-		    "\"cycles_per_packet\":%.1f},\"ratio\":%.3f,\"sessions\":%u,\"rules\":%u}\n",
+		    "\"cycles_per_packet\":%.1f},\"ratio\":%.3f,\"sessions\":%u,\"rules\":%u,\"drops\":%" PRIu64
+		    "}\n",
 		    value[RUNS / 2], cycles[RUNS / 2], plain[RUNS / 2], plain_cycles[RUNS / 2],
-		    mpps[RUNS / 2] / plain[RUNS / 2], fw_path_nb_sessions(b.path), c->nb_rules);
+		    mpps[RUNS / 2] / plain[RUNS / 2], fw_path_nb_sessions(b.path), c->nb_rules,
+		    drops);
 	}
 	fflush(stdout);
+	if (drops != 0)
+		perf_say_drops(c->name, b.path);
 	fw_path_destroy(b.path);
 	fw_rules_destroy(b.rules);
 	unlink(inside);
@@ -387,18 +403,33 @@ main(int argc, char **argv)
 		(char *)"--log-level=error", (char *)"--iova-mode=va",
 		(char *)"--file-prefix=perf" };
 
-	if (argc != 3) {
+	const struct perf_case *c = NULL;
+
+	if (argc < 3) {
 		for (size_t i = 0; i < PK_COUNT(cases); i++)
 			puts(cases[i].name);
 		return argc == 1 ? 0 : 2;
+	}
+	for (size_t i = 0; i < PK_COUNT(cases); i++)
+		if (strcmp(cases[i].name, argv[2]) == 0)
+			c = &cases[i];
+	if (c == NULL) {
+		fprintf(stderr, "fw_perf: no case \"%s\"\n", argv[2]);
+		return 2;
+	}
+	if (argc > 3) {
+		char inside[256], outside[256];
+
+		snprintf(inside, sizeof(inside), "%s/%s.in.pcap", argv[1], c->name);
+		snprintf(outside, sizeof(outside), "%s/%s.out.pcap", argv[1], c->name);
+		make_captures(c, inside, outside);
+		return 0;
 	}
 	if (rte_eal_init(PK_COUNT(eal), eal) < 0) {
 		fprintf(stderr, "fw_perf: DPDK does not start; are there huge pages?\n");
 		return 1;
 	}
-	for (size_t i = 0; i < PK_COUNT(cases); i++)
-		if (strcmp(cases[i].name, argv[2]) == 0)
-			run_case(&cases[i], argv[1]);
+	run_case(c, argv[1]);
 	rte_eal_cleanup();
 	return 0;
 }

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -30,6 +31,29 @@ perf_say(struct fw_rules_state *state, struct pk_msg *m)
 	if (m->h.type != PK_MSG_POLICY_BEGIN)
 		perf_said++;
 	return rules;
+}
+
+/* And from outside, to TCP 443 of every workload: allow. */
+static inline void
+perf_ingress(struct fw_rules_state *state)
+{
+	struct pk_msg m;
+
+	pk_msg_init(&m, PK_MSG_PROGRAM, 1);
+	m.program.op = PK_OP_PUT;
+	m.program.direction = PK_INGRESS;
+	m.program.program = 2;
+	m.program.nb_rules = 1;
+	perf_say(state, &m);
+	pk_msg_init(&m, PK_MSG_RULE, 1);
+	m.rule.program = 2;
+	m.rule.id = 1000000;
+	m.rule.verdict = PK_VERDICT_ALLOW;
+	m.rule.match.any_peer = 1;
+	m.rule.match.nb_services = 1;
+	m.rule.match.service[0] =
+	    (struct pk_service){ .proto = IPPROTO_TCP, .low = 443, .high = 443 };
+	perf_say(state, &m);
 }
 
 static inline struct fw_rules *
@@ -87,10 +111,12 @@ perf_rules(uint32_t nb_rules, uint32_t nb_prefixes)
 		    (struct pk_service){ .proto = IPPROTO_TCP, .low = 443, .high = 443 };
 		perf_say(state, &m);
 	}
+	perf_ingress(state);
 	pk_msg_init(&m, PK_MSG_IDENTITY, 1);
 	m.identity.op = PK_OP_PUT;
 	m.identity.identity = 1;
 	m.identity.program[PK_EGRESS] = 1;
+	m.identity.program[PK_INGRESS] = 2;
 	perf_say(state, &m);
 	for (uint32_t i = 0; i < PERF_HOSTS; i++) {
 		pk_msg_init(&m, PK_MSG_ENDPOINT, 1);
@@ -124,4 +150,17 @@ perf_drops(const struct fw_path *p)
 	for (unsigned int d = 1; d < FW_DROP_COUNT; d++)
 		n += pk_counter_read(&fw_path_stats(p)->drop[d]);
 	return n;
+}
+
+/* The reasons of packets dropped, to standard error. */
+static inline void
+perf_say_drops(const char *name, const struct fw_path *p)
+{
+	for (unsigned int d = 1; d < FW_DROP_COUNT; d++) {
+		uint64_t n = pk_counter_read(&fw_path_stats(p)->drop[d]);
+
+		if (n != 0)
+			fprintf(stderr, "%s: %" PRIu64 " packets dropped: %s\n", name, n,
+			    fw_drop_name(d));
+	}
 }

@@ -36,9 +36,13 @@ def theirs(reader, path, slug):
     for line in out.splitlines():
         m = FLOW.match(line)
         if m:
+            try:  # some versions shorten an IPv6 address twice
+                ends = key(*m.groups()[:5])
+            except ValueError:
+                continue
             names = m.group(6).split(".")
             # "TLS.Google": the protocol first, a service behind it.
-            yield key(*m.groups()[:5]), next((slug[n] for n in reversed(names) if n in slug), "unknown")
+            yield ends, next((slug[n] for n in reversed(names) if n in slug), "unknown")
 
 
 def main():

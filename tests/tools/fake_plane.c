@@ -6,7 +6,8 @@
  * It keeps what transactions give it as picketd would, checks references at commit, and answers
  * accepted and realised.  After each commit it writes all objects, sorted, one to a line, to DUMP
  * (beside it first, then renamed), led by the generation.  While the file DUMP.reject exists it
- * rejects; while DUMP.hold exists it accepts and does not realise.  LOG gets one line per transaction:
+ * rejects; while DUMP.hold exists it accepts and does not realise.  DUMP.counts, two numbers, is what it says
+ * policy has refused and revoked.  LOG gets one line per transaction:
  * generation, full or changes, number of messages, outcome.
  */
 #include <errno.h>
@@ -204,6 +205,27 @@ say_status(enum pk_stage stage, int error, const char *text)
 }
 
 static void
+say_counts(bool again)
+{
+	static struct pk_msg_policy_counts said;
+	struct pk_msg m;
+	char path[512];
+	FILE *f;
+
+	pk_msg_init(&m, PK_MSG_POLICY_COUNTS, generation);
+	snprintf(path, sizeof(path), "%s.counts", dump_path != NULL ? dump_path : "");
+	f = fopen(path, "r");
+	if (f != NULL) {
+		if (fscanf(f, "%" SCNu64 " %" SCNu64, &m.counts.refused, &m.counts.revoked) != 2)
+			m.counts = said;
+		fclose(f);
+	}
+	if (again || memcmp(&said, &m.counts, sizeof(said)) != 0)
+		say(&m);
+	said = m.counts;
+}
+
+static void
 refuse(const char *text)
 {
 	if (open_transaction) {
@@ -383,6 +405,7 @@ hear(const struct pk_msg *m)
 		hello.hello.epoch = epoch;
 		hello.hello.pid = (uint32_t)getpid();
 		say(&hello);
+		say_counts(true);
 		return;
 	case PK_MSG_POLICY_BEGIN:
 		target = m->h.generation;
@@ -433,8 +456,10 @@ main(int argc, char **argv)
 		struct pollfd p[2] = { { .fd = listener, .events = POLLIN },
 			{ .fd = fd, .events = POLLIN } };
 
-		if (poll(p, 2, -1) < 0)
+		if (poll(p, 2, 100) < 0)
 			continue;
+		if (fd >= 0)
+			say_counts(false);
 		if (p[0].revents != 0) {
 			if (fd >= 0)
 				close(fd);

@@ -1,4 +1,4 @@
-/* The session table against the plainest map there is, and the timer wheel against a list. */
+/* The session table against the plainest map there is, and the timer against a list. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -165,108 +165,151 @@ test_counters(void **state)
 	fw_sessions_fini(&t);
 }
 
+/* Take all there is, a few at a time. */
+static unsigned int
+take_all(struct fw_timer *t, uint64_t now, uint32_t *out, unsigned int max)
+{
+	unsigned int got = 0, n, lines;
+
+	do {
+		lines = rnd(40);
+		n = fw_timer_take(t, now, out + got, PK_MIN(1 + rnd(40), max - got), &lines);
+		got += n;
+	} while (got < max && (n > 0 || lines == 0));
+	return got;
+}
+
 /* Nothing comes early, nothing later than two ticks, whatever the order of filing and taking out. */
 static void
 test_timer(void **state)
 {
 	enum {
-		NB = 3000
+		NB = 5000
 	};
-	static struct {
-		char before[20];
-		struct fw_timer_link link;
-	} thing[NB];
-	static struct fw_timer t;
-	static uint64_t due[NB];
 	const uint64_t tick = UINT64_C(1) << FW_TIMER_SHIFT;
+	void *memory = aligned_alloc(PK_CACHE_LINE, fw_timer_bytes(NB));
+	static uint64_t due[NB];
+	static uint32_t out[NB];
 	uint64_t now = 5 * PK_NS_PER_S;
+	struct fw_timer t;
 
 	(void)state;
-	for (unsigned int i = 0; i < NB; i++)
-		thing[i].link.slot = FW_TIMER_UNFILED;
-	fw_timer_init(&t, &thing[0].link, sizeof(thing[0]), now);
-	for (unsigned int step = 0; step < 200000; step++) {
-		uint32_t i = rnd(NB), out[16];
-		unsigned int n;
+	memset(memory, 0x55, fw_timer_bytes(NB));
+	fw_timer_init(&t, memory, NB, now);
+	for (unsigned int step = 0; step < 300000; step++) {
+		uint32_t i = rnd(step < 1000 ? 10 : NB);
 
 		if (due[i] != 0 && rnd(4) == 0) {
 			fw_timer_remove(&t, i);
 			assert_int_equal(fw_timer_filed_ns(&t, i), 0);
 			due[i] = 0;
-		} else if (due[i] == 0) {
+		} else if (due[i] == 0 || rnd(8) == 0) {
 			due[i] =
-			    now + (uint64_t)rnd(rnd(5) == 0 ? 900000 : 3000) * PK_NS_PER_MS + 1;
-			fw_timer_add(&t, i, due[i], i % FW_TIMER_CLASSES);
+			    now + (uint64_t)rnd(rnd(5) == 0 ? 4000000 : 3000) * PK_NS_PER_MS + 1;
+			fw_timer_file(&t, i, due[i]);
 			assert_true(fw_timer_filed_ns(&t, i) >= due[i]);
-			assert_true(fw_timer_filed_ns(&t, i) <= due[i] + tick);
+			assert_true(fw_timer_filed_ns(&t, i) <= due[i] + 2 * tick);
 		}
 		if (rnd(4) != 0)
 			continue;
-		now += rnd(200) * PK_NS_PER_MS;
-		do {
-			n = fw_timer_take(&t, now, out, 16);
-			for (unsigned int k = 0; k < n; k++) {
-				assert_int_not_equal(due[out[k]], 0);
-				assert_true(now >= due[out[k]]);
-				due[out[k]] = 0;
-			}
-		} while (n == 16);
-		if (step % 100 == 0)
+		now += rnd(rnd(100) == 0 ? 100000 : 200) * PK_NS_PER_MS;
+		/* A sweep may be left in the middle. */
+		for (unsigned int n = take_all(&t, now, out, rnd(10) == 0 ? 20 : NB); n > 0; n--) {
+			assert_int_not_equal(due[out[n - 1]], 0);
+			assert_true(now >= due[out[n - 1]]);
+			due[out[n - 1]] = 0;
+			assert_int_equal(t.due[out[n - 1]], 0);
+		}
+		if (step % 100 == 0) {
+			for (unsigned int n = take_all(&t, now, out, NB); n > 0; n--)
+				due[out[n - 1]] = 0;
 			for (unsigned int k = 0; k < NB; k++)
 				assert_true(due[k] == 0 || now < due[k] + 2 * tick);
+		}
 	}
-	/* Beyond the wheel's reach, and after a sleep of years. */
+	/* Beyond the reach, and after a sleep of years. */
 	for (unsigned int i = 0; i < NB; i++)
 		fw_timer_remove(&t, i);
-	fw_timer_add(&t, 7, now + 100000 * PK_NS_PER_S, 0);
-	now += 1200 * PK_NS_PER_S;
-	assert_int_equal(fw_timer_take(&t, now, (uint32_t[1]){ 0 }, 1), 1);
-	fw_timer_add(&t, 7, now + 10 * PK_NS_PER_S, 0);
+	fw_timer_file(&t, 7, now + 100000 * PK_NS_PER_S);
+	now += 4000 * PK_NS_PER_S;
+	assert_int_equal(take_all(&t, now, out, NB), 0);
+	now += 400 * PK_NS_PER_S;
+	assert_int_equal(take_all(&t, now, out, NB), 1);
+	for (uint32_t i = 0; i < NB; i++)
+		fw_timer_file(&t, i, now + 10 * PK_NS_PER_S);
 	now += UINT64_C(100000000) * PK_NS_PER_S;
-	assert_int_equal(fw_timer_take(&t, now, (uint32_t[2]){ 0 }, 2), 1);
-	assert_int_equal(t.nb, 0);
+	assert_int_equal(take_all(&t, now, out, NB), NB);
+	assert_int_equal(take_all(&t, now + tick, out, NB), 0);
+	free(memory);
 }
 
-/* First filed, first out, within a slot and over slots; each class on its own. */
+/* Blocks in which nothing is due are not looked into, and with nothing due that is nearly all. */
 static void
-test_timer_first(void **state)
+test_timer_lines(void **state)
 {
-	static struct {
-		uint32_t n;
-		struct fw_timer_link link;
-	} thing[3000];
-	static struct fw_timer t;
-	uint64_t now = 77 * PK_NS_PER_S;
+	enum {
+		NB = 64 * FW_TIMER_BLOCK
+	};
+	void *memory = aligned_alloc(PK_CACHE_LINE, fw_timer_bytes(NB));
+	uint64_t now = 5 * PK_NS_PER_S;
+	unsigned int lines;
+	struct fw_timer t;
+	uint32_t out[4];
 
 	(void)state;
-	fw_timer_init(&t, &thing[0].link, sizeof(thing[0]), now);
-	for (unsigned int c = 0; c < FW_TIMER_CLASSES; c++)
-		assert_int_equal(fw_timer_first(&t, c), FW_TIMER_NONE);
-	/* Round the wheel, with time standing still and moving. */
-	for (unsigned int round = 0; round < 3; round++) {
-		uint32_t next[FW_TIMER_CLASSES] = { 0, 1, 2 }, out[1];
+	fw_timer_init(&t, memory, NB, now);
+	for (uint32_t i = 0; i < NB; i++)
+		fw_timer_file(&t, i, now + (i == 40000 ? 10 : 1000) * PK_NS_PER_S);
+	lines = 1000;
+	assert_int_equal(fw_timer_take(&t, now, out, 4, &lines), 0);
+	lines = 1000;
+	assert_int_equal(fw_timer_take(&t, now + 5 * PK_NS_PER_S, out, 4, &lines), 0);
+	assert_int_equal(lines, 1000 - 64);
+	lines = 1000;
+	assert_int_equal(fw_timer_take(&t, now + 11 * PK_NS_PER_S, out, 4, &lines), 1);
+	assert_int_equal(out[0], 40000);
+	assert_int_equal(lines, 1000 - 63 - FW_TIMER_BLOCK / FW_TIMER_LINE);
+	lines = 1000;
+	assert_int_equal(fw_timer_take(&t, now + 12 * PK_NS_PER_S, out, 4, &lines), 0);
+	assert_int_equal(lines, 1000 - 64);
+	free(memory);
+}
 
-		for (uint32_t i = 0; i < PK_COUNT(thing); i++)
-			fw_timer_add(&t, i, now + i * 100 * PK_NS_PER_MS, i % FW_TIMER_CLASSES);
-		for (unsigned int k = 0; k < PK_COUNT(thing); k++) {
-			unsigned int c = k % FW_TIMER_CLASSES;
-			uint32_t i = fw_timer_first(&t, c);
+/* Against an array of flags, for capacities round the edges of the levels. */
+static void
+test_bits(void **state)
+{
+	static const uint32_t sizes[] = { 1, 63, 64, 65, 4096, 4097, 300000 };
+	static bool flag[300000];
 
-			assert_int_equal(i, next[c]);
-			next[c] += FW_TIMER_CLASSES;
-			fw_timer_remove(&t, i);
+	(void)state;
+	for (size_t s = 0; s < PK_COUNT(sizes); s++) {
+		uint32_t nb = sizes[s];
+		void *memory = aligned_alloc(PK_CACHE_LINE, fw_bits_bytes(nb));
+		struct fw_bits b;
+
+		memset(flag, 0, sizeof(flag));
+		memset(memory, 0x55, fw_bits_bytes(nb));
+		fw_bits_init(&b, memory, nb);
+		for (unsigned int step = 0; step < 20000; step++) {
+			uint32_t i = rnd(nb), from = rnd(nb), want = from;
+
+			flag[i] = rnd(20) == 0;
+			if (flag[i])
+				fw_bits_set(&b, i);
+			else
+				fw_bits_clear(&b, i);
+			if (step % (nb / 64 + 1) != 0)
+				continue;
+			while (want < nb && !flag[want])
+				want++;
+			assert_int_equal(fw_bits_next(&b, from), want < nb ? want : FW_BITS_NONE);
 		}
-		assert_int_equal(t.nb, 0);
-		now += 333 * PK_NS_PER_S;
-		assert_int_equal(fw_timer_take(&t, now, out, 1), 0);
+		for (uint32_t i = 0; i < nb; i++)
+			fw_bits_clear(&b, i);
+		assert_int_equal(fw_bits_next(&b, 0), FW_BITS_NONE);
+		free(memory);
 	}
-	fw_timer_add(&t, 5, now, 1);
-	fw_timer_add(&t, 6, now, 1);
-	now = fw_timer_filed_ns(&t, 5);
-	fw_timer_reclass(&t, 5, 2);
-	assert_int_equal(fw_timer_filed_ns(&t, 5), now);
-	assert_int_equal(fw_timer_first(&t, 1), 6);
-	assert_int_equal(fw_timer_first(&t, 2), 5);
 }
 
 int
@@ -278,7 +321,8 @@ main(void)
 		cmocka_unit_test(test_bytes),
 		cmocka_unit_test(test_counters),
 		cmocka_unit_test(test_timer),
-		cmocka_unit_test(test_timer_first),
+		cmocka_unit_test(test_timer_lines),
+		cmocka_unit_test(test_bits),
 	};
 
 	return cmocka_run_group_tests_name("fw/session", tests, NULL, NULL);

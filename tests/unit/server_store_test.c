@@ -62,7 +62,7 @@ commit_texts(struct server_store *s, struct server_generation *g, const struct s
 		edits[i] = (struct server_edit){ inventory, t->item[i].name, t->item[i].text,
 			t->item[i].len };
 	g->nb_sources = inventory ? g->nb_sources : t->nb;
-	err = server_store_commit(s, g, edits, t->nb, id, id != NULL, &diag);
+	err = server_store_commit(s, g, edits, t->nb, id, id != NULL, NULL, &diag);
 	free(edits);
 	return err;
 }
@@ -221,7 +221,8 @@ test_inventory(void **state)
 	assert_int_equal(commit_texts(s, &g, &inventory, true, NULL), 0);
 	assert_int_equal(server_texts_remove(&inventory, "shop/web"), 0);
 	assert_int_equal(server_texts_put(&inventory, "shop/db", "B", 1), 0);
-	assert_int_equal(server_store_commit(s, &g, edits, PK_COUNT(edits), NULL, 0, &diag), 0);
+	assert_int_equal(
+	    server_store_commit(s, &g, edits, PK_COUNT(edits), NULL, 0, NULL, &diag), 0);
 	assert_int_equal(server_store_load(s, &generation, &sources, &loaded, &diag), 0);
 	assert_int_equal(generation, 3);
 	assert_int_equal(sources.nb, 20); /* untouched by it */
