@@ -233,8 +233,7 @@ port_chooses(const struct world *w, const struct frame *f)
 		memcpy(&words[i], ip + (v4 ? 12 : 8) + 4 * i, 4);
 		words[i] = rte_be_to_cpu_32(words[i]);
 	}
-	ports = v4 ? (ip[9] == IPPROTO_TCP || ip[9] == IPPROTO_UDP) &&
-	        ((ip[6] & 0x3f) | ip[7]) == 0
+	ports = v4 ? (ip[9] == IPPROTO_TCP || ip[9] == IPPROTO_UDP) && ((ip[6] & 0x3f) | ip[7]) == 0
 	           : ip[6] == IPPROTO_TCP || ip[6] == IPPROTO_UDP;
 	return w->reta[rte_softrss(words, nb + ports, key) & (PK_COUNT(w->reta) - 1)];
 }
@@ -340,8 +339,8 @@ test_toeplitz(void **state)
 			words[i] = rnd(UINT32_MAX);
 			x ^= words[i];
 		}
-		assert_int_equal(fw_steer_toeplitz((uint16_t)(x ^ x >> 16)),
-		    rte_softrss(words, nb, key));
+		assert_int_equal(
+		    fw_steer_toeplitz((uint16_t)(x ^ x >> 16)), rte_softrss(words, nb, key));
 	}
 }
 
@@ -367,8 +366,8 @@ test_owner(void **state)
 				p.flags = FW_TCP_ACK;
 				frame.len = world_frame(&p, frame.bytes);
 				m = world_mbuf(pool, frame.bytes, frame.len);
-				if (!fw_steering_sort(w.lcore[0].steering, 0, FW_INSIDE, &m, 1, 0,
-				        to[reply]))
+				if (!fw_steering_sort(
+				        w.lcore[0].steering, 0, FW_INSIDE, &m, 1, 0, to[reply]))
 					to[reply][0] = 0;
 				assert_int_equal(
 				    fw_parse(&pk, frame.bytes, frame.len, frame.len, 0), 0);
@@ -379,8 +378,7 @@ test_owner(void **state)
 			count[to[0][0]]++;
 		}
 		for (uint16_t i = 0; i < nb; i++)
-			assert_in_range(
-			    count[i], NB_FLOWS / nb * 7 / 10, NB_FLOWS / nb * 13 / 10);
+			assert_in_range(count[i], NB_FLOWS / nb * 7 / 10, NB_FLOWS / nb * 13 / 10);
 		world_end(&w);
 	}
 }
@@ -408,8 +406,9 @@ same_as_one(enum fw_steer_mode mode, uint16_t nb)
 		for (unsigned int k = 0; k < n; k++, number++) {
 			receive(&one, 0, &out[k], number, now_ns);
 			receive(&many,
-			    mode == FW_STEER_RSS ? port_chooses(&many, &out[k])
-			                         : (uint16_t)(out[k].from == FW_INSIDE ? 0 : nb - 1),
+			    mode == FW_STEER_RSS
+			        ? port_chooses(&many, &out[k])
+			        : (uint16_t)(out[k].from == FW_INSIDE ? 0 : nb - 1),
 			    &out[k], number, now_ns);
 			if (one.passed[number] != many.passed[number])
 				fail_msg("packet %u: one path says %d, %u lcores say %d", number,
