@@ -6,6 +6,7 @@
 #include <uthash.h>
 
 #include "ctl/ctl.h"
+#include "ctl/dpi_rules.h"
 #include "ctl/layers.h"
 #include "dpi/app.h"
 
@@ -303,17 +304,20 @@ test_pcap(struct ctl_context *ctx, int argc, char **argv)
 		{ "confidence", "CONFIDENCE" }, { "packets_needed", "NEEDED" }, { "sni", "SNI" },
 		{ "http_host", "HOST" }, { "dns_query", "QUERY" }, { "service", "SERVICE" } };
 	struct inspection n = { .ctx = ctx };
+	struct ctl_dpi_rules rules = { .nb = 0 };
 	struct ctl_rows *rows;
 	const char *path = NULL;
 	void *blocks;
-	int status;
+	int status, matched = CTL_DONE;
 
 	for (int i = 0; i < argc; i++) {
 		if (strcmp(argv[i], "-j") == 0)
 			ctx->json = true;
-		else if (strcmp(argv[i], "--rules") == 0)
-			return ctl_refused(
-			    ctx, "dpi test-pcap: signatures are not part of Picket yet");
+		else if (strcmp(argv[i], "--rules") == 0 || strcmp(argv[i], "--set") == 0)
+			i += ctl_dpi_rules_take(&rules, argv + i);
+		else if (argv[i][0] != '-' && path != NULL && rules.nb > 0 &&
+		    rules.nb < CTL_DPI_RULES_MAX)
+			rules.file[rules.nb++] = argv[i];
 		else if (argv[i][0] == '-' || path != NULL)
 			return ctl_usage(ctx, "dpi test-pcap: \"%s\" is not understood", argv[i]);
 		else
@@ -321,6 +325,8 @@ test_pcap(struct ctl_context *ctx, int argc, char **argv)
 	}
 	if (path == NULL)
 		return ctl_usage(ctx, "dpi test-pcap takes a capture");
+	if (rules.wrong != NULL)
+		return ctl_usage(ctx, "dpi test-pcap: %s", rules.wrong);
 	blocks = malloc(POOL_BYTES);
 	if (blocks == NULL || dpi_create(&n.dpi, blocks, POOL_BYTES, &DPI_LIMITS_DEFAULT) < 0) {
 		free(blocks);
@@ -328,16 +334,24 @@ test_pcap(struct ctl_context *ctx, int argc, char **argv)
 	}
 	n.fragments = ctl_fragments_create();
 	rows = ctl_rows_begin(ctx, columns, PK_COUNT(columns));
+	/* A capture that breaks off is refused, and still told of as far as it goes. */
 	status = run_file(&n, path, rows);
+	if (rules.nb > 0 && ctx->json)
+		matched = ctl_dpi_alerts(ctx, &rules, path, rows);
 	ctl_rows_end(rows);
+	if (rules.nb > 0 && !ctx->json)
+		matched = ctl_dpi_alerts(ctx, &rules, path, NULL);
 	ctl_fragments_destroy(n.fragments);
 	dpi_destroy(n.dpi);
 	free(blocks);
-	return status;
+	return PK_MAX(status, matched);
 }
 
 const struct ctl_command ctl_dpi_commands[] = {
-	{ "dpi test-pcap", "FILE", "say of every flow in a capture which application it is",
+	{ "dpi test-pcap", "FILE [--rules FILE...] [--set NAME=VALUE]...",
+	    "say of every flow in a capture its application, and which signatures match",
 	    test_pcap },
+	{ "dpi check", "FILE... [--set NAME=VALUE]...",
+	    "read and compile signatures, and say which are refused", ctl_dpi_check },
 	{ NULL, NULL, NULL, NULL },
 };

@@ -155,14 +155,15 @@ show_picketd(struct ctl_context *ctx, int argc, char **argv)
 static int
 show_config(struct ctl_context *ctx, int argc, char **argv)
 {
-	static const char *const daemons[] = { "picketd", "picket-agentd", "picket-policyd" };
+	static const char *const daemons[] = { "picketd", "picket-agentd", "picket-attestd",
+		"picket-policyd" };
 	struct view view = { argc > 0 ? argv[0] : "picketd", config_columns,
 		PK_COUNT(config_columns) };
 
 	for (size_t i = 0; i < PK_COUNT(daemons); i++)
 		if (strcmp(view.daemon, daemons[i]) == 0 && argc <= 1)
 			return show(ctx, &view, "show config", 0, NULL);
-	return ctl_usage(ctx, "want one of picketd, picket-agentd, picket-policyd");
+	return ctl_usage(ctx, "want one of picketd, picket-agentd, picket-attestd, picket-policyd");
 }
 
 static const char *
@@ -210,6 +211,36 @@ monitor(struct ctl_context *ctx, int argc, char **argv)
 	return ctl_ask(ctx, "picketd", "monitor", argc, argv, -1, monitor_row, ctx);
 }
 
+static const struct ctl_column host_columns[] = { { "host", "HOST" }, { "state", "STATE" },
+	{ "attested", "ATTESTED" }, { "epoch", "EPOCH" }, { "connected", "CONNECTED" },
+	{ "lease_ms", "LEASE ms" }, { "good", "GOOD" }, { "bad", "BAD" }, { "missed", "MISSED" },
+	{ "ima_entries", "IMA" }, { "why", "WHY" } };
+static const struct ctl_column reason_columns[] = { { "code", "CODE" }, { "text", "TEXT" },
+	{ "meaning", "MEANING" } };
+static const struct ctl_column ear_columns[] = { { "ear", "RESULT" } };
+
+/* The verifier of this DPU. */
+static int
+attestd(struct ctl_context *ctx, int argc, char **argv)
+{
+	static const struct {
+		const char *words, *ask;
+		struct view view;
+	} views[] = {
+		{ "attest status", "show hosts", VIEW("picket-attestd", host_columns) },
+		{ "attest reasons", "show reasons", VIEW("picket-attestd", reason_columns) },
+		{ "attest result", "show ear", VIEW("picket-attestd", ear_columns) },
+		{ "attest release", "attest release", VIEW("picket-attestd", host_columns) },
+		{ "attest forget", "attest forget", VIEW("picket-attestd", host_columns) },
+		{ "attest evidence", "attest evidence", VIEW("picket-attestd", host_columns) },
+	};
+
+	for (size_t i = 0; i < PK_COUNT(views); i++)
+		if (strcmp(views[i].words, ctx->command->words) == 0)
+			return show(ctx, &views[i].view, views[i].ask, argc, argv);
+	pk_bug(__FILE__, __LINE__, "every command for the verifier has a view");
+}
+
 #define FILTER "[src|dst|host PREFIX] [proto P] [sport|dport|port N] [wire N]"
 
 const struct ctl_command ctl_local_commands[] = {
@@ -221,6 +252,13 @@ const struct ctl_command ctl_local_commands[] = {
 	{ "show lcores", "", "load of each lcore", show_picketd },
 	{ "show wires", "", "wires and their ports", show_picketd },
 	{ "show plane", "", "what the data plane enforces, and since when", show_picketd },
+	{ "attest status", "", "how this DPU's verifier sees the host behind it", attestd },
+	{ "attest reasons", "", "why its last evidence was refused, and what to do", attestd },
+	{ "attest result", "", "the last result as a signed token (EAR)", attestd },
+	{ "attest release", "", "let a host that recovers from quarantine back in", attestd },
+	{ "attest forget", "", "let another TPM enrol for the host", attestd },
+	{ "attest evidence", "DIR",
+	    "write the last evidence there, to check it or to learn from it", attestd },
 	{ "show config", "[DAEMON]", "configuration a daemon runs with", show_config },
 	{ "monitor", "[drops] " FILTER, "verdicts as they fall, until interrupted", monitor },
 	{ NULL, NULL, NULL, NULL },

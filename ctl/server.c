@@ -563,6 +563,38 @@ status(struct ctl_context *ctx, int argc, char **argv)
 }
 
 static int
+show_hosts(struct ctl_context *ctx, int argc, char **argv)
+{
+	static const struct ctl_column columns[] = { { "host", "HOST" }, { "dpu", "DPU" },
+		{ "state", "STATE" }, { "attested", "ATTESTED" }, { "epoch", "EPOCH" },
+		{ "connected", "DPU CONNECTED" }, { "reason", "REASON" } };
+	Picket__V1__StatusRequest m = PICKET__V1__STATUS_REQUEST__INIT;
+	Picket__V1__StatusReply *r;
+	struct ctl_rows *rows;
+
+	(void)argv;
+	if (argc != 0)
+		return ctl_usage(ctx, "takes no arguments");
+	r = ask(ctx, "Status", &m.base, &picket__v1__status_reply__descriptor, ASK_NS);
+	if (r == NULL)
+		return CTL_REFUSED;
+	rows = ctl_rows_begin(ctx, columns, PK_COUNT(columns));
+	for (size_t i = 0; i < r->n_dpus; i++) {
+		const Picket__V1__DpuStatus *d = r->dpus[i];
+
+		if (d->host_state[0] != '\0')
+			ctl_rows_add(rows,
+			    json_pack("{ss ss ss sb sI sb ss}", "host", d->host, "dpu", d->dpu,
+			        "state", d->host_state, "attested", d->host_attested, "epoch",
+			        (json_int_t)d->host_epoch, "connected", d->connected, "reason",
+			        d->host_reason));
+	}
+	ctl_rows_end(rows);
+	picket__v1__status_reply__free_unpacked(r, NULL);
+	return CTL_DONE;
+}
+
+static int
 workload_list(struct ctl_context *ctx, int argc, char **argv)
 {
 	static const struct ctl_column columns[] = { { "name", "WORKLOAD" },
@@ -731,6 +763,7 @@ const struct ctl_command ctl_server_commands[] = {
 	    "bring the policy of an older generation back into force", rollback },
 	{ "explain", "SOURCE DESTINATION SERVICE",
 	    "which rules decide a flow, in the policy in force", explain },
+	{ "show hosts", "", "the host behind each DPU: attested or not, and why", show_hosts },
 	{ "status", "", "every DPU: connected, generation wanted and realised, since when",
 	    status },
 	{ "workload list", "", "workloads with their addresses, DPUs and identities",

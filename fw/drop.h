@@ -56,6 +56,21 @@
 	X(LIMIT_SESSIONS, "limit-sessions", "its workload has as many sessions as it may")         \
 	X(LIMIT_HALF_OPEN, "limit-half-open",                                                      \
 	    "its workload has as many unanswered sessions as it may")                              \
+	X(LIMIT_RATE, "limit-rate",                                                                \
+	    "its workload has begun as many sessions this second as it may")                       \
+	X(TENANT_SESSIONS, "tenant-sessions", "its tenant has as many sessions as it may")         \
+	X(TENANT_HALF_OPEN, "tenant-half-open",                                                    \
+	    "its tenant has as many unanswered sessions as it may")                                \
+	X(TENANT_RATE, "tenant-rate",                                                              \
+	    "its tenant has begun as many sessions this second as it may")                         \
+	X(SOURCE_SESSIONS, "source-sessions",                                                      \
+	    "its outside address has as many sessions as it may")                                  \
+	X(SOURCE_HALF_OPEN, "source-half-open",                                                    \
+	    "its outside address has as many unanswered sessions as it may")                       \
+	X(SOURCE_RATE, "source-rate",                                                              \
+	    "its outside address has begun as many sessions this second as it may")                \
+	X(SYN_COOKIE, "syn-cookie", "a SYN that was answered with a cookie: connections are many") \
+	X(SYN_PROXY, "syn-proxy", "of a handshake that is done in the server's place")             \
 	X(TCP_NO_SESSION, "tcp-no-session", "in the middle of a TCP connection nobody has opened") \
 	X(TCP_STATE, "tcp-state", "TCP: not possible in this state")                               \
 	X(TCP_WINDOW, "tcp-window", "TCP: sequence number outside the window")                     \

@@ -231,7 +231,7 @@ fw_frags_remove(struct fw_frags *t, struct fw_frag *f)
 		t->newest = f->older;
 	h = fw_hosts_find(t->hosts, f->wire, f->vrf, &inside);
 	PK_ASSERT(h != NULL);
-	fw_hosts_drop(t->hosts, h, FW_HELD_FRAGMENTED);
+	fw_hosts_take(t->hosts, h, FW_HELD_FRAGMENTED, 1);
 	f->chain = t->free;
 	t->free = i;
 	t->nb--;

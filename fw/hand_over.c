@@ -77,6 +77,9 @@ fw_path_record(const struct fw_path *p, uint32_t i, uint64_t now_ns, struct fw_r
 	if (atomic_load_explicit(&t->version[i], memory_order_relaxed) != v ||
 	    s.state == FW_STATE_NONE || s.state >= FW_STATE_COUNT)
 		return false;
+	/* Without the numbers of its proxy it is of no use to anybody. */
+	if ((s.flags & FW_SESSION_EXTRA) != 0)
+		return false;
 
 	memset(out, 0, sizeof(*out));
 	fw_session_names(&s, &c, &out->src, &out->dst, &out->sport, &out->dport);
@@ -114,7 +117,7 @@ fw_path_record(const struct fw_path *p, uint32_t i, uint64_t now_ns, struct fw_r
 		out->bytes[d] = c.bytes[d] + s.bytes[d];
 	}
 	out->rule_id = c.rule_id;
-	out->generation = s.generation;
+	out->generation = s.generation & FW_GENERATION_MASK;
 	if (ether.len == 14 || ether.len == 18 || ether.len == 22) {
 		memcpy(out->link, ether.bytes, ether.len);
 		out->link_len = ether.len;
@@ -224,7 +227,7 @@ fw_path_install(struct fw_path *p, const struct fw_rules *rules, const struct fw
 	struct fw_sessions *t = &p->sessions;
 	uint16_t wire = r->wire;
 	struct fw_pkt pk;
-	uint32_t i;
+	uint32_t i, tenant = FW_TENANT_UNKNOWN;
 
 	*why = FW_DROP_NONE;
 	if (rules != NULL) {
@@ -242,14 +245,18 @@ fw_path_install(struct fw_path *p, const struct fw_rules *rules, const struct fw
 	fw_sessions_hash(t, &pk);
 	if (fw_sessions_find(t, &pk) != FW_SESSION_NONE)
 		return FW_INSTALL_THERE;
-	*why = p->counting ? fw_session_may_hold(p, &pk, inside) : FW_DROP_NONE;
+	if (p->counting) {
+		tenant = fw_limit_tenant(rules, r->vrf, inside);
+		*why = fw_limits_allow(p, &pk, inside, r->direction == PK_INGRESS ? &r->src : NULL,
+		    tenant, false, now_ns);
+	}
 	if (*why != FW_DROP_NONE)
 		return FW_INSTALL_REFUSED;
 	i = fw_sessions_create(t, &pk);
 	if (i == FW_SESSION_NONE)
 		return FW_INSTALL_FULL;
 	fill(p, i, r, &pk, now_ns);
-	if (!fw_session_hold(p, i)) {
+	if (!fw_session_hold(p, i, tenant)) {
 		fw_ethers_put(&p->ethers, t->cold[i].timer.owner);
 		fw_sessions_remove(t, i);
 		return FW_INSTALL_FULL;

@@ -91,12 +91,14 @@ fw_hosts_get(struct fw_hosts *t, uint16_t wire, uint32_t vrf, const struct pk_ad
 }
 
 void
-fw_hosts_drop(struct fw_hosts *t, struct fw_host *h, enum fw_held what)
+fw_hosts_take(struct fw_hosts *t, struct fw_host *h, enum fw_held what, uint32_t n)
 {
 	uint32_t i = (uint32_t)(h - t->host), *link;
 
-	PK_ASSERT(h->held[what] > 0);
-	h->held[what]--;
+	PK_ASSERT(h->held[what] >= n);
+	if (n == 0)
+		return;
+	h->held[what] -= n;
 	for (unsigned int k = 0; k < FW_HELD_COUNT; k++)
 		if (h->held[k] != 0)
 			return;

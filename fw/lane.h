@@ -20,7 +20,7 @@
  *
  * A stage that has to see packets which the lane would let pass either closes it for the burst (`open` of
  * fw_lane_init()), or marks its sessions with a bit of fw_session.flags that is not among FW_LANE_FLAGS.
- * Neither costs the lane an instruction.
+ * Neither costs the lane an instruction.  FW_SESSION_EXTRA (fw/extra.h) is such a bit.
  *
  * tests/unit/fw_lane_test.c sends the same packets through two paths, one without the lane, and wants the
  * same verdicts, sessions and counters.

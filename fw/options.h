@@ -14,7 +14,8 @@ struct fw_path_options {
 	uint64_t sessions;
 	bool tcp_loose, verify_checksums;
 	uint64_t reevaluate_rate;
-	uint64_t per_workload, half_open_per_workload;
+	uint64_t limit[FW_OWNER_COUNT][3]; /* sessions, half open, new a second */
+	uint64_t syn_cookies;
 	uint64_t timeout[FW_TIMEOUT_COUNT];
 };
 
@@ -28,13 +29,14 @@ struct fw_path_options {
 	{ "verify-checksums", PK_CONF_BOOL, NULL, "no", 0, 0, NULL, false,                         \
 	    "Drop packets whose TCP, UDP or ICMP checksum is wrong, instead of leaving that to "   \
 	    "the receiver.", offsetof(s, m.verify_checksums) },                                    \
-	{ "sessions-per-workload", PK_CONF_NUMBER, "sessions", "0", 0, 1u << 30, NULL, false,      \
-	    "Sessions of one inside address, whoever began them, over all lcores.  0: as many as " \
-	    "there are.", offsetof(s, m.per_workload) },                                           \
-	{ "half-open-per-workload", PK_CONF_NUMBER, "sessions", "0", 0, 1u << 30, NULL, false,     \
-	    "Of these, such as wait for an answer: TCP handshakes, UDP seen in one direction.  "   \
-	    "0: as many as there are.", offsetof(s, m.half_open_per_workload) },                   \
-	{ "reevaluate-rate", PK_CONF_NUMBER, "sessions/s", "100000", 0, 100000000, NULL, false,    \
+	FW_PATH_LIMIT_ROWS(s, m, "workload", WORKLOAD, "one inside address, whoever began them"),      \
+	FW_PATH_LIMIT_ROWS(s, m, "tenant", TENANT, "all workloads of a tenant"),                   \
+	FW_PATH_LIMIT_ROWS(s, m, "source", SOURCE, "one outside address, that it began"),          \
+	{ "syn-cookies", PK_CONF_NUMBER, "percent", "10", 0, 100, NULL, false,                     \
+	    "SYNs are answered with cookies from when so much of the session table is TCP "        \
+	    "handshakes under way, until it is half of that; and those from outside beyond a "     \
+	    "limit of half-open sessions.  0: never.", offsetof(s, m.syn_cookies) },            \
+	{ "reevaluate-rate", PK_CONF_NUMBER, "sessions/s", "200000", 0, 100000000, NULL, false,    \
 	    "Idle sessions judged anew after a change of policy, on each lcore.  0: sessions wait "\
 	    "for their next packet.", offsetof(s, m.reevaluate_rate) },                            \
 	FW_PATH_TIMEOUT_ROW(s, m, "timeout-tcp-syn-sent", "30s", TCP_SYN_SENT,                     \
@@ -60,6 +62,17 @@ struct fw_path_options {
 	FW_PATH_TIMEOUT_ROW(s, m, "timeout-fragment", "5s", FRAGMENT,                              \
 	    "All fragments of a packet have to come in this time.")
 
+#define FW_PATH_LIMIT_ROWS(s, m, name, owner, whose)                                               \
+	{ "sessions-per-" name, PK_CONF_NUMBER, "sessions", "0", 0, 1u << 30, NULL, false,         \
+	    "Sessions of " whose ", over all lcores.  0: as many as there are.",                   \
+	    offsetof(s, m.limit[FW_OWNER_##owner][0]) },                                           \
+	{ "half-open-per-" name, PK_CONF_NUMBER, "sessions", "0", 0, 1u << 30, NULL, false,        \
+	    "Of these, such as wait for an answer: TCP handshakes, UDP seen in one direction.  "   \
+	    "0: as many as there are.", offsetof(s, m.limit[FW_OWNER_##owner][1]) },               \
+	{ "new-per-" name, PK_CONF_NUMBER, "sessions/s", "0", 0, 100000000, NULL, false,           \
+	    "New sessions a second of " whose ".  0: any number.",                                 \
+	    offsetof(s, m.limit[FW_OWNER_##owner][2]) }
+
 #define FW_PATH_TIMEOUT_ROW(s, m, name, value, which, help)                                        \
 	{ name, PK_CONF_DURATION, NULL, value, PK_NS_PER_S, 0, NULL, false, help,                  \
 	    offsetof(s, m.timeout[FW_TIMEOUT_##which]) }
@@ -73,8 +86,13 @@ fw_path_options_apply(const struct fw_path_options *o, struct fw_path_conf *conf
 	conf->tcp_loose = o->tcp_loose;
 	conf->verify_checksums = o->verify_checksums;
 	conf->reevaluate_rate = (uint32_t)o->reevaluate_rate;
-	conf->per_workload = (uint32_t)o->per_workload;
-	conf->half_open_per_workload = (uint32_t)o->half_open_per_workload;
+	for (unsigned int i = 0; i < FW_OWNER_COUNT; i++)
+		conf->limit[i] = (struct fw_limits){
+			.sessions = (uint32_t)o->limit[i][0],
+			.half_open = (uint32_t)o->limit[i][1],
+			.rate = (uint32_t)o->limit[i][2],
+		};
+	conf->syn_cookies = (uint32_t)o->syn_cookies;
 	for (unsigned int i = 0; i < FW_TIMEOUT_COUNT; i++)
 		conf->timeout_ns[i] = o->timeout[i];
 }

@@ -59,14 +59,27 @@ fw_path_create(struct fw_path **out, const struct fw_path_conf *conf)
 	    fw_ethers_init(&p->ethers, conf->mem != NULL ? fw_session_mem_ethers(conf->mem) : NULL);
 	if (rc < 0)
 		goto fail;
-	p->counting = conf->per_workload != 0 || conf->half_open_per_workload != 0;
+	for (unsigned int o = 0; o < FW_OWNER_COUNT; o++)
+		p->counting |= conf->limit[o].sessions != 0 || conf->limit[o].half_open != 0 ||
+		    conf->limit[o].rate != 0;
 	rc = fw_hosts_init(&p->hosts, FW_HOSTS_MAX, conf->seed);
+	if (rc == 0 && p->counting)
+		rc = fw_hosts_init(&p->tenants, FW_TENANTS_MAX, conf->seed);
+	if (rc == 0 && p->counting)
+		rc = fw_hosts_init(&p->sources, FW_SOURCES_MAX, conf->seed);
 	if (rc < 0)
 		goto fail;
 	rc = fw_frags_init(
 	    &p->frags, FW_FRAG_TABLE, conf->timeout_ns[FW_TIMEOUT_FRAGMENT], conf->seed, &p->hosts);
 	if (rc < 0)
 		goto fail;
+	rc = fw_extras_init(&p->extras, RTE_MAX(conf->nb_sessions / 4, 1024u));
+	if (rc < 0)
+		goto fail;
+	fw_cookies_init(&p->cookies, conf->seed);
+	if (conf->syn_cookies != 0)
+		p->cookies_at =
+		    RTE_MAX((uint32_t)((uint64_t)conf->nb_sessions * conf->syn_cookies / 100), 1u);
 	*out = p;
 	return 0;
 fail:
@@ -79,7 +92,10 @@ fw_path_destroy(struct fw_path *p)
 {
 	if (p == NULL)
 		return;
+	fw_extras_fini(&p->extras);
 	fw_frags_fini(&p->frags);
+	fw_hosts_fini(&p->sources);
+	fw_hosts_fini(&p->tenants);
 	fw_hosts_fini(&p->hosts);
 	fw_ethers_fini(&p->ethers);
 	fw_sessions_fini(&p->sessions);
@@ -102,7 +118,7 @@ fw_path_burst(struct fw_path *p, const struct fw_rules *rules, uint16_t wire, en
 		.rules = rules,
 		.out = out,
 		.now_ns = now_ns,
-		.generation = rules != NULL ? fw_rules_generation(rules) : 0,
+		.generation = fw_path_stamp(p, rules, now_ns),
 		.seen = fw_units(now_ns),
 		.from = from,
 		.wire = wire,
@@ -177,8 +193,10 @@ fw_path_tick(struct fw_path *p, const struct fw_rules *rules, uint64_t now_ns, u
 	if (made != NULL)
 		made->nb = 0;
 	if (unlikely(rules != NULL &&
-	        (p->walk_left != 0 || p->walk_generation != fw_rules_generation(rules))))
+	        (p->walk_left != 0 || p->walk_generation != fw_path_stamp(p, rules, now_ns))))
 		fw_policy_walk(p, rules, now_ns, budget, made);
+	if (unlikely(p->extras.oldest != 0 || p->cookies.on))
+		fw_proxy_tick(p, rules, now_ns, budget, made);
 	while (budget > 0) {
 		n = fw_timer_take(
 		    &t->timer, now_ns, due, RTE_MIN(budget, (unsigned int)RTE_DIM(due)));
@@ -278,5 +296,5 @@ fw_path_session_bytes(const struct fw_path *p)
 uint32_t
 fw_path_nb_hosts(const struct fw_path *p)
 {
-	return p->hosts.nb;
+	return p->hosts.nb + p->tenants.nb + p->sources.nb;
 }

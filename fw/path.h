@@ -1,5 +1,6 @@
 #pragma once
 
+#include <stdatomic.h>
 #include <stdbool.h>
 
 #include "fw/drop.h"
@@ -48,6 +49,21 @@ enum fw_timeout {
 	FW_TIMEOUT_COUNT,
 };
 
+/* Whose a session is; see fw/path_limit.c. */
+enum fw_owner {
+	FW_OWNER_WORKLOAD = 0,
+	FW_OWNER_TENANT,
+	FW_OWNER_SOURCE,
+	FW_OWNER_COUNT,
+};
+
+/* What one of them may have; 0: any number. */
+struct fw_limits {
+	uint32_t sessions;
+	uint32_t half_open; /* of these */
+	uint32_t rate;      /* new ones a second */
+};
+
 struct fw_path_conf {
 	uint32_t nb_sessions;  /* capacity of the table */
 	uint64_t seed[2];      /* of the session hash: secret and random, but fixed in tests */
@@ -57,13 +73,25 @@ struct fw_path_conf {
 	bool tx_checksum; /* all ports compute L4 checksums; otherwise missing ones are made here */
 	bool tx_tso; /* all ports split coalesced segments; otherwise those drop, `oversized` */
 	bool general_only; /* no packet takes the fast lane (fw/lane.h): for tests, which compare */
-	uint32_t per_workload, half_open_per_workload; /* sessions of one inside address; 0: any */
+	struct fw_limits limit[FW_OWNER_COUNT];
+	uint32_t
+	    syn_cookies; /* per cent of the table that may be half open without; 0: never any */
 	uint32_t reevaluate_rate; /* idle sessions a second that are judged anew; 0: none */
 	uint64_t timeout_ns[FW_TIMEOUT_COUNT];
-	struct rte_mempool *pool; /* for packets the path makes; borrowed */
-	struct fw_trace *trace;   /* where records go; borrowed, NULL for nowhere */
+	struct rte_mempool *pool;         /* for packets the path makes; borrowed */
+	struct fw_trace *trace;           /* where records go; borrowed, NULL for nowhere */
 	struct fw_session_mem
 	    *mem; /* of the table, which outlives us; borrowed, NULL: private memory */
+	const struct fw_posture *posture; /* of the host; borrowed, NULL: it is not attested */
+};
+
+/*
+ * Whether the host is attested, for all lcores in one word: the end of its lease, in the clock of `now_ns`.
+ * The control thread writes it, each burst reads it; so a host is cut off, by a message or by a lease that
+ * runs out, between one burst and the next, whatever else is going on.
+ */
+struct fw_posture {
+	_Atomic uint64_t until_ns; /* 0: not attested */
 };
 
 void fw_path_conf_init(struct fw_path_conf *conf); /* defaults; seed and pool are the caller's */
@@ -76,6 +104,9 @@ struct fw_path_stats {
 	pk_counter drop[FW_DROP_COUNT];
 	pk_counter sessions_created, sessions_ended, sessions_expired;
 	pk_counter sessions_evicted; /* cut short to make room: half-open ones, then closing ones */
+	pk_counter syn_cookies_sent,
+	    syn_cookies_accepted; /* SYNs answered; ACKs that brought one back */
+	pk_counter syn_cookies_switched, syn_cookies_on; /* how often; 1: now */
 	pk_counter policy_lookups, reevaluated, revoked; /* revoked: cut by a change of policy */
 } PK_CACHE_ALIGNED;
 
@@ -144,7 +175,7 @@ uint32_t fw_path_nb_sessions(const struct fw_path *p);
 /* Of memory behind the session table, used or not. */
 size_t fw_path_session_bytes(const struct fw_path *p);
 
-/* Inside addresses that hold something: see fw/host.h.  Sessions count only if there is a limit to them. */
+/* Workloads, tenants and outside addresses that hold something: see fw/host.h.  Sessions count only if there is a limit to them. */
 uint32_t fw_path_nb_hosts(const struct fw_path *p);
 
 /* A session for people, consistent enough to read while the lcore writes (checked by version). */

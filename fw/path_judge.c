@@ -14,6 +14,7 @@ judge_icmp_error(struct fw_batch *b, struct fw_pkt *pk)
 {
 	struct fw_path *p = b->p;
 	uint32_t i = pk->session;
+	const struct fw_extra *e = NULL;
 	const struct fw_session *s;
 	unsigned int d;
 	enum fw_drop why;
@@ -37,8 +38,14 @@ judge_icmp_error(struct fw_batch *b, struct fw_pkt *pk)
 			return why;
 	}
 	why = FW_DROP_NONE;
+	if (unlikely((s->flags & FW_SESSION_EXTRA) != 0))
+		e = fw_extras_find(&p->extras, i);
+	if (e != NULL && (e->what & FW_EXTRA_PROXY) != 0)
+		fw_proxy_error_enter(pk, d, e);
 	if (s->key.proto == IPPROTO_TCP && !fw_tcp_in_flight(s, pk->seq, d))
 		why = FW_DROP_ICMP_WINDOW;
+	else if (e != NULL && (e->what & FW_EXTRA_PROXY) != 0)
+		fw_proxy_error_leave(pk, d, e);
 done:
 	pk->drop = (uint16_t)why;
 	if (i != FW_SESSION_NONE)
@@ -56,6 +63,7 @@ judge_session(struct fw_batch *b, struct fw_pkt *pk, uint32_t i)
 	struct fw_session *s = &p->sessions.hot[i];
 	unsigned int d = pk->hi != ((s->flags & FW_SESSION_HI) != 0);
 	uint8_t before = s->state;
+	struct fw_extra *e = NULL;
 	enum fw_drop why;
 
 	if (unlikely((b->from == fw_session_origin(s)) != (d == 0))) {
@@ -67,13 +75,21 @@ judge_session(struct fw_batch *b, struct fw_pkt *pk, uint32_t i)
 		if (why != FW_DROP_NONE)
 			return why;
 	}
+	if (unlikely((s->flags & FW_SESSION_EXTRA) != 0)) {
+		e = fw_extras_find(&p->extras, i);
+		why = (e->what & FW_EXTRA_PROXY) != 0 ? fw_proxy_enter(b, pk, i, d, e)
+		                                      : FW_DROP_NONE;
+		if (why != FW_DROP_NONE)
+			goto done;
+	}
 	if (likely(before == FW_STATE_ESTABLISHED &&
 	        (pk->tcp_flags & FW_TCP_PLAIN_MASK) == FW_TCP_PLAIN && fw_tcp_plain(s, pk, d))) {
 		s->seen = b->seen;
 	} else if (pk->l4_proto == IPPROTO_TCP) {
 		struct fw_tcp_move mv;
 
-		if (unlikely(fw_tcp_reopens(s, pk, d))) {
+		if (unlikely(fw_tcp_reopens(s, pk, d)) ||
+		    unlikely(e != NULL && fw_proxy_restarts(p, pk, i, d))) {
 			pk_counter_add(&p->stats.sessions_ended, 1);
 			fw_session_end(p, i, b->now_ns, FW_DROP_NONE);
 			pk->session = FW_SESSION_NONE;
@@ -94,6 +110,8 @@ judge_session(struct fw_batch *b, struct fw_pkt *pk, uint32_t i)
 		}
 	}
 	fw_session_count(&p->sessions, i, d, pk->len);
+	if (unlikely(e != NULL) && (e->what & FW_EXTRA_PROXY) != 0)
+		fw_proxy_leave(b, pk, i, d, e);
 	why = FW_DROP_NONE;
 done:
 	pk->drop = (uint16_t)why;

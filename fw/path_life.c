@@ -1,91 +1,37 @@
 #include "fw/path_priv.h"
 
-/* What is limited apart from the rest: nobody has answered yet. */
-bool
-fw_session_half_open(unsigned int state)
+static bool
+tcp_half_open(unsigned int state)
 {
-	return (state >= FW_STATE_SYN_SENT && state <= FW_STATE_SYN_RECV) ||
-	    state == FW_STATE_UDP_NEW;
-}
-
-static struct pk_addr
-inside_of(const struct fw_path *p, uint32_t i)
-{
-	const struct fw_session *s = &p->sessions.hot[i];
-	struct pk_addr src, dst;
-	uint16_t sport, dport;
-
-	fw_session_names(s, &p->sessions.cold[i], &src, &dst, &sport, &dport);
-	return fw_session_origin(s) == FW_INSIDE ? src : dst;
-}
-
-/* Whether the workload at `inside` may have one more session, half open at first. */
-enum fw_drop
-fw_session_may_hold(const struct fw_path *p, const struct fw_pkt *pk, const struct pk_addr *inside)
-{
-	const struct fw_path_conf *c = &p->conf;
-	const struct fw_host *h = fw_hosts_find(&p->hosts, pk->key.wire, pk->key.vrf, inside);
-
-	if (h == NULL)
-		return p->hosts.nb < p->hosts.capacity ? FW_DROP_NONE : FW_DROP_LIMIT_SESSIONS;
-	if (c->per_workload != 0 && h->held[FW_HELD_SESSIONS] >= c->per_workload)
-		return FW_DROP_LIMIT_SESSIONS;
-	if (c->half_open_per_workload != 0 &&
-	    h->held[FW_HELD_HALF_OPEN] >= c->half_open_per_workload &&
-	    (pk->l4_proto == IPPROTO_UDP ||
-	        (pk->l4_proto == IPPROTO_TCP && (pk->tcp_flags & FW_TCP_SYN) != 0)))
-		return FW_DROP_LIMIT_HALF_OPEN;
-	return FW_DROP_NONE;
+	return state >= FW_STATE_SYN_SENT && state <= FW_STATE_SYN_RECV;
 }
 
 void
-fw_session_held(struct fw_path *p, uint32_t i)
+fw_session_held(struct fw_path *p, uint32_t i, uint32_t tenant, uint64_t now_ns)
 {
-	const struct fw_session *s = &p->sessions.hot[i];
-	struct pk_addr inside = inside_of(p, i);
-	struct fw_host *h = fw_hosts_get(&p->hosts, s->key.wire, s->key.vrf, &inside);
-
-	PK_ASSERT(h != NULL); /* fw_session_may_hold() has seen to it */
-	h->held[FW_HELD_SESSIONS]++;
-	h->held[FW_HELD_HALF_OPEN] += fw_session_half_open(s->state);
+	p->half_open += tcp_half_open(p->sessions.hot[i].state);
+	if (unlikely(p->counting))
+		fw_limits_add(p, i, tenant, now_ns);
 }
 
 bool
-fw_session_hold(struct fw_path *p, uint32_t i)
+fw_session_hold(struct fw_path *p, uint32_t i, uint32_t tenant)
 {
-	const struct fw_key *k = &p->sessions.hot[i].key;
-	struct pk_addr inside = inside_of(p, i);
-
-	if (!p->counting)
-		return true;
-	if (fw_hosts_find(&p->hosts, k->wire, k->vrf, &inside) == NULL &&
-	    p->hosts.nb == p->hosts.capacity)
+	if (p->counting && !fw_limits_room(p, i, tenant))
 		return false;
-	fw_session_held(p, i);
+	fw_session_held(p, i, tenant, 0);
 	return true;
-}
-
-/* One less of these for the workload of session i. */
-static __rte_noinline void
-count_down(struct fw_path *p, uint32_t i, bool half_open, bool whole)
-{
-	const struct fw_session *s = &p->sessions.hot[i];
-	struct pk_addr inside = inside_of(p, i);
-	struct fw_host *h = fw_hosts_find(&p->hosts, s->key.wire, s->key.vrf, &inside);
-
-	PK_ASSERT(h != NULL);
-	if (half_open)
-		fw_hosts_drop(&p->hosts, h, FW_HELD_HALF_OPEN);
-	if (whole)
-		fw_hosts_drop(&p->hosts, h, FW_HELD_SESSIONS);
 }
 
 void
 fw_session_end(struct fw_path *p, uint32_t i, uint64_t now_ns, enum fw_drop why)
 {
 	fw_trace_closed(p, i, now_ns, why);
+	p->half_open -= tcp_half_open(p->sessions.hot[i].state);
+	if (unlikely((p->sessions.hot[i].flags & FW_SESSION_EXTRA) != 0))
+		fw_extras_drop(&p->extras, i);
 	if (unlikely(p->counting))
-		count_down(p, i, fw_session_half_open(p->sessions.hot[i].state), true);
+		fw_limits_drop(p, i, fw_session_half_open(p->sessions.hot[i].state), true);
 	fw_ethers_put(&p->ethers, p->sessions.cold[i].timer.owner);
 	fw_sessions_remove(&p->sessions, i);
 }
@@ -128,8 +74,9 @@ hasten(struct fw_path *p, uint32_t i, uint64_t now_ns)
 void
 fw_session_moved(struct fw_path *p, uint32_t i, unsigned int before, uint64_t now_ns)
 {
+	p->half_open -= tcp_half_open(before) && !tcp_half_open(p->sessions.hot[i].state);
 	if (unlikely(p->counting) && fw_session_half_open(before) &&
 	    !fw_session_half_open(p->sessions.hot[i].state))
-		count_down(p, i, true, false);
+		fw_limits_drop(p, i, true, false);
 	hasten(p, i, now_ns);
 }

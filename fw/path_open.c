@@ -36,11 +36,13 @@ fw_session_open(struct fw_batch *b, struct fw_pkt *pk)
 	struct fw_sessions *t = &p->sessions;
 	struct fw_decision decision = { .rule = FW_RULE_NONE, .audit_rule = FW_RULE_NONE };
 	struct fw_session *s;
+	struct fw_hello hello;
 	struct pk_addr src, dst;
-	uint32_t i;
+	uint32_t i, tenant = FW_TENANT_UNKNOWN;
+	bool proxied = pk->l4_proto == IPPROTO_TCP && fw_proxy_accepts(b, pk, &hello);
 	enum fw_drop why;
 
-	why = may_open(b, pk);
+	why = proxied ? FW_DROP_NONE : may_open(b, pk);
 	if (b->from == FW_OUTSIDE) {
 		enum fw_drop spoofed = fw_guard_outside(&p->guard, b->rules, b->generation, pk);
 
@@ -64,10 +66,16 @@ fw_session_open(struct fw_batch *b, struct fw_pkt *pk)
 		goto done;
 	}
 	if (unlikely(p->counting)) {
-		why = fw_session_may_hold(p, pk, b->from == FW_INSIDE ? &src : &dst);
-		if (why != FW_DROP_NONE)
-			goto done;
+		const struct pk_addr *inside = b->from == FW_INSIDE ? &src : &dst;
+
+		tenant = fw_limit_tenant(b->rules, pk->key.vrf, inside);
+		why = fw_limits_allow(
+		    p, pk, inside, b->from == FW_OUTSIDE ? &src : NULL, tenant, true, b->now_ns);
 	}
+	if (pk->l4_proto == IPPROTO_TCP && unlikely(fw_proxy_wants(b, pk, why)))
+		why = fw_proxy_answer(b, pk);
+	if (why != FW_DROP_NONE)
+		goto done;
 	i = fw_sessions_create(t, pk);
 	if (unlikely(i == FW_SESSION_NONE) && fw_session_make_room(b))
 		i = fw_sessions_create(t, pk);
@@ -83,7 +91,11 @@ fw_session_open(struct fw_batch *b, struct fw_pkt *pk)
 	s->seen = b->seen;
 	switch (pk->l4_proto) {
 	case IPPROTO_TCP:
-		why = fw_tcp_open(s, pk, p->conf.tcp_loose);
+		if (unlikely(proxied))
+			why = fw_proxy_begin(b, pk, i, &hello) ? FW_DROP_NONE
+			                                       : FW_DROP_SESSIONS_FULL;
+		else
+			why = fw_tcp_open(s, pk, p->conf.tcp_loose);
 		if (why != FW_DROP_NONE) {
 			fw_sessions_remove(t, i);
 			goto done;
@@ -99,25 +111,29 @@ fw_session_open(struct fw_batch *b, struct fw_pkt *pk)
 	default:
 		s->state = FW_STATE_OTHER;
 	}
-	if (unlikely(p->counting))
-		fw_session_held(p, i);
+	fw_session_held(p, i, tenant, b->now_ns);
 	if (pk->l4_proto == IPPROTO_TCP)
 		t->cold[i].timer.owner = fw_ethers_get(&p->ethers, pk);
 	fw_policy_note(b, i, pk->selector, &decision);
 	t->cold[i].opened_ns = b->now_ns;
 	fw_sessions_publish(t, i);
-	fw_session_count(t, i, 0, pk->len);
+	if (likely(!proxied))
+		fw_session_count(t, i, 0, pk->len);
 	fw_timer_add(&t->timer, i, b->now_ns + ((uint64_t)p->timeout[s->state] << FW_SEEN_SHIFT),
 	    fw_sessions_class(t, i));
 	pk_counter_add(&p->stats.sessions_created, 1);
 	pk->session = i;
+	/* What the server gets in the place of this ACK is a SYN. */
+	if (unlikely(proxied))
+		why = FW_DROP_SYN_PROXY;
 done:
 	pk->drop = (uint16_t)why;
 	if (why == FW_DROP_RULE_REJECT && fw_made_may(b))
 		fw_made_send(b, pk, fw_reject_make(pk, p->conf.pool), b->from);
 	if (likely(b->level < 0))
 		return why;
-	if (why == FW_DROP_NONE && (b->level == FW_TRACE_ALL || decision.log != PK_RULE_LOG_NONE))
+	if (pk->session != FW_SESSION_NONE &&
+	    (b->level == FW_TRACE_ALL || decision.log != PK_RULE_LOG_NONE))
 		fw_trace_packet(b, pk, FW_TRACE_OPENED, 0, t->hot[pk->session].state, &decision);
 	if (decision.audited && decision.audit_verdict != decision.verdict)
 		fw_trace_packet(b, pk, FW_TRACE_AUDIT, 0, 0, &decision);

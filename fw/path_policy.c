@@ -14,10 +14,11 @@ fw_policy_ask(struct fw_batch *b, enum fw_side opener, uint32_t vrf, const struc
     const struct pk_addr *dst, uint8_t proto, uint16_t selector, struct fw_decision *d)
 {
 	bool inside = opener == FW_INSIDE;
+	bool attested = b->p->attested;
 	struct fw_party subject, peer;
 
-	fw_rules_party(b->rules, vrf, inside ? src : dst, &subject);
-	fw_rules_party(b->rules, vrf, inside ? dst : src, &peer);
+	fw_rules_party(b->rules, vrf, inside ? src : dst, attested, &subject);
+	fw_rules_party(b->rules, vrf, inside ? dst : src, attested, &peer);
 	pk_counter_add(&b->p->stats.policy_lookups, 1);
 	fw_rules_decide(
 	    b->rules, inside ? PK_EGRESS : PK_INGRESS, &subject, &peer, proto, selector, d);
@@ -79,6 +80,7 @@ tell_both(struct fw_batch *b, const struct fw_pkt *pk, const struct fw_session *
 	enum fw_side from = b->from, to = from == FW_INSIDE ? FW_OUTSIDE : FW_INSIDE;
 	struct rte_mempool *pool = b->p->conf.pool;
 	uint32_t mine = s->side[d].end, theirs = s->side[d ^ 1].end;
+	uint32_t shown = fw_proxy_shown(b->p, pk->session);
 
 	if (pk->l4_proto != IPPROTO_TCP) {
 		if (fw_made_may(b))
@@ -91,8 +93,9 @@ tell_both(struct fw_batch *b, const struct fw_pkt *pk, const struct fw_session *
 		fw_made_send(b, pk, fw_reject_make(pk, pool), from);
 		return;
 	}
-	fw_made_send(b, pk, fw_reject_reset(pk, pool, true, theirs, mine), from);
-	fw_made_send(b, pk, fw_reject_reset(pk, pool, false, mine, theirs), to);
+	/* What the opener knows of the other side's numbers may be a proxy's. */
+	fw_made_send(b, pk, fw_reject_reset(pk, pool, true, d == 0 ? shown : theirs, mine), from);
+	fw_made_send(b, pk, fw_reject_reset(pk, pool, false, d == 1 ? shown : mine, theirs), to);
 }
 
 /* Policy has changed since the session was allowed.  Ask again, in the direction in which it was opened. */
@@ -193,13 +196,18 @@ stand_in(struct fw_path *p, uint32_t i, uint8_t frame[22 + 40 + 20], struct fw_p
 	return true;
 }
 
-static void
-add_made(struct fw_batch *b, struct fw_made *made, const struct fw_pkt *pk, struct rte_mbuf *m,
-    enum fw_side side)
+void
+fw_made_add(struct fw_batch *b, struct fw_made *made, uint32_t i, bool back,
+    const struct fw_segment *segment, enum fw_side side)
 {
-	const struct fw_ether *e =
-	    &b->p->ethers.ether[b->p->sessions.cold[pk->session].timer.owner];
+	const struct fw_ether *e = &b->p->ethers.ether[b->p->sessions.cold[i].timer.owner];
+	uint8_t frame[22 + 40 + 20];
+	struct fw_pkt pk;
+	struct rte_mbuf *m;
 
+	if (!stand_in(b->p, i, frame, &pk))
+		return;
+	m = fw_reject_segment(&pk, b->p->conf.pool, back, segment);
 	if (m == NULL)
 		return;
 	if (e->stripped) {
@@ -211,7 +219,7 @@ add_made(struct fw_batch *b, struct fw_made *made, const struct fw_pkt *pk, stru
 	made->pkt[made->nb++].side = (uint8_t)side;
 	pk_counter_add(&b->p->stats.made, 1);
 	if (b->level >= FW_TRACE_DROPS)
-		fw_trace_made(b, pk, side);
+		fw_trace_made(b, &pk, side);
 }
 
 /*
@@ -223,23 +231,20 @@ static void
 tell_idle(struct fw_batch *b, uint32_t i, struct fw_made *made)
 {
 	const struct fw_session *s = &b->p->sessions.hot[i];
-	struct rte_mempool *pool = b->p->conf.pool;
-	uint32_t f = s->side[0].end, r = s->side[1].end;
-	enum fw_side opener = fw_session_origin(s),
-	             other = opener == FW_INSIDE ? FW_OUTSIDE : FW_INSIDE;
-	uint8_t frame[22 + 40 + 20];
-	struct fw_pkt pk;
+	struct fw_segment reset = { .seq = fw_proxy_shown(b->p, i),
+		.ack = s->side[0].end,
+		.flags = FW_TCP_RST | FW_TCP_ACK };
+	enum fw_side opener = fw_session_origin(s);
 
-	if (s->key.proto != IPPROTO_TCP || s->state >= FW_STATE_TIME_WAIT ||
-	    !stand_in(b->p, i, frame, &pk))
+	if (s->key.proto != IPPROTO_TCP || s->state >= FW_STATE_TIME_WAIT)
 		return;
-	if ((s->flags & FW_SESSION_SYN_R) == 0) {
-		/* RFC 9293 section 3.10.7.3: a SYN is answered with what acknowledges it. */
-		add_made(b, made, &pk, fw_reject_reset(&pk, pool, true, 0, f), opener);
+	/* RFC 9293 section 3.10.7.3: a SYN is answered with what acknowledges it; `seq` is 0 then. */
+	fw_made_add(b, made, i, true, &reset, opener);
+	if ((s->flags & FW_SESSION_SYN_R) == 0)
 		return;
-	}
-	add_made(b, made, &pk, fw_reject_reset(&pk, pool, true, r, f), opener);
-	add_made(b, made, &pk, fw_reject_reset(&pk, pool, false, f, r), other);
+	reset.seq = s->side[0].end;
+	reset.ack = s->side[1].end;
+	fw_made_add(b, made, i, false, &reset, opener == FW_INSIDE ? FW_OUTSIDE : FW_INSIDE);
 }
 
 /*
@@ -258,7 +263,7 @@ fw_policy_walk(struct fw_path *p, const struct fw_rules *rules, uint64_t now_ns,
 		.p = p,
 		.rules = rules,
 		.now_ns = now_ns,
-		.generation = fw_rules_generation(rules),
+		.generation = fw_path_stamp(p, rules, now_ns),
 		.seen = fw_units(now_ns),
 		.level = p->conf.trace != NULL ? (int)fw_trace_level(p->conf.trace) : -1,
 	};
@@ -309,7 +314,7 @@ about(struct fw_path *p, const struct fw_rules *rules, uint32_t i, uint64_t now_
 		.p = p,
 		.rules = rules,
 		.now_ns = now_ns,
-		.generation = rules != NULL ? fw_rules_generation(rules) : 0,
+		.generation = fw_path_stamp(p, rules, now_ns),
 		.seen = fw_units(now_ns),
 		.from = fw_session_origin(s),
 		.wire = s->key.wire,

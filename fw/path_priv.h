@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "fw/ether.h"
+#include "fw/extra.h"
 #include "fw/frag.h"
 #include "fw/guard.h"
 #include "fw/host.h"
@@ -18,6 +19,8 @@
  *      path_admit.c    from mbuf to struct fw_pkt: parse, guard, checksums
  *      path_judge.c    what its session says to a packet: TCP, UDP, ICMP errors, fragments
  *      path_open.c     no session: policy, limits, a new one
+ *      path_proxy.c    SYN cookies, and the sessions that began with one
+ *      path_limit.c    who holds how many sessions, and may
  *      path_life.c     how sessions move on, make room and end
  *      path_policy.c   asking policy, and asking again when it has changed
  *      path_trace.c    records of all this
@@ -39,11 +42,18 @@ struct fw_path {
 	struct fw_limit reject_limit, log_limit, walk_limit;
 	uint64_t walk_generation;    /* that idle sessions are being brought to */
 	uint32_t walk_at, walk_left; /* next record, and how many are still to be looked at */
+	bool attested;               /* the host, as far as the last burst saw */
+	uint32_t flips;              /* of that */
 	struct fw_guard guard;
 	struct fw_ethers ethers;
-	struct fw_hosts hosts;
+	struct fw_hosts hosts; /* workloads */
+	struct fw_hosts tenants, sources;
 	bool counting; /* there are limits to sessions, so hosts are kept */
 	struct fw_frags frags;
+	struct fw_extras extras;
+	struct fw_cookies cookies;
+	uint32_t half_open;                    /* TCP sessions without a whole handshake */
+	uint32_t cookies_at;                   /* as many of these switch cookies on; 0: never */
 	pk_counter *hits;                      /* FW_RULE_SLOTS */
 	uint8_t head[FW_BURST][FW_PARSE_HEAD]; /* starts of packets that lie in several segments */
 };
@@ -54,8 +64,8 @@ struct fw_batch {
 	const struct fw_rules *rules;
 	struct fw_burst *out;
 	uint64_t now_ns;
-	uint64_t generation;
-	uint64_t packet; /* running number of the packet being judged */
+	uint64_t generation; /* of rules and posture: fw_path_stamp() */
+	uint64_t packet;     /* running number of the packet being judged */
 	uint32_t seen;
 	enum fw_side from;
 	uint16_t wire;
@@ -96,18 +106,49 @@ void fw_judge(struct fw_batch *b, struct fw_pkt *pk);
  */
 enum fw_drop fw_session_open(struct fw_batch *b, struct fw_pkt *pk);
 
+/* ---- path_proxy.c ---- */
+
+/* Whether `pk`, which would open a session but for `limit` (none: it may), is to be answered with a cookie. */
+bool fw_proxy_wants(struct fw_batch *b, const struct fw_pkt *pk, enum fw_drop limit);
+
+/* Answer it.  Returns why it goes no further, FW_DROP_SYN_COOKIE if all is well. */
+enum fw_drop fw_proxy_answer(struct fw_batch *b, const struct fw_pkt *pk);
+
+/* Whether `pk` brings back a cookie; then session i may be begun for it, and the server is asked.  False: no
+ * room for what has to be known of it. */
+bool fw_proxy_accepts(const struct fw_batch *b, const struct fw_pkt *pk, struct fw_hello *h);
+bool fw_proxy_begin(
+    struct fw_batch *b, const struct fw_pkt *pk, uint32_t i, const struct fw_hello *h);
+
+/* Whether `pk`, a SYN, begins anew what waits for the server. */
+bool fw_proxy_restarts(
+    const struct fw_path *p, const struct fw_pkt *pk, uint32_t i, unsigned int d);
+
+/* Before its session judges a packet, from side d: put its numbers into the session's terms.  Returns
+ * FW_DROP_SYN_PROXY if it goes no further.  And when it passes: put the receiver's numbers into the packet. */
+enum fw_drop fw_proxy_enter(
+    struct fw_batch *b, struct fw_pkt *pk, uint32_t i, unsigned int d, struct fw_extra *e);
+void fw_proxy_leave(
+    struct fw_batch *b, struct fw_pkt *pk, uint32_t i, unsigned int d, struct fw_extra *e);
+
+/* Likewise for ICMP errors about a packet from side d. */
+void fw_proxy_error_enter(struct fw_pkt *pk, unsigned int d, const struct fw_extra *e);
+void fw_proxy_error_leave(struct fw_pkt *pk, unsigned int d, const struct fw_extra *e);
+
+/* The number that the opener of session i expects next from the other side. */
+uint32_t fw_proxy_shown(const struct fw_path *p, uint32_t i);
+
+/* Switch cookies off when it is time; ask servers again that have not answered; tell clients of those that never did. */
+void fw_proxy_tick(struct fw_path *p, const struct fw_rules *rules, uint64_t now_ns,
+    unsigned int budget, struct fw_made *made);
+
 /* ---- path_life.c ---- */
 
-/* Nobody has answered yet. */
-bool fw_session_half_open(unsigned int state);
+/* Count session i, which has just begun here; `tenant` is not looked at without limits. */
+void fw_session_held(struct fw_path *p, uint32_t i, uint32_t tenant, uint64_t now_ns);
 
-/* Whether the workload at `inside` may have one more session, half open at first; and the account of it. */
-enum fw_drop fw_session_may_hold(
-    const struct fw_path *p, const struct fw_pkt *pk, const struct pk_addr *inside);
-void fw_session_held(struct fw_path *p, uint32_t i);
-
-/* Count session i, which has come from elsewhere, if there are limits.  False: no room for its workload. */
-bool fw_session_hold(struct fw_path *p, uint32_t i);
+/* Count session i, which has come from elsewhere.  False: there is no room for its workload or tenant. */
+bool fw_session_hold(struct fw_path *p, uint32_t i, uint32_t tenant);
 
 /* `why` is for the record: FW_DROP_NONE when it has run its course. */
 void fw_session_end(struct fw_path *p, uint32_t i, uint64_t now_ns, enum fw_drop why);
@@ -117,6 +158,26 @@ bool fw_session_make_room(struct fw_batch *b);
 
 /* Session i has left the state `before`. */
 void fw_session_moved(struct fw_path *p, uint32_t i, unsigned int before, uint64_t now_ns);
+
+/* ---- path_limit.c: only if there are limits ---- */
+
+/* Nobody has answered yet. */
+bool fw_session_half_open(unsigned int state);
+
+/* The tenant of a workload, FW_TENANT_UNKNOWN without rules. */
+uint32_t fw_limit_tenant(const struct fw_rules *rules, uint32_t vrf, const struct pk_addr *inside);
+
+/* Whether there may be one more session, for `pk`.  `source` is the outside address if it is from outside, or
+ * NULL.  Not `begins`: it began elsewhere, so rates do not count. */
+enum fw_drop fw_limits_allow(const struct fw_path *p, const struct fw_pkt *pk,
+    const struct pk_addr *inside, const struct pk_addr *source, uint32_t tenant, bool begins,
+    uint64_t now_ns);
+
+/* Session i begins; now_ns is 0 if that was elsewhere.  Whether there is room for it.  And it is no longer half
+ * open, or no longer there. */
+void fw_limits_add(struct fw_path *p, uint32_t i, uint32_t tenant, uint64_t now_ns);
+bool fw_limits_room(const struct fw_path *p, uint32_t i, uint32_t tenant);
+void fw_limits_drop(struct fw_path *p, uint32_t i, bool half_open, bool whole);
 
 /* ---- path_policy.c ---- */
 
@@ -133,9 +194,40 @@ void fw_policy_note(struct fw_batch *b, uint32_t i, uint16_t selector, const str
 enum fw_drop fw_policy_reevaluate(
     struct fw_batch *b, struct fw_pkt *pk, uint32_t i, unsigned int d);
 
+/*
+ * What a session was allowed by: the generation of the rules, and the posture of the host.  A change of
+ * either has every session judged anew, so both are in the 32 bits that a session keeps: the posture as the
+ * number of its changes, in the upper eight, never 0, which is what a session has that nobody has judged
+ * here yet.  A session would have to be left alone by the walk for 255 changes of posture, or 16 million
+ * generations, to be taken for judged.
+ */
+#define FW_FLIP_SHIFT      24
+#define FW_GENERATION_MASK ((UINT32_C(1) << FW_FLIP_SHIFT) - 1)
+
+static inline uint64_t
+fw_path_stamp(struct fw_path *p, const struct fw_rules *rules, uint64_t now_ns)
+{
+	const struct fw_posture *posture = p->conf.posture;
+	bool attested = posture != NULL &&
+	    now_ns < atomic_load_explicit(&posture->until_ns, memory_order_acquire);
+
+	if (unlikely(attested != p->attested)) {
+		p->attested = attested;
+		p->flips++;
+	}
+	return rules == NULL ? 0
+	                     : (fw_rules_generation(rules) & ~((uint64_t)0xff << FW_FLIP_SHIFT)) |
+	        (uint64_t)(1 + p->flips % 255) << FW_FLIP_SHIFT;
+}
+
 /* Bring idle sessions to the generation of `rules`.  See fw_path_tick(). */
 void fw_policy_walk(struct fw_path *p, const struct fw_rules *rules, uint64_t now_ns,
     unsigned int budget, struct fw_made *made);
+
+/* Make a segment of session i without a packet at hand, as if its opener had just sent one.  There has to be room
+ * in *made. */
+void fw_made_add(struct fw_batch *b, struct fw_made *made, uint32_t i, bool back,
+    const struct fw_segment *segment, enum fw_side side);
 
 /* Ask about session i as if it were of an older generation.  FW_DROP_NONE: it goes on, under the present one.
  * Otherwise nothing has happened to it yet. */

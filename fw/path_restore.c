@@ -42,7 +42,9 @@ fw_path_restore(struct fw_path *p, uint64_t now_ns, int64_t ahead_ns, uint32_t *
 		/* No generation: whatever is in force next is asked about it before it passes a packet. */
 		s->generation = 0;
 		set_times(p, i, now_ns, ahead_ns);
-		if (!fw_session_hold(p, i)) {
+		/* What there was of it besides (fw/extra.h) is gone. */
+		if ((s->flags & FW_SESSION_EXTRA) != 0 ||
+		    !fw_session_hold(p, i, FW_TENANT_UNKNOWN)) {
 			/* It is not yet as others are, so what it holds is taken back by hand. */
 			if (c->timer.owner != 0)
 				p->ethers.ether[c->timer.owner].refs--;

@@ -52,7 +52,7 @@ fw_trace_packet(struct fw_batch *b, const struct fw_pkt *pk, enum fw_trace_kind 
 			memcpy(snap, bytes, r->snap_len);
 	}
 	r->time_ns = b->now_ns;
-	r->generation = b->generation;
+	r->generation = b->rules != NULL ? fw_rules_generation(b->rules) : 0;
 	r->packet = b->packet;
 	fw_pkt_addrs(pk, &r->src, &r->dst);
 	fw_pkt_ports(pk, &r->sport, &r->dport);
@@ -100,7 +100,7 @@ fw_trace_closed(struct fw_path *p, uint32_t i, uint64_t now_ns, enum fw_drop why
 	if (r == NULL)
 		return;
 	r->time_ns = now_ns;
-	r->generation = s->generation;
+	r->generation = s->generation & FW_GENERATION_MASK;
 	r->session = fw_session_id(&p->sessions, i);
 	r->rule_id = c->rule_id;
 	fw_session_names(s, c, &r->src, &r->dst, &r->sport, &r->dport);
@@ -129,7 +129,7 @@ fw_trace_made(struct fw_batch *b, const struct fw_pkt *pk, enum fw_side to)
 	if (r == NULL)
 		return;
 	r->time_ns = b->now_ns;
-	r->generation = b->generation;
+	r->generation = b->rules != NULL ? fw_rules_generation(b->rules) : 0;
 	r->packet = b->packet;
 	fw_pkt_addrs(pk, back ? &r->dst : &r->src, back ? &r->src : &r->dst);
 	fw_pkt_ports(pk, back ? &r->dport : &r->sport, back ? &r->sport : &r->dport);

@@ -39,7 +39,7 @@ read_session(const struct fw_path *p, uint32_t i, uint64_t now_ns, struct fw_ses
 	if (s.state < FW_STATE_COUNT && (uint64_t)p->timeout[s.state] << FW_SEEN_SHIFT > idle)
 		info->expires_in_ns = ((uint64_t)p->timeout[s.state] << FW_SEEN_SHIFT) - idle;
 	info->rule_id = c.rule_id;
-	info->generation = s.generation;
+	info->generation = s.generation & FW_GENERATION_MASK;
 	info->state = fw_session_state_name(s.state);
 	return true;
 }

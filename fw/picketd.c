@@ -18,6 +18,7 @@
 
 #include "fw/link.h"
 #include "fw/options.h"
+#include "fw/posture.h"
 #include "fw/show.h"
 #include "fw/worker.h"
 #include "lib/log.h"
@@ -100,6 +101,7 @@ struct picketd {
 	uint16_t nb_wires;
 	struct fw_workers *workers;
 	struct fw_link *link;
+	struct fw_posture_link *posture;
 	struct fw_show *show;
 };
 
@@ -255,10 +257,15 @@ start(struct picketd *d, struct pk_diag *diag)
 	    &d->link, d->base, path, o->instance, d->workers, (uint32_t)o->path.sessions, diag);
 	if (rc < 0)
 		return rc;
+	snprintf(path, sizeof(path), "%s/posture.sock", o->run_dir);
+	rc = fw_posture_link_create(&d->posture, d->base, path, d->workers, diag);
+	if (rc < 0)
+		return rc;
 	snprintf(path, sizeof(path), "%s/picketd.ctl", o->run_dir);
 	show.base = d->base;
 	show.workers = d->workers;
 	show.link = d->link;
+	show.posture = d->posture;
 	show.nb_wires = d->nb_wires;
 	show.path = path;
 	return fw_show_create(&d->show, &show, diag);
@@ -268,6 +275,7 @@ static void
 stop(struct picketd *d)
 {
 	fw_show_destroy(d->show);
+	fw_posture_link_destroy(d->posture);
 	fw_link_destroy(d->link);
 	fw_workers_stop(d->workers);
 	for (uint16_t i = 0; i < d->nb_wires; i++)

@@ -9,14 +9,17 @@
 #define QUOTE_V6 (1280 - 40 - 8) /* RFC 4443 section 2.4 (c) */
 
 bool
+fw_limit_has(const struct fw_limit *l, uint64_t now_ns, uint32_t per_second, uint32_t depth)
+{
+	return RTE_MAX(l->full_ns, now_ns) - now_ns <= PK_NS_PER_S / per_second * (depth - 1);
+}
+
+bool
 fw_limit_take(struct fw_limit *l, uint64_t now_ns, uint32_t per_second, uint32_t depth)
 {
-	uint64_t cost = PK_NS_PER_S / per_second;
-	uint64_t start = RTE_MAX(l->full_ns, now_ns);
-
-	if (start - now_ns > cost * (depth - 1))
+	if (!fw_limit_has(l, now_ns, per_second, depth))
 		return false;
-	l->full_ns = start + cost;
+	l->full_ns = RTE_MAX(l->full_ns, now_ns) + PK_NS_PER_S / per_second;
 	return true;
 }
 
@@ -101,25 +104,37 @@ finish(const struct fw_pkt *pk, uint8_t proto, uint8_t *l4, uint32_t bytes, uint
 	memcpy(field, &v, 2);
 }
 
-static struct rte_mbuf *
-make_reset(const struct fw_pkt *pk, struct rte_mempool *pool, bool back, uint32_t seq, uint32_t ack,
-    uint8_t flags)
+struct rte_mbuf *
+fw_reject_segment(
+    const struct fw_pkt *pk, struct rte_mempool *pool, bool back, const struct fw_segment *s)
 {
 	const uint8_t *tcp = pk->data + pk->l4;
+	uint32_t len = 20u + s->options_len;
 	uint8_t *l4;
-	struct rte_mbuf *m = frame(pk, pool, back, IPPROTO_TCP, 20, &l4);
+	struct rte_mbuf *m = frame(pk, pool, back, IPPROTO_TCP, len, &l4);
 
 	if (m == NULL)
 		return NULL;
 	memset(l4, 0, 20);
 	memcpy(l4, tcp + (back ? 2 : 0), 2);
 	memcpy(l4 + 2, tcp + (back ? 0 : 2), 2);
-	put32(l4 + 4, seq);
-	put32(l4 + 8, ack);
-	l4[12] = 5 << 4;
-	l4[13] = flags;
-	finish(pk, IPPROTO_TCP, l4, 20, l4 + 16);
+	put32(l4 + 4, s->seq);
+	put32(l4 + 8, s->ack);
+	l4[12] = (uint8_t)(len / 4 << 4);
+	l4[13] = s->flags;
+	put16(l4 + 14, s->win);
+	memcpy(l4 + 20, s->options, s->options_len);
+	finish(pk, IPPROTO_TCP, l4, len, l4 + 16);
 	return m;
+}
+
+static struct rte_mbuf *
+make_reset(const struct fw_pkt *pk, struct rte_mempool *pool, bool back, uint32_t seq, uint32_t ack,
+    uint8_t flags)
+{
+	const struct fw_segment s = { .seq = seq, .ack = ack, .flags = flags };
+
+	return fw_reject_segment(pk, pool, back, &s);
 }
 
 static bool

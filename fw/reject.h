@@ -23,7 +23,8 @@ struct fw_limit {
 	uint64_t full_ns;
 };
 
-/* True, and a token less, if there is one. */
+/* Whether there is a token; and the same, and a token less. */
+bool fw_limit_has(const struct fw_limit *l, uint64_t now_ns, uint32_t per_second, uint32_t depth);
 bool fw_limit_take(struct fw_limit *l, uint64_t now_ns, uint32_t per_second, uint32_t depth);
 
 /*
@@ -33,6 +34,19 @@ bool fw_limit_take(struct fw_limit *l, uint64_t now_ns, uint32_t per_second, uin
  * Context: the owning lcore.
  */
 struct rte_mbuf *fw_reject_make(const struct fw_pkt *pk, struct rte_mempool *pool);
+
+/* A TCP segment without data, by its numbers.  Options are whole words of four bytes. */
+struct fw_segment {
+	uint32_t seq, ack;
+	uint16_t win;
+	uint8_t flags, options_len;
+	uint8_t options[40];
+};
+
+/* Make it in the frame of `pk`, a segment of the same connection: with `back` to who sent that, otherwise on
+ * to the receiver.  NULL without a buffer. */
+struct rte_mbuf *fw_reject_segment(
+    const struct fw_pkt *pk, struct rte_mempool *pool, bool back, const struct fw_segment *s);
 
 /*
  * Make a RST that ends a session whose policy has changed, in the frame of `pk`, a packet of it.  With

@@ -113,11 +113,12 @@ fw_rules_endpoint(const struct fw_rules *r, uint32_t vrf, const struct pk_addr *
 }
 
 void
-fw_rules_party(
-    const struct fw_rules *r, uint32_t vrf, const struct pk_addr *addr, struct fw_party *out)
+fw_rules_party(const struct fw_rules *r, uint32_t vrf, const struct pk_addr *addr, bool attested,
+    struct fw_party *out)
 {
 	const struct fw_host_entry *h = host_find(r, vrf, addr);
-	const struct fw_identity *i = h != NULL ? identity_find(r, h->identity) : NULL;
+	const struct fw_identity *i =
+	    h != NULL ? identity_find(r, attested ? h->identity : h->unattested) : NULL;
 
 	*out = (struct fw_party){
 		.addr = addr,
@@ -131,6 +132,14 @@ fw_rules_party(
 		out->program[d] = i->slot[d];
 		out->is_subject |= i->slot[d] != FW_PROGRAM_NONE;
 	}
+}
+
+uint32_t
+fw_rules_tenant(const struct fw_rules *r, uint32_t identity)
+{
+	const struct fw_identity *i = identity_find(r, identity);
+
+	return i != NULL ? i->tenant : 0;
 }
 
 const char *

@@ -34,6 +34,7 @@ struct fw_rules;
 /* An address in the inventory. */
 struct fw_endpoint {
 	uint32_t identity;
+	uint32_t unattested; /* who it is while its host is not attested; mostly the same */
 	uint16_t wire;
 	uint8_t local;
 	uint8_t has_mac;
@@ -91,9 +92,12 @@ uint32_t fw_rules_next(const struct fw_rules *r, uint32_t from);
 bool fw_rules_info(const struct fw_rules *r, uint32_t rule, struct fw_rule_info *out);
 bool fw_rules_info_by_id(const struct fw_rules *r, uint64_t id, struct fw_rule_info *out);
 
-/* Who is at an address?  Context: any, while the generation is held. */
-void fw_rules_party(
-    const struct fw_rules *r, uint32_t vrf, const struct pk_addr *addr, struct fw_party *out);
+/*
+ * Who is at an address?  A local endpoint that policy knows by two identities is the lesser one unless
+ * its host is `attested`; all other addresses are what they are.  Context: any, while the generation is held.
+ */
+void fw_rules_party(const struct fw_rules *r, uint32_t vrf, const struct pk_addr *addr,
+    bool attested, struct fw_party *out);
 
 /* The inventory entry of an address, or NULL.  Context: any, while the generation is held. */
 const struct fw_endpoint *fw_rules_endpoint(
@@ -101,6 +105,9 @@ const struct fw_endpoint *fw_rules_endpoint(
 
 /* Warm the cache lines that fw_rules_endpoint() and fw_rules_party() will read. */
 void fw_rules_prefetch(const struct fw_rules *r, uint32_t vrf, const struct pk_addr *addr);
+
+/* Number of the tenant of an identity; 0 for unknown ones. */
+uint32_t fw_rules_tenant(const struct fw_rules *r, uint32_t identity);
 
 /* "acme", "app=db,env=prod" for people; "" for unknown identities. */
 const char *fw_rules_tenant_name(const struct fw_rules *r, uint32_t identity);

@@ -19,18 +19,28 @@
 
 /* ---- references ---- */
 
+/* An endpoint has an identity for each posture of its host; they may be one and the same. */
+#define ENDPOINT_IDENTITIES 2
+
+static uint32_t
+number_of(const struct fw_host *h, unsigned int k)
+{
+	return k == 0 ? h->endpoint.identity : h->endpoint.unattested;
+}
+
+static struct fw_entry *
+identity_of(const struct fw_rules_state *s, const struct fw_host *h, unsigned int k)
+{
+	return h != NULL ? fw_entry_find(s, FW_ENTRY_IDENTITY, number_of(h, k)) : NULL;
+}
+
 static void
 count_references(struct fw_rules_state *s, bool settle)
 {
 	EACH_TOUCHED(s, FW_ENTRY_ENDPOINT, e)
-	{
-		const struct fw_host *before = e->before, *now = e->object;
-		struct fw_entry *was = before == NULL
-		    ? NULL
-		    : fw_entry_find(s, FW_ENTRY_IDENTITY, before->endpoint.identity);
-		struct fw_entry *is = now == NULL
-		    ? NULL
-		    : fw_entry_find(s, FW_ENTRY_IDENTITY, now->endpoint.identity);
+	for (unsigned int k = 0; k < ENDPOINT_IDENTITIES; k++) {
+		struct fw_entry *was = identity_of(s, e->before, k);
+		struct fw_entry *is = identity_of(s, e->object, k);
 
 		if (was != NULL)
 			was->more[0] += settle ? 1 : -1;
@@ -73,10 +83,8 @@ forget_references(struct fw_rules_state *s)
 	{
 		const struct fw_host *host[2] = { e->before, e->object };
 
-		for (unsigned int k = 0; k < 2; k++) {
-			struct fw_entry *i = host[k] == NULL
-			    ? NULL
-			    : fw_entry_find(s, FW_ENTRY_IDENTITY, host[k]->endpoint.identity);
+		for (unsigned int k = 0; k < 2 * ENDPOINT_IDENTITIES; k++) {
+			struct fw_entry *i = identity_of(s, host[k / 2], k % 2);
 
 			if (i != NULL)
 				memset(i->more, 0, sizeof(i->more));
@@ -107,10 +115,10 @@ refuse_identity(const struct fw_identity *i, unsigned int direction, struct pk_d
 }
 
 static int
-refuse_endpoint(const struct fw_host *h, struct pk_diag *diag)
+refuse_endpoint(const struct fw_host *h, unsigned int k, struct pk_diag *diag)
 {
 	pk_diag_set(
-	    diag, "endpoint \"%s\": identity %u is not defined", h->name, h->endpoint.identity);
+	    diag, "endpoint \"%s\": identity %u is not defined", h->name, number_of(h, k));
 	return -ENOENT;
 }
 
@@ -205,8 +213,9 @@ check_gone(struct fw_rules_state *s, struct pk_diag *diag)
 		{
 			const struct fw_host *h = e->object;
 
-			if (h != NULL && h->endpoint.identity == i->key.number)
-				return refuse_endpoint(h, diag);
+			for (unsigned int k = 0; h != NULL && k < ENDPOINT_IDENTITIES; k++)
+				if (number_of(h, k) == i->key.number)
+					return refuse_endpoint(h, k, diag);
 		}
 		pk_bug(__FILE__, __LINE__, "an identity counts an endpoint that nobody has");
 	}
@@ -248,11 +257,13 @@ check(struct fw_rules_state *s, struct pk_diag *diag)
 	EACH_TOUCHED(s, FW_ENTRY_ENDPOINT, e)
 	{
 		const struct fw_host *h = e->object;
-		const struct fw_entry *i =
-		    h == NULL ? NULL : fw_entry_find(s, FW_ENTRY_IDENTITY, h->endpoint.identity);
 
-		if (h != NULL && (i == NULL || i->object == NULL))
-			return refuse_endpoint(h, diag);
+		for (unsigned int k = 0; h != NULL && k < ENDPOINT_IDENTITIES; k++) {
+			const struct fw_entry *i = identity_of(s, h, k);
+
+			if (i == NULL || i->object == NULL)
+				return refuse_endpoint(h, k, diag);
+		}
 	}
 	EACH_TOUCHED(s, FW_ENTRY_IDENTITY, e)
 	{
@@ -730,6 +741,7 @@ endpoints_change(struct fw_rules_state *s, struct fw_roots *to)
 			return -ENOMEM;
 		entry->host = e->object;
 		entry->identity = entry->host->endpoint.identity;
+		entry->unattested = entry->host->endpoint.unattested;
 	}
 	return 0;
 }

@@ -91,7 +91,7 @@ struct fw_host_key {
 struct fw_host_entry {
 	struct fw_host_key key;
 	struct fw_host *host;
-	uint32_t identity, zero; /* here too: most who look ask no more */
+	uint32_t identity, unattested; /* here too: most who look ask no more */
 };
 
 struct fw_rule_text {
@@ -164,7 +164,7 @@ struct fw_entry {
 	uint32_t touched;      /* transaction */
 	uint32_t slot;         /* of a program */
 	union {
-		struct { /* identity: endpoints in [0]; program: identities by direction */
+		struct { /* identity: endpoints in [0], each twice; program: identities by direction */
 			uint32_t users[PK_DIRECTION_COUNT];
 			int32_t more[PK_DIRECTION_COUNT]; /* by the transaction */
 		};

@@ -214,6 +214,7 @@ take_endpoint(struct fw_rules_state *s, const struct pk_msg_endpoint *m, struct 
 	h->vrf = m->vrf;
 	h->addr = m->addr;
 	h->endpoint.identity = m->identity;
+	h->endpoint.unattested = m->unattested != 0 ? m->unattested : m->identity;
 	h->endpoint.wire = m->wire;
 	h->endpoint.local = m->local;
 	h->endpoint.has_mac = m->has_mac;

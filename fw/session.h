@@ -104,6 +104,7 @@ enum fw_session_flags {
 	FW_SESSION_LOOSE = 1 << 4,      /* picked up in mid-stream */
 	FW_SESSION_SYN_R = 1 << 5,      /* R's SYN has been seen, so side[1] counts */
 	FW_SESSION_LOG_END = 1 << 6,    /* its rule logs how sessions end */
+	FW_SESSION_EXTRA = 1 << 7,      /* there is more of it: fw/extra.h */
 };
 
 struct fw_tcp_side {

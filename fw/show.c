@@ -97,6 +97,12 @@ show_counters(struct pk_control_request *r, int argc, char **argv, void *arg)
 		pk_counter_add(&sum.policy_lookups, pk_counter_read(&p->policy_lookups));
 		pk_counter_add(&sum.reevaluated, pk_counter_read(&p->reevaluated));
 		pk_counter_add(&sum.revoked, pk_counter_read(&p->revoked));
+		pk_counter_add(&sum.syn_cookies_sent, pk_counter_read(&p->syn_cookies_sent));
+		pk_counter_add(
+		    &sum.syn_cookies_accepted, pk_counter_read(&p->syn_cookies_accepted));
+		pk_counter_add(
+		    &sum.syn_cookies_switched, pk_counter_read(&p->syn_cookies_switched));
+		pk_counter_add(&sum.syn_cookies_on, pk_counter_read(&p->syn_cookies_on));
 		sessions += fw_path_nb_sessions(path);
 		lost += fw_trace_lost(fw_workers_trace(s->conf.workers, i));
 	}
@@ -124,6 +130,11 @@ show_counters(struct pk_control_request *r, int argc, char **argv, void *arg)
 	counter_row(r, "sessions-ended", sum.sessions_ended);
 	counter_row(r, "sessions-expired", sum.sessions_expired);
 	counter_row(r, "sessions-evicted", sum.sessions_evicted);
+	counter_row(r, "syn-cookies-sent", sum.syn_cookies_sent);
+	counter_row(r, "syn-cookies-accepted", sum.syn_cookies_accepted);
+	counter_row(r, "syn-cookies-switched-on", sum.syn_cookies_switched);
+	/* How many lcores are in that mode now. */
+	counter_row(r, "syn-cookies-on", sum.syn_cookies_on);
 	counter_row(r, "policy-lookups", sum.policy_lookups);
 	counter_row(r, "sessions-reevaluated", sum.reevaluated);
 	counter_row(r, "sessions-revoked", sum.revoked);
@@ -182,18 +193,22 @@ show_status(struct pk_control_request *r, int argc, char **argv, void *arg)
 {
 	struct fw_show *s = arg;
 	struct fw_link_status link;
+	struct fw_posture_status posture;
 	char instance[160];
 
 	(void)argc;
 	(void)argv;
 	fw_link_status(s->conf.link, &link);
+	fw_posture_link_status(s->conf.posture, &posture);
 	pk_control_rowf(r,
 	    "{\"program\":\"picketd\",\"plane\":\"dpdk\",\"instance\":%s,\"generation\":%" PRIu64
 	    ",\"since\":%.3f,\"agent\":%s,\"commits\":%" PRIu64 ",\"rejected\":%" PRIu64
-	    ",\"last_commit_us\":%.1f,\"wires\":%u,\"lcores\":%u,\"started\":%.3f}",
+	    ",\"last_commit_us\":%.1f,\"attested\":%s,\"lease_ms\":%" PRIu64
+	    ",\"posture_epoch\":%" PRIu64 ",\"wires\":%u,\"lcores\":%u,\"started\":%.3f}",
 	    pk_json_string(s->conf.instance, instance, sizeof(instance)), link.generation,
 	    (double)link.since_wall_ns / 1e9, link.connected ? "true" : "false", link.commits,
-	    link.rejected, (double)link.last_commit_ns / 1e3, s->conf.nb_wires,
+	    link.rejected, (double)link.last_commit_ns / 1e3, posture.attested ? "true" : "false",
+	    posture.lease_ns / PK_NS_PER_MS, posture.epoch, s->conf.nb_wires,
 	    fw_workers_count(s->conf.workers), (double)s->started_wall_ns / 1e9);
 	pk_control_done(r);
 }

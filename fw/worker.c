@@ -54,6 +54,7 @@ struct worker {
 
 struct fw_workers {
 	_Atomic(struct fw_rules *) rules;
+	struct fw_posture posture;
 	_Atomic int quit;
 	struct rte_rcu_qsbr *qsbr;
 	uint64_t idle_sleep_max_ns;
@@ -399,9 +400,13 @@ worker_create(struct fw_workers *all, const struct fw_workers_conf *conf, unsign
 	if (rc < 0)
 		return rc;
 	path.trace = w->trace;
+	path.posture = &all->posture;
 	/* A workload's sessions are spread over the lcores, about evenly. */
-	path.per_workload = share(conf->path.per_workload);
-	path.half_open_per_workload = share(conf->path.half_open_per_workload);
+	for (unsigned int o = 0; o < FW_OWNER_COUNT; o++) {
+		path.limit[o].sessions = share(conf->path.limit[o].sessions);
+		path.limit[o].half_open = share(conf->path.limit[o].half_open);
+		path.limit[o].rate = share(conf->path.limit[o].rate);
+	}
 	path.nb_sessions = sessions_each(conf);
 	if (all->keep != NULL)
 		path.mem = fw_keep_mem(all->keep, (uint16_t)w->index);
@@ -544,17 +549,44 @@ fw_workers_stop(struct fw_workers *all)
 	free(all);
 }
 
+/* At most one burst or one idle sleep long; the control thread has nothing better to do than to tell whoever
+ * asked the moment it is over. */
+static void
+wait_for_lcores(struct fw_workers *w)
+{
+	uint64_t token = rte_rcu_qsbr_start(w->qsbr);
+
+	while (rte_rcu_qsbr_check(w->qsbr, token, false) == 0)
+		sleep_ns(5 * PK_NS_PER_US);
+}
+
 void
 fw_workers_publish(struct fw_workers *w, struct fw_rules *rules)
 {
 	struct fw_rules *old = atomic_exchange_explicit(&w->rules, rules, memory_order_acq_rel);
-	uint64_t token = rte_rcu_qsbr_start(w->qsbr);
 
-	/* At most one burst or one idle sleep long; the control thread has nothing better to do than to
-	 * tell the agent the moment it is over. */
-	while (rte_rcu_qsbr_check(w->qsbr, token, false) == 0)
-		sleep_ns(5 * PK_NS_PER_US);
+	wait_for_lcores(w);
 	fw_rules_destroy(old);
+}
+
+void
+fw_workers_posture(struct fw_workers *w, uint64_t lease_ns)
+{
+	uint64_t now = fw_workers_now_ns(), old, until = lease_ns != 0 ? now + lease_ns : 0;
+
+	old = atomic_exchange_explicit(&w->posture.until_ns, until, memory_order_acq_rel);
+	/* A lease that goes on changes nothing for anybody. */
+	if ((old > now) != (until > now))
+		wait_for_lcores(w);
+}
+
+uint64_t
+fw_workers_lease_ns(const struct fw_workers *w)
+{
+	uint64_t now = fw_workers_now_ns(),
+	         until = atomic_load_explicit(&w->posture.until_ns, memory_order_relaxed);
+
+	return until > now ? until - now : 0;
 }
 
 const struct fw_rules *

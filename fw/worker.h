@@ -54,6 +54,13 @@ void fw_workers_stop(struct fw_workers *w); /* waits for the lcores; NULL is all
  */
 void fw_workers_publish(struct fw_workers *w, struct fw_rules *rules);
 
+/*
+ * The host is attested for another `lease_ns`; 0: it is not.  Returns when no packet is judged otherwise
+ * any more.  Context: control thread.
+ */
+void fw_workers_posture(struct fw_workers *w, uint64_t lease_ns);
+uint64_t fw_workers_lease_ns(const struct fw_workers *w); /* what is left of it */
+
 /* The generation in force, or NULL.  Context: control thread. */
 const struct fw_rules *fw_workers_rules(const struct fw_workers *w);
 

@@ -17,6 +17,8 @@ static const char *const type_names[PK_MSG_TYPE_COUNT] = {
 	[PK_MSG_POLICY_COMMIT] = "policy-commit",
 	[PK_MSG_POLICY_ABORT] = "policy-abort",
 	[PK_MSG_POLICY_STATUS] = "policy-status",
+	[PK_MSG_POSTURE] = "posture",
+	[PK_MSG_POSTURE_STATUS] = "posture-status",
 };
 
 static const char *const verdict_names[PK_VERDICT_COUNT] = { "deny", "reject", "allow", "pass" };
@@ -198,6 +200,8 @@ check_body(const struct pk_msg *m)
 			return want;
 		if (m->endpoint.local > 1 || m->endpoint.has_mac > 1)
 			return "flags of 0 or 1";
+		if (m->endpoint.unattested != 0 && !m->endpoint.local)
+			return "no unattested identity for an endpoint of another DPU";
 		return check_string(m->endpoint.name, sizeof(m->endpoint.name));
 	case PK_MSG_SET:
 		if ((want = check_op(m->set.op)) != NULL)
@@ -225,6 +229,16 @@ check_body(const struct pk_msg *m)
 		if (m->status.stage == PK_STAGE_NONE || m->status.stage >= PK_STAGE_COUNT)
 			return "a known stage";
 		return check_string(m->status.text, sizeof(m->status.text));
+	case PK_MSG_POSTURE:
+		if (m->posture.attested > 1 || m->posture.fresh > m->posture.attested)
+			return "flags of 0 or 1, and nothing fresh that is not attested";
+		if (!m->posture.attested && m->posture.until_mono_ns != 0)
+			return "no lease for a host that is not attested";
+		if ((want = check_string(m->posture.host, sizeof(m->posture.host))) != NULL)
+			return want;
+		return check_string(m->posture.text, sizeof(m->posture.text));
+	case PK_MSG_POSTURE_STATUS:
+		return m->posture_status.attested <= 1 ? NULL : "flags of 0 or 1";
 	case PK_MSG_POLICY_COMMIT:
 	case PK_MSG_POLICY_ABORT:
 		return NULL;

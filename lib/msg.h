@@ -43,6 +43,8 @@ enum pk_msg_type {
 	PK_MSG_POLICY_COMMIT,
 	PK_MSG_POLICY_ABORT,
 	PK_MSG_POLICY_STATUS,
+	PK_MSG_POSTURE,
+	PK_MSG_POSTURE_STATUS,
 	PK_MSG_TYPE_COUNT,
 };
 
@@ -169,7 +171,8 @@ struct pk_msg_endpoint {
 	struct pk_addr addr;
 	uint8_t has_mac;
 	uint8_t mac[6];
-	uint8_t zero[5];
+	uint8_t zero;
+	uint32_t unattested; /* local only: who it is while its host is not attested; 0: the same */
 	char name[PK_NAME_MAX]; /* "tenant/workload" */
 };
 
@@ -251,6 +254,32 @@ struct pk_msg_policy_commit {
 	uint32_t zero;
 };
 
+/*
+ * Whether the host behind this DPU is what `attested: true` asks for.  The verifier says so, on a socket
+ * of its own (lib/posture.h), to the data plane and to the agent, with every renewal of the lease.  The
+ * plane needs no transaction for it: local endpoints with an `unattested` identity become that, or cease
+ * to be, for the next packet.  When the lease has run out, or nobody has ever said anything, the host is
+ * not attested.
+ */
+struct pk_msg_posture {
+	uint8_t attested;
+	uint8_t state; /* enum attest_state, for people */
+	uint8_t fresh; /* its evidence is fresh: identities may be issued for it */
+	uint8_t zero[5];
+	uint64_t epoch;         /* of the verifier; one more with each change of state */
+	uint64_t until_mono_ns; /* CLOCK_BOOTTIME; end of the lease, 0 when not attested */
+	char host[64];
+	char text[384]; /* why, for people */
+};
+
+/* The posture of this epoch is in force: no packet is judged by another any more. */
+struct pk_msg_posture_status {
+	uint64_t epoch;
+	uint64_t at_mono_ns; /* CLOCK_BOOTTIME of the moment */
+	uint8_t attested;
+	uint8_t zero[7];
+};
+
 struct pk_msg {
 	struct pk_msg_header h;
 	union {
@@ -265,6 +294,8 @@ struct pk_msg {
 		struct pk_msg_program program;
 		struct pk_msg_rule rule;
 		struct pk_msg_rule_more more;
+		struct pk_msg_posture posture;
+		struct pk_msg_posture_status posture_status;
 		uint8_t raw[PK_MSG_SIZE - sizeof(struct pk_msg_header)];
 	};
 };

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <stdbool.h>
+
 #include "policy/hash.h"
 #include "policy/map.h"
 #include "policy/model_priv.h"
@@ -94,7 +96,7 @@ struct compile_identity {
 	uint32_t nb_labels, nb_ports;
 	const uint32_t *labels_at; /* pairs of symbols */
 	const struct compile_port *ports;
-	uint32_t nb_workloads;
+	uint32_t nb_workloads; /* who have it, in one posture of their host or in both */
 	numbers policies; /* those it is a subject of, in order */
 	/* of a compilation that lives: */
 	uint8_t awake;  /* selectors know it */
@@ -209,7 +211,8 @@ struct compile {
 	struct compile_scratch scratch;
 	struct compile_place *places; /* by vrf, then address */
 	size_t nb_places;
-	uint32_t *workload_identity; /* by index in all.workloads */
+	uint32_t *workload_identity; /* by index in all.workloads; while its host is attested */
+	uint32_t *workload_unattested;
 
 	POLICY_VECTOR(struct compile_set) sets;
 	struct policy_map set_index; /* by id */
@@ -279,8 +282,9 @@ void compile_matters(struct compile *c, uint32_t symbol);
 uint32_t compile_selector(struct compile *c, const char *tenant, const struct policy_selector *s);
 void compile_identities(struct compile *c);
 void compile_members(struct compile *c);
-/* The identity of a workload, made now if nobody has it yet; NONE when there is no memory. */
-uint32_t compile_identity(struct compile *c, const struct policy_workload_def *w);
+/* The identity of a workload whose host is attested or not, made now if nobody has it yet; NONE when there
+ * is no memory.  Mostly they are one and the same. */
+uint32_t compile_identity(struct compile *c, const struct policy_workload_def *w, bool attested);
 /* Give it its number, and let selectors find it. */
 void compile_identity_enter(struct compile *c, uint32_t identity);
 int compile_selects(const struct compile_selector *s, const struct compile_identity *id);

@@ -297,6 +297,29 @@ fail:
 }
 
 void
+policy_compiler_set_attested(struct policy_compiler *pc, policy_attested *is, void *arg)
+{
+	policy_model_set_attested(pc->model, is, arg);
+}
+
+int
+policy_compiler_posture(struct policy_compiler *pc, const char *const *dpus, size_t nb,
+    struct policy_touched *touched)
+{
+	int rc;
+
+	PK_ASSERT(pc->steps.nb == 0);
+	if (pc->live == NULL)
+		return 0;
+	rc = live_posture(pc->live, dpus, nb, touched);
+	if (rc < 0) {
+		live_destroy(pc->live);
+		pc->live = NULL;
+	}
+	return rc;
+}
+
+void
 policy_compiler_keep(struct policy_compiler *pc)
 {
 	for (size_t i = 0; i < pc->steps.nb; i++) {

@@ -59,6 +59,16 @@ void policy_compiler_destroy(struct policy_compiler *pc);
 int policy_compiler_change(struct policy_compiler *pc, const struct policy_change *changes,
     size_t nb, struct policy_touched *touched, struct policy_findings *f);
 
+/*
+ * Which DPUs' hosts are attested, for policy_model_set_attested(); asked again whenever an endpoint is made.
+ * After a change of the answer for some DPUs, name them: their endpoints follow, at the cost of these.
+ * That is for good, so no change may be waiting to be kept or undone.  Returns 0, or -ENOMEM: then the next
+ * change mends it, and touches the whole.
+ */
+void policy_compiler_set_attested(struct policy_compiler *pc, policy_attested *is, void *arg);
+int policy_compiler_posture(struct policy_compiler *pc, const char *const *dpus, size_t nb,
+    struct policy_touched *touched);
+
 /* End all changes since the last of these calls, for good or by going back to what was before. */
 void policy_compiler_keep(struct policy_compiler *pc);
 int policy_compiler_undo(

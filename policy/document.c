@@ -98,6 +98,16 @@ read_prefixes(struct policy_reader *r, const struct policy_node *n, void *out, c
 	}
 }
 
+static const char *const truth_words[] = { "false", "true" };
+static const uint8_t truth_values[] = { POLICY_WANT_FALSE, POLICY_WANT_TRUE };
+static const struct policy_words truths = { truth_words, PK_COUNT(truth_words), truth_values };
+
+#define ATTESTED                                                        \
+	{                                                               \
+		"attested", "true or false", policy_read_word, &truths, \
+		    offsetof(struct policy_peer, attested), 0           \
+	}
+
 static const struct policy_field peer_fields[] = {
 	{ "workloads", "a map of labels", policy_read_selector, NULL,
 	    offsetof(struct policy_peer, selector), 0 },
@@ -109,7 +119,7 @@ static const struct policy_field peer_fields[] = {
 	    offsetof(struct policy_peer, networks), 0 },
 	{ "except", "a list of networks such as 192.0.2.0/24", read_prefixes, NULL,
 	    offsetof(struct policy_peer, except), 0 },
-	{ .key = "attested" },
+	ATTESTED,
 	{ .key = "fqdns" },
 	{ .key = "identities" },
 	{ .key = "app" },
@@ -138,6 +148,19 @@ check_except(struct policy_reader *r, const struct policy_node *n, const struct 
 	}
 }
 
+/* Posture is a label like others, as far as compiling goes, but nobody can give it. */
+static void
+add_attested(struct policy_reader *r, const struct policy_node *n, struct policy_peer *p)
+{
+	if (p->attested == POLICY_WANT_ANY)
+		return;
+	if (p->kind == POLICY_PEER_WORKLOADS)
+		policy_selector_add_attested(r, &p->selector, p->attested == POLICY_WANT_TRUE);
+	else
+		policy_reader_error(r, policy_node_get(n, "attested"), "bad-peer",
+		    "\"attested\" goes with workloads; say it in the members of a group");
+}
+
 static void
 read_peer(struct policy_reader *r, const struct policy_node *n, struct policy_peer *p)
 {
@@ -161,12 +184,14 @@ read_peer(struct policy_reader *r, const struct policy_node *n, struct policy_pe
 	} else if (networks) {
 		p->kind = POLICY_PEER_NETWORKS;
 		check_except(r, n, p);
+		add_attested(r, n, p);
 	} else {
 		p->kind = p->group != NULL ? POLICY_PEER_GROUP : POLICY_PEER_WORKLOADS;
 		if (p->kind == POLICY_PEER_WORKLOADS && p->selector.line == 0) {
 			p->selector.line = n->line;
 			p->selector.column = n->column;
 		}
+		add_attested(r, n, p);
 	}
 }
 
@@ -293,6 +318,7 @@ read_subject(struct policy_reader *r, const struct policy_node *n, void *out, co
 		    offsetof(struct policy_peer, selector), 0 },
 		{ "group", "the name of a group", policy_read_name, NULL,
 		    offsetof(struct policy_peer, group), 0 },
+		ATTESTED,
 	};
 	static const struct policy_schema schema = POLICY_SCHEMA("appliesTo", fields);
 	struct policy_peer *p = out;
@@ -304,11 +330,14 @@ read_subject(struct policy_reader *r, const struct policy_node *n, void *out, co
 	policy_schema_read(r, n, &schema, p);
 	if (r->errors != errors)
 		return;
-	if (n->nb != 1)
+	if (n->nb != 1 + (p->attested != POLICY_WANT_ANY) ||
+	    (p->group == NULL && p->selector.line == 0)) {
 		policy_reader_error(r, n, "bad-peer",
 		    "\"appliesTo\" has either workloads or group; leave it out for all workloads");
-	else
-		p->kind = p->group != NULL ? POLICY_PEER_GROUP : POLICY_PEER_WORKLOADS;
+		return;
+	}
+	p->kind = p->group != NULL ? POLICY_PEER_GROUP : POLICY_PEER_WORKLOADS;
+	add_attested(r, n, p);
 }
 
 /* A word whose place matters later, when it is looked up among all sources. */

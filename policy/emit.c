@@ -1,3 +1,4 @@
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -41,14 +42,18 @@ policy_emit_identity(const struct policy_identity *o, policy_sink *sink, void *a
 int
 policy_emit_endpoint(const struct policy_endpoint *o, const char *dpu, policy_sink *sink, void *arg)
 {
+	bool own = dpu != NULL && strcmp(dpu, o->dpu) == 0;
 	struct pk_msg m;
 
 	pk_msg_init(&m, PK_MSG_ENDPOINT, 0);
 	m.endpoint.op = PK_OP_PUT;
-	m.endpoint.local = dpu == NULL || strcmp(dpu, o->dpu) == 0;
+	m.endpoint.local = dpu == NULL || own;
 	m.endpoint.wire = o->wire;
 	m.endpoint.vrf = o->vrf;
-	m.endpoint.identity = o->identity;
+	/* Its own DPU knows how the host stands; a question is asked of what is in force. */
+	m.endpoint.identity = own ? o->attested : o->identity;
+	if (own && o->unattested != o->attested)
+		m.endpoint.unattested = o->unattested;
 	m.endpoint.addr = o->addr;
 	m.endpoint.has_mac = o->has_mac;
 	memcpy(m.endpoint.mac, o->mac, sizeof(m.endpoint.mac));

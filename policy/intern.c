@@ -123,19 +123,45 @@ append(struct compile_scratch *t, const char *s)
 	return 0;
 }
 
-static int
-append_key(const struct compile *c, struct compile_scratch *t, const struct policy_workload_def *w)
+/* What only a DPU can give; whoever has it otherwise has nothing. */
+static const struct policy_label posture = { POLICY_ATTESTED, POLICY_ATTESTED_TRUE };
+
+static bool
+is_forged(const struct policy_label *l)
 {
+	return l != &posture && strcmp(l->key, POLICY_ATTESTED) == 0;
+}
+
+/* Label `i` of a workload, by key, with one more while its host is attested; NULL after the last. */
+static const struct policy_label *
+label(const struct policy_workload_def *w, bool attested, uint32_t i)
+{
+	const struct policy_labels *own = &w->meta.labels;
+
+	if (i >= own->nb + attested)
+		return NULL;
+	if (!attested)
+		return &own->at[i];
+	if (i < own->nb && strcmp(own->at[i].key, POLICY_ATTESTED) < 0)
+		return &own->at[i];
+	if (i == 0 || strcmp(own->at[i - 1].key, POLICY_ATTESTED) < 0)
+		return &posture;
+	return &own->at[i - 1];
+}
+
+static int
+append_key(const struct compile *c, struct compile_scratch *t, const struct policy_workload_def *w,
+    bool attested)
+{
+	const struct policy_label *l;
 	const char *part = "";
 	char service[32];
 	int rc;
 
 	t->nb = 0;
 	rc = append(t, w->meta.tenant) | append(t, "{");
-	for (uint32_t i = 0; i < w->meta.labels.nb; i++) {
-		const struct policy_label *l = &w->meta.labels.at[i];
-
-		if (!matters(c, l->key))
+	for (uint32_t i = 0; (l = label(w, attested, i)) != NULL; i++) {
+		if (!matters(c, l->key) || is_forged(l))
 			continue;
 		rc |= append(t, part) | append(t, l->key) | append(t, "=") | append(t, l->value);
 		part = ",";
@@ -156,12 +182,13 @@ append_key(const struct compile *c, struct compile_scratch *t, const struct poli
 
 static int
 fill_identity(struct compile *c, struct compile_identity *id, const char *key,
-    const struct policy_workload_def *w)
+    const struct policy_workload_def *w, bool attested)
 {
+	const struct policy_label *l;
 	size_t skip = strlen(w->meta.tenant) + 1, len = strlen(key);
 	char *labels = policy_arena_text(&c->arena, key + skip);
 	struct compile_port *ports = policy_arena_array(&c->arena, w->ports.nb, sizeof(ports[0]));
-	uint32_t *pairs = policy_arena_array(&c->arena, w->meta.labels.nb, 2 * sizeof(pairs[0]));
+	uint32_t *pairs = policy_arena_array(&c->arena, w->meta.labels.nb + 1, 2 * sizeof(pairs[0]));
 
 	if (labels == NULL || ports == NULL || pairs == NULL)
 		return -1;
@@ -172,10 +199,8 @@ fill_identity(struct compile *c, struct compile_identity *id, const char *key,
 		.imported = w->imported,
 		.labels_at = pairs,
 		.ports = ports };
-	for (uint32_t i = 0; i < w->meta.labels.nb; i++) {
-		const struct policy_label *l = &w->meta.labels.at[i];
-
-		if (!matters(c, l->key))
+	for (uint32_t i = 0; (l = label(w, attested, i)) != NULL; i++) {
+		if (!matters(c, l->key) || is_forged(l))
 			continue;
 		pairs[2 * id->nb_labels] = compile_symbol_find(c, l->key);
 		pairs[2 * id->nb_labels++ + 1] = compile_symbol(c, l->value);
@@ -213,8 +238,10 @@ sort_identities(struct compile *c)
 		qsort(c->identities.at, c->identities.nb, sizeof(c->identities.at[0]), by_key);
 	for (size_t i = 0; i < c->identities.nb; i++)
 		place[c->identities.at[i].id] = (uint32_t)i;
-	for (size_t i = 0; i < c->all.workloads.nb; i++)
+	for (size_t i = 0; i < c->all.workloads.nb; i++) {
 		c->workload_identity[i] = place[c->workload_identity[i]];
+		c->workload_unattested[i] = place[c->workload_unattested[i]];
+	}
 	return 0;
 }
 
@@ -240,13 +267,15 @@ number_identities(struct compile *c)
 }
 
 uint32_t
-compile_identity(struct compile *c, const struct policy_workload_def *w)
+compile_identity(struct compile *c, const struct policy_workload_def *w, bool attested)
 {
 	struct compile_identity *id;
 	char *key;
 	uint32_t at;
 
-	if (append_key(c, &c->scratch, w) != 0) {
+	/* Behind no DPU nobody is attested. */
+	attested = attested && w->dpu[0] != '\0' && matters(c, POLICY_ATTESTED);
+	if (append_key(c, &c->scratch, w, attested) != 0) {
 		c->nomem = 1;
 		return NONE;
 	}
@@ -256,7 +285,7 @@ compile_identity(struct compile *c, const struct policy_workload_def *w)
 	at = (uint32_t)c->identities.nb;
 	key = policy_arena_text(&c->arena, c->scratch.at);
 	if (key == NULL || (id = POLICY_PUSH(&c->identities)) == NULL ||
-	    fill_identity(c, id, key, w) < 0 ||
+	    fill_identity(c, id, key, w, attested) < 0 ||
 	    policy_map_put(&c->identity_index, key, c->scratch.nb, at) < 0) {
 		c->nomem = 1;
 		return NONE;
@@ -267,16 +296,25 @@ compile_identity(struct compile *c, const struct policy_workload_def *w)
 void
 compile_identities(struct compile *c)
 {
-	c->workload_identity =
-	    policy_arena_array(&c->arena, c->all.workloads.nb, sizeof(c->workload_identity[0]));
-	if (c->workload_identity == NULL)
-		c->nomem = 1;
-	for (size_t i = 0; i < c->all.workloads.nb && !c->nomem; i++) {
-		uint32_t at = compile_identity(c, c->all.workloads.at[i]);
+	size_t nb = c->all.workloads.nb;
 
-		c->workload_identity[i] = at;
-		if (at != NONE)
-			c->identities.at[at].nb_workloads++;
+	c->workload_identity = policy_arena_array(&c->arena, nb, sizeof(c->workload_identity[0]));
+	c->workload_unattested =
+	    policy_arena_array(&c->arena, nb, sizeof(c->workload_unattested[0]));
+	if (c->workload_identity == NULL || c->workload_unattested == NULL)
+		c->nomem = 1;
+	for (size_t i = 0; i < nb && !c->nomem; i++) {
+		const struct policy_workload_def *w = c->all.workloads.at[i];
+		uint32_t attested = compile_identity(c, w, true);
+		uint32_t not = attested != NONE ? compile_identity(c, w, false) : NONE;
+
+		if (not == NONE)
+			break;
+		c->workload_identity[i] = attested;
+		c->workload_unattested[i] = not;
+		c->identities.at[attested].nb_workloads++;
+		if (not != attested)
+			c->identities.at[not].nb_workloads++;
 	}
 	/* They move now; a compilation that lives indexes them again. */
 	policy_map_fini(&c->identity_index);

@@ -554,7 +554,8 @@ narrow_prefixes(struct compile *c, const struct policy_set *from, const struct r
 		struct pk_prefix host = { .addr = c->places[i].address->addr };
 		uint32_t low = 0, high = from->nb_members;
 
-		if (!has_number(&r->identities, c->workload_identity[c->places[i].index]))
+		if (!has_number(&r->identities, c->workload_identity[c->places[i].index]) &&
+		    !has_number(&r->identities, c->workload_unattested[c->places[i].index]))
 			continue;
 		host.len = (uint8_t)pk_addr_bits(&host.addr);
 		/* They are disjoint, so it is in the last that starts no later, or in none. */

@@ -513,7 +513,7 @@ unplaced_at(const struct live *l, const char *name)
 }
 
 static void
-count_workload(struct live *l, uint32_t identity, int add)
+count_one(struct live *l, uint32_t identity, int add)
 {
 	struct compile_identity *id = &l->c->identities.at[identity];
 
@@ -522,6 +522,35 @@ count_workload(struct live *l, uint32_t identity, int add)
 	make_dirty(l, identity);
 	/* What the name of a port means to senders hangs on all who have one. */
 	l->whole |= l->nb_parts > 0 && id->nb_ports > 0;
+}
+
+static void
+count_workload(struct live *l, const struct live_workload *w, int add)
+{
+	count_one(l, w->identity, add);
+	if (w->unattested != w->identity)
+		count_one(l, w->unattested, add);
+}
+
+/* The workloads behind a DPU, in no order; NULL when there is no memory. */
+static numbers *
+behind(struct live *l, const char *dpu)
+{
+	uint32_t i = policy_map_get_text(&l->dpu_index, dpu);
+	const char *own;
+	numbers *list;
+
+	if (i != NONE)
+		return &l->behind.at[i];
+	i = (uint32_t)l->behind.nb;
+	own = policy_arena_text(&l->arena, dpu);
+	if (own == NULL || (list = POLICY_PUSH(&l->behind)) == NULL ||
+	    policy_map_put_text(&l->dpu_index, own, i) < 0) {
+		l->c->nomem = 1;
+		return NULL;
+	}
+	memset(list, 0, sizeof(*list));
+	return list;
 }
 
 static void
@@ -544,16 +573,19 @@ workload_leave(struct live *l, const struct policy_workload_def *def)
 	if (w->nb_places == 0)
 		REMOVE(&l->unplaced, unplaced_at(l, key));
 	l->nb_workloads--;
-	count_workload(l, w->identity, 0);
+	count_workload(l, w, 0);
+	if (def->dpu[0] != '\0')
+		number_drop(behind(l, def->dpu), i);
 	free(w->key);
 	free(w->places);
 	memset(w, 0, sizeof(*w));
 	compile_push(l->c, &l->free_workloads, i);
 }
 
-/* An entry for `def`, known to be new.  `identity` is its identity's index. */
+/* An entry for `def`, known to be new, with the indexes of its identities. */
 static void
-workload_index(struct live *l, const struct policy_workload_def *def, uint32_t identity)
+workload_index(struct live *l, const struct policy_workload_def *def, uint32_t identity,
+    uint32_t unattested)
 {
 	struct compile *c = l->c;
 	struct live_workload *w;
@@ -572,6 +604,7 @@ workload_index(struct live *l, const struct policy_workload_def *def, uint32_t i
 	memset(w, 0, sizeof(*w));
 	w->def = def;
 	w->identity = identity;
+	w->unattested = unattested;
 	w->places = calloc(def->addresses.nb + 1U, sizeof(w->places[0]));
 	if (w->places == NULL || asprintf(&w->key, "%s/%s", def->meta.tenant, def->meta.name) < 0 ||
 	    policy_map_put_text(&l->workload_index, w->key, i) < 0) {
@@ -585,6 +618,12 @@ workload_index(struct live *l, const struct policy_workload_def *def, uint32_t i
 			c->nomem = 1;
 		w->nb_places++;
 	}
+	if (def->dpu[0] != '\0') {
+		numbers *list = behind(l, def->dpu);
+
+		if (list != NULL)
+			compile_push(c, list, i);
+	}
 	l->nb_workloads++;
 }
 
@@ -594,7 +633,7 @@ workload_come(struct live *l, const struct policy_workload_def *def)
 	char key[2 * (POLICY_NAME_MAX + 2)];
 	struct compile *c = l->c;
 	unsigned int errors = c->errors;
-	uint32_t i, identity, nb_before;
+	uint32_t i, identity, unattested, nb_before;
 	size_t at;
 
 	snprintf(key, sizeof(key), "%s/%s", def->meta.tenant, def->meta.name);
@@ -626,13 +665,17 @@ workload_come(struct live *l, const struct policy_workload_def *def)
 	if (c->errors != errors || c->nomem)
 		return;
 	nb_before = (uint32_t)c->identities.nb;
-	identity = compile_identity(c, def);
-	if (!c->nomem && c->identities.nb > nb_before)
-		compile_identity_enter(c, identity);
+	identity = compile_identity(c, def, true);
+	unattested = c->nomem ? NONE : compile_identity(c, def, false);
+	for (uint32_t k = nb_before; k < c->identities.nb && !c->nomem; k++)
+		compile_identity_enter(c, k);
 	if (c->nomem)
 		return;
-	workload_index(l, def, identity);
-	count_workload(l, identity, 1);
+	workload_index(l, def, identity, unattested);
+	if (c->nomem)
+		return;
+	i = policy_map_get_text(&l->workload_index, key);
+	count_workload(l, &l->workloads.at[i], 1);
 	for (uint32_t a = 0; a < def->addresses.nb && !c->nomem; a++) {
 		struct policy_place p;
 
@@ -643,7 +686,6 @@ workload_come(struct live *l, const struct policy_workload_def *def)
 	}
 	if (def->addresses.nb > 0 || c->nomem)
 		return;
-	i = policy_map_get_text(&l->workload_index, key);
 	at = unplaced_at(l, key);
 	if (INSERT(l, &l->unplaced, at) == 0)
 		l->unplaced.at[at] = (struct policy_unplaced){ .name = l->workloads.at[i].key,
@@ -690,14 +732,19 @@ settle_endpoints(struct live *l)
 			if (found)
 				REMOVE(&l->endpoints, at);
 		} else if (found || INSERT(l, &l->endpoints, at) == 0) {
+			const struct live_workload *lw = &l->workloads.at[w];
+
 			e = &l->endpoints.at[at];
-			*e = (struct policy_endpoint){ .name = l->workloads.at[w].key,
+			*e = (struct policy_endpoint){ .name = lw->key,
 				.dpu = def->dpu,
 				.vrf = def->vrf,
-				.identity = l->c->identities.at[l->workloads.at[w].identity].id,
+				.attested = l->c->identities.at[lw->identity].id,
+				.unattested = l->c->identities.at[lw->unattested].id,
 				.wire = (uint16_t)def->wire,
 				.has_mac = def->has_mac,
 				.addr = p->addr };
+			e->identity = policy_model_attested(l->model, def->dpu) ? e->attested
+			                                                        : e->unattested;
 			memcpy(e->mac, def->mac, sizeof(e->mac));
 		}
 		TOUCH(l, endpoints, *p);
@@ -1279,6 +1326,26 @@ live_change(struct live *l, struct policy_source *const *gone, struct policy_sou
 	return rc;
 }
 
+int
+live_posture(struct live *l, const char *const *dpus, size_t nb, struct policy_touched *touched)
+{
+	for (size_t i = 0; i < nb && !l->c->nomem; i++) {
+		uint32_t d = policy_map_get_text(&l->dpu_index, dpus[i]);
+
+		for (size_t k = 0; d != NONE && k < l->behind.at[d].nb; k++) {
+			const struct live_workload *w =
+			    &l->workloads.at[l->behind.at[d].at[k]];
+
+			for (uint32_t a = 0; w->identity != w->unattested && a < w->nb_places; a++)
+				moved(l, &w->places[a]);
+		}
+	}
+	l->touched = touched;
+	settle_endpoints(l);
+	l->touched = NULL;
+	return l->c->nomem ? -ENOMEM : 0;
+}
+
 const struct policy_workload_def *
 live_workload(const struct live *l, const char *key)
 {
@@ -1380,7 +1447,8 @@ adopt_workloads(struct live *l)
 	struct compile *c = l->c;
 
 	for (size_t i = 0; i < c->all.workloads.nb && !c->nomem; i++)
-		workload_index(l, c->all.workloads.at[i], c->workload_identity[i]);
+		workload_index(l, c->all.workloads.at[i], c->workload_identity[i],
+		    c->workload_unattested[i]);
 	for (size_t s = 0; s < c->model->sources.nb && !c->nomem; s++) {
 		const struct policy_objects *o = &c->model->sources.at[s]->objects;
 
@@ -1410,6 +1478,7 @@ live_create(struct live **out, struct compile *c)
 		return -ENOMEM;
 	}
 	l->c = c;
+	l->model = c->model;
 	c->findings = NULL;
 	adopt_table(l);
 	if (!c->nomem)
@@ -1446,6 +1515,9 @@ live_destroy(struct live *l)
 		free(l->priority_keys.at[i]);
 	for (size_t i = 0; i < l->labels.nb; i++)
 		free(l->labels.at[i].at);
+	for (size_t i = 0; i < l->behind.nb; i++)
+		free(l->behind.at[i].at);
+	free(l->behind.at);
 	free(l->workloads.at);
 	free(l->free_workloads.at);
 	free(l->free_policies.at);
@@ -1464,6 +1536,7 @@ live_destroy(struct live *l)
 	free(l->named_in.at);
 	policy_map_fini(&l->workload_index);
 	policy_map_fini(&l->place_index);
+	policy_map_fini(&l->dpu_index);
 	policy_map_fini(&l->policy_index);
 	policy_map_fini(&l->priority_index);
 	policy_map_fini(&l->host_index);

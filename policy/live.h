@@ -18,16 +18,19 @@ struct live_workload {
 	char *key;                             /* "tenant/name" */
 	struct policy_place *places;
 	uint32_t nb_places;
-	uint32_t identity;
+	uint32_t identity, unattested; /* while its host is attested, and while it is not */
 };
 
 struct live {
 	struct compile *c;
+	const struct policy_model *model; /* asked which hosts are attested; borrowed */
 	POLICY_VECTOR(struct live_workload) workloads;
 	numbers free_workloads, free_policies;
 	size_t nb_workloads;
 	struct policy_map workload_index; /* by key */
 	struct policy_map place_index;    /* struct policy_place -> workload */
+	struct policy_map dpu_index;      /* DPU -> the workloads behind it */
+	POLICY_VECTOR(numbers) behind;
 	struct policy_map policy_index;   /* "tenant/name/kind" */
 	struct policy_map priority_index; /* ours only: "tier/priority/tenant" */
 	struct policy_map host_index;     /* Pods with the address of their node, by key */
@@ -71,5 +74,9 @@ void live_destroy(struct live *l);
 int live_change(struct live *l, struct policy_source *const *gone,
     struct policy_source *const *come, size_t nb, struct policy_touched *touched,
     struct policy_findings *f);
+
+/* The hosts behind these DPUs are attested now, or are not any more.  Returns 0, or -ENOMEM as above. */
+int live_posture(
+    struct live *l, const char *const *dpus, size_t nb, struct policy_touched *touched);
 
 const struct policy_workload_def *live_workload(const struct live *l, const char *key);

@@ -256,3 +256,10 @@ policy_meta_key(struct policy_arena *a, const struct policy_meta *m)
 {
 	return policy_arena_printf(a, "%s/%s", m->tenant, m->name);
 }
+
+void
+policy_model_set_attested(struct policy_model *m, policy_attested *is, void *arg)
+{
+	m->attested = is;
+	m->attested_arg = arg;
+}

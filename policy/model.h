@@ -74,6 +74,13 @@ void policy_ids_each(const struct policy_ids *ids, uint32_t from,
     void (*each)(void *arg, const char *key, uint32_t id), void *arg);
 
 /*
+ * Which DPUs' hosts are attested, as others are to see their workloads.  Without a function all are, as a
+ * question asked offline wants it.  Borrowed as long as the model.
+ */
+typedef int policy_attested(void *arg, const char *dpu);
+void policy_model_set_attested(struct policy_model *m, policy_attested *is, void *arg);
+
+/*
  * Compile everything in the model: resolve references across sources, check what can only be seen
  * as a whole (duplicate names, equal priorities in a tier, unknown groups, two workloads with one
  * address), intern label sets, lay programs out.

@@ -1,6 +1,7 @@
 #pragma once
 
 #include "policy/findings.h"
+#include "policy/model.h"
 #include "policy/selector.h"
 #include "policy/service.h"
 
@@ -27,6 +28,13 @@ enum policy_peer_kind {
 	POLICY_PEER_ANY,
 };
 
+/* What a peer says of its host. */
+enum policy_want {
+	POLICY_WANT_ANY = 0,
+	POLICY_WANT_FALSE,
+	POLICY_WANT_TRUE,
+};
+
 struct policy_prefixes {
 	uint32_t nb;
 	struct pk_prefix *at;
@@ -50,6 +58,7 @@ struct policy_peer {
 	const char **keys; /* namespace labels, as workloads carry them */
 	uint32_t line, column;
 	const char *tenant; /* of the workloads; NULL: the document's */
+	uint8_t attested;   /* enum policy_want; already in the selector */
 	struct policy_selector selector;
 	const char *group;
 	struct policy_prefixes networks, except;
@@ -191,7 +200,16 @@ struct policy_source {
 
 struct policy_model {
 	POLICY_VECTOR(struct policy_source *) sources;
+	policy_attested *attested; /* NULL: all hosts are */
+	void *attested_arg;
 };
+
+static inline int
+policy_model_attested(const struct policy_model *m, const char *dpu)
+{
+	return m->attested == NULL || m->attested(m->attested_arg, dpu);
+}
+
 
 /* One source, in no model yet.  Returns 0, -EINVAL with findings, or -ENOMEM. */
 int policy_source_create(struct policy_source **out, const char *name, const char *text, size_t len,

@@ -98,10 +98,13 @@ compile_endpoints(struct compile *c)
 		out[i] = (struct policy_endpoint){ .name = policy_meta_key(arena, &w->meta),
 			.dpu = dpu_names.at[dpu],
 			.vrf = w->vrf,
-			.identity = c->identities.at[c->workload_identity[at[i].index]].id,
+			.attested = c->identities.at[c->workload_identity[at[i].index]].id,
+			.unattested = c->identities.at[c->workload_unattested[at[i].index]].id,
 			.wire = (uint16_t)w->wire,
 			.has_mac = w->has_mac,
 			.addr = at[i].address->addr };
+		out[i].identity = policy_model_attested(c->model, w->dpu) ? out[i].attested
+		                                                          : out[i].unattested;
 		memcpy(out[i].mac, w->mac, sizeof(out[i].mac));
 		if (out[i].name == NULL) {
 			c->nomem = 1;

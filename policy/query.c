@@ -840,8 +840,8 @@ policy_query_flow(const struct policy_query *q, const struct policy_end *src,
 		if (rc < 0)
 			return rc;
 	}
-	fw_rules_party(plane->rules, src_vrf, &a, &src_party);
-	fw_rules_party(plane->rules, dst_vrf, &b, &dst_party);
+	fw_rules_party(plane->rules, src_vrf, &a, true, &src_party);
+	fw_rules_party(plane->rules, dst_vrf, &b, true, &dst_party);
 	if (ws != NULL)
 		judge(q, plane, PK_EGRESS, &src_party, &dst_party, point, egress);
 	if (wd != NULL)

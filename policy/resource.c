@@ -141,6 +141,8 @@ policy_resource_of_endpoint(const struct policy_endpoint *o)
 	m.dpu = text(o->dpu);
 	m.vrf = o->vrf;
 	m.identity = o->identity;
+	m.attested = o->attested != o->identity ? o->attested : 0;
+	m.unattested = o->unattested != o->identity ? o->unattested : 0;
 	m.wire = o->wire;
 	if (o->has_mac) {
 		m.mac.data = (uint8_t *)(uintptr_t)o->mac;
@@ -350,6 +352,8 @@ decode_endpoint(struct decoded *d, const Picket__V1__Endpoint *m)
 	o->dpu = m->dpu;
 	o->vrf = m->vrf;
 	o->identity = m->identity;
+	o->attested = m->attested != 0 ? m->attested : m->identity;
+	o->unattested = m->unattested != 0 ? m->unattested : m->identity;
 	o->wire = (uint16_t)m->wire;
 	o->has_mac = m->mac.len != 0;
 	if (o->has_mac)

@@ -289,6 +289,25 @@ policy_read_labels(struct policy_reader *r, const struct policy_node *n, void *o
 	policy_labels_sort(l);
 }
 
+void
+policy_selector_add_attested(struct policy_reader *r, struct policy_selector *s, int attested)
+{
+	struct policy_requirement *wider = policy_reader_alloc(r, s->nb + 1, sizeof(wider[0]));
+	const char **value = policy_reader_alloc(r, 1, sizeof(value[0]));
+
+	if (wider == NULL || value == NULL)
+		return;
+	if (s->nb > 0)
+		memcpy(wider, s->at, s->nb * sizeof(wider[0]));
+	value[0] = POLICY_ATTESTED_TRUE;
+	wider[s->nb++] = (struct policy_requirement){ .key = POLICY_ATTESTED,
+		.op = attested ? POLICY_IN : POLICY_DOES_NOT_EXIST,
+		.nb = attested ? 1 : 0,
+		.values = value };
+	s->at = wider;
+	policy_selector_sort(s);
+}
+
 const char *
 policy_selector_text(struct policy_arena *a, const struct policy_selector *s)
 {

@@ -13,6 +13,10 @@
  * NotIn.  The long form has matchLabels and matchExpressions, as in Kubernetes.  NotIn and
  * DoesNotExist hold for a workload without the label.  No requirement at all selects everybody.
  */
+/* The label that nobody can give: a workload behind a DPU has it while its host is attested. */
+#define POLICY_ATTESTED      "attested"
+#define POLICY_ATTESTED_TRUE "true"
+
 enum policy_op {
 	POLICY_IN = 0,
 	POLICY_NOT_IN,
@@ -44,6 +48,12 @@ struct policy_labels {
 
 policy_decode policy_read_selector; /* out: struct policy_selector */
 policy_decode policy_read_labels;   /* out: struct policy_labels */
+
+/*
+ * Add `attested: true` (the host is) or `attested: false` (it is not, or there is none).  The selector is in
+ * canonical order afterwards.
+ */
+void policy_selector_add_attested(struct policy_reader *r, struct policy_selector *s, int attested);
 
 /* Bring requirements that were put together by hand into canonical order. */
 void policy_selector_sort(struct policy_selector *s);

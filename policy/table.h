@@ -67,7 +67,9 @@ struct policy_endpoint {
 	const char *name; /* "tenant/workload" */
 	const char *dpu;  /* the DPU in front of it, or "" */
 	uint32_t vrf;
-	uint32_t identity;
+	uint32_t identity; /* to others: as the host in front of it stands */
+	/* To its own DPU, which knows better: by the host's posture.  Equal where it does not matter. */
+	uint32_t attested, unattested;
 	uint16_t wire;
 	uint8_t has_mac;
 	uint8_t mac[6];

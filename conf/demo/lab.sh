@@ -6,13 +6,16 @@
 #
 #   policy  198.51.100.1 -- mgmt (br) -- 198.51.100.11 dpu1, 198.51.100.12 dpu2
 #
+#   host1   203.0.113.2 -- pcie -- 203.0.113.1 dpu1       the machines behind the DPUs, each with a TPM
+#   host2   203.0.113.6 -- pcie -- 203.0.113.5 dpu2       (swtpm); only where lab_hosts makes them
+#
 # Set before sourcing: SRCDIR, BUILDDIR.  LAB names the namespaces, so that two labs can stand side by
 # side; LAB_DIR holds state, sockets, logs and pids, and goes with the lab.
 
 LAB=${LAB:-pk}
 LAB_DIR=${LAB_DIR:-/run/picket-$LAB}
 BIN=$BUILDDIR/bin
-LAB_NS="fabric policy dpu1 dpu2 web client db intruder"
+LAB_NS="fabric policy dpu1 dpu2 host1 host2 web client db intruder"
 LAB_SERVER=198.51.100.1:7443
 
 in_ns() { # NAME COMMAND...: run in a namespace of the lab
@@ -138,6 +141,113 @@ start_picketd() { # N [OPTION...]
 	spawn picketd$n dpu$n "$BIN/picketd" -c /dev/null -o instance=dpu$n -o run-dir="$LAB_DIR/run-dpu$n" \
 		-o huge=no -o memory=128m -o buffers=16383 -o sessions=65536 -o lcores='0@0-1,1@0-1' \
 		-o wire='af_packet:in0 af_packet:out0' -o wire='af_packet:in1 af_packet:out1' "$@"
+}
+
+# ---- hosts that attest themselves ----
+
+lab_hosts_can() { # says why not, and fails, when there can be no TPMs
+	if ! command -v swtpm >/dev/null || ! command -v swtpm_setup >/dev/null; then
+		echo 'needs swtpm and swtpm-tools'
+	elif [ ! -x "$BUILDDIR/tests/tools/measure" ]; then
+		echo 'needs tests/tools/measure'
+	else
+		return 0
+	fi
+	return 1
+}
+
+LAB_TPM=swtpm:host=127.0.0.1,port=9321
+LAB_GOOD=1111111111111111111111111111111111111111111111111111111111111111
+LAB_EVIL=2222222222222222222222222222222222222222222222222222222222222222
+
+host_tpm_make() { # N: a TPM with its EK certificate, as a factory makes them
+	mkdir -p "$LAB_DIR/tpm$1" "$LAB_DIR/factory" "$LAB_DIR/logs$1"
+	cat >"$LAB_DIR/factory/localca.conf" <<EOF
+statedir = $LAB_DIR/factory
+signingkey = $LAB_DIR/factory/signkey.pem
+issuercert = $LAB_DIR/factory/issuercert.pem
+certserial = $LAB_DIR/factory/certserial
+EOF
+	printf '%s\n' '--platform-manufacturer Picket' '--platform-version 1' '--platform-model lab' \
+		>"$LAB_DIR/factory/localca.options"
+	cat >"$LAB_DIR/factory/setup.conf" <<EOF
+create_certs_tool= $(command -v swtpm_localca)
+create_certs_tool_config = $LAB_DIR/factory/localca.conf
+create_certs_tool_options = $LAB_DIR/factory/localca.options
+active_pcr_banks = sha256
+EOF
+	# The tools change to a user of their own.
+	chmod 777 "$LAB_DIR/tpm$1" "$LAB_DIR/factory"
+	swtpm_setup --tpm2 --tpmstate "$LAB_DIR/tpm$1" --config "$LAB_DIR/factory/setup.conf" \
+		--create-ek-cert --overwrite >"$LAB_DIR/factory$1.log" 2>&1
+}
+
+host_measure() { # N WHAT ARG...: as firmware or kernel of that host
+	n=$1 what=$2
+	shift 2
+	in_ns host$n "$BUILDDIR/tests/tools/measure" $what $LAB_TPM "$LAB_DIR/logs$n" "$@"
+}
+
+host_on() { # N: power on, boot, and run what every machine runs
+	spawn swtpm$1 host$1 swtpm socket --tpm2 --tpmstate dir="$LAB_DIR/tpm$1" \
+		--server type=tcp,port=9321,bindaddr=127.0.0.1 --ctrl type=tcp,port=9322,bindaddr=127.0.0.1 \
+		--flags not-need-init,startup-clear
+	host_measure $1 boot 'root=/dev/vda ro quiet' && host_measure $1 run /usr/bin/sh $LAB_GOOD || return 1
+	start_hostd $1
+}
+
+start_hostd() { # N
+	spawn hostd$1 host$1 "$BIN/picket-attestd" -c /dev/null -o role=host -o name=host$1 -o dpu=dpu$1 \
+		-o dpu-address=tcp:203.0.113.$((4 * $1 - 3)):7444 -o ca="$LAB_DIR/dpu$1.id/ca.crt" -o tpm=$LAB_TPM \
+		-o tpm-share=yes -o eventlog="$LAB_DIR/logs$1/eventlog.bin" -o ima="$LAB_DIR/logs$1/ima.bin" \
+		-o watch=50ms -o reconnect=200ms
+}
+
+host_off() { # N
+	end hostd$1
+	end swtpm$1
+}
+
+start_attestd() { # N [OPTION...]
+	n=$1
+	shift
+	spawn attestd$n dpu$n "$BIN/picket-attestd" -c /dev/null -o role=dpu -o state-dir="$LAB_DIR/attestd$n" \
+		-o run-dir="$LAB_DIR/run-dpu$n" -o identity="$LAB_DIR/dpu$n.id" \
+		-o listen=tcp:203.0.113.$((4 * n - 3)):7444 -o reference="$LAB_DIR/reference.json" -o interval=1s \
+		-o answer=700ms -o lease=4s -o tell="$LAB_DIR/run-dpu$n/posture.sock" \
+		-o tell="$LAB_DIR/run-dpu$n/picket-agentd.posture" "$@"
+}
+
+host_state() { # N: as its DPU sees it
+	dpuctl $1 -j attest status | sed -n 's/.*"state": *"\([a-z]*\)".*/\1/p'
+}
+
+host_is() { # N STATE
+	[ "$(host_state $1)" = "$2" ]
+}
+
+lab_hosts() { # TPMs, reference, verifiers and hosts; returns when both are trusted
+	for h in 1 2; do
+		veth host$h pcie dpu$h pcie
+		ip -n "$LAB-host$h" addr add 203.0.113.$((4 * h - 2))/30 dev pcie
+		ip -n "$LAB-dpu$h" addr add 203.0.113.$((4 * h - 3))/30 dev pcie
+		host_tpm_make $h || return 1
+	done
+	cat "$LAB_DIR/factory/issuercert.pem" "$LAB_DIR/factory/swtpm-localca-rootca-cert.pem" >"$LAB_DIR/factory.pem"
+	cat >"$LAB_DIR/reference.json" <<EOF
+{"version": 1, "layers": ["enrolment", "quote", "eventlog", "ima"], "ek_roots": "factory.pem",
+ "cmdline": ["root=/dev/vda ro*"], "ima": {"/usr/bin/sh": ["$LAB_GOOD"]}}
+EOF
+	for h in 1 2; do
+		start_attestd $h
+		host_on $h || return 1
+	done
+	wait_for 20 host_is 1 trusted && wait_for 20 host_is 2 trusted
+}
+
+hosts_known() { # N: so many hosts are attested to the server, and every DPU has followed
+	[ "$(pkctl -j show hosts | grep -c '"attested": *true')" = "$1" ] &&
+		[ "$(pkctl -j status | grep -c '"state": *"in force"')" = 2 ]
 }
 
 lab_start() { # all programs; returns when both DPUs are connected

@@ -15,6 +15,7 @@
 #include "lib/control.h"
 #include "lib/helper.h"
 #include "lib/log.h"
+#include "lib/posture.h"
 #include "lib/rpc.h"
 #include "lib/spiffe.h"
 #include "policy/agent/plane.h"
@@ -137,6 +138,11 @@ struct agentd {
 	bool stopping;
 	uint64_t realised_generation;
 	bool plane_up;
+	/* of the host behind us, as the verifier says, until its lease runs out */
+	struct pk_posture_ear *ear;
+	struct event *lease;
+	struct pk_msg_posture posture;
+	bool has_posture;
 	/* what is being received */
 	struct policy_state *staged;
 	uint64_t staged_generation;
@@ -214,6 +220,62 @@ say_status(struct agentd *a, uint64_t generation, uint64_t nonce, Picket__V1__St
 	m.body_case = PICKET__V1__AGENT_MESSAGE__BODY_STATUS;
 	m.status = &body;
 	say(a, &m);
+}
+
+/* Others have to know as well.  The plane needs nobody for it, and has acted already. */
+static void
+say_posture(struct agentd *a)
+{
+	Picket__V1__AgentMessage m = PICKET__V1__AGENT_MESSAGE__INIT;
+	Picket__V1__Posture body = PICKET__V1__POSTURE__INIT;
+
+	if (!a->has_posture || a->stream == NULL)
+		return;
+	body.attested = a->posture.attested;
+	body.fresh = a->posture.fresh;
+	body.state = a->posture.state;
+	body.epoch = a->posture.epoch;
+	body.host = a->posture.host;
+	body.text = a->posture.text;
+	m.body_case = PICKET__V1__AGENT_MESSAGE__BODY_POSTURE;
+	m.posture = &body;
+	say(a, &m);
+}
+
+static void
+on_posture(void *arg, const struct pk_msg_posture *p)
+{
+	struct agentd *a = arg;
+	uint64_t now = pk_clock_mono_ns();
+	bool news = !a->has_posture || a->posture.attested != p->attested ||
+	    a->posture.fresh != p->fresh || a->posture.epoch != p->epoch;
+
+	a->posture = *p;
+	a->has_posture = true;
+	event_del(a->lease);
+	if (p->attested) {
+		uint64_t left = p->until_mono_ns > now ? p->until_mono_ns - now : 0;
+		struct timeval tv = { .tv_sec = (time_t)(left / PK_NS_PER_S),
+			.tv_usec = (suseconds_t)(left % PK_NS_PER_S / PK_NS_PER_US) };
+
+		event_add(a->lease, &tv);
+	}
+	if (news)
+		say_posture(a);
+}
+
+static void
+on_lease(evutil_socket_t fd, short what, void *arg)
+{
+	struct agentd *a = arg;
+
+	(void)fd;
+	(void)what;
+	pk_warn("host %s: its lease has run out: it is not attested any more", a->posture.host);
+	a->posture.attested = a->posture.fresh = 0;
+	a->posture.until_mono_ns = 0;
+	snprintf(a->posture.text, sizeof(a->posture.text), "the lease has run out");
+	say_posture(a);
 }
 
 static void
@@ -719,6 +781,7 @@ move(struct agentd *a, enum stream_event event)
 	if (event == E_UP) {
 		a->heard = a->synced = false;
 		say_hello(a);
+		say_posture(a);
 	} else if (event == E_LOST) {
 		policy_state_destroy(a->staged);
 		a->staged = NULL;
@@ -839,6 +902,7 @@ agentd_create(struct agentd **out, struct event_base *base, const struct agent_c
 {
 	struct agentd *a = calloc(1, sizeof(*a));
 	static const struct timeval at_once;
+	char posture[512];
 	struct timeval beat = { .tv_sec = (time_t)(conf->heartbeat_ns / PK_NS_PER_S),
 		.tv_usec = (suseconds_t)(conf->heartbeat_ns % PK_NS_PER_S / PK_NS_PER_US) };
 	int err = -ENOMEM;
@@ -875,6 +939,13 @@ agentd_create(struct agentd **out, struct event_base *base, const struct agent_c
 		    diag, "%s: want the path of a socket: %s", a->plane_path, strerror(-err));
 		goto fail;
 	}
+	a->lease = evtimer_new(base, on_lease, a);
+	snprintf(posture, sizeof(posture), "%s/picket-agentd.posture", conf->run_dir);
+	if (a->lease == NULL ||
+	    pk_posture_listen(&a->ear, base, posture, on_posture, a, diag) != 0) {
+		err = -EIO;
+		goto fail;
+	}
 	err = pk_rpc_create(&a->rpc, base, diag);
 	if (err != 0)
 		goto fail;
@@ -907,6 +978,9 @@ agentd_destroy(struct agentd *a)
 	pk_rpc_client_destroy(a->client);
 	pk_rpc_destroy(a->rpc);
 	agent_plane_destroy(a->plane);
+	pk_posture_ear_destroy(a->ear);
+	if (a->lease != NULL)
+		event_free(a->lease);
 	if (a->reconnect != NULL)
 		event_free(a->reconnect);
 	if (a->heartbeat != NULL)

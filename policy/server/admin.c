@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "attest/state.h"
 #include "lib/clock.h"
 #include "lib/log.h"
 #include "policy/server/policyd_priv.h"
@@ -270,6 +271,7 @@ on_history(struct pk_rpc_call *c, const char *peer, const uint8_t *bytes, size_t
 /* ---- status: from what the control thread has ---- */
 
 struct status_list {
+	const struct policyd *p;
 	Picket__V1__DpuStatus *item;
 	size_t nb, room;
 	bool failed;
@@ -279,6 +281,7 @@ static void
 collect_dpu(void *arg, const struct server_dpu_status *s)
 {
 	struct status_list *l = arg;
+	const struct server_posture *posture;
 	Picket__V1__DpuStatus *m;
 
 	if (l->nb == l->room) {
@@ -307,6 +310,14 @@ collect_dpu(void *arg, const struct server_dpu_status *s)
 	m->workloads = s->nb_workloads;
 	m->software = admin_borrow(s->software);
 	m->bytes_sent = s->bytes_sent;
+	posture = server_postures_find(l->p->postures, s->name);
+	if (posture == NULL)
+		return;
+	m->host = admin_borrow(posture->host);
+	m->host_state = admin_borrow(attest_state_name(posture->state));
+	m->host_attested = posture->attested;
+	m->host_epoch = posture->epoch;
+	m->host_reason = admin_borrow(posture->text);
 }
 
 static void
@@ -315,7 +326,7 @@ on_status(struct pk_rpc_call *c, const char *peer, const uint8_t *bytes, size_t 
 	struct policyd *p = arg;
 	Picket__V1__StatusReply m = PICKET__V1__STATUS_REPLY__INIT;
 	Picket__V1__DpuStatus **list = NULL;
-	struct status_list l = { 0 };
+	struct status_list l = { .p = p };
 	struct pk_spiffe who;
 
 	(void)bytes;

@@ -27,6 +27,7 @@ apply_destroy(struct apply *a)
 		picket__v1__rollback_request__free_unpacked(a->rollback, NULL);
 	if (a->workloads != NULL)
 		picket__v1__update_workloads_request__free_unpacked(a->workloads, NULL);
+	server_attested_free(a->attested);
 	policy_findings_destroy(a->findings);
 	for (size_t i = 0; i < a->nb_dpus; i++)
 		free(a->dpus[i].name);
@@ -76,6 +77,8 @@ give_next(struct policyd *p)
 	while (p->queue->kind == SERVER_KIND_INVENTORY && ++nb < BATCH_MAX && *at != NULL &&
 	    (*at)->kind == SERVER_KIND_INVENTORY);
 	b->first = p->queue;
+	if (p->posture == b->first)
+		p->posture = NULL;
 	p->queue = *at;
 	if (p->queue == NULL)
 		p->queue_end = &p->queue;
@@ -85,6 +88,42 @@ give_next(struct policyd *p)
 	b->job.done = apply_batch_done;
 	p->busy = true;
 	pk_helper_give(p->helper, &b->job);
+}
+
+/*
+ * One change at a time: what has changed until the helper is free goes out together, however many DPUs it
+ * came from.  And first of all: a host that others are to shun does not wait for somebody's workloads.
+ */
+void
+apply_posture(struct policyd *p)
+{
+	struct server_attested *attested = server_postures_attested(p->postures);
+	struct apply *a = p->posture;
+
+	if (attested == NULL)
+		goto fail;
+	if (a == NULL) {
+		a = calloc(1, sizeof(*a));
+		if (a == NULL || policy_findings_create(&a->findings) != 0) {
+			free(a);
+			goto fail;
+		}
+		a->p = p;
+		a->kind = SERVER_KIND_POSTURE;
+		snprintf(a->author, sizeof(a->author), "the verifiers");
+		a->next = p->queue;
+		if (p->queue == NULL)
+			p->queue_end = &a->next;
+		p->queue = p->posture = a;
+	}
+	a->started_ns = pk_clock_mono_ns();
+	server_attested_free(a->attested);
+	a->attested = attested;
+	give_next(p);
+	return;
+fail:
+	server_attested_free(attested);
+	pk_error("DPUs do not follow a change of posture: no memory");
 }
 
 static void
@@ -404,6 +443,8 @@ apply_batch_done(struct pk_job *job)
 	for (a = b->first; a != NULL; a = next) {
 		next = a->next;
 		a->next = NULL;
+		if (a->kind == SERVER_KIND_POSTURE && a->refused)
+			pk_error("DPUs do not follow a change of posture: %s", a->diag.text);
 		if (!a->changed) {
 			apply_answer(a);
 			continue;

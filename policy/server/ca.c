@@ -333,7 +333,10 @@ issue(const struct authority *a, const char *kind, const char *name, const char 
 	key = EVP_EC_gen("P-256");
 	if (key == NULL)
 		return no_openssl("a key", diag);
-	cert = sign(key, subject, san, "clientAuth", a->cert, a->key, diag);
+	/* A DPU is a client to this server, and a server to the host behind it (X509-SVID, appendix A). */
+	cert = sign(key, subject, san,
+	    strcmp(kind, "dpu") == 0 ? "serverAuth,clientAuth" : "clientAuth", a->cert, a->key,
+	    diag);
 	if (cert == NULL)
 		err = -EIO;
 	else if ((err = make_dir(out, o, diag)) == 0 &&

@@ -148,6 +148,8 @@ put_endpoint(struct server_shadow *s, struct server_change *c, const struct poli
 	if (err != 0 || to == NULL)
 		return err;
 	to->identity = o->identity;
+	to->own[0] = o->attested;
+	to->own[1] = o->unattested;
 	to->dpu = strdup(o->dpu);
 	to->workload = strdup(o->name);
 	return to->dpu != NULL && to->workload != NULL ? 0 : -ENOMEM;

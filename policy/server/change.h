@@ -16,7 +16,8 @@ struct server_object {
 	struct policy_resource *now;          /* NULL: gone.  Of an identity: as a peer */
 	struct policy_resource *subject;      /* of an identity: with its programs */
 	uint64_t program[PK_DIRECTION_COUNT]; /* of an identity */
-	uint32_t identity;                    /* of an endpoint */
+	uint32_t identity;                    /* of an endpoint, to others */
+	uint32_t own[2];                      /* of an endpoint: to its own DPU, by posture */
 	char *dpu, *workload;                 /* of an endpoint */
 	uint32_t *members;                    /* of a set of identities, ascending */
 	uint64_t *sets;                       /* of a program, ascending, each once */

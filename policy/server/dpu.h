@@ -2,6 +2,7 @@
 
 #include <stdbool.h>
 
+#include "policy/server/posture.h"
 #include "policy/server/span.h"
 
 struct pk_rpc_stream;
@@ -43,6 +44,8 @@ struct server_dpus_ops {
 	void (*progress)(void *arg, const char *dpu, uint64_t generation, enum server_stage stage,
 	    const char *text);
 	void (*seen)(void *arg, const char *dpu);
+	/* What it says of the host behind it. */
+	void (*posture)(void *arg, const char *dpu, const struct server_posture *s);
 };
 
 int server_dpus_create(struct server_dpus **out, const struct server_dpus_ops *ops, void *arg);

@@ -247,6 +247,58 @@ policyd_compile_store(struct policyd *p, struct server_change *change, struct po
 	return err;
 }
 
+/* ---- posture ---- */
+
+/* Names in one of two ascending lists only, borrowed from them.  Returns their number. */
+static size_t
+differences(
+    const struct server_attested *a, const struct server_attested *b, const char **out)
+{
+	size_t i = 0, k = 0, nb = 0;
+
+	while (i < a->nb || k < b->nb) {
+		int d = i == a->nb ? 1 : k == b->nb ? -1 : strcmp(a->name[i], b->name[k]);
+
+		if (d < 0)
+			out[nb++] = a->name[i];
+		else if (d > 0)
+			out[nb++] = b->name[k];
+		i += d <= 0;
+		k += d >= 0;
+	}
+	return nb;
+}
+
+/* The endpoints behind the DPUs that differ follow at once; the store has only that it was so. */
+static void
+prepare_posture(struct apply *a)
+{
+	struct policyd *p = a->p;
+	struct server_attested *old = p->attested;
+	size_t before = p->touched.endpoints.nb;
+	const char **names = calloc(old->nb + a->attested->nb + 1, sizeof(names[0]));
+	size_t nb = names != NULL ? differences(old, a->attested, names) : 0;
+	int err = names != NULL ? 0 : -ENOMEM;
+
+	a->generation = p->latest_generation;
+	if (err == 0) {
+		p->attested = a->attested;
+		policy_compiler_set_attested(p->compiler, server_is_attested, p->attested);
+		err = policy_compiler_posture(p->compiler, names, nb, &p->touched);
+		a->attested = old;
+	}
+	free(names);
+	if (err != 0)
+		p->behind = true;
+	a->refused = err != 0;
+	a->changed = err == 0 && p->touched.endpoints.nb > before;
+	a->unchanged = err == 0 && !a->changed;
+	if (err != 0)
+		pk_diag_set(&a->diag, "%s", strerror(-err));
+}
+
+/* ---- a request ---- */
+
 /* One request, as far as the store.  Its edits are added to `all`, whose owner keeps what they borrow. */
 static void
 prepare(struct apply *a, struct edits *e)
@@ -254,8 +306,14 @@ prepare(struct apply *a, struct edits *e)
 	struct policyd *p = a->p;
 	enum tests tests = TESTS_NONE;
 	bool dry = a->kind == SERVER_KIND_APPLY && a->request->dry_run;
-	int err = intend(a, e);
+	int err;
 
+	if (a->kind == SERVER_KIND_POSTURE) {
+		memset(e, 0, sizeof(*e));
+		prepare_posture(a);
+		return;
+	}
+	err = intend(a, e);
 	if (a->kind == SERVER_KIND_APPLY)
 		tests = a->request->despite_tests ? TESTS_TOLD : TESTS_REFUSE;
 	a->generation = p->latest_generation;
@@ -275,7 +333,7 @@ prepare(struct apply *a, struct edits *e)
 		if (err == -EINVAL && tests == TESTS_TOLD)
 			err = 0;
 		if (err != 0 && policy_compiler_undo(p->compiler) != 0)
-			p->touched.whole = 1;
+			p->behind = true;
 	}
 	if (err == 0 && dry && policy_compiler_undo(p->compiler) != 0)
 		err = -ENOMEM;
@@ -310,6 +368,8 @@ commit(struct batch *b, const struct edits *e, const struct apply *a, struct pk_
 		snprintf(g.message, sizeof(g.message), "%s", a->request->message);
 	else if (a->kind == SERVER_KIND_ROLLBACK)
 		snprintf(g.message, sizeof(g.message), "%s", a->rollback->message);
+	else if (a->kind == SERVER_KIND_POSTURE)
+		snprintf(g.message, sizeof(g.message), "%zu hosts attested", p->attested->nb);
 	else
 		snprintf(g.message, sizeof(g.message), "%zu changed, %zu removed", e->nb - nb_gone,
 		    nb_gone);
@@ -424,10 +484,10 @@ policyd_batch_work(struct pk_job *job)
 	if (err == 0)
 		err = commit(b, &all, last, &diag);
 	if (err != 0) {
-		if (policy_compiler_undo(p->compiler) != 0)
-			p->touched.whole = 1;
-		else
-			policy_touched_clear(&p->touched);
+		/* Posture is not undone: DPUs are told of it with the next generation. */
+		if (policy_compiler_undo(p->compiler) != 0 || b->kind == SERVER_KIND_POSTURE)
+			p->behind = true;
+		policy_touched_clear(&p->touched);
 		if (b->kind == SERVER_KIND_INVENTORY)
 			go_back(p);
 		refuse_all(b, err, &diag);
@@ -442,13 +502,11 @@ policyd_batch_work(struct pk_job *job)
 	for (struct apply *a = b->first; a != NULL; a = a->next)
 		if (a->changed)
 			a->generation = b->generation;
-	if (server_shadow_follow(
-	        p->shadow, policy_compiler_table(p->compiler), &p->touched, &b->change) != 0) {
+	p->touched.whole |= p->behind;
+	p->behind = server_shadow_follow(p->shadow, policy_compiler_table(p->compiler), &p->touched,
+	                &b->change) != 0;
+	if (p->behind)
 		pk_error("no memory for what DPUs are to be sent of generation %llu",
 		    (unsigned long long)b->generation);
-		policy_touched_clear(&p->touched);
-		p->touched.whole = 1;
-		return;
-	}
 	policy_touched_clear(&p->touched);
 }

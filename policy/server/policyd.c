@@ -34,6 +34,8 @@ const struct pk_conf_option server_options[] = {
 	{ "keepalive", PK_CONF_DURATION, NULL, "20s", PK_NS_PER_S, 3600 * PK_NS_PER_S, NULL, false,
 	  "Ask a silent DPU for a sign of life after this long, and give it up after as long again.",
 	  O(keepalive_ns) },
+	{ "attest-grace", PK_CONF_DURATION, NULL, "60s", 0, 86400 * PK_NS_PER_S, NULL, false,
+	  "So long after a DPU has gone its host stays attested to other DPUs, if it was.", O(attest_grace_ns) },
 	{ "message-max", PK_CONF_SIZE, "bytes", "64m", 1 << 20, 1 << 30, NULL, false,
 	  "Largest message taken from a client; bounds what one apply can bring.", O(message_max) },
 	{ "streams-max", PK_CONF_NUMBER, "streams", "128", 1, 65536, NULL, false,
@@ -141,10 +143,32 @@ static void
 on_progress(
     void *arg, const char *dpu, uint64_t generation, enum server_stage stage, const char *text)
 {
-	apply_progress(arg, dpu, generation, stage, text);
+	struct policyd *p = arg;
+
+	if (stage == SERVER_STAGE_NONE)
+		server_postures_gone(p->postures, dpu);
+	apply_progress(p, dpu, generation, stage, text);
 }
 
-static const struct server_dpus_ops dpus_ops = { .progress = on_progress, .seen = on_seen };
+static void
+on_posture(void *arg, const char *dpu, const struct server_posture *s)
+{
+	struct policyd *p = arg;
+
+	server_postures_say(p->postures, dpu, s);
+}
+
+static void
+on_postures_changed(void *arg)
+{
+	apply_posture(arg);
+}
+
+static const struct server_dpus_ops dpus_ops = {
+	.progress = on_progress,
+	.seen = on_seen,
+	.posture = on_posture,
+};
 
 int
 policyd_create(struct policyd **out, struct event_base *base, const struct server_conf *conf,
@@ -173,8 +197,21 @@ policyd_create(struct policyd **out, struct event_base *base, const struct serve
 	if (err != 0)
 		goto fail;
 	snprintf(path, sizeof(path), "%s/policy.db", conf->state);
-	if ((err = server_store_open(&p->store, path, diag)) != 0 ||
-	    (err = restore(p, diag)) != 0 ||
+	if ((err = server_store_open(&p->store, path, diag)) != 0)
+		goto fail;
+	snprintf(path, sizeof(path), "%s/attested", conf->state);
+	err = server_postures_create(
+	    &p->postures, base, path, conf->attest_grace_ns, on_postures_changed, p, diag);
+	if (err != 0)
+		goto fail;
+	p->attested = server_postures_attested(p->postures);
+	if (p->attested == NULL) {
+		pk_diag_set(diag, "no memory to start with");
+		err = -ENOMEM;
+		goto fail;
+	}
+	policy_compiler_set_attested(p->compiler, server_is_attested, p->attested);
+	if ((err = restore(p, diag)) != 0 ||
 	    (err = pk_helper_create(&p->helper, base, "helper", diag)) != 0 ||
 	    (err = pk_rpc_create(&p->rpc, base, diag)) != 0 ||
 	    (err = pk_rpc_server_create(
@@ -199,9 +236,11 @@ policyd_destroy(struct policyd *p)
 	pk_rpc_server_destroy(p->server);
 	pk_rpc_destroy(p->rpc);
 	server_dpus_destroy(p->dpus);
+	server_postures_destroy(p->postures);
 	policy_compiler_destroy(p->compiler);
 	server_shadow_destroy(p->shadow);
 	policy_touched_fini(&p->touched);
+	server_attested_free(p->attested);
 	server_texts_fini(&p->sources);
 	server_texts_fini(&p->inventory);
 	policy_ids_destroy(p->ids);

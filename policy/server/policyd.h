@@ -29,6 +29,7 @@ struct server_conf {
 	uint64_t keepalive_ns;
 	uint64_t message_max;
 	uint64_t streams_max;
+	uint64_t attest_grace_ns;
 };
 
 extern const struct pk_conf_option server_options[];

@@ -36,6 +36,7 @@ struct apply {
 	Picket__V1__ApplyRequest *request;
 	Picket__V1__RollbackRequest *rollback;
 	Picket__V1__UpdateWorkloadsRequest *workloads;
+	struct server_attested *attested; /* of SERVER_KIND_POSTURE: who is, from now on */
 	char author[64];
 	uint64_t started_ns;
 	bool wait;
@@ -82,6 +83,8 @@ struct policyd {
 	struct apply *queue, **queue_end; /* not given to the helper yet */
 	bool busy;                        /* it has some */
 	struct apply *waiting;
+	struct server_postures *postures;
+	struct apply *posture; /* in the queue: the change of posture that is next; NULL: none */
 	/* the helper's */
 	struct server_store *store;
 	struct policy_ids *ids;
@@ -90,6 +93,8 @@ struct policyd {
 	struct policy_compiler *compiler;
 	struct server_shadow *shadow;
 	struct policy_touched touched; /* since the shadow last followed */
+	bool behind; /* the shadow did not follow: everything may differ */
+	struct server_attested *attested; /* what the compiler asks */
 	uint64_t latest_generation;
 };
 
@@ -104,6 +109,8 @@ void apply_batch_done(struct pk_job *job);
 void apply_progress(struct policyd *p, const char *dpu, uint64_t generation,
     enum server_stage stage, const char *text);
 void apply_stop(struct policyd *p); /* answer everybody who waits */
+/* Have every DPU follow a change of posture, before all else that is in turn. */
+void apply_posture(struct policyd *p);
 void apply_on_apply(
     struct pk_rpc_call *c, const char *peer, const uint8_t *bytes, size_t len, void *arg);
 void apply_on_rollback(

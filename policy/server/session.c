@@ -372,6 +372,19 @@ on_status(struct dpu *d, const Picket__V1__Status *m)
 }
 
 static void
+on_posture(struct dpu *d, const Picket__V1__Posture *m)
+{
+	struct server_posture s = { .attested = m->attested != 0,
+		.fresh = m->fresh != 0 && m->attested != 0,
+		.state = m->state,
+		.epoch = m->epoch };
+
+	snprintf(s.host, sizeof(s.host), "%s", m->host);
+	snprintf(s.text, sizeof(s.text), "%s", m->text);
+	d->all->ops->posture(d->all->arg, d->span->name, &s);
+}
+
+static void
 on_heartbeat(struct dpu *d, const Picket__V1__Heartbeat *m)
 {
 	d->plane = m->plane != 0;
@@ -412,6 +425,9 @@ on_message(struct pk_rpc_stream *s, const uint8_t *bytes, size_t len, void *stat
 		break;
 	case PICKET__V1__AGENT_MESSAGE__BODY_HEARTBEAT:
 		on_heartbeat(d, m->heartbeat);
+		break;
+	case PICKET__V1__AGENT_MESSAGE__BODY_POSTURE:
+		on_posture(d, m->posture);
 		break;
 	default:
 		/* A newer agent may say more; what we do not know is not an offence. */

@@ -23,7 +23,8 @@ struct object {
 	uses users;
 	uses homes;                               /* of an identity */
 	POLICY_VECTOR(struct object *) endpoints; /* of an identity */
-	struct object *identity;                  /* of an endpoint */
+	struct object *identity;                  /* of an endpoint, to others */
+	struct object *own[2];                    /* to its own DPU, by posture; may be one */
 	uint32_t span;                            /* of an endpoint */
 	uint32_t index;                           /* in all */
 };
@@ -405,9 +406,14 @@ endpoint_leaves(struct server_spans *s, struct object *o)
 		}
 	}
 	count_workload(s, o->span, o->o.workload, -1);
-	home(s, id, o->span, -1);
+	for (size_t i = 0; i < PK_COUNT(o->own); i++)
+		home(s, o->own[i], o->span, -1);
 	o->identity = NULL;
-	forget(s, id);
+	if (id != o->own[0] && id != o->own[1])
+		forget(s, id);
+	if (o->own[1] != o->own[0])
+		forget(s, o->own[1]);
+	forget(s, o->own[0]);
 }
 
 static void
@@ -430,7 +436,12 @@ change_endpoint(struct server_spans *s, struct object *o, struct server_object *
 	o->identity = id;
 	o->span = policy_map_get_text(&s->span_index, o->o.dpu);
 	count_workload(s, o->span, o->o.workload, 1);
-	home(s, id, o->span, 1);
+	for (size_t i = 0; i < PK_COUNT(o->own); i++) {
+		o->own[i] = numbered(s, POLICY_RESOURCE_IDENTITY, o->o.own[i]);
+		if (o->own[i] == NULL)
+			return;
+		home(s, o->own[i], o->span, 1);
+	}
 	mark_users(s, o, &id->users);
 }
 

@@ -17,7 +17,9 @@
  *     program --names--> sets              set: named by so many programs
  *     set --holds--> identities            identity: held by so many sets, or at home
  *
- * so a change costs what it reaches: the DPUs that have the object, and the objects below it.
+ * so a change costs what it reaches: the DPUs that have the object, and the objects below it.  At home an
+ * endpoint is two identities, one for each posture of its host, and its DPU holds both; to others it is
+ * the one that is in force.
  *
  * Context: control thread, all of it.
  */

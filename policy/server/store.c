@@ -45,7 +45,7 @@ const char *
 server_kind_name(unsigned int kind)
 {
 	static const char *const names[SERVER_KIND_COUNT] = { "none", "apply", "rollback",
-		"inventory" };
+		"inventory", "posture" };
 
 	return kind < SERVER_KIND_COUNT ? names[kind] : "unknown";
 }

@@ -23,6 +23,7 @@ enum server_kind { /* how a generation came to be */
 	SERVER_KIND_APPLY,
 	SERVER_KIND_ROLLBACK,
 	SERVER_KIND_INVENTORY,
+	SERVER_KIND_POSTURE, /* hosts became attested, or ceased to be */
 	SERVER_KIND_COUNT,
 };
 

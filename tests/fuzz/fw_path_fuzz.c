@@ -68,8 +68,10 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 		conf.seed[0] = 1;
 		PK_ASSERT(fw_path_create(&paths[0], &conf) == 0);
 		conf.tcp_loose = true;
-		conf.per_workload = 4;
-		conf.half_open_per_workload = 2;
+		conf.limit[FW_OWNER_WORKLOAD] = (struct fw_limits){ 4, 2, 3 };
+		conf.limit[FW_OWNER_TENANT] = (struct fw_limits){ 6, 0, 5 };
+		conf.limit[FW_OWNER_SOURCE] = (struct fw_limits){ 0, 3, 2 };
+		conf.syn_cookies = 25;
 		PK_ASSERT(fw_path_create(&paths[1], &conf) == 0);
 	}
 	path = paths[len > 0 && (data[0] & 0x40) != 0];

@@ -14,24 +14,10 @@
 #include <jansson.h>
 
 #include "attest/appraise.h"
+#include "tests/unit/corpora.h"
 #include "tests/unit/test.h"
 
 static char base[2048];
-
-static void
-find_base(void)
-{
-	const char *env = getenv("PICKET_CORPORA"), *src = getenv("SRCDIR");
-
-	if (env != NULL)
-		snprintf(base, sizeof(base), "%s/attest", env);
-	else
-		snprintf(
-		    base, sizeof(base), "%s/../shared/corpora/attest", src != NULL ? src : ".");
-	if (access(base, R_OK) != 0 && env == NULL)
-		snprintf(
-		    base, sizeof(base), "%s/../../shared/corpora/attest", src != NULL ? src : ".");
-}
 
 static int
 is_there(const char *what)
@@ -833,7 +819,7 @@ main(void)
 	struct CMUnitTest tests[PK_COUNT(all)];
 	size_t n = 0;
 
-	find_base();
+	(void)corpora_find("attest", base, sizeof(base));
 	for (size_t i = 0; i < PK_COUNT(all); i++)
 		if (is_there(all[i].needs))
 			tests[n++] = all[i].test;

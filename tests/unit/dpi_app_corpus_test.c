@@ -9,22 +9,10 @@
 #include <unistd.h>
 
 #include "lib/base.h"
+#include "tests/unit/corpora.h"
 #include "tests/unit/test.h"
 
 static char base[2048];
-
-static void
-find_base(void)
-{
-	const char *env = getenv("PICKET_CORPORA"), *src = getenv("SRCDIR");
-
-	if (env != NULL)
-		snprintf(base, sizeof(base), "%s", env);
-	else
-		snprintf(base, sizeof(base), "%s/../shared/corpora", src != NULL ? src : ".");
-	if (access(base, R_OK) != 0 && env == NULL)
-		snprintf(base, sizeof(base), "%s/../../shared/corpora", src != NULL ? src : ".");
-}
 
 /* The corpus through picketctl and the scorer beside the corpora. */
 static void
@@ -90,7 +78,7 @@ main(void)
 	};
 	char scorer[4096];
 
-	find_base();
+	(void)corpora_find("", base, sizeof(base));
 	snprintf(scorer, sizeof(scorer), "%s/score_appid.py", base);
 	if (access(scorer, R_OK) != 0) {
 		printf("1..0 # SKIP no App-ID corpora at %s; set PICKET_CORPORA\n", base);

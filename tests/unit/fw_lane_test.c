@@ -290,7 +290,7 @@ run(uint64_t seed, bool loose, bool verify, uint32_t limit)
 	conf.pool = pool;
 	conf.tcp_loose = loose;
 	conf.verify_checksums = verify;
-	conf.per_workload = conf.half_open_per_workload = limit;
+	conf.limit[FW_OWNER_WORKLOAD].sessions = conf.limit[FW_OWNER_WORKLOAD].half_open = limit;
 	for (unsigned int k = 0; k < 2; k++) {
 		conf.general_only = k == GENERAL;
 		assert_int_equal(fw_trace_create(&t.trace[k], 4096), 0);

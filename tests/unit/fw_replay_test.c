@@ -80,6 +80,7 @@ struct replay {
 
 struct expect_made {
 	enum packet_side side;
+	char tcp[200]; /* `tcp SIDE WORDS`: the words; "" for rst and icmp */
 	bool rst, has_seq, has_ack;
 	uint32_t seq, ack;
 	uint8_t type, code;
@@ -89,6 +90,7 @@ struct expect {
 	bool pass, opened, closed;
 	char reason[32]; /* of a drop */
 	char state[32];  /* "": any */
+	char as[200];    /* what it becomes on the way; "": it stays as it is */
 	unsigned int nb_made;
 	struct expect_made made[MADE_MAX];
 };
@@ -369,12 +371,27 @@ set_policy(struct replay *r, char **words, unsigned int n)
 /* ---- expectations ---- */
 
 static int
+join(char *out, size_t out_len, char **words, unsigned int n)
+{
+	size_t used = 0;
+
+	for (unsigned int i = 0; i < n; i++)
+		used += (size_t)snprintf(out + PK_MIN(used, out_len - 1),
+		    out_len - PK_MIN(used, out_len - 1), "%s ", words[i]);
+	return n > 0 && used < out_len ? 0 : -EINVAL;
+}
+
+static int
 parse_made(struct replay *r, char **words, unsigned int n, struct expect_made *e)
 {
 	unsigned int i = 2;
 
 	if (n < 2)
 		return -EINVAL;
+	if (strcmp(words[0], "tcp") == 0) {
+		e->side = strcmp(words[1], "in") == 0 ? PACKET_IN : PACKET_OUT;
+		return join(e->tcp, sizeof(e->tcp), words + 2, n - 2);
+	}
 	e->rst = strcmp(words[0], "rst") == 0;
 	e->side = strcmp(words[1], "in") == 0 ? PACKET_IN : PACKET_OUT;
 	if (e->side == PACKET_OUT && strcmp(words[1], "out") != 0)
@@ -431,11 +448,30 @@ parse_expect(struct replay *r, char **words, unsigned int n, struct expect *e)
 
 		while (i < n && strcmp(words[i], ";") != 0)
 			i++;
+		if (i > start && strcmp(words[start], "as") == 0) {
+			if (join(e->as, sizeof(e->as), words + start + 1, i - start - 1) < 0)
+				return -EINVAL;
+			continue;
+		}
 		if (e->nb_made == MADE_MAX ||
 		    parse_made(r, words + start, i - start, &e->made[e->nb_made++]) < 0)
 			return -EINVAL;
 	}
 	return 0;
+}
+
+static unsigned int
+split(char *text, char **words)
+{
+	unsigned int n = 0;
+	char *save = NULL, *hash = strchr(text, '#');
+
+	if (hash != NULL)
+		*hash = '\0';
+	for (char *p = strtok_r(text, " \t\n", &save); p != NULL && n < WORDS_MAX;
+	     p = strtok_r(NULL, " \t\n", &save))
+		words[n++] = p;
+	return n;
 }
 
 /* ---- packets ---- */
@@ -488,6 +524,63 @@ sum_drops(const struct fw_path_stats *s)
 	return sum;
 }
 
+/*
+ * Whether a frame is what `text` says of one that comes in on `side`: TCP by what a receiver reads, all else
+ * byte for byte.  Numbers given as =NAME are taken down under that name.
+ */
+static void
+check_frame(struct replay *r, const char *side, const char *text, const uint8_t *bytes, size_t len)
+{
+	static struct packet want;
+	struct packet_view v, w;
+	char copy[256], found[256], err[256], number[32][16];
+	char *words[WORDS_MAX] = { (char *)side };
+	unsigned int n;
+
+	snprintf(copy, sizeof(copy), "%s", text);
+	n = split(copy, words + 1) + 1;
+	packet_read(&v, bytes, len);
+	for (unsigned int i = 2; i < n && i < 32; i++) {
+		uint32_t seen = strcmp(words[i - 1], "ts") == 0 ? v.tsval : v.seq;
+
+		if (words[i][0] != '=')
+			continue;
+		if (packet_set(words[i] + 1, seen) < 0)
+			complain(r, "too many names");
+		snprintf(number[i], sizeof(number[i]), "%" PRIu32, seen);
+		words[i] = number[i];
+	}
+	if (packet_build(&want, &r->stage, words, n, err, sizeof(err)) < 0) {
+		complain(r, "%s", err);
+		return;
+	}
+	packet_read(&w, want.bytes, want.len);
+	packet_text(bytes, len, found, sizeof(found));
+	if (w.proto != 6) {
+		if (want.len != len || memcmp(want.bytes, bytes, len) != 0)
+			complain(r, "expected %s, came %s", text, found);
+		return;
+	}
+	if (v.ip - v.ether != w.ip - w.ether ||
+	    memcmp(v.ether, w.ether, (size_t)(v.ip - v.ether)) != 0)
+		complain(r, "expected %s, came with another link header", text);
+	if (v.family == 0 || !v.checksums_ok)
+		complain(r, "expected %s, came with wrong checksums or lengths: %s", text, found);
+	if (v.family != w.family || v.proto != w.proto || pk_addr_compare(&v.src, &w.src) != 0 ||
+	    pk_addr_compare(&v.dst, &w.dst) != 0 || v.sport != w.sport || v.dport != w.dport ||
+	    v.seq != w.seq || v.ack != w.ack || v.tcp_flags != w.tcp_flags || v.win != w.win ||
+	    v.payload_len != w.payload_len)
+		complain(r, "expected %swin %u, came %s win %u", text, w.win, found, v.win);
+	if (v.mss != w.mss || v.scale != w.scale || v.sackok != w.sackok ||
+	    v.timestamps != w.timestamps || v.tsval != w.tsval || v.tsecr != w.tsecr ||
+	    v.nb_sack != w.nb_sack || memcmp(v.sack, w.sack, sizeof(v.sack)) != 0)
+		complain(r,
+		    "expected %s, came with mss %d ws %d sackok %d ts %" PRIu32 " %" PRIu32
+		    " sack (%u) %" PRIu32 "-%" PRIu32,
+		    text, v.mss, v.scale, v.sackok, v.tsval, v.tsecr, v.nb_sack, v.sack[0],
+		    v.sack[1]);
+}
+
 /* Whether a packet the path made is the answer `e` to what came as `p`. */
 static void
 check_made(
@@ -501,6 +594,11 @@ check_made(
 
 	if (bytes == NULL) {
 		complain(r, "made a packet that cannot be read");
+		return;
+	}
+	if (e->tcp[0] != '\0') {
+		snprintf(text, sizeof(text), "tcp %s", e->tcp);
+		check_frame(r, e->side == PACKET_IN ? "out" : "in", text, bytes, m->pkt_len);
 		return;
 	}
 	packet_read(&v, bytes, m->pkt_len);
@@ -569,7 +667,19 @@ check_out(struct replay *r, struct rte_mbuf *const *in, const struct fw_trace_re
 				r->line = batch.item[i].line;
 				if ((unsigned int)p->side == side || came[i] || i < last)
 					complain(r, "came out on the wrong side or out of order");
-				if (m->pkt_len != p->len || bytes == NULL ||
+				if (batch.item[i].expect.as[0] != '\0' && bytes != NULL) {
+					const char *from = p->side == PACKET_IN ? "in" : "out";
+					struct packet_view v, was;
+
+					packet_read(&v, bytes, m->pkt_len);
+					packet_read(&was, p->bytes, p->len);
+					check_frame(
+					    r, from, batch.item[i].expect.as, bytes, m->pkt_len);
+					if (was.proto == 6 &&
+					    (v.payload_len != was.payload_len ||
+					        memcmp(v.payload, was.payload, v.payload_len) != 0))
+						complain(r, "passed, with other data");
+				} else if (m->pkt_len != p->len || bytes == NULL ||
 				    memcmp(bytes, p->bytes, p->len) != 0)
 					complain(r, "passed, but altered");
 				came[i] = true;
@@ -747,20 +857,6 @@ run_to(struct replay *r, uint64_t ns)
 	}
 }
 
-static unsigned int
-split(char *text, char **words)
-{
-	unsigned int n = 0;
-	char *save = NULL, *hash = strchr(text, '#');
-
-	if (hash != NULL)
-		*hash = '\0';
-	for (char *p = strtok_r(text, " \t\n", &save); p != NULL && n < WORDS_MAX;
-	     p = strtok_r(NULL, " \t\n", &save))
-		words[n++] = p;
-	return n;
-}
-
 static int
 parse_time(const char *word, uint64_t now, uint64_t *ns)
 {
@@ -788,6 +884,29 @@ static const char *const timeout_names[FW_TIMEOUT_COUNT] = {
 	[FW_TIMEOUT_FRAGMENT] = "fragment",
 };
 
+/* sessions|half-open|new-per-workload|tenant|source */
+static bool
+set_limit(struct replay *r, const char *name, uint32_t n)
+{
+	static const char *const owners[FW_OWNER_COUNT] = { "workload", "tenant", "source" };
+
+	for (unsigned int o = 0; o < FW_OWNER_COUNT; o++) {
+		struct fw_limits *l = &r->conf.limit[o];
+		char text[3][32];
+
+		snprintf(text[0], sizeof(text[0]), "sessions-per-%s", owners[o]);
+		snprintf(text[1], sizeof(text[1]), "half-open-per-%s", owners[o]);
+		snprintf(text[2], sizeof(text[2]), "new-per-%s", owners[o]);
+		for (unsigned int k = 0; k < 3; k++) {
+			if (strcmp(name, text[k]) == 0) {
+				*(k == 0 ? &l->sessions : k == 1 ? &l->half_open : &l->rate) = n;
+				return true;
+			}
+		}
+	}
+	return false;
+}
+
 static bool
 set_option(struct replay *r, char **words, unsigned int n)
 {
@@ -802,10 +921,10 @@ set_option(struct replay *r, char **words, unsigned int n)
 			r->with_workload_mac = yes;
 		else if (strcmp(words[1], "sessions") == 0)
 			r->conf.nb_sessions = (uint32_t)atoi(words[2]);
-		else if (strcmp(words[1], "sessions-per-workload") == 0)
-			r->conf.per_workload = (uint32_t)atoi(words[2]);
-		else if (strcmp(words[1], "half-open-per-workload") == 0)
-			r->conf.half_open_per_workload = (uint32_t)atoi(words[2]);
+		else if (set_limit(r, words[1], (uint32_t)atoi(words[2])))
+			return true;
+		else if (strcmp(words[1], "syn-cookies") == 0)
+			r->conf.syn_cookies = (uint32_t)atoi(words[2]);
 		else if (strcmp(words[1], "reevaluate-rate") == 0)
 			r->conf.reevaluate_rate = (uint32_t)atoi(words[2]);
 		else
@@ -1025,6 +1144,10 @@ check_end(struct replay *r)
 static void
 run_sequence(struct replay *r)
 {
+	/* What we say, and what is taken for said: RFC 9293 section 3.7.1. */
+	(void)packet_set("MSS", r->stage.family == 4 ? 1460 : 1440);
+	(void)packet_set("QUOTE", r->stage.family == 4 ? 28 : 48);
+	(void)packet_set("DEFAULT", r->stage.family == 4 ? 536 : 1220);
 	r->stage.client_outside = false;
 	r->stage.client_port = 40000;
 	r->stage.server_port = 443;

@@ -576,8 +576,8 @@ ask(const struct fw_rules *r, const struct question *q, struct fw_decision *d, u
 	struct fw_party subject, peer;
 	struct fw_rule_info info;
 
-	fw_rules_party(r, q->vrf, &q->subject, &subject);
-	fw_rules_party(r, q->vrf, &q->peer, &peer);
+	fw_rules_party(r, q->vrf, &q->subject, true, &subject);
+	fw_rules_party(r, q->vrf, &q->peer, true, &peer);
 	fw_rules_decide(
 	    r, (enum pk_direction)q->direction, &subject, &peer, q->proto, q->selector, d);
 	id[0] = fw_rules_info(r, d->rule, &info) ? info.id : 0;

@@ -359,8 +359,8 @@ check_world(const struct fw_rules *r, unsigned int nb_questions)
 		struct fw_decision got;
 		int want, want_audit;
 
-		fw_rules_party(r, 0, &subject->addr, &parties[0]);
-		fw_rules_party(r, 0, &peer, &parties[1]);
+		fw_rules_party(r, 0, &subject->addr, true, &parties[0]);
+		fw_rules_party(r, 0, &peer, true, &parties[1]);
 		fw_rules_decide(
 		    r, (enum pk_direction)d, &parties[0], &parties[1], proto, selector, &got);
 		want = program != 0

@@ -135,6 +135,43 @@ next_word(struct words *w)
 	return *w->at++;
 }
 
+/* Numbers that a test has seen and names. */
+static struct {
+	char name[16];
+	uint32_t value;
+} variables[16];
+static unsigned int nb_variables;
+
+int
+packet_set(const char *name, uint32_t value)
+{
+	unsigned int i = 0;
+
+	while (i < nb_variables && strcmp(variables[i].name, name) != 0)
+		i++;
+	if (i == PK_COUNT(variables) || strlen(name) >= sizeof(variables[0].name))
+		return -EINVAL;
+	nb_variables = PK_MAX(nb_variables, i + 1);
+	strcpy(variables[i].name, name);
+	variables[i].value = value;
+	return 0;
+}
+
+static bool
+variable(const char **word, uint32_t *value)
+{
+	size_t n = strcspn(*word, "+");
+
+	for (unsigned int i = 0; i < nb_variables; i++) {
+		if (strlen(variables[i].name) != n || strncmp(variables[i].name, *word, n) != 0)
+			continue;
+		*value = variables[i].value;
+		*word += n;
+		return true;
+	}
+	return false;
+}
+
 int
 packet_number(uint32_t *out, const char *word)
 {
@@ -144,10 +181,19 @@ packet_number(uint32_t *out, const char *word)
 		char *end;
 		unsigned long long v;
 
-		if (!isdigit((unsigned char)*word))
-			return -EINVAL;
-		v = strtoull(word, &end, 0);
-		if (end == word || v > UINT32_MAX || (*end != '\0' && *end != '+'))
+		uint32_t named;
+
+		if (variable(&word, &named)) {
+			v = named;
+			end = (char *)word;
+		} else {
+			if (!isdigit((unsigned char)*word))
+				return -EINVAL;
+			v = strtoull(word, &end, 0);
+			if (end == word)
+				return -EINVAL;
+		}
+		if (v > UINT32_MAX || (*end != '\0' && *end != '+'))
 			return -EINVAL;
 		sum += (uint32_t)v;
 		word = *end == '+' ? end + 1 : end;
@@ -1020,6 +1066,46 @@ read_addr(struct pk_addr *a, unsigned int family, const uint8_t *bytes)
 	memcpy(a->bytes, bytes, family == 4 ? 4 : 16);
 }
 
+static uint32_t
+get32(const uint8_t *b)
+{
+	return (uint32_t)b[0] << 24 | (uint32_t)b[1] << 16 | (uint32_t)b[2] << 8 | b[3];
+}
+
+static void
+read_tcp_options(struct packet_view *v, const uint8_t *o, const uint8_t *end)
+{
+	v->mss = v->scale = -1;
+	for (; o < end && o[0] != 0; o += o[0] == 1 ? 1 : o[1]) {
+		if (o[0] == 1)
+			continue;
+		if (end - o < 2 || o[1] < 2 || o[1] > end - o)
+			return;
+		switch (o[0]) {
+		case 2:
+			v->mss = o[2] << 8 | o[3];
+			break;
+		case 3:
+			v->scale = o[2];
+			break;
+		case 4:
+			v->sackok = true;
+			break;
+		case 5:
+			for (unsigned int k = 2; k + 4 <= o[1] && v->nb_sack < 8; k += 4)
+				v->sack[v->nb_sack++] = get32(o + k);
+			break;
+		case 8:
+			v->timestamps = true;
+			v->tsval = get32(o + 2);
+			v->tsecr = get32(o + 6);
+			break;
+		default:
+			break;
+		}
+	}
+}
+
 void
 packet_read(struct packet_view *v, const uint8_t *bytes, size_t len)
 {
@@ -1089,6 +1175,9 @@ packet_read(struct packet_view *v, const uint8_t *bytes, size_t len)
 		v->seq = pk_wire_be32(&w);
 		v->ack = pk_wire_be32(&w);
 		v->tcp_flags = v->l4[13];
+		v->win = (uint16_t)(v->l4[14] << 8 | v->l4[15]);
+		read_tcp_options(v, v->l4 + 20, v->l4 + PK_MIN(hdr, v->l4_len));
+		v->payload = v->l4 + PK_MIN(hdr, v->l4_len);
 		v->payload_len = hdr <= v->l4_len ? v->l4_len - hdr : 0;
 	} else if ((v->proto == PROTO_ICMP || v->proto == PROTO_ICMP6) && v->l4_len >= 8) {
 		v->icmp_type = v->l4[0];

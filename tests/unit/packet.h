@@ -52,6 +52,9 @@ int packet_build(struct packet *out, const struct packet_stage *stage, char *con
 int packet_addr(struct pk_addr *out, unsigned int family, const char *word);
 extern const uint8_t packet_workload_mac[6], packet_gateway_mac[6];
 
+/* Name a number that was seen, of whichever packet; names are words of packet_number().  0 or -EINVAL. */
+int packet_set(const char *name, uint32_t value);
+
 /* A number, decimal or 0x; sums as in 4294967290+10 wrap at 2^32.  Returns 0 or -EINVAL. */
 int packet_number(uint32_t *out, const char *word);
 
@@ -68,6 +71,12 @@ struct packet_view {
 	uint16_t sport, dport;
 	uint32_t seq, ack;
 	uint8_t tcp_flags, icmp_type, icmp_code;
+	uint16_t win;
+	/* TCP options; -1: none, and zero what there is not. */
+	int mss, scale;
+	bool sackok, timestamps;
+	uint32_t tsval, tsecr, sack[8];
+	unsigned int nb_sack;
 	bool checksums_ok; /* of IP and of the transport */
 };
 

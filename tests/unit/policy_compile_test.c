@@ -475,10 +475,66 @@ test_warnings(void **state)
 	}
 }
 
+static int
+is_attested(void *arg, const char *dpu)
+{
+	return strcmp(arg, dpu) == 0;
+}
+
+/* A workload behind a DPU is two identities when policy asks for the host's posture, and one when not. */
+static void
+test_attested(void **state)
+{
+	static const char text[] = HEAD("Workload",
+	    "{name: a, tenant: t, labels: {app: a}}") "spec: {addresses: [192.0.2.1], dpu: dpu1}\n" HEAD("Workload",
+	    "{name: b, tenant: t, labels: {app: b}}") "spec: {addresses: [192.0.2.2], dpu: dpu2}\n" HEAD("Workload",
+	    "{name: c, tenant: t, labels: {app: c}}") "spec: {addresses: [192.0.2.3]}\n" HEAD("Policy",
+	    "{name: p, tenant: t}") "spec:\n  tier: application\n  priority: 10\n"
+	                            "  appliesTo: {workloads: {app: a}}\n  ingress:\n"
+	                            "    - {name: good, action: allow, from: [{workloads: {app: b}, attested: true}]}\n"
+	                            "    - {name: bad, action: reject, from: [{workloads: {app: b}, attested: false}]}\n"
+	                            "tests:\n"
+	                            "  - {from: {app: b}, to: {app: a}, service: tcp/80, expect: allow}\n" HEAD(
+	                                "Policy",
+	                                "{name: q, tenant: t}") "spec:\n  tier: application\n  priority: 20\n"
+	                                                        "  appliesTo: {workloads: {app: b}}\n"
+	                                                        "  egress: [{name: out, action: allow, to: any}]\n";
+	const struct policy_endpoint *e[3];
+	const struct policy_identity *good;
+	unsigned int passed, failed;
+	struct world w;
+
+	(void)state;
+	for (int with = 0; with < 2; with++) {
+		world_init(&w);
+		add(&w, "a.yaml", text);
+		if (with)
+			policy_model_set_attested(w.model, is_attested, (void *)(uintptr_t) "dpu2");
+		compile(&w);
+		/* Tests imagine workloads where all is well. */
+		assert_int_equal(
+		    policy_run_tests(w.model, w.table, w.findings, &passed, &failed), 0);
+		assert_int_equal(passed, 1);
+		for (uint32_t i = 0; i < 3; i++)
+			e[i] = &w.table->endpoints[i];
+		good = identity_of(w.table, "app=b,attested=true");
+		assert_int_equal(e[1]->attested, good->id);
+		assert_int_equal(e[1]->unattested, identity_of(w.table, "app=b")->id);
+		assert_int_equal(e[1]->identity, e[1]->attested);
+		/* To others a host is as the server has heard; offline, as it should be. */
+		assert_int_equal(e[0]->identity, with ? e[0]->unattested : e[0]->attested);
+		assert_int_not_equal(e[0]->attested, e[0]->unattested);
+		/* Behind no DPU nobody is attested. */
+		assert_int_equal(e[2]->attested, e[2]->unattested);
+		world_fini(&w);
+	}
+}
+
 int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_attested),
 		cmocka_unit_test(test_golden),
 		cmocka_unit_test(test_order_of_files),
 		cmocka_unit_test(test_relabel_is_small),

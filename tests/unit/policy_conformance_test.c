@@ -12,6 +12,7 @@
 #include "lib/base.h"
 #include "policy/query.h"
 #include "policy/reach.h"
+#include "tests/unit/corpora.h"
 #include "tests/unit/test.h"
 
 /*
@@ -981,24 +982,13 @@ source_dir(void)
 	return src != NULL ? src : ".";
 }
 
-/* Where the suites are, or NULL having said so. */
+/* Where the suites are, or NULL. */
 static const char *
 corpora(void)
 {
 	static char path[1024];
-	const char *given = getenv("PICKET_CORPORA");
-	static const char *const near[] = { "../shared/corpora/policy",
-		"../../shared/corpora/policy" };
-	struct stat st;
 
-	if (given != NULL && given[0] != '\0')
-		return given;
-	for (size_t i = 0; i < PK_COUNT(near); i++) {
-		snprintf(path, sizeof(path), "%s/%s", source_dir(), near[i]);
-		if (stat(path, &st) == 0)
-			return path;
-	}
-	return NULL;
+	return corpora_find("policy", path, sizeof(path)) ? path : NULL;
 }
 
 static void
@@ -1021,7 +1011,7 @@ run_suite(const char *dir, const char *name)
 	size_t i;
 
 	if (dir == NULL) {
-		printf("# skipped: %s: no suites; name their directory in PICKET_CORPORA\n", name);
+		printf("# skipped: %s: no suites; set PICKET_CORPORA\n", name);
 		skip();
 	}
 	shown = 0;

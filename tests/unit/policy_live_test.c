@@ -17,7 +17,7 @@ struct world {
 	char *text[NB_NAMES]; /* NULL: not there */
 	struct policy_ids *ids;
 	struct policy_compiler *pc;
-	unsigned int refused, whole, undone;
+	unsigned int refused, whole, undone, flipped;
 };
 
 struct said {
@@ -54,8 +54,12 @@ expect_equal(const struct policy_table *a, const struct policy_table *b)
 	assert_int_equal(policy_table_emit(b, 1, "dpu1", collect, &y), 0);
 	assert_int_equal(x.len, y.len);
 	assert_memory_equal(x.bytes, y.bytes, x.len);
-	for (uint32_t i = 0; i < a->nb_endpoints; i++)
+	for (uint32_t i = 0; i < a->nb_endpoints; i++) {
 		assert_string_equal(a->endpoints[i].dpu, b->endpoints[i].dpu);
+		assert_int_equal(a->endpoints[i].identity, b->endpoints[i].identity);
+		assert_int_equal(a->endpoints[i].attested, b->endpoints[i].attested);
+		assert_int_equal(a->endpoints[i].unattested, b->endpoints[i].unattested);
+	}
 	for (uint32_t i = 0; i < a->nb_unplaced; i++) {
 		assert_string_equal(a->unplaced[i].name, b->unplaced[i].name);
 		assert_int_equal(a->unplaced[i].identity, b->unplaced[i].identity);
@@ -87,6 +91,7 @@ reference(struct world *w, char *const text[NB_NAMES])
 		}
 	}
 	policy_findings_destroy(f);
+	policy_model_set_attested(m, world_attested, NULL);
 	rc = policy_compile(m, w->ids, &t, NULL);
 	assert_true(rc == 0 || rc == -EINVAL);
 	policy_model_destroy(m);
@@ -156,6 +161,33 @@ change(struct world *w)
 	policy_touched_fini(&touched);
 }
 
+/* A host becomes attested, or ceases to be: only endpoints behind that DPU are touched. */
+static void
+flip(struct world *w)
+{
+	uint64_t nb_whole = policy_compiler_nb_whole(w->pc);
+	const char *dpu = world_flip();
+	struct policy_touched touched = { 0 };
+	struct policy_table *want = reference(w, w->text);
+	const struct policy_table *t;
+
+	assert_int_equal(policy_compiler_posture(w->pc, &dpu, 1, &touched), 0);
+	t = policy_compiler_table(w->pc);
+	expect_equal(t, want);
+	assert_true(policy_compiler_nb_whole(w->pc) == nb_whole && !touched.whole);
+	assert_int_equal(touched.identities.nb + touched.sets.nb + touched.programs.nb, 0);
+	for (size_t i = 0; i < touched.endpoints.nb; i++) {
+		const struct policy_place *p = &touched.endpoints.at[i];
+		const struct policy_endpoint *e = policy_table_endpoint(t, p->vrf, &p->addr);
+
+		assert_string_equal(e->dpu, dpu);
+		assert_int_not_equal(e->attested, e->unattested);
+	}
+	w->flipped += touched.endpoints.nb > 0;
+	policy_table_destroy(want);
+	policy_touched_fini(&touched);
+}
+
 static void
 test_random_changes(void **state)
 {
@@ -167,6 +199,7 @@ test_random_changes(void **state)
 	(void)state;
 	assert_int_equal(policy_ids_create(&w.ids), 0);
 	assert_int_equal(policy_compiler_create(&w.pc, w.ids), 0);
+	policy_compiler_set_attested(w.pc, world_attested, NULL);
 	for (int i = 0; i < NB_OTHERS; i++) {
 		static char names[NB_OTHERS][32];
 		int k = NB_WORKLOADS + NB_POLICIES + i;
@@ -182,12 +215,15 @@ test_random_changes(void **state)
 	}
 	policy_findings_destroy(f);
 	policy_compiler_keep(w.pc);
-	for (int i = 0; i < ROUNDS; i++)
+	for (int i = 0; i < ROUNDS; i++) {
 		change(&w);
-	printf("# %d changes: %u refused, %u undone, %u compiled the whole\n", ROUNDS, w.refused,
-	    w.undone, w.whole);
+		if (i % 3 == 0)
+			flip(&w);
+	}
+	printf("# %d changes: %u refused, %u undone, %u compiled the whole; %u of posture\n",
+	    ROUNDS, w.refused, w.undone, w.whole, w.flipped);
 	/* The test is about the others. */
-	assert_true(w.whole < ROUNDS / 2 && w.refused > 0 && w.undone > 0);
+	assert_true(w.whole < ROUNDS / 2 && w.refused > 0 && w.undone > 0 && w.flipped > 50);
 	for (int i = 0; i < NB_NAMES; i++)
 		free(w.text[i]);
 	policy_compiler_destroy(w.pc);

@@ -74,6 +74,14 @@ print_selector(FILE *f)
 	fputs("}", f);
 }
 
+/* Seldom enough that policy at times does not ask for posture at all. */
+static void
+print_attested(FILE *f)
+{
+	if (world_pick(8) == 0)
+		fprintf(f, ", attested: %s", world_pick(2) ? "true" : "false");
+}
+
 static void
 print_peers(FILE *f, int with_group)
 {
@@ -95,6 +103,7 @@ print_peers(FILE *f, int with_group)
 		print_selector(f);
 		if (world_pick(3) == 0)
 			fprintf(f, ", tenant: %s", tenant(1));
+		print_attested(f);
 		fputs("}]", f);
 		break;
 	}
@@ -113,7 +122,10 @@ print_workload(FILE *f, int i)
 	fputs("}\nspec: {", f);
 	if (world_pick(8) != 0)
 		fprintf(f, "addresses: [192.0.2.%d], ", 1 + same * 5);
-	fprintf(f, "dpu: dpu%d", world_pick(3));
+	if (world_pick(8) != 0)
+		fprintf(f, "dpu: dpu%d", world_pick(3));
+	else
+		fputs("vrf: 0", f);
 	if (world_pick(4) == 0)
 		fprintf(f, ", ports: {http: tcp/%d}", 8080 + world_pick(2));
 	fputs("}\n", f);
@@ -136,6 +148,7 @@ print_policy(FILE *f, int i)
 	} else if (world_pick(3) != 0) {
 		fputs("  appliesTo: {workloads: ", f);
 		print_selector(f);
+		print_attested(f);
 		fputs("}\n", f);
 	}
 	if (world_pick(5) == 0)
@@ -192,6 +205,25 @@ world_text(int i)
 		print_group(f, i - NB_WORKLOADS - NB_POLICIES);
 	fclose(f);
 	return text;
+}
+
+static int attested_[3];
+
+int
+world_attested(void *arg, const char *dpu)
+{
+	(void)arg;
+	return attested_[dpu[3] - '0'];
+}
+
+const char *
+world_flip(void)
+{
+	static const char *const dpus[] = { "dpu0", "dpu1", "dpu2" };
+	int i = world_pick(3);
+
+	attested_[i] = !attested_[i];
+	return dpus[i];
 }
 
 int

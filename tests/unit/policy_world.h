@@ -17,5 +17,8 @@ int world_pick(int n);
 void world_name(int i, char name[32]);
 /* Text of source i, malloc()ed. */
 char *world_text(int i);
+/* Whether the host behind a DPU is attested, as a policy_attested function; and another answer for one. */
+int world_attested(void *arg, const char *dpu);
+const char *world_flip(void);
 /* Which source to change next: mostly workloads, seldom a group. */
 int world_choose(void);

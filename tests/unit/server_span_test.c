@@ -230,21 +230,23 @@ reference(const struct policy_table *t, const char *dpu)
 	struct policy_state *s = policy_state_create();
 
 	for (uint32_t e = 0; e < t->nb_endpoints; e++) {
-		const struct policy_identity *id =
-		    policy_table_identity(t, t->endpoints[e].identity);
+		const uint32_t own[] = { t->endpoints[e].attested, t->endpoints[e].unattested };
 
-		if (strcmp(t->endpoints[e].dpu, dpu) != 0)
-			continue;
-		take_identity(t, id->id, s);
-		for (int d = 0; d < PK_DIRECTION_COUNT; d++)
-			take_program(t, id->program[d], s);
+		for (size_t k = 0; strcmp(t->endpoints[e].dpu, dpu) == 0 && k < PK_COUNT(own); k++) {
+			const struct policy_identity *id = policy_table_identity(t, own[k]);
+
+			take_identity(t, id->id, s);
+			for (int d = 0; d < PK_DIRECTION_COUNT; d++)
+				take_program(t, id->program[d], s);
+		}
 	}
 	/* Last, because being a peer as well must not take a subject's programs away. */
-	for (uint32_t e = 0; e < t->nb_endpoints; e++)
-		if (strcmp(t->endpoints[e].dpu, dpu) == 0)
-			put(s,
-			    policy_resource_of_identity(
-			        policy_table_identity(t, t->endpoints[e].identity), 1));
+	for (uint32_t e = 0; e < t->nb_endpoints; e++) {
+		const uint32_t own[] = { t->endpoints[e].attested, t->endpoints[e].unattested };
+
+		for (size_t k = 0; strcmp(t->endpoints[e].dpu, dpu) == 0 && k < PK_COUNT(own); k++)
+			put(s, policy_resource_of_identity(policy_table_identity(t, own[k]), 1));
+	}
 	return s;
 }
 
@@ -282,6 +284,7 @@ test_random_changes(void **state)
 
 	(void)state;
 	server_init(&s);
+	policy_compiler_set_attested(s.pc, world_attested, NULL);
 	for (int i = 0; i < NB_OTHERS; i++) {
 		char *text = world_text(NB_WORKLOADS + NB_POLICIES + i);
 
@@ -309,8 +312,53 @@ test_random_changes(void **state)
 			follow(&s);
 		}
 		free(text);
+		if (round % 3 == 0) {
+			const char *dpu = world_flip();
+
+			assert_int_equal(policy_compiler_posture(s.pc, &dpu, 1, &s.touched), 0);
+			follow(&s);
+		}
 		expect_spans(&s);
 	}
+	server_fini(&s);
+}
+
+/* A DPU holds both identities of its own workloads, with their programs; others' only as they stand. */
+static int
+is_attested(void *arg, const char *dpu)
+{
+	(void)dpu;
+	return *(const int *)arg;
+}
+
+static void
+test_attested(void **state)
+{
+	static const char more[] =
+	    "apiVersion: picket.io/v1\nkind: Policy\nmetadata: {name: alone, tenant: shop}\n"
+	    "spec:\n  tier: application\n  priority: 30\n"
+	    "  appliesTo: {workloads: {app: web}, attested: false}\n"
+	    "  egress:\n    - {name: none, action: deny, to: any}\n";
+	const char *dpus[] = { "dpu1" };
+	const struct server_span *span;
+	int attested = 1;
+	struct server s;
+
+	(void)state;
+	server_init(&s);
+	policy_compiler_set_attested(s.pc, is_attested, &attested);
+	change(&s, "test.yaml", policy);
+	change(&s, "more.yaml", more);
+	span = server_spans_get(s.spans, "dpu1");
+	assert_int_equal(count(span->state, POLICY_RESOURCE_IDENTITY), 2);
+	assert_int_equal(count(span->state, POLICY_RESOURCE_ENDPOINT), 1);
+	/* The database's DPU hears that web is somebody else now, and so does web's own. */
+	attested = 0;
+	assert_int_equal(policy_compiler_posture(s.pc, dpus, 1, &s.touched), 0);
+	follow(&s);
+	assert_string_equal(s.only, "several");
+	assert_int_equal(s.nb_changed, 2);
+	assert_int_equal(count(span->state, POLICY_RESOURCE_IDENTITY), 2);
 	server_fini(&s);
 }
 
@@ -318,6 +366,7 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_attested),
 		cmocka_unit_test(test_span),
 		cmocka_unit_test(test_change),
 		cmocka_unit_test(test_peer_has_no_programs),

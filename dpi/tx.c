@@ -1,0 +1,173 @@
+#include <stdlib.h>
+#include <string.h>
+
+#include "dpi/session.h"
+
+#define TX_MAX    256 /* open ones of a session; the oldest is closed for a new one */
+#define SLOTS_MAX 256 /* of a transaction */
+
+struct dpi_tx *
+dpi_tx_new(struct dpi_session *s, enum dpi_layer layer)
+{
+	struct dpi_tx *tx = calloc(1, sizeof(*tx)), **at = &s->tx;
+	unsigned int n = 0;
+
+	if (tx == NULL)
+		return NULL;
+	tx->layer = (uint8_t)layer;
+	tx->id = s->nb_tx++;
+	for (; *at != NULL; at = &(*at)->next)
+		n++;
+	if (n >= TX_MAX)
+		for (unsigned int d = 0; d < 2; d++)
+			dpi_tx_done(s->tx, d);
+	*at = tx;
+	return tx;
+}
+
+void
+dpi_tx_free(struct dpi_tx *tx)
+{
+	if (tx == NULL)
+		return;
+	for (unsigned int i = 0; i < tx->nb_slots; i++)
+		free(tx->slot[i].bytes);
+	free(tx->slot);
+	free(tx->candidate);
+	free(tx->alerted);
+	free(tx);
+}
+
+struct dpi_slot *
+dpi_tx_slot(struct dpi_tx *tx, enum dpi_buf buf, unsigned int dir)
+{
+	for (unsigned int i = tx->nb_slots; i-- > 0;)
+		if (tx->slot[i].buf == buf && tx->slot[i].dir == dir)
+			return &tx->slot[i];
+	return NULL;
+}
+
+static struct dpi_slot *
+slot_new(struct dpi_tx *tx, enum dpi_buf buf, unsigned int dir)
+{
+	struct dpi_slot *more;
+
+	if (tx->nb_slots == SLOTS_MAX)
+		return NULL;
+	if ((tx->nb_slots & (tx->nb_slots + 1)) == 0) {
+		more = realloc(tx->slot, (2u * tx->nb_slots + 2) * sizeof(*more));
+		if (more == NULL)
+			return NULL;
+		tx->slot = more;
+	}
+	more = &tx->slot[tx->nb_slots++];
+	memset(more, 0, sizeof(*more));
+	more->buf = (uint8_t)buf;
+	more->dir = (uint8_t)dir;
+	tx->touched[dir] = true;
+	return more;
+}
+
+static void
+slot_add(struct dpi_slot *s, const void *bytes, size_t len)
+{
+	if (len == 0)
+		return;
+	if (s->len + len > s->room) {
+		uint32_t room = PK_MAX((uint32_t)(s->len + len), s->room * 2);
+		uint8_t *more = realloc(s->bytes, room);
+
+		if (more == NULL)
+			return;
+		s->bytes = more;
+		s->room = room;
+	}
+	memcpy(s->bytes + s->len, bytes, len);
+	s->len += (uint32_t)len;
+}
+
+void
+dpi_tx_put(struct dpi_tx *tx, enum dpi_buf buf, unsigned int dir, const void *bytes, size_t len)
+{
+	struct dpi_slot *s;
+
+	if (tx == NULL ||
+	    (!(dpi_buf_info[buf].flags & DPI_BUF_SEVERAL) && dpi_tx_slot(tx, buf, dir) != NULL))
+		return;
+	s = slot_new(tx, buf, dir);
+	if (s == NULL)
+		return;
+	slot_add(s, bytes, len);
+	s->complete = true;
+}
+
+void
+dpi_tx_grow(struct dpi_tx *tx, enum dpi_buf buf, unsigned int dir, const void *bytes, size_t len,
+    uint32_t limit)
+{
+	struct dpi_slot *s;
+
+	if (tx == NULL)
+		return;
+	s = dpi_tx_slot(tx, buf, dir);
+	if (s == NULL ||
+	    (s->complete && dpi_buf_info[buf].flags & DPI_BUF_SEVERAL && s->len < limit))
+		s = slot_new(tx, buf, dir);
+	if (s == NULL || s->complete || bytes == NULL)
+		return;
+	if (len > limit - s->len)
+		len = limit - s->len;
+	slot_add(s, bytes, len);
+	s->complete = s->len >= limit;
+	tx->touched[dir] = true;
+}
+
+void
+dpi_tx_done(struct dpi_tx *tx, unsigned int dir)
+{
+	if (tx == NULL || tx->done[dir])
+		return;
+	for (unsigned int i = 0; i < tx->nb_slots; i++)
+		if (tx->slot[i].dir == dir)
+			tx->slot[i].complete = true;
+	tx->done[dir] = true;
+	tx->touched[dir] = true;
+}
+
+void
+dpi_tx_event(struct dpi_tx *tx, enum dpi_event event, unsigned int dir)
+{
+	if (tx == NULL)
+		return;
+	dpi_event_set(&tx->events, event);
+	tx->touched[dir] = true;
+}
+
+bool
+dpi_pending_add(struct dpi_pending *p, const uint8_t *bytes, uint32_t len, uint32_t limit)
+{
+	if (len > limit || p->len > limit - len)
+		return false;
+	if (p->len + len > p->room) {
+		uint32_t room = PK_MAX(p->len + len, p->room * 2);
+		uint8_t *more = realloc(p->bytes, room);
+
+		if (more == NULL)
+			return false;
+		p->bytes = more;
+		p->room = room;
+	}
+	if (len > 0)
+		memcpy(p->bytes + p->len, bytes, len);
+	p->len += len;
+	return true;
+}
+
+void
+dpi_pending_eat(struct dpi_pending *p, uint32_t len)
+{
+	if (len == 0)
+		return;
+	memmove(p->bytes, p->bytes + len, p->len - len);
+	p->len -= len;
+}
