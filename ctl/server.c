@@ -822,7 +822,7 @@ applied(struct ctl_context *ctx, int argc, char **argv)
 	if (argc != 1)
 		return ctl_usage(ctx, "want %s", ctx->command->args);
 	m.workload = argv[0];
-	r = ask(ctx, "Applied", &m.base, &picket__v1__applied_reply__descriptor, ASK_NS);
+	r = ctl_server_ask(ctx, "Applied", &m.base, &picket__v1__applied_reply__descriptor, ASK_NS);
 	if (r == NULL)
 		return CTL_REFUSED;
 	rows = ctl_rows_begin(ctx, columns, PK_COUNT(columns));

@@ -87,6 +87,7 @@
 	X(REVOKED, "revoked", "its session was allowed once, and is no longer")                    \
 	/* resources */                                                                            \
 	X(NO_BUFFER, "no-buffer", "the packet buffers ran out")                                    \
+	X(LCORE_FULL, "lcore-full", "the lcore that has its session does not keep up")             \
 	X(TX_FULL, "tx-full", "the port did not take the packet")
 
 enum fw_drop {

@@ -341,7 +341,8 @@ question_on_applied(
 	struct pk_spiffe who;
 	struct question *q;
 
-	if (!admin_authorise_call(p, c, peer, &who) || (q = ask(p, c, applied_work)) == NULL)
+	if (!admin_authorise_call(p, c, peer, POLICY_MAY_READ, &who) ||
+	    (q = ask(p, c, applied_work)) == NULL)
 		return;
 	q->applied = admin_unpack(&picket__v1__applied_request__descriptor, c, bytes, len);
 	if (q->applied == NULL)
