@@ -30,7 +30,8 @@ static const struct ctl_column rule_columns[] = { { "direction", "DIRECTION" },
 	{ "name", "RULE" }, { "place", "WRITTEN IN" } };
 static const struct ctl_column lcore_columns[] = { { "lcore", "LCORE" }, { "sessions", "SESSIONS" },
 	{ "packets", "PACKETS" }, { "cycles_per_packet", "CYCLES/PACKET" }, { "loops", "LOOPS" },
-	{ "idle", "IDLE" }, { "sleeps", "SLEEPS" } };
+	{ "idle", "IDLE" }, { "sleeps", "SLEEPS" }, { "handed_over", "HANDED OVER" },
+	{ "taken_over", "TAKEN OVER" } };
 static const struct ctl_column wire_columns[] = { { "wire", "WIRE" }, { "inside", "INSIDE" },
 	{ "outside", "OUTSIDE" }, { "queues", "QUEUES" } };
 static const struct ctl_column config_columns[] = { { "option", "OPTION" }, { "value", "VALUE" } };

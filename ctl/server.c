@@ -810,6 +810,34 @@ explain(struct ctl_context *ctx, int argc, char **argv)
 	return CTL_DONE;
 }
 
+static int
+applied(struct ctl_context *ctx, int argc, char **argv)
+{
+	static const struct ctl_column columns[] = { { "tier", "TIER" }, { "tenant", "TENANT" },
+		{ "policy", "POLICY" } };
+	Picket__V1__AppliedRequest m = PICKET__V1__APPLIED_REQUEST__INIT;
+	Picket__V1__AppliedReply *r;
+	struct ctl_rows *rows;
+
+	if (argc != 1)
+		return ctl_usage(ctx, "want %s", ctx->command->args);
+	m.workload = argv[0];
+	r = ctl_server_ask(ctx, "Applied", &m.base, &picket__v1__applied_reply__descriptor, ASK_NS);
+	if (r == NULL)
+		return CTL_REFUSED;
+	rows = ctl_rows_begin(ctx, columns, PK_COUNT(columns));
+	for (size_t i = 0; i < r->n_policies; i++) {
+		const Picket__V1__AppliedPolicy *p = r->policies[i];
+
+		ctl_rows_add(rows,
+		    json_pack(
+		        "{ss ss ss}", "tier", p->tier, "tenant", p->tenant, "policy", p->name));
+	}
+	ctl_rows_end(rows);
+	picket__v1__applied_reply__free_unpacked(r, NULL);
+	return CTL_DONE;
+}
+
 #define APPLY_ARGS                                                                                                   \
 	"FILE... [--message TEXT] [--dry-run] [--replace] [--delete NAME] [--despite-tests] [--no-wait] [--timeout " \
 	"TIME] [--canary SELECTOR --bake TIME [--abort-denied N] | --at-once]"
@@ -824,6 +852,9 @@ const struct ctl_command ctl_server_commands[] = {
 	    "bring the policy of an older generation back into force", rollback },
 	{ "explain", "SOURCE DESTINATION SERVICE",
 	    "which rules decide a flow, in the policy in force", explain },
+	{ "policy applied", "WORKLOAD",
+	    "the policies whose subject a workload is, in the order in which they are asked",
+	    applied },
 	{ "show hosts", "", "the host behind each DPU: attested or not, and why", show_hosts },
 	{ "status", "", "every DPU: connected, generation wanted and realised, since when",
 	    status },

@@ -17,19 +17,19 @@
 	X(DIAMETER, "diameter") X(DNP3, "dnp3") X(DNS, "dns") X(DNSCRYPT, "dnscrypt") \
 	X(DROPBOX_LAN, "dropbox-lan") X(DTLS, "dtls") X(DUBBO, "dubbo") \
 	X(ELASTICSEARCH, "elasticsearch") X(ENIP, "enip") X(FASTCGI, "fastcgi") X(FIX, "fix") \
-	X(FTP, "ftp") X(GEARMAN, "gearman") X(GENEVE, "geneve") X(GIT, "git") X(GNUTELLA, "gnutella") X(GRPC, "grpc") \
+	X(FTP, "ftp") X(FTP_DATA, "ftp-data") X(GEARMAN, "gearman") X(GENEVE, "geneve") X(GIT, "git") X(GNUTELLA, "gnutella") X(GRPC, "grpc") \
 	X(GTP, "gtp") X(H323, "h323") X(HAPROXY, "haproxy") X(HART_IP, "hart-ip") X(HISLIP, "hislip") \
 	X(HL7, "hl7") X(HSRP, "hsrp") X(HTTP, "http") X(HTTP2, "http2") X(IAX, "iax") \
 	X(IEC104, "iec104") X(IMAP, "imap") X(IMAPS, "imaps") X(IPMI, "ipmi") X(IPSEC, "ipsec") X(IRC, "irc") \
 	X(ISCSI, "iscsi") X(JAVA_RMI, "java-rmi") X(JSONRPC, "jsonrpc") X(KAFKA, "kafka") \
 	X(KERBEROS, "kerberos") X(KNXIP, "knxip") X(L2TP, "l2tp") X(LDAP, "ldap") X(LDP, "ldp") X(LISP, "lisp") \
-	X(LLMNR, "llmnr") X(LUSTRE, "lustre") X(MDNS, "mdns") X(MEMCACHED, "memcached") \
-	X(MGCP, "mgcp") X(MODBUS, "modbus") X(MONGODB, "mongodb") X(MPEGTS, "mpegts") X(MQTT, "mqtt") \
+	X(LLMNR, "llmnr") X(LUSTRE, "lustre") X(MEGACO, "megaco") X(MDNS, "mdns") X(MEMCACHED, "memcached") \
+	X(MGCP, "mgcp") X(MINING, "mining") X(MODBUS, "modbus") X(MONGODB, "mongodb") X(MPEGTS, "mpegts") X(MQTT, "mqtt") \
 	X(MSSQL, "mssql") X(MUNIN, "munin") X(MYSQL, "mysql") X(NATPMP, "natpmp") X(NATS, "nats") \
 	X(NETBIOS, "netbios") X(NETFLOW, "netflow") X(NFS, "nfs") X(NNTP, "nntp") X(NTP, "ntp") \
 	X(NVME_TCP, "nvme-tcp") X(OPCUA, "opcua") X(OPENFLOW, "openflow") X(OPENVPN, "openvpn") \
 	X(OPENWIRE, "openwire") X(ORACLE, "oracle") X(PFCP, "pfcp") X(POP3, "pop3") X(POP3S, "pop3s") \
-	X(POSTGRESQL, "postgresql") X(PPTP, "pptp") X(PTP, "ptp") X(PULSAR, "pulsar") X(QUIC, "quic") \
+	X(POSTGRESQL, "postgresql") X(PPTP, "pptp") X(PTP, "ptp") X(PULSAR, "pulsar") X(QUIC, "quic") X(RAFT, "raft") \
 	X(RADIUS, "radius") X(RDP, "rdp") X(REDIS, "redis") X(ROCKETMQ, "rocketmq") \
 	X(RSH, "rsh") X(RSYNC, "rsync") X(RTCP, "rtcp") X(RTMP, "rtmp") X(RTP, "rtp") X(RTPS, "rtps") \
 	X(RTSP, "rtsp") X(RX_AFS, "rx-afs") X(S7COMM, "s7comm") X(SFLOW, "sflow") X(SIP, "sip") \

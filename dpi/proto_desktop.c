@@ -31,8 +31,12 @@ parse_rdp(struct dpi_view *v)
 	if (dpi_find((struct dpi_bytes){ c.at + 11, len - 11 }, "Cookie: ms", 10) != NULL ||
 	    dpi_find((struct dpi_bytes){ c.at + 11, len - 11 }, "tsv://", 6) != NULL)
 		return DPI_MATCH;
-	return len >= 19 && c.at[len - 8] == 1 && dpi_le16(c.at + len - 6) == 8 ? DPI_MATCH
-	                                                                        : DPI_NO;
+	/* The negotiation request may be followed by correlation data of 36 bytes (section 2.2.1.1.2). */
+	for (uint32_t at = 11; at + 8 <= len; at++)
+		if ((at + 8 == len || at + 44 == len) && c.at[at] == 1 &&
+		    dpi_le16(c.at + at + 2) == 8 && (dpi_le32(c.at + at + 4) & ~0x1fu) == 0)
+			return DPI_MATCH;
+	return DPI_NO;
 }
 
 /* MS-RDPEUDP section 2.2.2.1: the SYN has source ack 0xffffffff, flags SYN, and is padded to 1232 bytes. */

@@ -70,6 +70,13 @@ class_ok(uint16_t class)
 	return (class >= 1 && class <= 4) || class == 254 || class == 255;
 }
 
+/* A type that IANA has given out, or a private one. */
+static bool
+type_ok(uint16_t type)
+{
+	return (type >= 1 && type <= 270) || (type >= 32768 && type <= 32770) || type >= 65280;
+}
+
 enum dpi_match
 dpi_dns_message(struct dpi_view *v, int side, struct dpi_bytes b, bool say)
 {
@@ -77,7 +84,7 @@ dpi_dns_message(struct dpi_view *v, int side, struct dpi_bytes b, bool say)
 	uint16_t id = pk_wire_be16(&w), flags = pk_wire_be16(&w), nb[4];
 	char text[NAME_MAX_TEXT], number[8];
 	uint32_t longest;
-	bool response = (flags & 0x8000) != 0, cut = (flags & 0x0200) != 0;
+	bool response = (flags & 0x8000) != 0, cut = (flags & 0x0200) != 0, root = false;
 	unsigned int sum = 0, opcode = flags >> 11 & 15, records = 0, done = 0;
 	int n;
 
@@ -93,8 +100,9 @@ dpi_dns_message(struct dpi_view *v, int side, struct dpi_bytes b, bool say)
 		n = name(&w, b, text, &longest);
 		type = pk_wire_be16(&w);
 		class = pk_wire_be16(&w);
-		if (n < 0 || !pk_wire_ok(&w) || type == 0 || !class_ok(class))
+		if (n < 0 || !pk_wire_ok(&w) || !type_ok(type) || !class_ok(class))
 			return DPI_NO;
+		root |= n == 0;
 		if (n == 32 && (type == TYPE_NB || type == TYPE_NBSTAT) && *at == 32)
 			v->app = DPI_APP_NETBIOS;
 		if (say && i == 0) {
@@ -118,9 +126,11 @@ dpi_dns_message(struct dpi_view *v, int side, struct dpi_bytes b, bool say)
 		(void)pk_wire_be32(&w);
 		len = pk_wire_be16(&w);
 		data = pk_wire_bytes(&w, len);
+		if (n < 0)
+			return DPI_NO;
 		if (data == NULL && (cut || b.len >= 512 || before == b.at + b.len))
 			break; /* shortened on its way, or by the capture */
-		if (n < 0 || data == NULL || (type != TYPE_OPT && !class_ok(class)))
+		if (data == NULL || !type_ok(type) || (type != TYPE_OPT && !class_ok(class)))
 			return DPI_NO;
 		if (n == 32 && type == TYPE_NB && *before == 32)
 			v->app = DPI_APP_NETBIOS;
@@ -141,8 +151,12 @@ dpi_dns_message(struct dpi_view *v, int side, struct dpi_bytes b, bool say)
 		v->app = DPI_APP_MDNS;
 	else if (v->app == DPI_APP_DNS && (v->port[0] == 5355 || v->port[1] == 5355))
 		v->app = DPI_APP_LLMNR;
-	/* A question of a few bytes, or the lengths of all records, agree. */
-	return nb[0] + done > 0 && (nb[0] <= 1 || done == records) ? DPI_MATCH : DPI_LIKELY;
+	if (nb[0] + done == 0)
+		return DPI_NO;
+	/* A question of a few bytes, or the lengths of all records, agree; and nothing is left over. */
+	if (done == records && pk_wire_left(&w) > 0)
+		return root ? DPI_NO : DPI_LIKELY;
+	return nb[0] <= 1 || done == records ? DPI_MATCH : DPI_LIKELY;
 }
 
 static enum dpi_match

@@ -30,7 +30,7 @@ smb_side(struct dpi_bytes b, uint8_t *app)
 	case 0x82:
 	case 0x83:
 		*app = DPI_APP_NETBIOS;
-		return len <= 1 ? DPI_LIKELY : DPI_NO;
+		return len <= 1 ? (b.len == 4 + len ? DPI_LIKELY : DPI_MORE) : DPI_NO;
 	case 0x00:
 		if (len < 32)
 			return DPI_NO;
@@ -169,18 +169,12 @@ parse_rpc_udp(struct dpi_view *v)
 {
 	enum dpi_match m = rpc_message(v->side[0]);
 
-	if (m == DPI_LIKELY) {
-		/* A reply to a call remembered, or a second reply. */
-		for (unsigned int i = 0; i < v->nb_past; i++)
-			if (memcmp(v->past[i].head, v->side[0].at, 4) == 0 ||
-			    rpc_message((struct dpi_bytes){ v->past[i].head, v->past[i].kept }) ==
-			        DPI_LIKELY)
-				return DPI_MATCH;
-		/* Alone: an accepted reply with null verifier and success. */
-		if (v->side[0].len >= 24 &&
-		    memcmp(v->side[0].at + 4, "\0\0\0\1\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0", 20) == 0)
+	/* A reply to a call remembered. */
+	for (unsigned int i = 0; i < v->nb_past && m == DPI_LIKELY; i++)
+		if (v->past[i].dir != v->dir && v->past[i].kept >= 8 &&
+		    memcmp(v->past[i].head, v->side[0].at, 4) == 0 &&
+		    dpi_be32(v->past[i].head + 4) == 0)
 			return DPI_MATCH;
-	}
 	return m == DPI_MORE ? DPI_NO : m;
 }
 
@@ -291,6 +285,10 @@ parse_lustre(struct dpi_view *v)
 	    DPI_FRONT(b, "\x71\x50\x80\x27") == DPI_NO &&
 	    DPI_FRONT(b, "\x00\x00\x07\x61") == DPI_NO &&
 	    DPI_FRONT(b, "\x61\x07\x00\x00") == DPI_NO &&
+	    DPI_FRONT(b, "\xee\xbc\x0d\xed") == DPI_NO &&
+	    DPI_FRONT(b, "\xed\x0d\xbc\xee") == DPI_NO &&
+	    DPI_FRONT(b, "\xac\xce\x71\x00") == DPI_NO &&
+	    DPI_FRONT(b, "\x00\x71\xce\xac") == DPI_NO &&
 	    DPI_FRONT(b, "\xee\x7f\x7e\xac") == DPI_NO)
 		return DPI_NO;
 	return b.len >= 8 ? DPI_MATCH : DPI_MORE;

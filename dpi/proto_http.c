@@ -281,11 +281,17 @@ frame_ok(const uint8_t *p)
 {
 	uint32_t len = (uint32_t)p[0] << 16 | dpi_be16(p + 1), stream = dpi_be32(p + 5);
 
-	if (len > 1 << 20 || (stream & 0x80000000) != 0)
+	/* Flags that have no meaning are left zero (section 4.1). */
+	static const uint8_t flags[] = { 0x09, 0x2d, 0, 0, 0x01, 0x0c, 0x01, 0, 0, 0x04 };
+
+	if (len > 1 << 20 || (stream & 0x80000000) != 0 || p[3] >= sizeof(flags) ||
+	    (p[4] & ~flags[p[3]]) != 0)
 		return false;
 	switch (p[3]) {
-	case DATA:
+	case DATA: /* an empty one ends the stream */
+		return stream != 0 && (len > 0 || (p[4] & 1) != 0);
 	case HEADERS:
+		return stream != 0 && len > 0;
 	case CONTINUATION:
 		return stream != 0;
 	case 2: /* PRIORITY */

@@ -1,7 +1,32 @@
 /* Plants and buildings: Modbus, DNP3, IEC 104, S7comm, BACnet, OPC UA, EtherNet/IP, SOME/IP, RTPS, HART-IP, CoAP ... */
 #include "dpi/proto.h"
 
-/* Modbus/TCP: transaction, protocol 0, length exact, unit, function. */
+/* Modbus Application Protocol 1.1b3 section 6: whether what follows a function code can be its request. */
+static bool
+modbus_request(const uint8_t *pdu, uint32_t len)
+{
+	uint16_t n = len >= 5 ? dpi_be16(pdu + 3) : 0;
+
+	switch (pdu[0]) {
+	case 1:
+	case 2:
+		return len == 5 && n >= 1 && n <= 2000;
+	case 3:
+	case 4:
+		return len == 5 && n >= 1 && n <= 125;
+	case 5:
+		return len == 5 && (n == 0 || n == 0xff00);
+	case 6:
+		return len == 5;
+	case 15:
+	case 16:
+		return len >= 7 && pdu[5] + 6u == len;
+	default:
+		return false;
+	}
+}
+
+/* Modbus/TCP: transaction, protocol 0, length, unit, function. */
 static enum dpi_match
 modbus(struct dpi_bytes b, uint16_t *id)
 {
@@ -19,7 +44,6 @@ modbus(struct dpi_bytes b, uint16_t *id)
 	/* The next one, when there is one, begins right behind. */
 	if (b.len >= 6 + len + 4 && dpi_be16(b.at + 6 + len + 2) != 0)
 		return DPI_NO;
-	/* Functions of a fixed length, Modbus Application Protocol 1.1b3 section 6. */
 	return DPI_LIKELY;
 }
 
@@ -27,20 +51,24 @@ static enum dpi_match
 parse_modbus(struct dpi_view *v)
 {
 	uint16_t id[2] = { 0, 0 };
-	enum dpi_match c = modbus(v->side[0], &id[0]), s = modbus(v->side[1], &id[1]);
-	struct dpi_bytes b = v->side[0];
+	struct dpi_bytes c = v->side[0], s = v->side[1];
+	enum dpi_match mc = modbus(c, &id[0]), ms = modbus(s, &id[1]);
+	bool request;
 
-	if (c == DPI_NO || s == DPI_NO)
+	if (mc == DPI_NO || ms == DPI_NO)
 		return DPI_NO;
-	if (c == DPI_LIKELY && s == DPI_LIKELY)
-		return id[0] == id[1] || v->midstream
-		    ? ((b.at[7] ^ v->side[1].at[7]) & 0x7f) == 0 || v->midstream ? DPI_MATCH
-		                                                                 : DPI_NO
-		    : DPI_NO;
-	/* Reads and single writes have six bytes of arguments at most: 40 bits agree. */
-	return c == DPI_LIKELY && dpi_be16(b.at + 4) == 6 && ((b.at[7] >= 1 && b.at[7] <= 6))
-	    ? DPI_MATCH
-	    : PK_MAX(c, s);
+	if (mc == DPI_MORE)
+		return PK_MAX(mc, ms);
+	request = modbus_request(c.at + 7, dpi_be16(c.at + 4) - 1u);
+	if (ms == DPI_LIKELY) {
+		/* The answer repeats transaction, unit and function; that of a read counts its bytes. */
+		if (id[0] != id[1] || c.at[6] != s.at[6] || ((c.at[7] ^ s.at[7]) & 0x7f) != 0)
+			return v->midstream && request ? DPI_LIKELY : DPI_NO;
+		if (s.at[7] >= 1 && s.at[7] <= 4 && s.at[8] + 3u != dpi_be16(s.at + 4))
+			return DPI_NO;
+		return (c.at[7] & 0x80) == 0 && (id[0] != 0 || request) ? DPI_MATCH : DPI_LIKELY;
+	}
+	return request && c.len == 6u + dpi_be16(c.at + 4) ? DPI_LIKELY : DPI_MORE;
 }
 
 /* IEEE 1815 section 9.2: 0x0564, length, control, addresses, CRC. */
@@ -85,33 +113,41 @@ parse_dnp3_udp(struct dpi_view *v)
 	return v->side[0].len >= 10 ? dnp3(v->side[0]) : DPI_NO;
 }
 
-/* IEC 60870-5-104: 0x68, length, four control bytes; APDUs end to end. */
+/* IEC 60870-5-104 section 5: 0x68, length, four control bytes; APDUs end to end.  *bits: what has agreed. */
 static enum dpi_match
-iec104(struct dpi_bytes b, int *n)
+iec104(struct dpi_bytes b, unsigned int *bits)
 {
 	uint32_t off = 0;
+	int last = -1;
 
 	while (b.len - off >= 6) {
 		const uint8_t *p = b.at + off;
 
 		if (p[0] != 0x68 || p[1] < 4 || p[1] > 253)
 			return DPI_NO;
-		if ((p[2] & 3) == 3 || (p[2] & 3) == 1) {
-			/* U and S frames are four bytes, U with one of six functions */
-			if (p[1] != 4 ||
-			    ((p[2] & 3) == 3 &&
-			        ((p[3] | p[4] | p[5]) != 0 || __builtin_popcount(p[2] >> 2) != 1)))
+		if ((p[2] & 3) == 3) { /* U: one of six functions, zeroes */
+			if (p[1] != 4 || (p[3] | p[4] | p[5]) != 0 ||
+			    __builtin_popcount(p[2] >> 2) != 1)
 				return DPI_NO;
-			if ((p[2] & 3) == 1 && (p[2] != 1 || p[3] != 0))
+			*bits += 32;
+		} else if ((p[2] & 3) == 1) { /* S: what was received */
+			if (p[1] != 4 || p[2] != 1 || p[3] != 0 || (p[4] & 1) != 0)
 				return DPI_NO;
-			*n += 2;
+			*bits += 32;
 		} else {
 			if (p[1] < 10 || (p[4] & 1) != 0)
 				return DPI_NO;
-			if (b.len - off >= 12 &&
-			    (p[6] == 0 || p[6] > 127 || (p[8] & 0x3f) == 0 || (p[8] & 0x3f) > 47))
+			if (b.len - off < 2u + p[1])
+				break;
+			/* Type, number of objects, cause (IEC 60870-5-101 section 7.2). */
+			if (p[6] == 0 || p[6] > 127 || (p[7] & 0x7f) == 0 || (p[8] & 0x3f) == 0 ||
+			    (p[8] & 0x3f) > 47)
 				return DPI_NO;
-			*n += b.len - off >= 12 ? 2 : 0;
+			/* They are numbered one by one. */
+			if (last >= 0 && ((last + 1) & 0x7fff) != dpi_le16(p + 2) >> 1)
+				return DPI_NO;
+			*bits += 11 + (off + 2u + p[1] == b.len ? 8 : 0) + (last >= 0 ? 15 : 0);
+			last = dpi_le16(p + 2) >> 1;
 		}
 		off += 2u + p[1];
 		if (off > b.len)
@@ -123,12 +159,12 @@ iec104(struct dpi_bytes b, int *n)
 static enum dpi_match
 parse_iec104(struct dpi_view *v)
 {
-	int n = 0;
+	unsigned int bits = 0;
 
-	if ((v->side[0].len > 0 && iec104(v->side[0], &n) == DPI_NO) ||
-	    (v->side[1].len > 0 && iec104(v->side[1], &n) == DPI_NO))
+	if ((v->side[0].len > 0 && iec104(v->side[0], &bits) == DPI_NO) ||
+	    (v->side[1].len > 0 && iec104(v->side[1], &bits) == DPI_NO))
 		return DPI_NO;
-	return n >= 2 ? DPI_MATCH : DPI_MORE;
+	return bits >= 32 ? DPI_MATCH : DPI_MORE;
 }
 
 /* TPKT (RFC 1006), COTP data, then S7's own identifier 0x32 or 0x72; MMS goes the same way with presentation. */
@@ -201,6 +237,7 @@ static enum dpi_match
 enip(struct dpi_bytes b, bool stream)
 {
 	uint16_t command;
+	uint32_t len;
 
 	if (b.len < 24)
 		return stream ? (b.len >= 2 && (dpi_le16(b.at) > 0x75) ? DPI_NO : DPI_MORE)
@@ -210,9 +247,31 @@ enip(struct dpi_bytes b, bool stream)
 	        command != 0x66 && command != 0x6f && command != 0x70) ||
 	    dpi_le32(b.at + 20) != 0 || dpi_le32(b.at + 8) > 0x69)
 		return DPI_NO;
-	if (!stream)
-		return 24u + dpi_le16(b.at + 2) == b.len ? DPI_MATCH : DPI_NO;
-	return command == 0x65 ? (dpi_le16(b.at + 2) == 4 ? DPI_MATCH : DPI_NO) : DPI_MATCH;
+	len = dpi_le16(b.at + 2);
+	if (!stream && 24 + len != b.len)
+		return DPI_NO;
+	switch (command) {
+	case 0x65: /* RegisterSession: version 1, no options */
+		return len != 4                                            ? DPI_NO
+		    : b.len < 28                                           ? DPI_MORE
+		    : dpi_le16(b.at + 24) == 1 && dpi_le16(b.at + 26) == 0 ? DPI_MATCH
+		                                                           : DPI_NO;
+	case 0x66:
+		return len == 0 && dpi_le32(b.at + 4) != 0 ? DPI_LIKELY : DPI_NO;
+	case 0x6f: /* with data: interface 0, then items */
+	case 0x70:
+		return len >= 16 && dpi_le32(b.at + 4) != 0
+		    ? (b.len >= 28 ? (dpi_le32(b.at + 24) == 0 ? DPI_MATCH : DPI_NO) : DPI_MORE)
+		    : DPI_NO;
+	default: /* lists: nothing asked, items answered */
+		if (dpi_le32(b.at + 4) != 0)
+			return DPI_NO;
+		if (len == 0)
+			return DPI_LIKELY;
+		return b.len < 28                                                       ? DPI_MORE
+		    : dpi_le16(b.at + 24) >= 1 && dpi_le16(b.at + 24) <= 16 && len >= 6 ? DPI_MATCH
+		                                                                        : DPI_NO;
+	}
 }
 
 /* Implicit messages: item count 2, sequenced address 0x8002, connected data 0x00b1. */
@@ -230,9 +289,16 @@ parse_enip_udp(struct dpi_view *v)
 static enum dpi_match
 parse_enip(struct dpi_view *v)
 {
-	const struct dpi_bytes *b = &v->side[v->side[0].len == 0];
+	enum dpi_match best = DPI_MORE;
 
-	return enip(*b, true);
+	for (int i = 0; i < 2; i++) {
+		enum dpi_match m = v->side[i].len > 0 ? enip(v->side[i], true) : DPI_MORE;
+
+		if (m == DPI_NO)
+			return m;
+		best = PK_MAX(best, m);
+	}
+	return best;
 }
 
 /* SOME/IP: service, method, length exact, client, session, version 1, interface, type, code. */
@@ -248,8 +314,46 @@ parse_someip(struct dpi_view *v)
 	        b.at[14] == 0x81 || b.at[14] == 0xa0 || b.at[14] == 0xa1) ||
 	    b.at[15] > 0x20)
 		return DPI_NO;
-	return dpi_be32(b.at) == 0xffff8100 || dpi_be32(b.at + 4) + 8u == b.len ? DPI_MATCH
-	                                                                        : DPI_LIKELY;
+	if (dpi_be32(b.at) == 0xffff8100)
+		return DPI_MATCH;
+	/* All else needs a second message of the service. */
+	for (unsigned int i = 0; i < v->nb_past; i++)
+		if (v->past[i].kept >= 16 && memcmp(v->past[i].head, b.at, 2) == 0 &&
+		    dpi_be16(b.at) != 0 && v->past[i].head[12] == 1 &&
+		    v->past[i].head[13] == b.at[13] &&
+		    dpi_be32(v->past[i].head + 4) + 8u <= v->past[i].len)
+			return DPI_MATCH;
+	return DPI_MORE;
+}
+
+/* On a stream: two messages, one behind the other or one each way. */
+static enum dpi_match
+parse_someip_tcp(struct dpi_view *v)
+{
+	struct dpi_past first;
+	struct dpi_view one = *v;
+	struct dpi_bytes a = v->side[0], b = v->side[1];
+	uint32_t len;
+
+	if (a.len < 16)
+		return a.len >= 8 && (dpi_be32(a.at + 4) > 1 << 16 || dpi_be32(a.at + 4) < 8)
+		    ? DPI_NO
+		    : DPI_MORE;
+	len = dpi_be32(a.at + 4);
+	if (len > 1 << 16 || len < 8 || a.at[12] != 1)
+		return DPI_NO;
+	if (b.len < 16 && a.len >= len + 8 + 16)
+		b = (struct dpi_bytes){ a.at + len + 8, a.len - len - 8 };
+	if (b.len < 16)
+		return DPI_MORE;
+	first = (struct dpi_past){ .len = (uint16_t)PK_MIN(a.len, 65535u), .kept = 16 };
+	memcpy(first.head, a.at, 16);
+	one.side[0] = b;
+	one.past = &first;
+	one.nb_past = 1;
+	return parse_someip(&one) == DPI_MATCH ? DPI_MATCH
+	    : b.len < dpi_be32(b.at + 4) + 8   ? DPI_MORE
+	                                       : DPI_NO;
 }
 
 /* RTPS: magic, version 1 or 2. */
@@ -329,17 +433,32 @@ parse_ads(struct dpi_view *v)
 	    : DPI_NO;
 }
 
-/* RFC 7252 section 3: version 1, token length, code, options, payload after 0xff. */
+/* Registered options: RFC 7252 section 12.2 and those that came after. */
+static bool
+coap_option(uint32_t number)
+{
+	static const uint16_t known[] = { 1, 3, 4, 5, 6, 7, 8, 9, 11, 12, 14, 15, 16, 17, 19, 20,
+		21, 23, 27, 28, 31, 35, 39, 60, 252, 258, 292, 2048, 2049, 2053 };
+
+	for (size_t i = 0; i < PK_COUNT(known); i++)
+		if (known[i] == number)
+			return true;
+	return false;
+}
+
+/* RFC 7252 section 3: version 1, token length, code, options, payload after 0xff.  Few bits are fixed, so those of
+ * the options are counted: about 3 for a known number, 1.4 for a printable byte of a text. */
 static enum dpi_match
 parse_coap(struct dpi_view *v)
 {
 	struct dpi_bytes b = v->side[0];
-	uint32_t off, number = 0, options = 0;
+	uint32_t off, number = 0, bits = 8;
 
 	if (b.len < 4 || b.at[0] >> 6 != 1 || (b.at[0] & 15) > 8)
 		return DPI_NO;
-	if (!((b.at[1] >= 1 && b.at[1] <= 7) || (b.at[1] >= 0x41 && b.at[1] <= 0x5f) ||
-	        (b.at[1] >= 0x80 && b.at[1] <= 0x8f) || (b.at[1] >= 0xa0 && b.at[1] <= 0xa5)))
+	if (!((b.at[1] >= 1 && b.at[1] <= 7) || (b.at[1] >= 0x41 && b.at[1] <= 0x45) ||
+	        b.at[1] == 0x5f || (b.at[1] >= 0x80 && b.at[1] <= 0x8f) ||
+	        (b.at[1] >= 0xa0 && b.at[1] <= 0xa5)))
 		return b.at[1] == 0 && b.len == 4 ? DPI_MORE : DPI_NO;
 	off = 4u + (b.at[0] & 15);
 	while (off < b.len && b.at[off] != 0xff) {
@@ -357,22 +476,38 @@ parse_coap(struct dpi_view *v)
 		else if (len == 14)
 			return DPI_NO;
 		number += delta;
-		/* Registered options, RFC 7252 section 12.2 and after. */
-		if (number == 0 || (number > 292 && number != 2048 && number != 2049))
+		if (!coap_option(number) || len > b.len - off)
 			return DPI_NO;
+		bits += 3;
+		/* Uri-Host, Location-Path, Uri-Path, Uri-Query, Location-Query, Proxy-Uri are text. */
+		if (number == 3 || number == 8 || number == 11 || number == 15 || number == 20 ||
+		    number == 35) {
+			for (uint32_t i = 0; i < len; i++)
+				if (b.at[off + i] < 0x20)
+					return DPI_NO;
+			bits += len * 7 / 5;
+		} else if (len > 8) {
+			return DPI_NO; /* numbers and tags */
+		}
 		off += len;
-		options++;
 	}
 	if (off > b.len || (off < b.len && off + 1 == b.len))
 		return DPI_NO;
-	if (options >= 2 || (options == 1 && b.at[1] < 8))
-		return DPI_MATCH;
-	return v->nb_past > 0 && v->past[v->nb_past - 1].kept >= 4 &&
-	        v->past[v->nb_past - 1].dir != v->dir &&
-	        memcmp(v->past[v->nb_past - 1].head + 2, b.at + 2, 2) == 0
-	    ? DPI_MATCH
-	    : options > 0 ? DPI_LIKELY
-	                  : DPI_MORE;
+	/* An answer repeats message id or token, and so does a question asked again. */
+	for (unsigned int i = 0; i < v->nb_past; i++) {
+		const struct dpi_past *p = &v->past[i];
+
+		if (p->kept < 4 || p->head[0] >> 6 != 1 || (p->head[0] & 15) > 8)
+			continue;
+		if (memcmp(p->head + 2, b.at + 2, 2) == 0)
+			bits += 16;
+		else if ((b.at[0] & 15) >= 2 && p->kept >= off &&
+		    (p->head[0] & 15) == (b.at[0] & 15) && b.len >= 4u + (b.at[0] & 15) &&
+		    p->kept >= 4u + (b.at[0] & 15) &&
+		    memcmp(p->head + 4, b.at + 4, b.at[0] & 15) == 0)
+			bits += 8u * (b.at[0] & 15);
+	}
+	return bits >= 32 ? DPI_MATCH : bits >= 20 ? DPI_LIKELY : DPI_MORE;
 }
 
 static const struct dpi_proto table[] = {
@@ -386,6 +521,7 @@ static const struct dpi_proto table[] = {
 	    parse_enip, NULL },
 	{ DPI_APP_ENIP, DPI_UDP, { DPI_FIRST("\2\4\x63\x70"), DPI_ANY }, parse_enip_udp, NULL },
 	{ DPI_APP_SOMEIP, DPI_UDP, { DPI_ANY, DPI_ANY }, parse_someip, NULL },
+	{ DPI_APP_SOMEIP, DPI_TCP, { DPI_ANY, DPI_ANY }, parse_someip_tcp, NULL },
 	{ DPI_APP_RTPS, DPI_UDP, { DPI_FIRST("RR"), DPI_ANY }, parse_rtps, NULL },
 	{ DPI_APP_HART_IP, DPI_UDP, { DPI_FIRST("\1\2"), DPI_ANY }, parse_hart, NULL },
 	{ DPI_APP_HISLIP, DPI_TCP, { DPI_FIRST("HH"), DPI_FIRST("HH") }, parse_hislip, NULL },

@@ -119,6 +119,26 @@ parse_ftp(struct dpi_view *v)
 	    : DPI_MORE;
 }
 
+/* The data connection of FTP is known by the control connection; alone, a directory in the form of ls -l can be told:
+ * one side is silent, each line begins with a mode. */
+static enum dpi_match
+parse_ftp_data(struct dpi_view *v)
+{
+	struct dpi_bytes b = v->side[v->side[0].len == 0], line;
+	uint32_t next = 0;
+
+	if (v->side[0].len > 0 && v->side[1].len > 0)
+		return DPI_NO;
+	for (uint32_t i = 0; i < 10 && i < b.len; i++)
+		if (memchr(i == 0 ? "-dl" : "rwxsStT-", b.at[i], i == 0 ? 3 : 8) == NULL)
+			return DPI_NO;
+	line = dpi_line(b, &next);
+	if (b.len < 11 || line.len == UINT32_MAX)
+		return b.len > 512 ? DPI_NO : DPI_MORE;
+	return line.len > 30 && (b.at[10] == ' ' || b.at[10] == '+') && dpi_text(line) ? DPI_LIKELY
+	                                                                               : DPI_NO;
+}
+
 /* RFC 1939: "+OK" or "-ERR" answers verbs of its own. */
 static enum dpi_match
 parse_pop3(struct dpi_view *v)
@@ -190,7 +210,7 @@ parse_imap(struct dpi_view *v)
 			return DPI_LIKELY;
 		return DPI_MATCH;
 	}
-	return s.len == 0 ? DPI_LIKELY : DPI_NO;
+	return s.len == 0 && dpi_is_digit(c.at[i - 1]) ? DPI_LIKELY : DPI_NO;
 }
 
 /* RFC 3977: greetings 200, 201; commands that nobody else has. */
@@ -247,7 +267,9 @@ parse_irc(struct dpi_view *v)
 			/* A numeric goes to a nick, after the server's own name. */
 			if (reply(rest) > 0 && reply(rest) <= 5 && rest.len > 6)
 				m = DPI_MATCH;
-		} else if (word_of(s, (const char *const[]){ "NOTICE", "PING", "ERROR" }, 3)) {
+		} else if (line.len != UINT32_MAX && memchr(s.at, ':', line.len) != NULL &&
+		    (DPI_FRONT(s, "NOTICE ") == DPI_MATCH || DPI_FRONT(s, "PING :") == DPI_MATCH ||
+		        DPI_FRONT(s, "ERROR :") == DPI_MATCH)) {
 			m = DPI_LIKELY;
 		} else if (line.len != UINT32_MAX || s.len > 8) {
 			return DPI_NO;
@@ -289,6 +311,8 @@ parse_xmpp(struct dpi_view *v)
 static const struct dpi_proto table[] = {
 	{ DPI_APP_SMTP, DPI_TCP, { DPI_ANY, DPI_FIRST("25") }, parse_smtp, describe_banner },
 	{ DPI_APP_FTP, DPI_TCP, { DPI_ANY, DPI_FIRST("15") }, parse_ftp, describe_banner },
+	{ DPI_APP_FTP_DATA, DPI_TCP, { DPI_FIRST("--ddll"), DPI_FIRST("--ddll") }, parse_ftp_data,
+	    NULL },
 	{ DPI_APP_POP3, DPI_TCP, { DPI_ANY, DPI_FIRST("++--") }, parse_pop3, describe_banner },
 	{ DPI_APP_IMAP, DPI_TCP, { DPI_ANY, DPI_ANY }, parse_imap, describe_banner },
 	{ DPI_APP_NNTP, DPI_TCP, { DPI_ANY, DPI_FIRST("25") }, parse_nntp, describe_banner },

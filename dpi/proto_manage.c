@@ -190,7 +190,7 @@ static enum dpi_match
 parse_radius(struct dpi_view *v)
 {
 	struct dpi_bytes b = v->side[0];
-	uint32_t len, off = 20;
+	uint32_t len, off = 20, bits = 14; /* code and length */
 
 	if (b.len < 20)
 		return DPI_NO;
@@ -200,18 +200,43 @@ parse_radius(struct dpi_view *v)
 	        (b.at[0] >= 40 && b.at[0] <= 45)))
 		return DPI_NO;
 	while (len - off >= 2) {
-		if (b.at[off] == 0 || b.at[off + 1] < 2 || b.at[off + 1] > len - off)
+		uint8_t type = b.at[off], n = b.at[off + 1];
+
+		if (type == 0 || n < 2 || n > len - off)
 			return DPI_NO;
-		off += b.at[off + 1];
+		/* Numbers and addresses are of four bytes; a vendor's number has a zero in front. */
+		if (type == 4 || type == 5 || type == 6 || type == 7 || type == 8 || type == 12 ||
+		    type == 27 || type == 40 || type == 42 || type == 43 || type == 45 ||
+		    type == 46 || type == 61) {
+			if (n != 6)
+				return DPI_NO;
+			bits += 8;
+		} else if (type == 26) {
+			if (n < 7 || b.at[off + 2] != 0)
+				return DPI_NO;
+			bits += 8;
+		} else if (type == 80) {
+			if (n != 18)
+				return DPI_NO;
+			bits += 16;
+		} else if (type == 1) {
+			for (uint32_t i = 2; i < n; i++)
+				if (b.at[off + i] < 0x20)
+					return DPI_NO;
+			bits += 4;
+		} else {
+			bits += type <= 200;
+		}
+		off += n;
 	}
 	if (off != len)
 		return DPI_NO;
-	if (off > 24)
-		return DPI_MATCH;
-	return v->nb_past > 0 && v->past[v->nb_past - 1].kept > 1 &&
-	        v->past[v->nb_past - 1].head[1] == b.at[1] && v->past[v->nb_past - 1].dir != v->dir
-	    ? DPI_MATCH
-	    : DPI_LIKELY;
+	/* An answer has the identifier of what was asked. */
+	for (unsigned int i = 0; i < v->nb_past; i++)
+		if (v->past[i].kept >= 20 && v->past[i].head[1] == b.at[1] &&
+		    dpi_be16(v->past[i].head + 2) == v->past[i].len)
+			bits += v->past[i].dir != v->dir ? 20 : 12;
+	return bits >= 24 ? DPI_MATCH : bits >= 16 ? DPI_LIKELY : DPI_MORE;
 }
 
 /* RMCP (ASF 2.0): version 6, 0, sequence, class; IPMI: auth type and session. */
@@ -222,9 +247,11 @@ parse_ipmi(struct dpi_view *v)
 
 	if (b.len < 4 || b.at[0] != 6 || b.at[1] != 0)
 		return DPI_NO;
-	if ((b.at[3] & 0x1f) == 7)
-		return b.len >= 14 && (b.at[4] <= 2 || b.at[4] == 4 || b.at[4] == 6) ? DPI_MATCH
-		                                                                     : DPI_NO;
+	if (b.at[3] == 7)
+		return b.len >= 14 && b.at[2] == 0xff &&
+		        (b.at[4] <= 2 || b.at[4] == 4 || b.at[4] == 6)
+		    ? DPI_MATCH
+		    : DPI_NO;
 	return (b.at[3] & 0x7f) == 6 && b.len >= 12 && dpi_be32(b.at + 4) == 4542 ? DPI_MATCH
 	                                                                          : DPI_NO;
 }
@@ -260,7 +287,7 @@ static enum dpi_match
 parse_collectd(struct dpi_view *v)
 {
 	struct dpi_bytes b = v->side[0];
-	uint32_t off = 0;
+	uint32_t off = 0, text = 0;
 	int n = 0;
 
 	if (b.len < 16)
@@ -274,10 +301,17 @@ parse_collectd(struct dpi_view *v)
 		    ((type == 1 || (type >= 7 && type <= 9)) && len != 12) ||
 		    ((type == 0 || (type >= 2 && type <= 5)) && b.at[off + len - 1] != 0))
 			return DPI_NO;
+		/* Names: host, plugin, type and their instances. */
+		if (type == 0 || (type >= 2 && type <= 5))
+			for (uint32_t i = 4; i + 1 < len; i++) {
+				if (!dpi_is_print(b.at[off + i]))
+					return DPI_NO;
+				text++;
+			}
 		off += len;
 		n++;
 	}
-	return off == b.len && n >= 2 ? DPI_MATCH : DPI_NO;
+	return off == b.len && n >= 2 && text >= 4 ? DPI_MATCH : DPI_NO;
 }
 
 /* SMPP 3.4: length, command, status, sequence; a bind opens. */
@@ -289,6 +323,7 @@ parse_smpp(struct dpi_view *v)
 	if (b.len < 16)
 		return b.len > 4 && b.at[4] != 0 && b.at[4] != 0x80 ? DPI_NO : DPI_MORE;
 	return dpi_be32(b.at) >= 16 && dpi_be32(b.at) < 1024 &&
+	        (b.len == 16 || dpi_is_print(b.at[16])) &&
 	        (dpi_be32(b.at + 4) == 1 || dpi_be32(b.at + 4) == 2 || dpi_be32(b.at + 4) == 9) &&
 	        dpi_be32(b.at + 8) == 0 && dpi_be32(b.at) >= 23 && dpi_be32(b.at + 12) < 0x80000000
 	    ? DPI_MATCH

@@ -37,6 +37,13 @@ parse_dhcpv6(struct dpi_view *v)
 	return off == b.len && id ? DPI_MATCH : DPI_NO;
 }
 
+/* Seconds since 1900 (RFC 5905 section 6): from 1968 to 2036, where the era ends. */
+static bool
+is_time(const uint8_t *p)
+{
+	return (p[0] & 0x80) != 0;
+}
+
 /* RFC 5905 section 7.3; modes 6 and 7 are for control. */
 static enum dpi_match
 parse_ntp(struct dpi_view *v)
@@ -49,36 +56,74 @@ parse_ntp(struct dpi_view *v)
 	if (mode == 6 && b.len >= 12) {
 		uint32_t count = dpi_be16(b.at + 10);
 
-		return (b.at[1] & 0x1f) >= 1 && (b.at[1] & 0x1f) <= 31 && count <= b.len - 12 &&
-		        b.len - 12 - count < 28 && dpi_be16(b.at + 8) == 0
-		    ? DPI_MATCH
-		    : DPI_NO;
+		if (b.at[0] >> 6 != 0 || (b.at[1] & 0x1f) < 1 || dpi_be16(b.at + 8) != 0 ||
+		    count > b.len - 12 || b.len - 12 - count >= 28)
+			return DPI_NO;
+		/* RFC 9327 section 2: a question has no status; data are padded to words, perhaps with a MAC. */
+		if ((b.at[1] & 0x80) == 0 && ((b.at[1] & 0x60) != 0 || dpi_be16(b.at + 4) != 0))
+			return DPI_NO;
+		/* Variables are text; the status of associations (1) comes in pairs of numbers. */
+		if ((b.at[1] & 0x1f) != 1)
+			for (uint32_t i = 0; i < count; i++)
+				if (!dpi_is_print(b.at[12 + i]) && b.at[12 + i] != '\r' &&
+				    b.at[12 + i] != '\n')
+					return DPI_NO;
+		if (count == 0)
+			return b.len == 12 ? ((b.at[1] & 0xc0) != 0x80 ? DPI_MATCH : DPI_LIKELY)
+			                   : DPI_NO;
+		return (b.at[1] & 0x1f) != 1 || count % 4 == 0 ? DPI_MATCH : DPI_NO;
 	}
 	if (mode == 7 && b.len >= 8) {
-		/* implementation 0, 2, 3; items times size, within the datagram */
+		/* Implementation 0, 2 or 3, a code, items of a size; what ntpd and ntpdc sent to each other. */
 		uint32_t items = dpi_be16(b.at + 4) & 0xfff, size = dpi_be16(b.at + 6) & 0xfff;
+		bool answer = (b.at[0] & 0x80) != 0;
 
-		return b.at[2] <= 3 && b.at[2] != 1 && b.at[3] <= 45 &&
-		        (dpi_be16(b.at + 6) & 0xf000) == 0 && 8 + items * size <= b.len + 8 &&
-		        (b.len == 8 || b.len == 48 || b.len == 192 || 8 + items * size <= b.len) &&
-		        b.at[3] != 0
+		if (b.at[2] > 3 || b.at[2] == 1 || b.at[3] > 45 || (b.at[6] & 0xf0) != 0)
+			return DPI_NO;
+		if (answer)
+			return (items > 0 && 8 + items * size == b.len) ||
+			        (items == 0 && b.len == 8 && (b.at[4] & 0xf0) != 0)
+			    ? DPI_MATCH
+			    : DPI_NO;
+		return b.at[4] == 0 && b.at[1] == 0 && items <= 1 &&
+		        (b.len == 8 || b.len == 48 || b.len == 184 || b.len == 192 ||
+		            b.len == 216) &&
+		        (b.len > 8 || items == 0)
 		    ? DPI_MATCH
 		    : DPI_NO;
 	}
 	if (b.len < 48 || mode == 0 || mode > 5 || b.at[1] > 16 ||
 	    (b.len != 48 && b.len != 68 && b.len != 72 && b.len < 64))
 		return DPI_NO;
-	if (b.len > 48 && b.len != 68 && b.len != 72 &&
-	    (version != 4 || dpi_be16(b.at + 50) < 16 || 48u + dpi_be16(b.at + 50) > b.len))
-		return DPI_NO;
+	/* RFC 7822: extensions in words, each of 16 bytes or more, then perhaps a MAC of up to 24. */
+	if (b.len > 48 && b.len != 68 && b.len != 72) {
+		uint32_t off = 48;
+
+		while (version == 4 && b.len - off > 24 && dpi_be16(b.at + off + 2) >= 16 &&
+		    dpi_be16(b.at + off + 2) % 4 == 0 && dpi_be16(b.at + off + 2) <= b.len - off)
+			off += dpi_be16(b.at + off + 2);
+		if (off == 48 || b.len - off > 24)
+			return DPI_NO;
+	}
 	/* Delay and dispersion below 16 s; the poll interval up to 2^17 s. */
 	if (b.at[2] > 17 || dpi_be32(b.at + 4) >> 16 > 16 || dpi_be32(b.at + 8) >> 16 > 16)
 		return mode == 3 && b.len == 48 && b.at[1] == 0 && dpi_be32(b.at + 12) == 0
 		    ? DPI_LIKELY
 		    : DPI_NO;
-	/* A precision finer than a second, or a client that tells nothing. */
-	return b.at[3] >= 0xe0 || b.at[3] == 0 || mode == 3 || (b.at[3] & 0x80) != 0 ? DPI_MATCH
-	                                                                             : DPI_NO;
+	/* A precision finer than a second, or one not told; times since 1968, but in a client's question, which may
+	 * hold anything when it holds nothing else (RFC 8633 section 5.2 and data minimization). */
+	if (b.at[3] != 0 && (b.at[3] & 0x80) == 0)
+		return DPI_NO;
+	if (mode == 3) {
+		if (is_time(b.at + 40) || is_time(b.at + 24))
+			return DPI_MATCH;
+		for (int i = 4; i < 40; i++)
+			if (b.at[i] != 0)
+				return DPI_NO;
+		return b.len == 48 ? DPI_MATCH : DPI_LIKELY;
+	}
+	return is_time(b.at + 40) && (dpi_be32(b.at + 16) == 0 || is_time(b.at + 16)) ? DPI_MATCH
+	                                                                              : DPI_NO;
 }
 
 /* UPnP: HTTP's form in datagrams. */
@@ -126,6 +171,10 @@ parse_bfd(struct dpi_view *v)
 	    b.at[3] > 60 || b.at[2] == 0 || dpi_be32(b.at + 4) == 0 || (b.at[1] & 1) != 0 ||
 	    ((b.at[1] & 4) == 0) != (b.len == 24))
 		return DPI_NO;
+	/* Intervals in microseconds: none beyond some minutes. */
+	if (dpi_be32(b.at + 12) >> 28 != 0 || dpi_be32(b.at + 16) >> 28 != 0 ||
+	    dpi_be32(b.at + 20) >> 28 != 0 || dpi_be32(b.at + 12) == 0)
+		return DPI_NO;
 	return DPI_MATCH;
 }
 
@@ -140,7 +189,8 @@ parse_natpmp(struct dpi_view *v)
 		return DPI_NO;
 	if (b.at[0] == 0) {
 		if (b.at[1] == 0)
-			m = b.len == 2 ? DPI_LIKELY : DPI_NO;
+			return b.len == 2 ? DPI_MORE
+			                  : DPI_NO; /* too little, until it is answered */
 		else if (b.at[1] <= 2)
 			m = b.len == 12 && dpi_be16(b.at + 2) == 0 && dpi_be32(b.at + 8) <= 31536000
 			    ? DPI_LIKELY
@@ -150,17 +200,29 @@ parse_natpmp(struct dpi_view *v)
 		else if (b.at[1] == 129 || b.at[1] == 130)
 			m = b.len == 16 && dpi_be16(b.at + 2) <= 5 ? DPI_LIKELY : DPI_NO;
 		/* A question and its answer, or a mapping asked for twice. */
-		if (m == DPI_LIKELY && v->nb_past > 0 && v->past[v->nb_past - 1].head[0] == 0 &&
-		    (v->past[v->nb_past - 1].head[1] & 0x7f) <= 2)
-			return DPI_MATCH;
-		return m;
+		for (unsigned int i = 0; i < v->nb_past && m == DPI_LIKELY; i++) {
+			const struct dpi_past *p = &v->past[i];
+
+			if (p->dir != v->dir && p->head[0] == 0 && (p->len == 2 || p->len == 12) &&
+			    (p->head[1] | 0x80) == b.at[1])
+				return DPI_MATCH;
+			if (p->dir == v->dir && p->len == 12 && b.len == 12 && b.at[1] != 128 &&
+			    memcmp(p->head, b.at, 12) == 0 && dpi_be16(b.at + 4) != 0)
+				return DPI_MATCH;
+		}
+		/* Alone: a mapping of a port, for a time. */
+		if (b.at[1] <= 2 && (dpi_be16(b.at + 4) == 0 || dpi_be32(b.at + 8) == 0))
+			return DPI_MORE;
+		return b.at[1] <= 2 ? m : DPI_MORE;
 	}
+	/* PCP's addresses are of IPv6, or IPv4 mapped into it. */
+	if (b.at[0] == 2 && b.len >= 24 && (b.at[1] & 0x80) == 0 && dpi_be32(b.at + 16) != 0xffff &&
+	    b.at[8] >> 5 != 1 && (b.at[8] & 0xfc) != 0xfc)
+		return DPI_NO;
 	if (b.at[0] == 2 && b.len >= 24 && b.len % 4 == 0 && b.len <= 1100 &&
 	    (b.at[1] & 0x7f) <= 2 && b.at[2] == 0)
 		return (b.at[1] & 0x80) != 0 ? (b.at[3] <= 13 ? DPI_LIKELY : DPI_NO)
-		    : b.at[3] == 0 &&
-		        ((dpi_be32(b.at + 8) == 0 && dpi_be32(b.at + 12) == 0) || b.len >= 60) &&
-		        (b.at[1] != 1 || b.len >= 60)
+		    : b.at[3] == 0 && (b.at[1] == 0 || b.len >= (b.at[1] == 1 ? 60u : 80u))
 		    ? DPI_MATCH
 		    : DPI_NO;
 	return DPI_NO;
@@ -254,6 +316,43 @@ parse_srvloc(struct dpi_view *v)
 	return DPI_NO;
 }
 
+/* Two messages of the version, each way or after one another. */
+static enum dpi_match
+gtp_twice(struct dpi_view *v)
+{
+	for (unsigned int i = 0; i < v->nb_past; i++) {
+		const struct dpi_past *p = &v->past[i];
+
+		if (p->kept >= 8 && (p->head[0] & 0xf8) == (v->side[0].at[0] & 0xf8) &&
+		    dpi_be16(p->head + 2) + 8u == p->len)
+			return DPI_MATCH;
+	}
+	return DPI_LIKELY;
+}
+
+/* TS 29.274 section 5 and 8.2: the header, then elements of type, length and instance that fill the message; a second
+ * message may be piggybacked. */
+static bool
+gtp2_elements(struct dpi_bytes b)
+{
+	uint32_t off = (b.at[0] & 8) != 0 ? 12 : 8, end = 4u + dpi_be16(b.at + 2);
+	uint8_t type = b.at[1];
+
+	if (end > b.len || (end < b.len && (b.at[0] & 0x10) == 0) || b.at[off - 1] != 0 ||
+	    end < off)
+		return false;
+	if (type == 0 || (type > 3 && type < 25) || type > 240)
+		return false;
+	while (end - off >= 4) {
+		if (b.at[off] == 0 || (b.at[off + 3] & 0xf0) != 0)
+			return false;
+		off += 4u + dpi_be16(b.at + off + 1);
+		if (off > end)
+			return false;
+	}
+	return off == end;
+}
+
 /* GTPv1 (TS 29.060, 29.281) and v2 (TS 29.274): version, type, and a length that is exact. */
 static enum dpi_match
 parse_gtp(struct dpi_view *v)
@@ -273,27 +372,35 @@ parse_gtp(struct dpi_view *v)
 		    : DPI_NO;
 	}
 	if (version == 1) {
+		uint32_t teid = dpi_be32(b.at + 4);
+		uint8_t type = b.at[1];
+
 		if ((b.at[0] & 0x10) == 0 || (b.at[0] & 8) != 0 || dpi_be16(b.at + 2) + 8u != b.len)
 			return DPI_NO;
 		head = (b.at[0] & 7) != 0 ? 12 : 8;
-		if (b.at[1] == 255) /* a packet inside */
-			return b.len > head &&
-			        (b.at[head] >> 4 == 4 || b.at[head] >> 4 == 6 || (b.at[0] & 4) != 0)
-			    ? DPI_MATCH
+		if (b.len < head)
+			return DPI_NO;
+		if (type == 255) /* a packet inside, whose length agrees */
+			return b.len < head + 20 ? DPI_NO
+			    : (b.at[0] & 4) != 0 ? gtp_twice(v)
+			    : b.at[head] >> 4 == 4
+			    ? (dpi_be16(b.at + head + 2) + head == b.len ? DPI_MATCH : gtp_twice(v))
+			    : b.at[head] >> 4 == 6
+			    ? (dpi_be16(b.at + head + 4) + 40u + head == b.len ? DPI_MATCH
+			                                                       : gtp_twice(v))
 			    : DPI_NO;
-		return (b.at[1] >= 1 && b.at[1] <= 72 && b.at[1] != 9) || b.at[1] == 26 ||
-		        b.at[1] == 254
-		    ? DPI_MATCH
-		    : DPI_NO;
+		/* Path management and errors belong to no tunnel, and are short. */
+		if (type == 1 || type == 2 || type == 3 || type == 26 || type == 31)
+			return teid == 0 && b.len <= 64 ? DPI_MATCH : DPI_NO;
+		if (type == 254)
+			return b.len == head ? DPI_MATCH : DPI_NO;
+		/* All else has a sequence number (TS 29.060 section 6), and the first of them no tunnel yet. */
+		if (type < 4 || type > 134 || (b.at[0] & 2) == 0 || b.len < head + 2)
+			return DPI_NO;
+		return teid == 0 ? DPI_MATCH : gtp_twice(v);
 	}
 	if (version == 2)
-		return (b.at[0] & 7) == 0 && b.len >= 12 &&
-		        (dpi_be16(b.at + 2) + 4u == b.len ||
-		            ((b.at[0] & 0x10) != 0 && dpi_be16(b.at + 2) + 4u < b.len)) &&
-		        b.at[1] != 0 && (b.at[1] <= 3 || (b.at[1] >= 25 && b.at[1] <= 240)) &&
-		        b.at[b.at[0] & 8 ? 11 : 7] == 0
-		    ? DPI_MATCH
-		    : DPI_NO;
+		return (b.at[0] & 7) == 0 && b.len >= 12 && gtp2_elements(b) ? DPI_MATCH : DPI_NO;
 	return DPI_NO;
 }
 
@@ -328,6 +435,9 @@ parse_netflow(struct dpi_view *v)
 		return DPI_NO;
 	version = dpi_be16(b.at);
 	count = dpi_be16(b.at + 2);
+	/* When it was exported, in seconds since 1970: no earlier than the protocol. */
+	if (dpi_be32(b.at + (version == 10 ? 4 : 8)) < 0x2a000000)
+		return DPI_NO;
 	switch (version) {
 	case 1:
 		return count >= 1 && count <= 24 && b.len == 16u + 52u * count ? DPI_MATCH : DPI_NO;
@@ -349,33 +459,54 @@ parse_netflow(struct dpi_view *v)
 			uint16_t id = dpi_be16(b.at + off), len = dpi_be16(b.at + off + 2);
 
 			if (len < 4 || len > b.len - off || (id > 3 && id < 256) ||
-			    (version == 10 && id < 2))
+			    (version == 10 ? id < 2 : id > 1 && id < 256))
 				return DPI_NO;
 			off += len;
 		}
-		return off > 20 ? DPI_MATCH : DPI_NO;
+		return off > 20 && b.len - off < 4 ? DPI_MATCH : DPI_NO;
 	default:
 		return DPI_NO;
 	}
 }
 
-/* sFlow 5: version, address type, address, ids, number of samples; version 2 and 4 alike. */
+/* sFlow 5 (sflow.org, sFlow Version 5): version, address of the agent, ids, samples of type and length that fill the
+ * datagram.  Versions 2 and 4 have no lengths. */
 static enum dpi_match
 parse_sflow(struct dpi_view *v)
 {
 	struct dpi_bytes b = v->side[0];
-	uint32_t off;
+	uint32_t off, n, version, kind;
 
-	if (b.len < 28 || (dpi_be32(b.at) != 5 && dpi_be32(b.at) != 4 && dpi_be32(b.at) != 2) ||
-	    (dpi_be32(b.at + 4) != 1 && dpi_be32(b.at + 4) != 2))
+	if (b.len < 28)
 		return DPI_NO;
-	off = dpi_be32(b.at + 4) == 1 ? 12 : 24;
-	if (dpi_be32(b.at) == 5)
-		off += 4;
-	return b.len >= off + 16 && dpi_be32(b.at + off + 8) >= 1 &&
-	        dpi_be32(b.at + off + 8) <= 64 && dpi_be32(b.at + off + 12) >> 12 == 0
-	    ? DPI_MATCH
-	    : DPI_NO;
+	version = dpi_be32(b.at);
+	kind = dpi_be32(b.at + 4);
+	if ((version != 5 && version != 4 && version != 2) || (kind != 1 && kind != 2) ||
+	    b.at[8] == 0)
+		return DPI_NO;
+	off = (kind == 1 ? 12u : 24u) + (version == 5 ? 4 : 0);
+	if (b.len < off + 16)
+		return DPI_NO;
+	n = dpi_be32(b.at + off + 8);
+	off += 12;
+	if (n < 1 || n > 64)
+		return DPI_NO;
+	if (version != 5)
+		return dpi_be32(b.at + off) >= 1 && dpi_be32(b.at + off) <= 2 && b.len >= 100
+		    ? DPI_LIKELY
+		    : DPI_NO;
+	while (n-- > 0) {
+		uint32_t len;
+
+		if (b.len - off < 8)
+			return DPI_NO;
+		len = dpi_be32(b.at + off + 4);
+		if ((dpi_be32(b.at + off) & 0xfff) == 0 || len < 8 || len % 4 != 0 ||
+		    len > b.len - off - 8)
+			return DPI_NO;
+		off += 8 + len;
+	}
+	return off == b.len ? DPI_MATCH : DPI_LIKELY;
 }
 
 /* RFC 6733 section 3: version 1, length, flags, code, application; first to come is a capabilities exchange. */

@@ -34,12 +34,13 @@ parse_bittorrent_udp(struct dpi_view *v)
 	struct dpi_bytes b = v->side[0];
 
 	/* BEP 5: a dictionary with a transaction, a type and a version or answer. */
-	if (b.len > 20 && b.at[0] == 'd' && (b.at[b.len - 1] == 'e')) {
-		if ((dpi_find(b, "1:y1:q", 6) != NULL || dpi_find(b, "1:y1:r", 6) != NULL ||
-		        dpi_find(b, "1:y1:e", 6) != NULL) &&
-		    dpi_find(b, "1:t", 3) != NULL)
-			return DPI_MATCH;
-	}
+	if (b.len > 20 && b.at[0] == 'd' && b.at[b.len - 1] == 'e')
+		return dpi_find(b, "1:t", 3) != NULL &&
+		        (dpi_find(b, "1:y1:q", 6) != NULL || dpi_find(b, "1:y1:r", 6) != NULL ||
+		            dpi_find(b, "1:y1:e", 6) != NULL)
+		    ? DPI_MATCH
+		    : DPI_NO;
+	/* Cut short by the capture. */
 	if (b.len > 20 && b.at[0] == 'd' &&
 	    (DPI_FRONT(b, "d1:ad2:id20:") == DPI_MATCH ||
 	        DPI_FRONT(b, "d1:rd2:id20:") == DPI_MATCH))
@@ -74,6 +75,23 @@ parse_bittorrent_udp(struct dpi_view *v)
 			return DPI_LIKELY;
 	}
 	return DPI_MORE;
+}
+
+/* Stratum: JSON in lines, with methods of mining, of Monero's "login" or of Ethereum. */
+static enum dpi_match
+parse_mining(struct dpi_view *v)
+{
+	struct dpi_bytes b = v->side[0];
+
+	if (b.len > 2048 || (b.len > 0 && b.at[0] != '{'))
+		return DPI_NO;
+	if (dpi_find(b, "\"method\"", 8) == NULL)
+		return DPI_MORE;
+	return dpi_find(b, "\"mining.", 8) != NULL || dpi_find(b, "\"eth_submit", 11) != NULL ||
+	        dpi_find(b, "\"eth_getWork\"", 13) != NULL ||
+	        (dpi_find(b, "\"login\"", 7) != NULL && dpi_find(b, "\"pass\"", 6) != NULL)
+	    ? DPI_MATCH
+	    : DPI_MORE;
 }
 
 static enum dpi_match
@@ -142,6 +160,7 @@ static const struct dpi_proto table[] = {
 	{ DPI_APP_BITTORRENT, DPI_TCP, { DPI_FIRST("\x13\x13"), DPI_FIRST("\x13\x13") },
 	    parse_bittorrent, NULL },
 	{ DPI_APP_BITTORRENT, DPI_UDP, { DPI_ANY, DPI_ANY }, parse_bittorrent_udp, NULL },
+	{ DPI_APP_MINING, DPI_TCP, { DPI_FIRST("{{"), DPI_FIRST("{{") }, parse_mining, NULL },
 	{ DPI_APP_GNUTELLA, DPI_TCP, { DPI_FIRST("GG"), DPI_FIRST("GG") }, parse_gnutella, NULL },
 	{ DPI_APP_BITCOIN, DPI_TCP,
 	    { DPI_FIRST("\x0b\x0b\xf9\xf9"), DPI_FIRST("\x0b\x0b\xf9\xf9") }, parse_bitcoin, NULL },

@@ -124,6 +124,20 @@ parse_mqtt(struct dpi_view *v)
 
 	if (b.len == 0)
 		return s.len > 0 && s.at[0] >> 4 != 2 && !v->midstream ? DPI_NO : DPI_MORE;
+	if (v->midstream && (b.at[0] == 0xc0 || b.at[0] == 0x82)) {
+		/* PINGREQ and PINGRESP, SUBSCRIBE and SUBACK with its identifier. */
+		if (b.at[0] == 0xc0)
+			return b.len >= 2 && b.at[1] != 0     ? DPI_NO
+			    : b.len < 2 || s.len < 2          ? DPI_MORE
+			    : s.at[0] == 0xd0 && s.at[1] == 0 ? DPI_MATCH
+			                                      : DPI_NO;
+		if (b.len < 4 || s.len < 5)
+			return DPI_MORE;
+		return s.at[0] == 0x90 && s.at[1] >= 3 && memcmp(s.at + 2, b.at + 2, 2) == 0 &&
+		        b.at[4] == 0
+		    ? DPI_MATCH
+		    : DPI_NO;
+	}
 	if (b.at[0] != 0x10) {
 		/* In the middle: a PUBLISH with a topic in print, and its acknowledgement. */
 		uint32_t topic;
@@ -363,8 +377,8 @@ parse_rocketmq(struct dpi_view *v)
 
 static const struct dpi_proto table[] = {
 	{ DPI_APP_AMQP, DPI_TCP, { DPI_FIRST("AA\1\10"), DPI_FIRST("AA\0\10") }, parse_amqp, NULL },
-	{ DPI_APP_MQTT, DPI_TCP, { DPI_FIRST("\x10\x3f"), DPI_FIRST("\x20\xd0") }, parse_mqtt,
-	    NULL },
+	{ DPI_APP_MQTT, DPI_TCP, { DPI_FIRST("\x10\x3f\x82\x82\xc0\xc0"), DPI_FIRST("\x20\xd0") },
+	    parse_mqtt, NULL },
 	{ DPI_APP_NATS, DPI_TCP, { DPI_ANY, DPI_ANY }, parse_nats, NULL },
 	{ DPI_APP_STOMP, DPI_TCP, { DPI_FIRST("AZ"), DPI_FIRST("AZ") }, parse_stomp, NULL },
 	{ DPI_APP_OPENWIRE, DPI_TCP, { DPI_FIRST("\0\0"), DPI_FIRST("\0\0") }, parse_openwire,

@@ -109,7 +109,8 @@ read_header(struct dpi_bytes b, struct header *h)
 	h->dcid = pk_wire_bytes(&w, h->dcid_len);
 	n = pk_wire_u8(&w);
 	pk_wire_skip(&w, n);
-	if (!pk_wire_ok(&w) || n > 20)
+	/* RFC 9000 section 7.2: one side's id is chosen to be hard to guess. */
+	if (!pk_wire_ok(&w) || n > 20 || (h->dcid_len < 4 && n < 4))
 		return NOT_QUIC;
 	if (h->version == 0) { /* RFC 9000 section 17.2.1 */
 		bool known = false;

@@ -7,8 +7,10 @@ dubbo_side(struct dpi_bytes b, bool request)
 {
 	if (b.len < 16)
 		return DPI_FRONT(b, "\xda\xbb");
+	/* A request has no status, an answer one of a dozen that are multiples of five. */
 	return b.at[0] == 0xda && b.at[1] == 0xbb && ((b.at[2] & 0x80) != 0) == request &&
-	        dpi_be32(b.at + 12) < 1 << 26
+	        (request ? b.at[3] == 0 : b.at[3] >= 20 && b.at[3] <= 100 && b.at[3] % 5 == 0) &&
+	        (b.at[2] & 0x1f) >= 2 && dpi_be32(b.at + 12) < 1 << 26
 	    ? DPI_MATCH
 	    : DPI_NO;
 }
@@ -193,6 +195,47 @@ parse_corba(struct dpi_view *v)
 	return DPI_MORE;
 }
 
+/* The multicast protocol of CORBA (OMG formal/2008-01, section 11): "MIOP" and its version. */
+static enum dpi_match
+parse_miop(struct dpi_view *v)
+{
+	struct dpi_bytes b = v->side[0];
+
+	return b.len >= 16 && memcmp(b.at, "MIOP", 4) == 0 && b.at[4] == 0x10 ? DPI_MATCH : DPI_NO;
+}
+
+/* In datagrams, each a message: what sends traces and counters away. */
+static enum dpi_match
+parse_thrift_udp(struct dpi_view *v)
+{
+	struct dpi_bytes b = v->side[0];
+	enum dpi_match m = b.len > 0 && b.at[0] >= 0x80 ? thrift(b, true) : DPI_NO;
+
+	return m == DPI_MATCH ? DPI_MATCH : DPI_NO;
+}
+
+/* canonical/raft, docs: a handshake of three little-endian words, protocol 1, server id and length of the address, then
+ * "host:port"; each message begins with a type and a size in words. */
+static enum dpi_match
+parse_raft(struct dpi_view *v)
+{
+	struct dpi_bytes b = v->side[0];
+	enum dpi_match m = DPI_FRONT(b, "\1\0\0\0\0\0\0\0");
+	uint32_t len, colon = 0;
+
+	if (m != DPI_MATCH || b.len < 24)
+		return m == DPI_NO ? DPI_NO : DPI_MORE;
+	len = dpi_le32(b.at + 16);
+	if (dpi_le32(b.at + 20) != 0 || len < 4 || len > 256)
+		return DPI_NO;
+	for (uint32_t i = 0; i < len && 24 + i < b.len && b.at[24 + i] != 0; i++) {
+		if (!dpi_is_print(b.at[24 + i]))
+			return DPI_NO;
+		colon += b.at[24 + i] == ':';
+	}
+	return b.len < 24 + len ? DPI_MORE : colon > 0 ? DPI_MATCH : DPI_LIKELY;
+}
+
 /* Java RMI: "JRMI", version 1 or 2, protocol 0x4b to 0x4d. */
 static enum dpi_match
 parse_rmi(struct dpi_view *v)
@@ -296,6 +339,10 @@ static const struct dpi_proto table[] = {
 	{ DPI_APP_THRIFT, DPI_TCP, { DPI_FIRST("\0\0\x80\x82"), DPI_FIRST("\0\0\x80\x82") },
 	    parse_thrift, NULL },
 	{ DPI_APP_CORBA, DPI_TCP, { DPI_FIRST("GG"), DPI_FIRST("GG") }, parse_corba, NULL },
+	{ DPI_APP_CORBA, DPI_UDP, { DPI_FIRST("MM"), DPI_ANY }, parse_miop, NULL },
+	{ DPI_APP_THRIFT, DPI_UDP, { DPI_FIRST("\x80\x80\x82\x82"), DPI_ANY }, parse_thrift_udp,
+	    NULL },
+	{ DPI_APP_RAFT, DPI_TCP, { DPI_FIRST("\1\1"), DPI_ANY }, parse_raft, NULL },
 	{ DPI_APP_JAVA_RMI, DPI_TCP, { DPI_FIRST("JJ"), DPI_FIRST("NO") }, parse_rmi, NULL },
 	{ DPI_APP_AJP, DPI_TCP, { DPI_FIRST("\x12\x12"), DPI_FIRST("AA") }, parse_ajp, NULL },
 	{ DPI_APP_FASTCGI, DPI_TCP, { DPI_FIRST("\1\1"), DPI_FIRST("\1\1") }, parse_fastcgi, NULL },

@@ -182,7 +182,7 @@ syslog(struct dpi_bytes b)
 		pri = 10 * pri + b.at[i] - '0';
 	if (i == b.len)
 		return DPI_MORE;
-	if (b.at[i++] != '>' || pri > 191)
+	if (b.at[i - 1] == '<' || b.at[i++] != '>' || pri > 191)
 		return DPI_NO;
 	if (b.len - i < 8)
 		return DPI_MORE;

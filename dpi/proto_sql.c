@@ -15,8 +15,10 @@ mysql_greeting(struct dpi_bytes s)
 	if (s.at[4] == 0xff) { /* refused before the greeting: error code and text */
 		if (s.len < 9)
 			return DPI_MORE;
-		return dpi_le16(s.at + 5) >= 1000 && dpi_le16(s.at + 5) < 4000 &&
-		        dpi_is_print(s.at[8])
+		for (i = 7; i < s.len && i < 4 + len; i++)
+			if (s.at[i] < 0x20)
+				return DPI_NO;
+		return dpi_le16(s.at + 5) >= 1000 && dpi_le16(s.at + 5) < 4000 && len >= 9
 		    ? (s.len >= 4 + len ? DPI_MATCH : DPI_MORE)
 		    : DPI_NO;
 	}
@@ -223,7 +225,12 @@ parse_mssql(struct dpi_view *v)
 	case 0x12:
 		if (b.at[8] != 0)
 			return DPI_NO;
-		return b.len >= 13 ? (dpi_be16(b.at + 9) < len ? DPI_MATCH : DPI_NO) : DPI_MORE;
+		/* The version comes first: where it lies, and its six bytes. */
+		return b.len < 13 ? DPI_MORE
+		    : dpi_be16(b.at + 9) < len && dpi_be16(b.at + 9) >= 6 &&
+		        dpi_be16(b.at + 11) == 6
+		    ? DPI_MATCH
+		    : DPI_NO;
 	case 0x10: /* LOGIN7 repeats its length, and has a version 7.x */
 		if (b.len < 16)
 			return DPI_MORE;
@@ -246,12 +253,25 @@ parse_mssql(struct dpi_view *v)
 	}
 }
 
+/* Joined in the middle: a packet of data (6) whose length, of two bytes or since 12c of four, is all there is. */
+static bool
+tns_data(struct dpi_bytes b)
+{
+	return b.len >= 11 && b.at[4] == 6 && dpi_be16(b.at + 6) == 0 && b.at[5] <= 0x20 &&
+	    b.at[8] == 0 &&
+	    ((dpi_be16(b.at) == b.len && dpi_be16(b.at + 2) == 0) || dpi_be32(b.at) == b.len);
+}
+
 /* TNS: length, checksum 0, type 1 (connect), flags, checksum 0, and a description in brackets. */
 static enum dpi_match
 parse_oracle(struct dpi_view *v)
 {
 	struct dpi_bytes b = v->side[0];
 
+	if (v->midstream && tns_data(b) && tns_data(v->side[1]))
+		return DPI_MATCH;
+	if (v->midstream && b.len >= 5 && b.at[4] == 6)
+		return DPI_MORE;
 	if (b.len < 12)
 		return (b.len >= 5 && b.at[4] != 1) || (b.len >= 4 && (b.at[2] | b.at[3]) != 0)
 		    ? DPI_NO

@@ -54,11 +54,18 @@ parse_redis(struct dpi_view *v)
 	uint32_t next;
 	struct dpi_bytes line;
 
+	/* Empty lines before a request are passed over. */
+	while (c.len >= 2 && c.at[0] == '\r' && c.at[1] == '\n')
+		c = (struct dpi_bytes){ c.at + 2, c.len - 2 };
+	if (c.len == 1 && c.at[0] == '\r')
+		return DPI_MORE;
 	if (c.len > 0 && c.at[0] != '*') {
 		/* Inline commands, as people type them; the answer has to be RESP. */
 		static const char *const verbs[] = { "PING", "INFO", "AUTH ", "GET ", "SET ",
 			"COMMAND", "QUIT", "CONFIG ", "KEYS ", "SELECT ", "SYNC", "PSYNC ",
-			"MONITOR" };
+			"MONITOR", "PUBLISH ", "SUBSCRIBE ", "PSUBSCRIBE ", "EXISTS ", "DEL ",
+			"INCR ", "DECR ", "LPUSH ", "RPUSH ", "HSET ", "HGET ", "HGETALL ",
+			"EXPIRE ", "TTL ", "FLUSHALL", "DBSIZE", "CLIENT ", "ECHO " };
 		bool known = false;
 
 		line = dpi_line(c, &next);
@@ -73,8 +80,13 @@ parse_redis(struct dpi_view *v)
 		if (!known) /* of a module; the answer has to be beyond doubt */
 			return memchr("*|>", v->side[1].at[0], 3) != NULL ? resp(v->side[1], false)
 			                                                  : DPI_NO;
-		if (v->side[1].at[0] == '$')
-			return resp(v->side[1], false);
+		if (memchr("$*:", v->side[1].at[0], 3) != NULL) {
+			/* A whole line was asked, and an answer of the form came. */
+			m = resp(v->side[1], false);
+			return m == DPI_LIKELY && c.len == next && c.at[line.len] == '\r'
+			    ? DPI_MATCH
+			    : m;
+		}
 		m = DPI_FRONT(v->side[1], "+PONG\r\n");
 		s = DPI_FRONT(v->side[1], "-NOAUTH");
 		m = PK_MAX(m, s);
@@ -101,7 +113,7 @@ memcached_text(struct dpi_bytes c, struct dpi_bytes s)
 		"flush_all", "verbosity ", "gat ", "mg ", "ms " };
 	static const char *const answers[] = { "STORED\r\n", "NOT_STORED\r\n", "VALUE ", "END\r\n",
 		"STAT ", "VERSION ", "DELETED\r\n", "NOT_FOUND\r\n", "EXISTS\r\n", "TOUCHED\r\n",
-		"CLIENT_ERROR ", "SERVER_ERROR ", "EN\r\n", "HD\r\n" };
+		"CLIENT_ERROR ", "SERVER_ERROR ", "EN\r\n", "HD\r\n", "VA " };
 	bool verb = false, can = false;
 	uint32_t next = 0;
 	struct dpi_bytes line = dpi_line(c, &next);
@@ -150,11 +162,28 @@ memcached_binary(struct dpi_bytes b, uint8_t magic)
 	if (b.len < 24)
 		return b.len > 5 && b.at[5] != 0 ? DPI_NO : DPI_MORE;
 	/* Extras and key lie within the body. */
-	return b.at[1] <= 0x30 && b.at[5] == 0 && b.at[4] <= 20 && dpi_be16(b.at + 2) <= 250 &&
-	        b.at[4] + dpi_be16(b.at + 2) <= dpi_be32(b.at + 8) &&
-	        dpi_be32(b.at + 8) < 1 << 24 && (magic == 0x81 || b.at[6] == 0)
-	    ? DPI_MATCH
-	    : DPI_NO;
+	if (b.at[1] > 0x30 || b.at[5] != 0 || b.at[4] > 20 || dpi_be16(b.at + 2) > 250 ||
+	    b.at[4] + dpi_be16(b.at + 2) > dpi_be32(b.at + 8) || dpi_be32(b.at + 8) >= 1 << 24)
+		return DPI_NO;
+	if (magic == 0x81) /* status; what was stored has a version */
+		return dpi_be16(b.at + 6) <= 0x86 ? DPI_LIKELY : DPI_NO;
+	if (b.at[6] != 0)
+		return DPI_NO;
+	/* All name a key but quit, flush, no-op, version, statistics and those of SASL. */
+	switch (b.at[1]) {
+	case 0x07:
+	case 0x08:
+	case 0x0a:
+	case 0x0b:
+	case 0x10:
+	case 0x17:
+	case 0x18:
+	case 0x1b:
+	case 0x20:
+		return DPI_LIKELY;
+	default:
+		return dpi_be16(b.at + 2) > 0 ? DPI_MATCH : DPI_NO;
+	}
 }
 
 static enum dpi_match
@@ -165,6 +194,8 @@ parse_memcached(struct dpi_view *v)
 	if ((c.len > 0 && c.at[0] == 0x80) || (s.len > 0 && s.at[0] == 0x81)) {
 		enum dpi_match mc = memcached_binary(c, 0x80), ms = memcached_binary(s, 0x81);
 
+		if (mc == DPI_LIKELY && ms == DPI_LIKELY)
+			return c.at[1] == s.at[1] ? DPI_MATCH : DPI_LIKELY;
 		return mc == DPI_NO || ms == DPI_NO ? DPI_NO : PK_MAX(mc, ms);
 	}
 	if (c.len == 0 && s.len > 0) {
@@ -253,7 +284,10 @@ cql_side(struct dpi_bytes b, bool response)
 		if (b.at[off] == 0x05)
 			return dpi_be32(b.at + off + 1) == 0 ? DPI_LIKELY : DPI_NO;
 		if (b.at[off] != 0x01)
-			return b.at[off] == 0x07 || b.at[off] == 0x0a ? DPI_LIKELY : DPI_NO;
+			return b.at[off] == 0x07 || (b.at[off] >= 0x09 && b.at[off] <= 0x0b) ||
+			        b.at[off] == 0x0d || b.at[off] == 0x0f
+			    ? DPI_LIKELY
+			    : DPI_NO;
 		if (b.len < off + 5 + 15)
 			return DPI_MORE;
 		return dpi_find((struct dpi_bytes){ b.at + off + 5, PK_MIN(b.len - off - 5, 200u) },
@@ -262,7 +296,7 @@ cql_side(struct dpi_bytes b, bool response)
 		    : DPI_NO;
 	}
 	return b.at[off] == 2 || b.at[off] == 3 || b.at[off] == 6 || b.at[off] == 8 ||
-	        b.at[off] == 0
+	        b.at[off] == 0 || b.at[off] == 0x0c || b.at[off] == 0x0e || b.at[off] == 0x10
 	    ? DPI_LIKELY
 	    : DPI_NO;
 }

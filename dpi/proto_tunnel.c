@@ -49,6 +49,16 @@ parse_wireguard(struct dpi_view *v)
 	}
 }
 
+/* A packet id that has just begun (from 0x0f000001 where keys are negotiated early), and the time, no earlier than
+ * OpenVPN 2. */
+static bool
+replay(const uint8_t *p)
+{
+	uint32_t id = dpi_be32(p) & ~0x0f000000u;
+
+	return id >= 1 && id <= 64 && (p[0] == 0 || p[0] == 0x0f) && p[4] >= 0x3c && p[4] < 0x80;
+}
+
 /* OpenVPN: opcode << 3 | key; a hard reset has the session id, perhaps an HMAC, acknowledgements, packet id 0. */
 static enum dpi_match
 openvpn(struct dpi_bytes b, bool *server)
@@ -61,7 +71,7 @@ openvpn(struct dpi_bytes b, bool *server)
 	    b.len < 14 || b.len > 1200)
 		return DPI_NO;
 	if (op == 10)
-		return b.len >= 54 ? DPI_LIKELY : DPI_NO;
+		return b.len >= 54 && replay(b.at + 9) ? DPI_LIKELY : DPI_NO;
 	for (size_t i = 0; i < PK_COUNT(hmacs); i++) {
 		uint32_t at = 9u + hmacs[i] + (hmacs[i] != 0 ? 8 : 0);
 		uint32_t acks;
@@ -69,7 +79,7 @@ openvpn(struct dpi_bytes b, bool *server)
 		if (b.len < at + 5)
 			break;
 		/* replay packet id 1 and a time, when authenticated */
-		if (hmacs[i] != 0 && dpi_be32(b.at + at - 8) > 64)
+		if (hmacs[i] != 0 && !replay(b.at + at - 8))
 			continue;
 		acks = b.at[at];
 		if (acks > 8 || (acks != 0) != *server)
@@ -79,10 +89,7 @@ openvpn(struct dpi_bytes b, bool *server)
 			return DPI_LIKELY;
 	}
 	/* tls-crypt: everything behind the session id and the replay id is encrypted. */
-	return b.len >= 9 + 8 + 32 + 5 && b.len <= 100 && dpi_be32(b.at + 9) <= 64 &&
-	        dpi_be32(b.at + 9) >= 1
-	    ? DPI_LIKELY
-	    : DPI_NO;
+	return b.len >= 9 + 8 + 32 + 5 && b.len <= 160 && replay(b.at + 9) ? DPI_LIKELY : DPI_NO;
 }
 
 static enum dpi_match
@@ -112,7 +119,7 @@ parse_openvpn(struct dpi_view *v)
 		        NULL)
 			return DPI_MATCH;
 	}
-	return m == DPI_NO ? DPI_NO : DPI_MORE;
+	return m;
 }
 
 /* Over TCP with a length before each packet. */
@@ -172,21 +179,31 @@ parse_ipsec(struct dpi_view *v)
 	if (b.len == 1)
 		return b.at[0] == 0xff && v->nb_past < 4 ? DPI_MORE : DPI_NO;
 	/* ESP in UDP: an SPI that stays, and sequence numbers that run on. */
-	if (b.len >= 24 && dpi_be32(b.at) > 255 && dpi_be32(b.at + 4) > 0) {
-		int run = 1;
-		uint32_t seq = dpi_be32(b.at + 4);
+	if (b.len >= 28 && b.len % 4 == 0 && dpi_be32(b.at) > 255 && dpi_be32(b.at + 4) > 0) {
+		int run = 1, answers = 0;
+		uint32_t seq = dpi_be32(b.at + 4), other = 0;
 
 		for (int i = v->nb_past - 1; i >= 0; i--) {
 			const struct dpi_past *p = &v->past[i];
 
-			if (p->dir != v->dir || p->kept < 8 || p->len < 24)
+			if (p->len < 28 || p->len % 4 != 0)
 				continue;
+			/* The other direction is another association, with numbers of its own. */
+			if (p->dir != v->dir) {
+				if (memcmp(p->head, b.at, 4) == 0)
+					return DPI_NO;
+				answers += other == 0 || other - dpi_be32(p->head + 4) - 1 <= 8;
+				other = dpi_be32(p->head + 4);
+				continue;
+			}
 			if (memcmp(p->head, b.at, 4) != 0 || seq - dpi_be32(p->head + 4) - 1 > 8)
 				return DPI_NO;
 			seq = dpi_be32(p->head + 4);
 			run++;
 		}
-		return run >= 4 ? DPI_MATCH : DPI_MORE;
+		if (run >= 2 && answers >= 2)
+			return DPI_MATCH;
+		return run >= 4 ? DPI_LIKELY : DPI_MORE;
 	}
 	return DPI_NO;
 }

@@ -56,7 +56,10 @@ parse_sip_tcp(struct dpi_view *v)
 static enum dpi_match
 parse_rtsp(struct dpi_view *v)
 {
-	return both_sides(v, "RTSP/1.", rtsp_verbs, PK_COUNT(rtsp_verbs));
+	enum dpi_match one = both_sides(v, "RTSP/1.", rtsp_verbs, PK_COUNT(rtsp_verbs));
+	enum dpi_match two = both_sides(v, "RTSP/2.", rtsp_verbs, PK_COUNT(rtsp_verbs));
+
+	return PK_MAX(one, two);
 }
 
 static enum dpi_match
@@ -116,6 +119,14 @@ parse_stun(struct dpi_view *v)
 {
 	enum dpi_match m = stun_message(v->side[0], false);
 
+	/* Without the cookie, two of a transaction. */
+	if (m == DPI_MATCH && dpi_be32(v->side[0].at + 4) != 0x2112a442) {
+		m = DPI_LIKELY;
+		for (unsigned int i = 0; i < v->nb_past; i++)
+			if (v->past[i].kept >= 20 &&
+			    memcmp(v->past[i].head + 4, v->side[0].at + 4, 16) == 0)
+				return DPI_MATCH;
+	}
 	/* ICE and DTLS-SRTP begin with checks, and then the session is what comes after them (RFC 7983). */
 	if (m == DPI_NO)
 		return v->nb_past > 0 && v->f->likely == DPI_APP_STUN ? DPI_LIKELY : DPI_NO;
@@ -144,6 +155,21 @@ parse_stun_tcp(struct dpi_view *v)
 	return best;
 }
 
+/* One came before, of the same source or from the other side. */
+static bool
+rtcp_before(const struct dpi_view *v)
+{
+	for (unsigned int i = 0; i < v->nb_past; i++) {
+		const struct dpi_past *p = &v->past[i];
+
+		if (p->kept >= 8 && (p->head[0] & 0xc0) == 0x80 && p->head[1] >= 200 &&
+		    p->head[1] <= 207 &&
+		    (p->dir != v->dir || memcmp(p->head + 4, v->side[0].at + 4, 4) == 0))
+			return true;
+	}
+	return false;
+}
+
 /* RFC 3550 section 6: version 2, type 200 to 207, lengths that fill the datagram. */
 static enum dpi_match
 parse_rtcp(struct dpi_view *v)
@@ -168,9 +194,9 @@ parse_rtcp(struct dpi_view *v)
 		return DPI_NO;
 	/* Exactly filled, by a compound as the RFC wants it; SRTCP has 14 bytes more, encrypted. */
 	if (off == b.len)
-		return n >= 2 || b.at[1] >= 205 || b.at[1] == 200 ? DPI_MATCH
-		    : v->nb_past > 0                              ? DPI_MATCH
-		                                                  : DPI_LIKELY;
+		return n >= 2 || b.at[1] == 200 ? DPI_MATCH
+		    : rtcp_before(v)            ? DPI_MATCH
+		                                : DPI_LIKELY;
 	return n >= 1 && b.len - off <= 24 && b.at[1] <= 201 ? DPI_LIKELY : DPI_MORE;
 }
 
@@ -232,6 +258,26 @@ parse_mgcp(struct dpi_view *v)
 	return DPI_NO;
 }
 
+/* H.248.1 annex B: "MEGACO/1 [192.0.2.1]:2944", or "!/1" for short, then what is said. */
+static enum dpi_match
+parse_megaco(struct dpi_view *v)
+{
+	struct dpi_bytes b = v->side[0];
+	bool plain = DPI_FRONT(b, "MEGACO/") == DPI_MATCH, brief = DPI_FRONT(b, "!/") == DPI_MATCH;
+	uint32_t at = plain ? 7 : 2;
+
+	if ((!plain && !brief) || b.len < at + 6 || !dpi_is_digit(b.at[at]) || b.at[at + 1] != ' ')
+		return DPI_NO;
+	if (plain)
+		return DPI_MATCH;
+	b = (struct dpi_bytes){ b.at, PK_MIN(b.len, 128u) };
+	return (b.at[at + 2] == '[' || b.at[at + 2] == '<') &&
+	        (dpi_find(b, "T=", 2) != NULL || dpi_find(b, "P=", 2) != NULL ||
+	            dpi_find(b, "ER=", 3) != NULL)
+	    ? DPI_MATCH
+	    : DPI_NO;
+}
+
 /* H.225 over TPKT: Q.931 discriminator 8, call reference of 2 bytes, a message type. */
 static enum dpi_match
 parse_h323(struct dpi_view *v)
@@ -253,6 +299,7 @@ static enum dpi_match
 parse_skinny(struct dpi_view *v)
 {
 	int seen = 0;
+	bool some = false;
 
 	for (int i = 0; i < 2; i++) {
 		struct dpi_bytes b = v->side[i];
@@ -277,8 +324,9 @@ parse_skinny(struct dpi_view *v)
 			seen++;
 		}
 		seen += b.len >= 8 + len;
+		some |= id != 0; /* keep-alives alone say little */
 	}
-	return seen >= 2 ? DPI_MATCH : DPI_MORE;
+	return seen >= 2 && some ? DPI_MATCH : DPI_MORE;
 }
 
 /* RFC 5456: a full frame with type 6 (IAX) and NEW, at sequence 0. */
@@ -325,7 +373,11 @@ parse_mpegts(struct dpi_view *v)
 	for (uint32_t off = 0; off < b.len; off += 188)
 		if (b.at[off] != 0x47)
 			return DPI_NO;
-	return b.len >= 4 * 188 || v->nb_past > 0 ? DPI_MATCH : DPI_MORE;
+	return b.len >= 4 * 188 ||
+	        (v->nb_past > 0 && v->past[v->nb_past - 1].head[0] == 0x47 &&
+	            v->past[v->nb_past - 1].len % 188 == 0)
+	    ? DPI_MATCH
+	    : DPI_MORE;
 }
 
 static const struct dpi_proto table[] = {
@@ -337,6 +389,7 @@ static const struct dpi_proto table[] = {
 	{ DPI_APP_RTCP, DPI_UDP, { DPI_FIRST("\x80\xbf"), DPI_ANY }, parse_rtcp, NULL },
 	{ DPI_APP_RTP, DPI_UDP, { DPI_ANY, DPI_ANY }, parse_rtp, NULL },
 	{ DPI_APP_MGCP, DPI_UDP, { DPI_FIRST("AR"), DPI_ANY }, parse_mgcp, NULL },
+	{ DPI_APP_MEGACO, DPI_UDP, { DPI_FIRST("!!MM"), DPI_ANY }, parse_megaco, NULL },
 	{ DPI_APP_H323, DPI_TCP, { DPI_FIRST("\3\3"), DPI_FIRST("\3\3") }, parse_h323, NULL },
 	{ DPI_APP_SKINNY, DPI_TCP, { DPI_ANY, DPI_ANY }, parse_skinny, NULL },
 	{ DPI_APP_IAX, DPI_UDP, { DPI_FIRST("\x80\xff"), DPI_ANY }, parse_iax, NULL },

@@ -595,7 +595,6 @@ finish(struct dpi_parse *p, bool ip_only)
 {
 	struct dpi_sig *s = p->sig;
 	uint64_t layers = 0;
-	uint8_t dirs = DPI_BOTH;
 	bool raw = false, tx = false, front = false;
 
 	for (unsigned int i = 0; i < s->nb_lists; i++) {
@@ -623,7 +622,6 @@ finish(struct dpi_parse *p, bool ip_only)
 				    p, "buffers of different protocols (%s)", b->name);
 			layers = UINT64_C(1) << b->layer;
 		}
-		dirs &= b->dirs;
 		s->dirs |= b->dirs;
 	}
 	if (s->layer != DPI_LAYER_NONE) {

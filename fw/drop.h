@@ -93,6 +93,7 @@
 	X(APP_FULL, "app-full", "no room to look for its application, and inspect-fail is closed") \
 	/* resources */                                                                            \
 	X(NO_BUFFER, "no-buffer", "the packet buffers ran out")                                    \
+	X(LCORE_FULL, "lcore-full", "the lcore that has its session does not keep up")             \
 	X(TX_FULL, "tx-full", "the port did not take the packet")
 
 enum fw_drop {

@@ -34,9 +34,8 @@
  * Time.  All entries live equally long and none is renewed, so they end in the order in which they
  * began, and a list of them is the timer.
  *
- * There is one struct fw_frags per lcore.  Ports hash all fragments by addresses alone, and whole packets
- * by ports too; so with several queues fragments may reach an lcore that does not have their session.
- * UDP then opens one there, TCP drops as tcp-no-session, until lcores hand packets over to each other.
+ * There is one struct fw_frags per lcore, and fragments are brought to the lcore that has their session: the
+ * first by its ports, the later ones after it (fw/steer.h).
  */
 #define FW_FRAG_TABLE    4096 /* packets in pieces at a time */
 #define FW_FRAG_PER_HOST 256  /* of one inside address */

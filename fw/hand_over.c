@@ -132,9 +132,8 @@ fw_path_record(const struct fw_path *p, uint32_t i, uint64_t now_ns, struct fw_r
 
 /* ---- the other way ---- */
 
-/* The key as the parser would have made it of the opening packet. */
-static void
-make_key(const struct fw_record *r, uint16_t wire, struct fw_pkt *pk)
+void
+fw_record_key(const struct fw_record *r, uint16_t wire, struct fw_pkt *pk)
 {
 	memset(pk, 0, sizeof(*pk));
 	pk->key.family = r->src.family;
@@ -244,7 +243,7 @@ fw_path_install(struct fw_path *p, const struct fw_rules *rules, const struct fw
 	}
 	if (wire >= FW_WIRES_MAX || state_of(r->state) == FW_STATE_NONE)
 		return FW_INSTALL_FAULTY;
-	make_key(r, wire, &pk);
+	fw_record_key(r, wire, &pk);
 	fw_sessions_hash(t, &pk);
 	if (fw_sessions_find(t, &pk) != FW_SESSION_NONE)
 		return FW_INSTALL_THERE;

@@ -24,6 +24,9 @@ enum fw_install {
 };
 const char *fw_install_name(unsigned int result);
 
+/* The key as the parser would have made it of the opening packet, on `wire`; digests are left out. */
+void fw_record_key(const struct fw_record *r, uint16_t wire, struct fw_pkt *pk);
+
 /*
  * Take a session on.  With `rules` they are asked at once; and a session of a workload that is behind this DPU
  * on another wire comes on that wire.  Without, it waits for them: it passes nothing before.

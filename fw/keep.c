@@ -96,6 +96,12 @@ fw_keep_mem(struct fw_keep *k, uint16_t i)
 	return k->mem[i];
 }
 
+void
+fw_keep_seed(const struct fw_keep *k, uint64_t seed[2])
+{
+	fw_session_mem_seed(k->mem[0], seed);
+}
+
 /* By how much our clock is ahead of the one with `hz`. */
 static int64_t
 ahead(const struct fw_keep *k, uint64_t hz, uint64_t now_ns)
@@ -110,22 +116,54 @@ ahead(const struct fw_keep *k, uint64_t hz, uint64_t now_ns)
 	return (int64_t)(ours - theirs);
 }
 
-/* Put a record where its wire is polled.  Which lcore will see it is not known of a wire that all of them
- * poll: each gets it, and those that never see it let it expire. */
+/* Put a record where its packets will come. */
 static void
 install(struct fw_keep *k, struct fw_path *const *paths, const struct fw_record *r, uint64_t now_ns,
     struct tally *t)
 {
-	int owner = k->conf.owner(k->conf.arg, r->wire);
-	unsigned int first = owner == k->conf.count ? 0 : (unsigned int)owner,
-	             last = owner == k->conf.count ? k->conf.count - 1u : (unsigned int)owner;
 	enum fw_install result = FW_INSTALL_FAULTY;
 	enum fw_drop why;
+	struct fw_pkt pk;
+	int owner = -1;
 
+	if (r->wire < FW_WIRES_MAX) {
+		fw_record_key(r, r->wire, &pk);
+		owner = k->conf.owner(k->conf.arg, &pk);
+	}
 	if (owner >= 0)
-		for (unsigned int i = first; i <= last; i++)
-			result = fw_path_install(paths[i], NULL, r, now_ns, &why);
+		result = fw_path_install(paths[owner], NULL, r, now_ns, &why);
 	t->result[result]++;
+}
+
+/* Sessions of path i that belong to another lcore: other wires are spread, or in another manner. */
+static uint32_t
+move_misplaced(struct fw_keep *k, struct fw_path *const *paths, unsigned int i, uint64_t now_ns)
+{
+	struct fw_path *p = paths[i];
+	struct fw_sessions *t = &p->sessions;
+	uint32_t fresh = t->fresh, moved = 0;
+
+	for (uint32_t s = 0; s < fresh; s++) {
+		struct fw_pkt pk;
+		struct fw_record r;
+		enum fw_drop why;
+		int owner;
+
+		if (t->version[s] % 2 == 0)
+			continue;
+		pk.key = t->hot[s].key;
+		memcpy(pk.addr, t->cold[s].addr, sizeof(pk.addr));
+		owner = k->conf.owner(k->conf.arg, &pk);
+		if (owner < 0 || owner == (int)i || !fw_path_record(p, s, now_ns, &r))
+			continue;
+		if (fw_path_install(paths[owner], NULL, &r, now_ns, &why) == FW_INSTALL_DONE)
+			moved++;
+		/* It has not ended: whoever logs ends has nothing to hear. */
+		t->hot[s].flags &= (uint8_t)~FW_SESSION_LOG_END;
+		pk_counter_add(&p->stats.sessions_ended, 1);
+		fw_session_end(p, s, now_ns, FW_DROP_NONE);
+	}
+	return moved;
 }
 
 static void
@@ -233,7 +271,7 @@ void
 fw_keep_restore(struct fw_keep *k, struct fw_path *const *paths, uint64_t now_ns)
 {
 	uint64_t start = pk_clock_mono_ns();
-	uint32_t nb = 0, refused = 0;
+	uint32_t nb = 0, refused = 0, moved = 0;
 	bool clean = true, kept = false;
 
 	for (uint16_t i = 0; i < k->conf.count; i++) {
@@ -248,6 +286,11 @@ fw_keep_restore(struct fw_keep *k, struct fw_path *const *paths, uint64_t now_ns
 		    paths[i], now_ns, ahead(k, fw_session_mem_hz(m), now_ns), &faulty);
 		refused += faulty;
 	}
+	for (uint16_t i = 0; kept && k->conf.count > 1 && i < k->conf.count; i++)
+		moved += move_misplaced(k, paths, i, now_ns);
+	if (moved != 0)
+		pk_notice(
+		    "sessions: %u belong to another lcore than before, and were moved", moved);
 	if (kept)
 		pk_notice("sessions: %u taken over after %s, %u left out as faulty, in %.3f s", nb,
 		    clean ? "a clean stop" : "a crash", refused,

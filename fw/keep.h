@@ -1,5 +1,6 @@
 #pragma once
 
+#include "fw/parse.h"
 #include "fw/path.h"
 #include "lib/diag.h"
 
@@ -7,6 +8,7 @@
  * What the lcores' session tables go through when picketd ends and comes again.
  *
  *      same layout, number of lcores and sizes    taken over where they lie          (fw/session_mem.h)
+ *      some sessions belong to other lcores now   these are moved, as records
  *      other number of lcores or other sizes      read out, and put into new tables as records
  *      another version's layout                   from the records that a clean stop has written
  *
@@ -32,8 +34,9 @@ struct fw_keep_conf {
 	uint64_t
 	    hz; /* of the clock behind now_ns, and that clock for another hz; NULL: there is but one */
 	uint64_t (*clock)(uint64_t hz);
-	/* Which lcore has the sessions of a wire: 0 .. count - 1; count: any of them; or -1 if no such wire. */
-	int (*owner)(void *arg, uint16_t wire);
+	/* Which lcore a session belongs to: 0 .. count - 1, or -1 if there is no such wire.  pk->key, and for
+	 * IPv6 pk->addr, are filled in. */
+	int (*owner)(void *arg, const struct fw_pkt *pk);
 	void *arg;
 };
 
@@ -42,6 +45,9 @@ int fw_keep_open(struct fw_keep **out, const struct fw_keep_conf *conf, struct p
 
 /* For path number k, in its fw_path_conf.  Borrowed. */
 struct fw_session_mem *fw_keep_mem(struct fw_keep *k, uint16_t i);
+
+/* What sessions are spread over lcores by: that of the process before, if its tables are taken over. */
+void fw_keep_seed(const struct fw_keep *k, uint64_t seed[2]);
 
 /* Fill the paths, which have just been made with these memories.  Says in the log what it has done. */
 void fw_keep_restore(struct fw_keep *k, struct fw_path *const *paths, uint64_t now_ns);

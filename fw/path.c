@@ -263,6 +263,39 @@ fw_path_not_sent(struct fw_path *p, enum fw_side to, unsigned int n)
 	pk_counter_add(&p->stats.drop[FW_DROP_TX_FULL], n);
 }
 
+void
+fw_path_refuse(struct fw_path *p, uint16_t wire, enum fw_side from, struct rte_mbuf **pkts,
+    unsigned int n, enum fw_drop why, uint64_t now_ns)
+{
+	struct fw_batch b = {
+		.p = p,
+		.now_ns = now_ns,
+		.from = from,
+		.wire = wire,
+		.level = p->conf.trace != NULL ? (int)fw_trace_level(p->conf.trace) : -1,
+	};
+	uint64_t bytes = 0;
+
+	PK_ASSERT(n <= FW_BURST);
+	for (unsigned int i = 0; i < n; i++) {
+		bytes += pkts[i]->pkt_len;
+		if (b.level >= (int)FW_TRACE_DROPS) {
+			struct fw_pkt pk;
+
+			/* Without rules it is read, and no more. */
+			fw_admit(&b, pkts[i], i, &pk);
+			pk.drop = (uint16_t)why;
+			b.packet = p->packet + i + 1;
+			fw_trace_judged(&b, &pk, 0, 0);
+		}
+	}
+	p->packet += n;
+	pk_counter_add(&p->stats.rx[from], n);
+	pk_counter_add(&p->stats.rx_bytes[from], bytes);
+	pk_counter_add(&p->stats.drop[why], n);
+	rte_pktmbuf_free_bulk(pkts, n);
+}
+
 const struct fw_path_stats *
 fw_path_stats(const struct fw_path *p)
 {

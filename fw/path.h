@@ -164,6 +164,13 @@ bool fw_path_tick(struct fw_path *p, const struct fw_rules *rules, uint64_t now_
  * leave `sent` (not sent_bytes, which stays a little high) for the drop reason tx-full. */
 void fw_path_not_sent(struct fw_path *p, enum fw_side to, unsigned int n);
 
+/*
+ * Packets that were received on side `from` of `wire` and have to go before anybody could judge them, for
+ * reason `why`: counted as received and dropped, and freed.  n <= FW_BURST.  Context: the owning lcore.
+ */
+void fw_path_refuse(struct fw_path *p, uint16_t wire, enum fw_side from, struct rte_mbuf **pkts,
+    unsigned int n, enum fw_drop why, uint64_t now_ns);
+
 /* Borrowed; counters run on.  Context: any. */
 const struct fw_path_stats *fw_path_stats(const struct fw_path *p);
 

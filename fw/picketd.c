@@ -34,8 +34,14 @@ struct options {
 	uint64_t buffers, memory, idle_sleep, trace_records;
 	bool huge, session_records;
 	char *session_dir;
+	int software_rss;
 	struct fw_path_options path;
 };
+
+static const char *const software_rss_words[] = { [FW_SOFTWARE_RSS_AUTO] = "auto",
+	[FW_SOFTWARE_RSS_NO] = "no",
+	[FW_SOFTWARE_RSS_YES] = "yes",
+	NULL };
 
 #define AT(member) offsetof(struct options, member)
 
@@ -52,6 +58,9 @@ static const struct pk_conf_option options[] = {
 	    "tap:NAME, pci:ADDRESS, vdev:DEVARGS or name:PORT.", AT(wires) },
 	{ "lcores", PK_CONF_STRING, NULL, "0,1", 0, 0, NULL, false,
 	    "Cores in the words of DPDK's --lcores.  The first is for control, each other runs packets.", AT(lcores) },
+	{ "software-rss", PK_CONF_WORD, NULL, "auto", 0, 0, software_rss_words, false,
+	    "Whether lcores spread the packets of ports that have no receive-side scaling of their own: auto, if there are "
+	    "fewer such wires than lcores.", AT(software_rss) },
 	{ "buffers", PK_CONF_NUMBER, "packets", "32767", 1023, 1u << 24, NULL, false,
 	    "Packet buffers; the best numbers are a power of two less one.", AT(buffers) },
 	{ "huge", PK_CONF_BOOL, NULL, "yes", 0, 0, NULL, false,
@@ -190,6 +199,7 @@ start(struct picketd *d, struct pk_diag *diag)
 	const struct options *o = &d->options;
 	struct fw_workers_conf workers = {
 		.wires = d->wires,
+		.software_rss = o->software_rss,
 		.idle_sleep_max_ns = o->idle_sleep,
 		.trace_records = (uint32_t)o->trace_records,
 		.session_dir = o->session_dir,

@@ -10,16 +10,13 @@
 #include <rte_ip.h>
 #include <rte_mbuf.h>
 
+#include "fw/steer.h"
 #include "fw/xdp.h"
 
 #define NB_DESC 1024
 
-/*
- * The Toeplitz key that hashes both directions of a flow alike: its period is 16 bits, so swapping
- * addresses and ports swaps equal terms (Woo and Park, 2012).  Inside and outside ports use the same
- * one, so that a session's packets meet on one lcore.
- */
-static uint8_t symmetric_key[52];
+/* Inside and outside ports use the same key, so that a session's packets meet on one lcore. */
+#define KEY_LEN 52
 
 /* "af_packet" and so on to devargs.  Returns a static kind, or NULL. */
 static const struct kind {
@@ -103,43 +100,78 @@ refuse(struct pk_diag *diag, const struct fw_port *port, const char *what, int r
 	return rc;
 }
 
-int
-fw_port_open(struct fw_port *port, const char *spec, uint16_t nb_queues, struct rte_mempool *pool,
+#define HASH_FIELDS (RTE_ETH_RSS_IP | RTE_ETH_RSS_TCP | RTE_ETH_RSS_UDP | RTE_ETH_RSS_SCTP)
+
+static void
+symmetric_key(uint8_t key[KEY_LEN])
+{
+	for (size_t i = 0; i < KEY_LEN; i++)
+		key[i] = (uint8_t)(FW_STEER_RSS_KEY >> (i % 2 == 0 ? 8 : 0));
+}
+
+/* Whether the port says that it can spread flows over so many queues. */
+static bool
+may_spread(const struct rte_eth_dev_info *info, uint16_t nb_queues)
+{
+	return nb_queues > 1 && (info->flow_type_rss_offloads & HASH_FIELDS) == HASH_FIELDS &&
+	    info->max_rx_queues >= nb_queues && info->max_tx_queues >= nb_queues &&
+	    (info->hash_key_size == 0 || info->hash_key_size >= 40) &&
+	    info->hash_key_size <= KEY_LEN && info->reta_size != 0 &&
+	    info->reta_size <= FW_PORT_RETA && (info->reta_size & (info->reta_size - 1)) == 0;
+}
+
+/* Whether it has taken key and fields, and the table by which a hash becomes a queue; which we note. */
+static bool
+does_spread(struct fw_port *port, const struct rte_eth_dev_info *info)
+{
+	struct rte_eth_rss_reta_entry64 reta[FW_PORT_RETA / RTE_ETH_RETA_GROUP_SIZE];
+	uint8_t want[KEY_LEN], have[KEY_LEN] = { 0 };
+	uint16_t len = info->hash_key_size != 0 ? info->hash_key_size : 40;
+	struct rte_eth_rss_conf rss = { .rss_key = have, .rss_key_len = (uint8_t)len };
+
+	symmetric_key(want);
+	if (rte_eth_dev_rss_hash_conf_get(port->id, &rss) < 0 ||
+	    (rss.rss_hf & HASH_FIELDS) != HASH_FIELDS || memcmp(have, want, len) != 0)
+		return false;
+	memset(reta, 0, sizeof(reta));
+	for (uint16_t i = 0; i < info->reta_size; i++) {
+		reta[i / RTE_ETH_RETA_GROUP_SIZE].mask |= UINT64_C(1)
+		    << i % RTE_ETH_RETA_GROUP_SIZE;
+		reta[i / RTE_ETH_RETA_GROUP_SIZE].reta[i % RTE_ETH_RETA_GROUP_SIZE] =
+		    i % port->nb_queues;
+	}
+	/* Some cannot be told; then the table they have will do, once we know it. */
+	(void)rte_eth_dev_rss_reta_update(port->id, reta, info->reta_size);
+	if (rte_eth_dev_rss_reta_query(port->id, reta, info->reta_size) < 0)
+		return false;
+	port->reta_mask = (uint16_t)(info->reta_size - 1);
+	for (uint16_t i = 0; i < info->reta_size; i++) {
+		port->reta[i] = reta[i / RTE_ETH_RETA_GROUP_SIZE].reta[i % RTE_ETH_RETA_GROUP_SIZE];
+		if (port->reta[i] >= port->nb_queues)
+			return false;
+	}
+	return true;
+}
+
+/* Configure with port->nb_queues queues, and start. */
+static int
+start(struct fw_port *port, const struct rte_eth_dev_info *info, struct rte_mempool *pool,
     struct pk_diag *diag)
 {
-	const uint64_t hash_fields = RTE_ETH_RSS_IP | RTE_ETH_RSS_TCP | RTE_ETH_RSS_UDP |
-	    RTE_ETH_RSS_SCTP;
 	struct rte_eth_conf conf = { 0 };
-	struct rte_eth_dev_info info;
 	uint16_t nb_rx = NB_DESC, nb_tx = NB_DESC;
+	uint8_t key[KEY_LEN];
 	int rc;
 
-	*port = (struct fw_port){ 0 };
-	if (strlen(spec) >= sizeof(port->spec)) {
-		pk_diag_set(diag, "port \"%.32s...\": want at most %zu bytes", spec,
-		    sizeof(port->spec) - 1);
-		return -EINVAL;
-	}
-	strcpy(port->spec, spec);
-	rc = attach(port, diag);
-	if (rc < 0)
-		return rc;
-	rc = rte_eth_dev_info_get(port->id, &info);
-	if (rc < 0)
-		return refuse(diag, port, "no information about it", rc);
-	port->nb_queues = 1;
-	if (nb_queues > 1 && (info.flow_type_rss_offloads & hash_fields) == hash_fields &&
-	    info.max_rx_queues >= nb_queues && info.max_tx_queues >= nb_queues &&
-	    info.hash_key_size <= sizeof(symmetric_key)) {
-		for (size_t i = 0; i < sizeof(symmetric_key); i++)
-			symmetric_key[i] = i % 2 == 0 ? 0x6d : 0x5a;
-		port->nb_queues = nb_queues;
+	if (port->nb_queues > 1) {
+		symmetric_key(key);
 		conf.rxmode.mq_mode = RTE_ETH_MQ_RX_RSS;
-		conf.rx_adv_conf.rss_conf.rss_key = symmetric_key;
-		conf.rx_adv_conf.rss_conf.rss_key_len = info.hash_key_size;
-		conf.rx_adv_conf.rss_conf.rss_hf = hash_fields;
+		conf.rx_adv_conf.rss_conf.rss_key = key;
+		conf.rx_adv_conf.rss_conf.rss_key_len =
+		    (uint8_t)(info->hash_key_size != 0 ? info->hash_key_size : 40);
+		conf.rx_adv_conf.rss_conf.rss_hf = HASH_FIELDS;
 	}
-	conf.txmode.offloads = info.tx_offload_capa &
+	conf.txmode.offloads = info->tx_offload_capa &
 	    (RTE_ETH_TX_OFFLOAD_TCP_CKSUM | RTE_ETH_TX_OFFLOAD_UDP_CKSUM |
 	        RTE_ETH_TX_OFFLOAD_IPV4_CKSUM);
 	rc = rte_eth_dev_configure(port->id, port->nb_queues, port->nb_queues, &conf);
@@ -156,8 +188,39 @@ fw_port_open(struct fw_port *port, const char *spec, uint16_t nb_queues, struct 
 			return refuse(diag, port, "queues cannot be set up", rc);
 	}
 	rc = rte_eth_dev_start(port->id);
+	return rc < 0 ? refuse(diag, port, "cannot be started", rc) : 0;
+}
+
+int
+fw_port_open(struct fw_port *port, const char *spec, uint16_t nb_queues, struct rte_mempool *pool,
+    struct pk_diag *diag)
+{
+	struct rte_eth_dev_info info;
+	int rc;
+
+	*port = (struct fw_port){ 0 };
+	if (strlen(spec) >= sizeof(port->spec)) {
+		pk_diag_set(diag, "port \"%.32s...\": want at most %zu bytes", spec,
+		    sizeof(port->spec) - 1);
+		return -EINVAL;
+	}
+	strcpy(port->spec, spec);
+	rc = attach(port, diag);
 	if (rc < 0)
-		return refuse(diag, port, "cannot be started", rc);
+		return rc;
+	rc = rte_eth_dev_info_get(port->id, &info);
+	if (rc < 0)
+		return refuse(diag, port, "no information about it", rc);
+	port->nb_queues = may_spread(&info, nb_queues) ? nb_queues : 1;
+	rc = start(port, &info, pool, diag);
+	if (port->nb_queues > 1 && (rc < 0 || !does_spread(port, &info))) {
+		/* It has promised more than it does. */
+		(void)rte_eth_dev_stop(port->id);
+		port->nb_queues = 1;
+		rc = start(port, &info, pool, diag);
+	}
+	if (rc < 0)
+		return rc;
 	/* A bump in the wire must hear frames that are addressed to others. */
 	rc = rte_eth_promiscuous_enable(port->id);
 	if (rc < 0 && rc != -ENOTSUP) {

@@ -21,16 +21,20 @@ struct rte_mempool;
  * Kernel interfaces hand over frames that were never meant for a wire: TCP and UDP checksums still
  * to be filled in.  For those kinds reception recognises such frames and completes them.
  */
+#define FW_PORT_RETA 512 /* entries of an indirection table, at most */
+
 struct fw_port {
 	uint16_t id;        /* DPDK's number */
 	uint16_t nb_queues; /* receive and transmit queues in use */
-	bool kernel;        /* af_packet, af_xdp: frames may have partial checksums */
-	char spec[256];     /* as configured */
+	uint16_t reta_mask; /* several queues: of the RSS hash, and which queue it chooses */
+	uint16_t reta[FW_PORT_RETA];
+	bool kernel;    /* af_packet, af_xdp: frames may have partial checksums */
+	char spec[256]; /* as configured */
 };
 
 /*
  * Attach and start a port with up to `nb_queues` queues; when it cannot spread flows over that many
- * symmetrically, it gets one.  Context: control thread, before lcores run.
+ * symmetrically, by the key of fw/steer.h and a table that we know, it gets one.  Context: control thread, before lcores run.
  * Returns 0 or negative errno with *diag.
  */
 int fw_port_open(struct fw_port *port, const char *spec, uint16_t nb_queues,

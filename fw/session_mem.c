@@ -387,6 +387,12 @@ fw_session_mem_was_clean(const struct fw_session_mem *m)
 	return m->was_clean;
 }
 
+void
+fw_session_mem_seed(const struct fw_session_mem *m, uint64_t seed[2])
+{
+	memcpy(seed, m->header->seed, sizeof(m->header->seed));
+}
+
 uint32_t
 fw_session_mem_capacity(const struct fw_session_mem *m)
 {

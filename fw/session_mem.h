@@ -68,6 +68,7 @@ struct fw_ether *fw_session_mem_ethers(struct fw_session_mem *m);
 
 enum fw_session_mem_found fw_session_mem_found(const struct fw_session_mem *m);
 bool fw_session_mem_was_clean(const struct fw_session_mem *m); /* how the last process left it */
+void fw_session_mem_seed(const struct fw_session_mem *m, uint64_t seed[2]); /* of its hash */
 uint32_t fw_session_mem_capacity(const struct fw_session_mem *m);
 uint64_t fw_session_mem_hz(
     const struct fw_session_mem *m); /* of the process before, if kept or old */

@@ -258,10 +258,12 @@ show_lcores(struct pk_control_request *r, int argc, char **argv, void *arg)
 		fw_workers_stats(s->conf.workers, i, &w);
 		pk_control_rowf(r,
 		    "{\"lcore\":%u,\"sessions\":%u,\"packets\":%" PRIu64 ",\"loops\":%" PRIu64
-		    ",\"idle\":%" PRIu64 ",\"sleeps\":%" PRIu64 ",\"cycles_per_packet\":%.1f}",
+		    ",\"idle\":%" PRIu64 ",\"sleeps\":%" PRIu64 ",\"cycles_per_packet\":%.1f"
+		    ",\"handed_over\":%" PRIu64 ",\"taken_over\":%" PRIu64 "}",
 		    w.lcore, fw_path_nb_sessions(fw_workers_path(s->conf.workers, i)), w.packets,
 		    w.loops, w.idle_loops, w.sleeps,
-		    w.packets != 0 ? (double)w.busy_cycles / (double)w.packets : 0.0);
+		    w.packets != 0 ? (double)w.busy_cycles / (double)w.packets : 0.0, w.handed_over,
+		    w.taken_over);
 	}
 	pk_control_done(r);
 }

@@ -494,29 +494,33 @@ owner_of(const struct importing *m, const struct fw_record *rec)
 {
 	const struct fw_workers *all = m->walk.show->conf.workers;
 	const struct fw_rules *rules = fw_workers_rules(all);
+	uint16_t wire = rec->wire;
+	struct fw_pkt pk;
 	const struct fw_endpoint *e = rules == NULL
 	    ? NULL
 	    : fw_rules_endpoint(
 	          rules, rec->vrf, rec->direction == PK_EGRESS ? &rec->src : &rec->dst);
 
-	return fw_workers_owner(all, e != NULL ? e->wire : rec->wire);
+	if (e != NULL)
+		wire = e->wire;
+	if (wire >= FW_WIRES_MAX)
+		return -1;
+	fw_record_key(rec, wire, &pk);
+	return fw_workers_owner(all, &pk);
 }
 
 static void
 add_record(struct importing *m, const struct fw_record *rec)
 {
-	int n = (int)fw_workers_count(m->walk.show->conf.workers), owner = owner_of(m, rec);
+	int owner = owner_of(m, rec);
 
 	m->records++;
 	if (owner < 0) {
 		m->faulty++;
 		return;
 	}
-	/* Which lcore will see it is not known of a wire that all of them poll: each gets it. */
-	for (int i = owner == n ? 0 : owner; i < (owner == n ? n : owner + 1); i++) {
-		m->batch[i].rec[m->batch[i].nb++] = *rec;
-		m->full |= m->batch[i].nb == BATCH;
-	}
+	m->batch[owner].rec[m->batch[owner].nb++] = *rec;
+	m->full |= m->batch[owner].nb == BATCH;
 }
 
 static void

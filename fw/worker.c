@@ -14,6 +14,8 @@
 #include <rte_rcu_qsbr.h>
 
 #include "fw/keep.h"
+#include "fw/relay.h"
+#include "fw/steer.h"
 #include "lib/log.h"
 
 #define QUEUES_MAX (2 * FW_WIRES_MAX)
@@ -23,10 +25,15 @@
 /* One direction of one wire on one queue. */
 struct poll {
 	const struct fw_port *rx;
-	uint16_t tx_port[FW_SIDE_COUNT];
 	uint16_t queue;
 	uint16_t wire;
 	uint8_t from;
+};
+
+/* How packets leave by one side of a wire. */
+struct exit {
+	uint16_t port, queue;
+	uint16_t lcore; /* number of the one that has the queue: us, or whom to hand them to */
 };
 
 struct worker {
@@ -36,9 +43,11 @@ struct worker {
 	unsigned int lcore, index;
 	unsigned int nb_polls;
 	struct poll polls[QUEUES_MAX];
+	struct exit exits[FW_WIRES_MAX][FW_SIDE_COUNT];
+	struct fw_steering *steering; /* NULL: no wire is spread */
 	_Atomic(struct fw_job *) job; /* from the control thread, back to NULL when done */
 	pk_counter loops PK_CACHE_ALIGNED;
-	pk_counter idle_loops, sleeps, busy_cycles, packets;
+	pk_counter idle_loops, sleeps, busy_cycles, packets, handed_over, taken_over;
 };
 
 struct fw_workers {
@@ -49,6 +58,9 @@ struct fw_workers {
 	uint64_t idle_sleep_max_ns;
 	struct fw_keep *keep; /* NULL: sessions end with us */
 	bool started;         /* the lcores run, or have run */
+	uint16_t nb_wires;
+	struct fw_steer steer;
+	struct fw_relay *relay; /* NULL: no wire is spread */
 	unsigned int nb;
 	struct worker *worker[RTE_MAX_LCORE];
 };
@@ -77,42 +89,96 @@ now_ns_by(uint64_t hz)
 	return (uint64_t)(((unsigned __int128)rte_rdtsc() * factor_of(hz)) >> 32);
 }
 
+/* Send on a queue of our own. */
 static void
-transmit(struct worker *w, const struct poll *p, struct fw_burst *out)
+send_here(struct worker *w, const struct exit *e, enum fw_side side, struct rte_mbuf **pkts,
+    unsigned int n)
+{
+	uint16_t sent = 0;
+
+	/* Virtual ports take what fits into their ring at this moment; a few tries let the
+	 * other end catch up, more would stall every other flow of this lcore. */
+	for (unsigned int tries = 0; sent < n && tries < TX_RETRIES; tries++)
+		sent = (uint16_t)(sent +
+		    rte_eth_tx_burst(e->port, e->queue, pkts + sent, (uint16_t)(n - sent)));
+	if (unlikely(sent < n)) {
+		rte_pktmbuf_free_bulk(pkts + sent, n - sent);
+		fw_path_not_sent(w->path, side, n - sent);
+	}
+}
+
+static void
+transmit(struct worker *w, uint16_t wire, struct fw_burst *out)
 {
 	for (unsigned int side = 0; side < FW_SIDE_COUNT; side++) {
-		uint16_t sent = 0;
+		const struct exit *e = &w->exits[wire][side];
+		unsigned int n = out->nb[side], put;
 
-		/* Virtual ports take what fits into their ring at this moment; a few tries let the
-		 * other end catch up, more would stall every other flow of this lcore. */
-		for (unsigned int tries = 0; sent < out->nb[side] && tries < TX_RETRIES; tries++)
-			sent = (uint16_t)(sent +
-			    rte_eth_tx_burst(p->tx_port[side], p->queue, out->pkt[side] + sent,
-			        (uint16_t)(out->nb[side] - sent)));
-		if (unlikely(sent < out->nb[side])) {
-			rte_pktmbuf_free_bulk(out->pkt[side] + sent, out->nb[side] - sent);
-			fw_path_not_sent(w->path, (enum fw_side)side, out->nb[side] - sent);
+		if (n == 0)
+			continue;
+		if (likely(e->lcore == w->index)) {
+			send_here(w, e, (enum fw_side)side, out->pkt[side], n);
+			continue;
+		}
+		put = fw_relay_put(w->all->relay, FW_RELAY_SEND, (uint16_t)w->index, e->lcore,
+		    fw_relay_mark(wire, (enum fw_side)side), out->pkt[side], n);
+		if (unlikely(put < n)) {
+			rte_pktmbuf_free_bulk(out->pkt[side] + put, n - put);
+			fw_path_not_sent(w->path, (enum fw_side)side, n - put);
 		}
 	}
 }
 
-/* Sessions are on the lcore that polls their wire, so their wire is among its polls. */
 static void
 send_made(struct worker *w, const struct fw_made *made)
 {
 	for (unsigned int k = 0; k < made->nb; k++) {
 		struct fw_burst out = { .nb = { 0 } };
-		unsigned int side = made->pkt[k].side, i = 0;
+		unsigned int side = made->pkt[k].side;
 
-		while (i < w->nb_polls && w->polls[i].wire != made->pkt[k].wire)
-			i++;
-		if (i == w->nb_polls) {
+		if (made->pkt[k].wire >= w->all->nb_wires) {
+			/* A session of before a restart, whose wire is no more. */
 			rte_pktmbuf_free(made->pkt[k].m);
 			continue;
 		}
 		out.pkt[side][out.nb[side]++] = made->pkt[k].m;
-		transmit(w, &w->polls[i], &out);
+		transmit(w, made->pkt[k].wire, &out);
 	}
+}
+
+/* What other lcores have handed over: packets to judge, and judged ones to send.  Returns how many. */
+static __rte_noinline unsigned int
+take_over(struct worker *w, const struct fw_rules *rules, uint64_t now_ns)
+{
+	struct fw_relay *relay = w->all->relay;
+	struct rte_mbuf *pkts[FW_BURST], **next;
+	struct fw_burst out;
+	unsigned int got = 0, n, nb;
+
+	for (uint16_t from = 0; from < w->all->nb; from++) {
+		if (from == w->index)
+			continue;
+		n = fw_relay_take(relay, FW_RELAY_JUDGE, from, (uint16_t)w->index, pkts, FW_BURST);
+		got += n;
+		pk_counter_add(&w->taken_over, n);
+		for (next = pkts; n > 0; next += nb, n -= nb) {
+			uint16_t mark = next[0]->port;
+
+			nb = fw_relay_group(next, n);
+			fw_path_burst(w->path, rules, fw_relay_wire(mark), fw_relay_side(mark),
+			    next, nb, now_ns, &out);
+			transmit(w, fw_relay_wire(mark), &out);
+		}
+		n = fw_relay_take(relay, FW_RELAY_SEND, from, (uint16_t)w->index, pkts, FW_BURST);
+		for (next = pkts; n > 0; next += nb, n -= nb) {
+			uint16_t mark = next[0]->port;
+			enum fw_side side = fw_relay_side(mark);
+
+			nb = fw_relay_group(next, n);
+			send_here(w, &w->exits[fw_relay_wire(mark)][side], side, next, nb);
+		}
+	}
+	return got;
 }
 
 static __rte_noinline void
@@ -158,8 +224,9 @@ run(void *arg)
 		    atomic_load_explicit(&all->rules, memory_order_acquire);
 		struct fw_job *job = atomic_load_explicit(&w->job, memory_order_acquire);
 		uint64_t start = rte_rdtsc(), now_ns = fw_workers_now_ns();
-		unsigned int got = 0;
+		unsigned int got = 0, forwarded = 0;
 		bool waiting = false, more;
+		uint64_t handed;
 
 		for (unsigned int i = 0; i < w->nb_polls; i++) {
 			const struct poll *p = &w->polls[i];
@@ -167,12 +234,24 @@ run(void *arg)
 
 			if (n == 0)
 				continue;
+			if (w->steering != NULL) {
+				n = fw_relay_sort(all->relay, w->steering, w->path,
+				    (uint16_t)w->index, p->wire, (enum fw_side)p->from, pkts, n,
+				    now_ns, &handed);
+				pk_counter_add(&w->handed_over, handed);
+				got += (unsigned int)handed;
+				forwarded += (unsigned int)handed;
+				if (n == 0)
+					continue;
+			}
 			got += n;
 			waiting |= n == FW_BURST;
 			fw_path_burst(
 			    w->path, rules, p->wire, (enum fw_side)p->from, pkts, n, now_ns, &out);
-			transmit(w, p, &out);
+			transmit(w, p->wire, &out);
 		}
+		if (w->steering != NULL)
+			got += take_over(w, rules, now_ns);
 		more = fw_path_tick(
 		    w->path, rules, now_ns, waiting ? FW_TICK_BUSY : FW_TICK_QUIET, &made);
 		if (unlikely(made.nb > 0))
@@ -185,7 +264,7 @@ run(void *arg)
 		pk_counter_add(&w->loops, 1);
 		if (likely(got > 0) || more) {
 			pk_counter_add(&w->busy_cycles, rte_rdtsc() - start);
-			pk_counter_add(&w->packets, got);
+			pk_counter_add(&w->packets, got - forwarded);
 			idle = 0;
 			continue;
 		}
@@ -205,18 +284,88 @@ run(void *arg)
 }
 
 static void
-add_polls(struct worker *w, const struct fw_wire *wire, uint16_t number, uint16_t queue)
+add_poll(struct worker *w, const struct fw_wire *wire, uint16_t number, enum fw_side side,
+    uint16_t queue)
 {
-	for (unsigned int side = 0; side < FW_SIDE_COUNT; side++) {
-		PK_ASSERT(w->nb_polls < QUEUES_MAX);
-		w->polls[w->nb_polls++] = (struct poll){
-			.rx = &wire->port[side],
-			.tx_port = { wire->port[FW_INSIDE].id, wire->port[FW_OUTSIDE].id },
-			.queue = queue,
-			.wire = number,
-			.from = (uint8_t)side,
-		};
+	PK_ASSERT(w->nb_polls < QUEUES_MAX);
+	w->polls[w->nb_polls++] = (struct poll){
+		.rx = &wire->port[side],
+		.queue = queue,
+		.wire = number,
+		.from = (uint8_t)side,
+	};
+}
+
+static void
+add_exit(struct worker *w, const struct fw_wire *wire, uint16_t number, enum fw_side side,
+    uint16_t queue, unsigned int lcore)
+{
+	w->exits[number][side] = (struct exit){
+		.port = wire->port[side].id,
+		.queue = queue,
+		.lcore = (uint16_t)lcore,
+	};
+}
+
+static bool
+has_queues(const struct fw_wire *wire, unsigned int nb)
+{
+	return wire->port[FW_INSIDE].nb_queues == nb && wire->port[FW_OUTSIDE].nb_queues == nb;
+}
+
+/* Whether both ports of a wire choose the same queue for every hash. */
+static bool
+tables_agree(const struct fw_wire *wire)
+{
+	const struct fw_port *a = &wire->port[FW_INSIDE], *b = &wire->port[FW_OUTSIDE];
+
+	for (unsigned int h = 0; h <= PK_MAX(a->reta_mask, b->reta_mask); h++)
+		if (a->reta[h & a->reta_mask] != b->reta[h & b->reta_mask])
+			return false;
+	return true;
+}
+
+/* Who polls what, who owns what, and who sends what.  False: each wire is one lcore's. */
+static bool
+deal_out(struct fw_workers *all, const struct fw_workers_conf *conf)
+{
+	unsigned int nb_single = 0, next = 0;
+	bool spread = false, soft;
+
+	for (uint16_t i = 0; i < conf->nb_wires; i++)
+		nb_single += !has_queues(&conf->wires[i], all->nb);
+	soft = all->nb > 1 &&
+	    (conf->software_rss == FW_SOFTWARE_RSS_YES ||
+	        (conf->software_rss == FW_SOFTWARE_RSS_AUTO && nb_single < all->nb));
+	for (uint16_t i = 0; i < conf->nb_wires; i++) {
+		const struct fw_wire *wire = &conf->wires[i];
+		struct fw_steer_wire *steer = &all->steer.wire[i];
+		bool many = all->nb > 1 && has_queues(wire, all->nb);
+		unsigned int at = next;
+
+		steer->mode = many && tables_agree(wire) ? FW_STEER_RSS
+		    : many || soft                       ? FW_STEER_SOFT
+		                                         : FW_STEER_ONE;
+		steer->mask = wire->port[FW_INSIDE].reta_mask;
+		steer->queue = wire->port[FW_INSIDE].reta;
+		if (!many && steer->mode == FW_STEER_ONE)
+			steer->lcore = (uint16_t)(next++ % all->nb);
+		spread |= steer->mode != FW_STEER_ONE;
+		for (unsigned int side = 0; side < FW_SIDE_COUNT; side++) {
+			/* A spread wire's two ports are two lcores' to poll, if they have a queue each. */
+			at = steer->mode == FW_STEER_ONE ? steer->lcore
+			    : many                       ? 0
+			                                 : next++ % all->nb;
+			for (unsigned int k = 0; k < all->nb; k++) {
+				if (many || k == at)
+					add_poll(all->worker[k], wire, i, (enum fw_side)side,
+					    (uint16_t)(many ? k : 0));
+				add_exit(all->worker[k], wire, i, (enum fw_side)side,
+				    (uint16_t)(many ? k : 0), many ? k : at);
+			}
+		}
 	}
+	return spread;
 }
 
 /* An lcore's part of a limit; none stays none. */
@@ -266,26 +415,15 @@ worker_create(struct fw_workers *all, const struct fw_workers_conf *conf, unsign
 }
 
 int
-fw_workers_owner(const struct fw_workers *all, uint16_t wire)
+fw_workers_owner(const struct fw_workers *all, const struct fw_pkt *pk)
 {
-	int owner = -1;
-
-	for (unsigned int i = 0; i < all->nb; i++) {
-		for (unsigned int k = 0; k < all->worker[i]->nb_polls; k++) {
-			if (all->worker[i]->polls[k].wire != wire)
-				continue;
-			if (owner >= 0 && owner != (int)i)
-				return (int)all->nb;
-			owner = (int)i;
-		}
-	}
-	return owner;
+	return pk->key.wire < all->nb_wires ? (int)fw_steer_owner(&all->steer, pk) : -1;
 }
 
 static int
-owner_of(void *arg, uint16_t wire)
+owner_of(void *arg, const struct fw_pkt *pk)
 {
-	return fw_workers_owner(arg, wire);
+	return fw_workers_owner(arg, pk);
 }
 
 static int
@@ -317,10 +455,29 @@ paths_of(const struct fw_workers *all, struct fw_path *paths[RTE_MAX_LCORE])
 		paths[i] = all->worker[i]->path;
 }
 
+/* Distribute wires, ports and sessions over the lcores, which are there. */
+static int
+spread(struct fw_workers *all, const struct fw_workers_conf *conf)
+{
+	uint64_t seed[2] = { conf->path.seed[0], conf->path.seed[1] };
+	int rc = 0;
+
+	if (all->keep != NULL)
+		fw_keep_seed(all->keep, seed);
+	fw_steer_init(&all->steer, (uint16_t)all->nb, seed);
+	all->nb_wires = conf->nb_wires;
+	if (!deal_out(all, conf))
+		return 0;
+	rc = fw_relay_create(&all->relay, (uint16_t)all->nb);
+	for (unsigned int i = 0; rc == 0 && i < all->nb; i++)
+		rc = fw_steering_create(&all->worker[i]->steering, &all->steer, (uint16_t)i);
+	return rc;
+}
+
 int
 fw_workers_start(struct fw_workers **out, const struct fw_workers_conf *conf, struct pk_diag *diag)
 {
-	unsigned int nb_lcores = rte_lcore_count() - 1, lcore, next = 0;
+	unsigned int nb_lcores = rte_lcore_count() - 1, lcore;
 	struct fw_workers *all = calloc(1, sizeof(*all));
 	struct fw_path *paths[RTE_MAX_LCORE];
 	int rc = -ENOMEM;
@@ -350,17 +507,9 @@ fw_workers_start(struct fw_workers **out, const struct fw_workers_conf *conf, st
 		if (rc < 0)
 			goto fail;
 	}
-	for (uint16_t i = 0; i < conf->nb_wires; i++) {
-		const struct fw_wire *wire = &conf->wires[i];
-
-		if (wire->port[FW_INSIDE].nb_queues == nb_lcores &&
-		    wire->port[FW_OUTSIDE].nb_queues == nb_lcores) {
-			for (uint16_t q = 0; q < nb_lcores; q++)
-				add_polls(all->worker[q], wire, i, q);
-		} else {
-			add_polls(all->worker[next++ % nb_lcores], wire, i, 0);
-		}
-	}
+	rc = spread(all, conf);
+	if (rc < 0)
+		goto fail;
 	fw_workers_now_ns(); /* fixes the factor before several threads ask */
 	paths_of(all, paths);
 	if (all->keep != NULL)
@@ -391,8 +540,10 @@ fw_workers_stop(struct fw_workers *all)
 	for (unsigned int i = 0; i < all->nb; i++) {
 		fw_path_destroy(all->worker[i]->path);
 		fw_trace_destroy(all->worker[i]->trace);
+		fw_steering_destroy(all->worker[i]->steering);
 		rte_free(all->worker[i]);
 	}
+	fw_relay_destroy(all->relay);
 	fw_keep_close(all->keep, all->started);
 	fw_rules_destroy(atomic_load(&all->rules));
 	rte_free(all->qsbr);
@@ -476,6 +627,8 @@ fw_workers_stats(const struct fw_workers *all, unsigned int i, struct fw_worker_
 		.sleeps = pk_counter_read(&w->sleeps),
 		.busy_cycles = pk_counter_read(&w->busy_cycles),
 		.packets = pk_counter_read(&w->packets),
+		.handed_over = pk_counter_read(&w->handed_over),
+		.taken_over = pk_counter_read(&w->taken_over),
 	};
 }
 

@@ -1,5 +1,6 @@
 #pragma once
 
+#include "fw/parse.h"
 #include "fw/path.h"
 #include "fw/port.h"
 
@@ -14,10 +15,18 @@ struct fw_wire {
 	struct fw_port port[FW_SIDE_COUNT];
 };
 
+/* Whether lcores spread the packets of ports that cannot. */
+enum fw_software_rss {
+	FW_SOFTWARE_RSS_AUTO = 0, /* if lcores would have nothing to do otherwise */
+	FW_SOFTWARE_RSS_NO,
+	FW_SOFTWARE_RSS_YES,
+};
+
 struct fw_workers_conf {
 	const struct fw_wire *wires; /* borrowed while the workers run */
 	uint16_t nb_wires;
 	struct fw_path_conf path;   /* nb_sessions is for all lcores together; trace is ignored */
+	int software_rss;           /* enum fw_software_rss */
 	uint64_t idle_sleep_max_ns; /* longest sleep of an idle lcore; 0: it never sleeps */
 	uint32_t trace_records;     /* per lcore */
 	/* Where sessions outlive us (fw/keep.h), under which name, and whether also as records; NULL: they
@@ -30,7 +39,8 @@ struct fw_workers;
 
 /*
  * One path per worker lcore of the DPDK environment, started.  Wires whose ports have a queue for
- * every lcore are served by all of them; the others are dealt out one by one.
+ * every lcore are served by all of them.  The others are dealt out one by one; and if there are fewer of them
+ * than lcores, or if that is wanted, port by port, and each lcore spreads over all what it polls (fw/steer.h).
  * Context: control thread.  Returns 0 or negative errno with *diag.
  */
 int fw_workers_start(
@@ -73,14 +83,15 @@ struct fw_job {
  * Context: control thread. */
 int fw_workers_post(struct fw_workers *w, unsigned int i, struct fw_job *job);
 
-/* The lcore that polls a wire; fw_workers_count() if more than one do; -1 if none does.  Context: any. */
-int fw_workers_owner(const struct fw_workers *w, uint16_t wire);
+/* The lcore that has the session of pk->key, for IPv6 with pk->addr; -1: there is no such wire.  Context: any. */
+int fw_workers_owner(const struct fw_workers *w, const struct fw_pkt *pk);
 
 struct fw_worker_stats {
 	unsigned int lcore;
 	uint64_t loops, idle_loops, sleeps;
-	uint64_t busy_cycles; /* spent in loops that found packets */
-	uint64_t packets;
+	uint64_t busy_cycles;             /* spent in loops that found packets */
+	uint64_t packets;                 /* judged here */
+	uint64_t handed_over, taken_over; /* to other lcores, from them: to be judged */
 };
 
 void fw_workers_stats(const struct fw_workers *w, unsigned int i, struct fw_worker_stats *out);

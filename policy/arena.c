@@ -1,19 +1,22 @@
 #include "policy/arena.h"
 
 #include <errno.h>
+#include <malloc.h>
 #include <stdalign.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* Bytes.  Chunks double: a source of one workload takes up little, a compilation few calls.  Requests
- * that are large for a chunk get one of their own. */
-#define CHUNK_MIN 512
-#define CHUNK_MAX (64 * 1024)
+/* Bytes.  Chunks grow with what there is, by a quarter: a source of one workload takes up little (there
+ * are a hundred thousand), a compilation few calls.  Requests that are large for a chunk get one of their
+ * own. */
+#define CHUNK_MIN 496 /* with its head and malloc's, 512 */
+#define CHUNK_MAX (256 * 1024)
 
 struct policy_chunk {
 	struct policy_chunk *next;
+	size_t size;
 	alignas(max_align_t) char bytes[];
 };
 
@@ -29,6 +32,47 @@ policy_arena_fini(struct policy_arena *a)
 	memset(a, 0, sizeof(*a));
 }
 
+/* A new chunk of `room` bytes, which is not yet what small requests are served from. */
+static struct policy_chunk *
+add_chunk(struct policy_arena *a, size_t room)
+{
+	struct policy_chunk *c = calloc(1, sizeof(*c) + room);
+
+	if (c == NULL)
+		return NULL;
+	c->next = a->chunks;
+	c->size = room;
+	a->chunks = c;
+	a->total += room;
+	return c;
+}
+
+static void
+open_chunk(struct policy_arena *a, struct policy_chunk *c)
+{
+	a->at = c->bytes;
+	a->left = c->size;
+}
+
+void
+policy_arena_reset(struct policy_arena *a)
+{
+	struct policy_chunk *c = a->chunks;
+	size_t total = PK_MIN(a->total, (size_t)CHUNK_MAX);
+
+	if (c == NULL)
+		return;
+	if (c->next == NULL && c->size <= CHUNK_MAX && a->at != NULL) {
+		memset(c->bytes, 0, c->size - a->left); /* as it was */
+	} else {
+		/* One that all of it would have fitted into. */
+		policy_arena_fini(a);
+		c = add_chunk(a, total);
+	}
+	if (c != NULL)
+		open_chunk(a, c);
+}
+
 static void *
 alloc(struct policy_arena *a, size_t size, size_t align)
 {
@@ -41,17 +85,16 @@ alloc(struct policy_arena *a, size_t size, size_t align)
 	/* NULL means no memory, so nothing at all takes up a little. */
 	size = PK_MAX(size, (size_t)1);
 	if (a->left < pad || size > a->left - pad) {
-		a->chunk = a->chunk == 0 ? CHUNK_MIN : PK_MIN(a->chunk * 2, (size_t)CHUNK_MAX);
-		room = size > a->chunk / 4 ? size : a->chunk;
-		c = calloc(1, sizeof(*c) + room);
+		room = PK_MIN(PK_MAX(a->total / 4, (size_t)CHUNK_MIN), (size_t)CHUNK_MAX);
+		room = (room + 15) & ~(size_t)15;
+		if (size > room / 4)
+			room = size;
+		c = add_chunk(a, room);
 		if (c == NULL)
 			return NULL;
-		c->next = a->chunks;
-		a->chunks = c;
 		if (room == size)
 			return c->bytes; /* what is left of the current chunk stays in use */
-		a->at = c->bytes;
-		a->left = room;
+		open_chunk(a, c);
 		pad = 0;
 	}
 	p = a->at + pad;
@@ -121,6 +164,14 @@ policy_arena_printf(struct policy_arena *a, const char *fmt, ...)
 	va_end(again);
 	va_end(ap);
 	return p;
+}
+
+void
+policy_arena_keep_memory(void)
+{
+	(void)mallopt(M_TRIM_THRESHOLD, 256 << 20);
+	(void)mallopt(M_TOP_PAD, 4 << 20);
+	(void)mallopt(M_MMAP_THRESHOLD, 1 << 20);
 }
 
 int

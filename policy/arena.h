@@ -11,11 +11,13 @@ struct policy_arena {
 	struct policy_chunk *chunks;
 	char *at;
 	size_t left;  /* bytes */
-	size_t chunk; /* size of the last one */
+	size_t total; /* in all chunks */
 };
 
 /* A zeroed arena is an empty one. */
 void policy_arena_fini(struct policy_arena *a);
+/* Empty again, with room for as much as there was. */
+void policy_arena_reset(struct policy_arena *a);
 
 /* `size` zeroed bytes, aligned for anything; NULL when there is no memory. */
 void *policy_arena_alloc(struct policy_arena *a, size_t size);
@@ -29,6 +31,14 @@ void policy_arena_rewind(struct policy_arena *a, const struct policy_arena *befo
 void *policy_arena_copy(struct policy_arena *a, const void *bytes, size_t len);
 char *policy_arena_text(struct policy_arena *a, const char *text);
 char *policy_arena_printf(struct policy_arena *a, const char *fmt, ...) PK_PRINTF(2, 3);
+
+/*
+ * For a program that compiles: have malloc() keep what is freed.  libyaml takes 64 KiB for each text and
+ * gives them back, and by default as much goes back to the kernel, which has to clear it for the next one: a
+ * fifth of a cold start.  Arrays beyond 1 MiB stay mapped, since those grow without being copied.
+ * Context: before any thread.
+ */
+void policy_arena_keep_memory(void);
 
 /*
  * Room for `need` elements of `size` bytes in the heap array at *array, of which *cap fit now.

@@ -137,16 +137,18 @@ static void *
 read_some(void *arg)
 {
 	struct reading *r = arg;
+	struct policy_arena scratch = { 0 };
 
 	for (size_t i = r->first; i < r->nb; i += r->step) {
 		const struct policy_change *ch = &r->changes[i];
 		int rc = ch->text != NULL ? policy_source_create(&r->swaps[i].new, ch->name,
-		                                ch->text, ch->len, r->findings)
+		                                ch->text, ch->len, &scratch, r->findings)
 		                          : 0;
 
 		if (rc == -ENOMEM || (rc < 0 && r->rc == 0))
 			r->rc = rc;
 	}
+	policy_arena_fini(&scratch);
 	return NULL;
 }
 

@@ -486,6 +486,7 @@ policy_roles_change(const struct policy_roles *r, const char *who, unsigned int 
 		const char *text;
 		size_t len;
 	} side[] = { { old, old_len }, { now, now_len } };
+	struct policy_arena scratch = { 0 };
 	int err = 0;
 
 	if (r == NULL || r->nb == 0 || strcmp(who, POLICY_ADMIN) == 0)
@@ -496,9 +497,11 @@ policy_roles_change(const struct policy_roles *r, const char *who, unsigned int 
 
 		if (side[i].text == NULL)
 			continue;
-		if (policy_findings_create(&f) != 0)
-			return -ENOMEM;
-		err = policy_source_create(&s, "", side[i].text, side[i].len, f);
+		if (policy_findings_create(&f) != 0) {
+			err = -ENOMEM;
+			break;
+		}
+		err = policy_source_create(&s, "", side[i].text, side[i].len, &scratch, f);
 		policy_findings_destroy(f);
 		if (err == 0) {
 			err = check_objects(r, who, bit, &s->objects, diag);
@@ -507,5 +510,6 @@ policy_roles_change(const struct policy_roles *r, const char *who, unsigned int 
 			err = 0; /* whoever compiles it says what is wrong */
 		}
 	}
+	policy_arena_fini(&scratch);
 	return err;
 }

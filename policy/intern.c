@@ -298,6 +298,8 @@ void
 compile_identities(struct compile *c)
 {
 	size_t nb = c->all.workloads.nb;
+	/* Where no selector asks for it, a host's posture makes nobody another. */
+	bool asked = matters(c, POLICY_ATTESTED);
 
 	c->workload_identity = policy_arena_array(&c->arena, nb, sizeof(c->workload_identity[0]));
 	c->workload_unattested =
@@ -307,7 +309,7 @@ compile_identities(struct compile *c)
 	for (size_t i = 0; i < nb && !c->nomem; i++) {
 		const struct policy_workload_def *w = c->all.workloads.at[i];
 		uint32_t attested = compile_identity(c, w, true);
-		uint32_t not = attested != NONE ? compile_identity(c, w, false) : NONE;
+		uint32_t not = attested != NONE && asked ? compile_identity(c, w, false) : attested;
 
 		if (not == NONE)
 			break;

@@ -830,6 +830,15 @@ compile_policy(struct compile *c, uint32_t i)
 void
 compile_rules(struct compile *c)
 {
+	size_t nb = 0;
+
+	for (size_t i = 0; i < c->policies.nb; i++)
+		for (int d = 0; d < PK_DIRECTION_COUNT; d++)
+			nb += c->policies.at[i].def->rules[d].nb;
+	if (policy_map_reserve(&c->template_index, nb) < 0 ||
+	    policy_map_reserve(&c->set_index, c->selectors.nb) < 0 ||
+	    policy_grow(&c->templates.at, &c->templates.cap, nb, sizeof(c->templates.at[0])) < 0)
+		c->nomem = 1;
 	for (uint32_t i = 0; i < c->policies.nb && !c->nomem; i++)
 		compile_policy(c, i);
 }

@@ -1,13 +1,16 @@
 #include "policy/live.h"
 
 #include <errno.h>
+#include <pthread.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "policy/k8s.h"
 
-#define GARBAGE_MAX (256 << 20)
+#define GARBAGE_MAX  (256 << 20)
+#define PARALLEL_MIN 10000 /* workloads: below, a thread costs more than it saves */
 
 /* ---- sorted arrays ------------------------------------------------------------------------------- */
 
@@ -543,12 +546,10 @@ behind(struct live *l, const char *dpu)
 	if (i != NONE)
 		return &l->behind.at[i];
 	i = (uint32_t)l->behind.nb;
-	own = policy_arena_text(&l->arena, dpu);
+	own = policy_arena_text(&l->dpu_arena, dpu);
 	if (own == NULL || (list = POLICY_PUSH(&l->behind)) == NULL ||
-	    policy_map_put_text(&l->dpu_index, own, i) < 0) {
-		l->c->nomem = 1;
+	    policy_map_put_text(&l->dpu_index, own, i) < 0)
 		return NULL;
-	}
 	memset(list, 0, sizeof(*list));
 	return list;
 }
@@ -582,12 +583,11 @@ workload_leave(struct live *l, const struct policy_workload_def *def)
 	compile_push(l->c, &l->free_workloads, i);
 }
 
-/* An entry for `def`, known to be new, with the indexes of its identities. */
-static void
+/* An entry for `def`, known to be new, with the indexes of its identities.  Returns 0 or -ENOMEM. */
+static int
 workload_index(
     struct live *l, const struct policy_workload_def *def, uint32_t identity, uint32_t unattested)
 {
-	struct compile *c = l->c;
 	struct live_workload *w;
 	uint32_t i;
 
@@ -595,10 +595,8 @@ workload_index(
 		i = l->free_workloads.at[--l->free_workloads.nb];
 	} else {
 		i = (uint32_t)l->workloads.nb;
-		if (POLICY_PUSH(&l->workloads) == NULL) {
-			c->nomem = 1;
-			return;
-		}
+		if (POLICY_PUSH(&l->workloads) == NULL)
+			return -ENOMEM;
 	}
 	w = &l->workloads.at[i];
 	memset(w, 0, sizeof(*w));
@@ -607,24 +605,25 @@ workload_index(
 	w->unattested = unattested;
 	w->places = calloc(def->addresses.nb + 1U, sizeof(w->places[0]));
 	if (w->places == NULL || asprintf(&w->key, "%s/%s", def->meta.tenant, def->meta.name) < 0 ||
-	    policy_map_put_text(&l->workload_index, w->key, i) < 0) {
-		c->nomem = 1;
-		return;
-	}
+	    policy_map_put_text(&l->workload_index, w->key, i) < 0)
+		return -ENOMEM;
 	for (uint32_t a = 0; a < def->addresses.nb; a++) {
 		w->places[a].vrf = def->vrf;
 		w->places[a].addr = def->addresses.at[a].addr;
 		if (policy_map_put(&l->place_index, &w->places[a], sizeof(w->places[a]), i) < 0)
-			c->nomem = 1;
+			return -ENOMEM;
 		w->nb_places++;
 	}
 	if (def->dpu[0] != '\0') {
 		numbers *list = behind(l, def->dpu);
+		uint32_t *slot = list != NULL ? POLICY_PUSH(list) : NULL;
 
-		if (list != NULL)
-			compile_push(c, list, i);
+		if (slot == NULL)
+			return -ENOMEM;
+		*slot = i;
 	}
 	l->nb_workloads++;
+	return 0;
 }
 
 static void
@@ -671,9 +670,10 @@ workload_come(struct live *l, const struct policy_workload_def *def)
 		compile_identity_enter(c, k);
 	if (c->nomem)
 		return;
-	workload_index(l, def, identity, unattested);
-	if (c->nomem)
+	if (workload_index(l, def, identity, unattested) < 0) {
+		c->nomem = 1;
 		return;
+	}
 	i = policy_map_get_text(&l->workload_index, key);
 	count_workload(l, &l->workloads.at[i], 1);
 	for (uint32_t a = 0; a < def->addresses.nb && !c->nomem; a++) {
@@ -1385,6 +1385,8 @@ adopt_identities(struct live *l)
 {
 	struct compile *c = l->c;
 
+	if (policy_map_reserve(&c->identity_index, c->identities.nb) < 0)
+		c->nomem = 1;
 	for (size_t i = 0; i < c->identities.nb && !c->nomem; i++) {
 		struct compile_identity *id = &c->identities.at[i];
 
@@ -1404,6 +1406,10 @@ adopt_policies(struct live *l)
 {
 	struct compile *c = l->c;
 
+	if (policy_map_reserve(&l->policy_index, c->policies.nb) < 0 ||
+	    policy_map_reserve(&l->priority_index, c->policies.nb) < 0 ||
+	    policy_map_reserve(&l->label_index, c->selectors.nb) < 0)
+		c->nomem = 1;
 	for (size_t i = 0; i < c->policies.nb && !c->nomem; i++) {
 		struct compile_policy *p = &c->policies.at[i];
 		char **key = POLICY_PUSH(&l->policy_keys), **priority;
@@ -1440,14 +1446,31 @@ adopt_policies(struct live *l)
 	}
 }
 
+/* A third of the work, and on maps of their own: another thread's, if there is one to be had. */
+static void *
+adopt_workloads(void *arg)
+{
+	struct live *l = arg;
+	struct compile *c = l->c;
+	size_t nb = c->all.workloads.nb;
+	int err = policy_map_reserve(&l->workload_index, nb);
+
+	if (err == 0)
+		err = policy_map_reserve(&l->place_index, c->nb_places);
+	if (err == 0)
+		err = policy_grow(
+		    &l->workloads.at, &l->workloads.cap, nb, sizeof(l->workloads.at[0]));
+	for (size_t i = 0; i < nb && err == 0; i++)
+		err = workload_index(
+		    l, c->all.workloads.at[i], c->workload_identity[i], c->workload_unattested[i]);
+	return err == 0 ? NULL : l;
+}
+
 static void
-adopt_workloads(struct live *l)
+adopt_hosts(struct live *l)
 {
 	struct compile *c = l->c;
 
-	for (size_t i = 0; i < c->all.workloads.nb && !c->nomem; i++)
-		workload_index(
-		    l, c->all.workloads.at[i], c->workload_identity[i], c->workload_unattested[i]);
 	for (size_t s = 0; s < c->model->sources.nb && !c->nomem; s++) {
 		const struct policy_objects *o = &c->model->sources.at[s]->objects;
 
@@ -1466,6 +1489,28 @@ adopt_workloads(struct live *l)
 	}
 }
 
+static void
+adopt(struct live *l)
+{
+	struct compile *c = l->c;
+	pthread_t thread;
+	void *failed;
+	bool apart = c->all.workloads.nb >= PARALLEL_MIN &&
+	    pthread_create(&thread, NULL, adopt_workloads, l) == 0;
+
+	failed = apart ? NULL : adopt_workloads(l);
+	adopt_table(l);
+	if (!c->nomem)
+		adopt_identities(l);
+	if (!c->nomem)
+		adopt_policies(l);
+	if (!c->nomem)
+		adopt_hosts(l);
+	if (apart)
+		(void)pthread_join(thread, &failed);
+	c->nomem |= failed != NULL;
+}
+
 int
 live_create(struct live **out, struct compile *c)
 {
@@ -1479,13 +1524,7 @@ live_create(struct live **out, struct compile *c)
 	l->c = c;
 	l->model = c->model;
 	c->findings = NULL;
-	adopt_table(l);
-	if (!c->nomem)
-		adopt_identities(l);
-	if (!c->nomem)
-		adopt_policies(l);
-	if (!c->nomem)
-		adopt_workloads(l);
+	adopt(l);
 	l->named.nb = 0;
 	c->lives = 1;
 	/* From now on sources come and go; the step that gathers them does not run again. */
@@ -1541,6 +1580,7 @@ live_destroy(struct live *l)
 	policy_map_fini(&l->host_index);
 	policy_map_fini(&l->label_index);
 	policy_arena_fini(&l->arena);
+	policy_arena_fini(&l->dpu_arena);
 	compile_destroy(l->c);
 	free(l);
 }

@@ -29,7 +29,9 @@ struct live {
 	size_t nb_workloads;
 	struct policy_map workload_index; /* by key */
 	struct policy_map place_index;    /* struct policy_place -> workload */
-	struct policy_map dpu_index;      /* DPU -> the workloads behind it */
+	struct policy_arena
+	    dpu_arena; /* of its keys: no other thread's while workloads are indexed */
+	struct policy_map dpu_index; /* DPU -> the workloads behind it */
 	POLICY_VECTOR(numbers) behind;
 	struct policy_map policy_index;   /* "tenant/name/kind" */
 	struct policy_map priority_index; /* ours only: "tier/priority/tenant" */

@@ -103,9 +103,9 @@ policy_map_get_text(const struct policy_map *m, const char *key)
 }
 
 static int
-grow(struct policy_map *m)
+resize(struct policy_map *m, size_t nb_slots)
 {
-	struct policy_map bigger = { .nb_slots = m->nb_slots != 0 ? m->nb_slots * 2 : 16 };
+	struct policy_map bigger = { .nb_slots = nb_slots };
 
 	bigger.entries = calloc(bigger.nb_slots, sizeof(bigger.entries[0]));
 	if (bigger.entries == NULL)
@@ -123,13 +123,24 @@ grow(struct policy_map *m)
 }
 
 int
+policy_map_reserve(struct policy_map *m, size_t nb)
+{
+	size_t nb_slots = 16;
+
+	while (nb_slots * 3 < nb * 4 && nb_slots < SIZE_MAX / 8)
+		nb_slots *= 2;
+	return nb_slots > m->nb_slots ? resize(m, nb_slots) : 0;
+}
+
+int
 policy_map_put(struct policy_map *m, const void *key, size_t len, uint32_t value)
 {
 	struct policy_map_entry *e;
 	uint64_t hash;
 
 	pthread_once(&seeded, make_seed);
-	if (m->nb_used * 4 >= m->nb_slots * 3 && grow(m) < 0)
+	if (m->nb_used * 4 >= m->nb_slots * 3 &&
+	    resize(m, m->nb_slots != 0 ? m->nb_slots * 2 : 16) < 0)
 		return -ENOMEM;
 	hash = siphash(key, len);
 	e = find(m, key, len, hash);

@@ -25,6 +25,9 @@ struct policy_map_entry {
 /* A zeroed map is an empty one. */
 void policy_map_fini(struct policy_map *m);
 
+/* Make room for `nb` keys at once, where their number is known: growing to it moves each key twice. */
+int policy_map_reserve(struct policy_map *m, size_t nb);
+
 /* The value of key[0 .. len - 1], or POLICY_MAP_NONE. */
 uint32_t policy_map_get(const struct policy_map *m, const void *key, size_t len);
 uint32_t policy_map_get_text(const struct policy_map *m, const char *key);

@@ -58,22 +58,22 @@ policy_model_destroy(struct policy_model *m)
 
 int
 policy_source_create(struct policy_source **out, const char *name, const char *text, size_t len,
-    struct policy_findings *f)
+    struct policy_arena *scratch, struct policy_findings *f)
 {
 	struct policy_source *s = calloc(1, sizeof(*s));
 	struct policy_reader r = { .findings = f };
-	struct policy_arena tree = { 0 };
 	struct policy_docs docs;
 	int rc;
 
 	if (s == NULL)
 		return -ENOMEM;
+	policy_arena_reset(scratch);
 	s->name = policy_arena_text(&s->arena, name);
 	if (s->name == NULL) {
 		rc = -ENOMEM;
 		goto fail;
 	}
-	rc = policy_yaml_parse(&s->arena, &tree, s->name, text, len, f, &docs);
+	rc = policy_yaml_parse(&s->arena, scratch, s->name, text, len, f, &docs);
 	/* A key that stands twice is the only error after which there are documents to go on with. */
 	if (rc < 0 && (rc != -EINVAL || docs.nb == 0))
 		goto fail;
@@ -87,10 +87,8 @@ policy_source_create(struct policy_source **out, const char *name, const char *t
 	if (rc < 0)
 		goto fail;
 	*out = s;
-	policy_arena_fini(&tree);
 	return 0;
 fail:
-	policy_arena_fini(&tree);
 	policy_source_destroy(s);
 	return rc;
 }
@@ -99,9 +97,11 @@ int
 policy_model_add_text(struct policy_model *m, const char *name, const char *text, size_t len,
     struct policy_findings *f)
 {
+	struct policy_arena scratch = { 0 };
 	struct policy_source *s, **slot;
-	int rc = policy_source_create(&s, name, text, len, f);
+	int rc = policy_source_create(&s, name, text, len, &scratch, f);
 
+	policy_arena_fini(&scratch);
 	if (rc < 0)
 		return rc;
 	slot = POLICY_PUSH(&m->sources);

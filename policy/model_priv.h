@@ -235,9 +235,10 @@ policy_model_attested(const struct policy_model *m, const char *dpu)
 	return m->attested == NULL || m->attested(m->attested_arg, dpu);
 }
 
-/* One source, in no model yet.  Returns 0, -EINVAL with findings, or -ENOMEM. */
+/* One source, in no model yet.  `scratch` is reset; who reads many gives the same one.
+ * Returns 0, -EINVAL with findings, or -ENOMEM. */
 int policy_source_create(struct policy_source **out, const char *name, const char *text, size_t len,
-    struct policy_findings *f);
+    struct policy_arena *scratch, struct policy_findings *f);
 void policy_source_destroy(struct policy_source *s); /* NULL is allowed */
 
 /* Read one document into `o`.  Errors are counted in r->errors. */

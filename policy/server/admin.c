@@ -400,6 +400,7 @@ const struct pk_rpc_method policyd_methods[] = {
 	{ .path = ADMIN "Show", .call = on_show },
 	{ .path = ADMIN "History", .call = on_history },
 	{ .path = ADMIN "Explain", .call = question_on_explain },
+	{ .path = ADMIN "Applied", .call = question_on_applied },
 	{ .path = ADMIN "Status", .call = on_status },
 	{ .path = ADMIN "Rollout", .call = rollout_on_rollout },
 	{ .path = ADMIN "Audit", .call = audit_on_audit },

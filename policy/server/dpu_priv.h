@@ -4,6 +4,7 @@
 #include "policy/arena.h"
 #include "policy/proto/picket.pb-c.h"
 #include "policy/server/dpu.h"
+#include "policy/server/pack.h"
 
 /*
  * A session, from the first message to the end of the stream:
@@ -40,14 +41,8 @@ enum event {
 	E_COUNT,
 };
 
-/* One resource on its way from what the DPU holds to what it should. */
-struct change {
-	struct policy_resource *old; /* NULL: new; without a body when only its version is known */
-	struct policy_resource *now; /* NULL: to be removed */
-};
-
 struct plan {
-	struct change *item;
+	struct server_step *item;
 	size_t nb, room, at;
 	size_t offset; /* sent of item[at].now->body */
 	uint64_t generation;
@@ -99,7 +94,7 @@ struct server_dpus {
 	const struct server_dpus_ops *ops;
 	void *arg;
 	/* What was packed last: DPUs that lack the same are given the same bytes. */
-	struct change *packed;
+	struct server_step *packed;
 	size_t nb_packed;
 	struct pk_rpc_buffer *packed_bytes;
 };

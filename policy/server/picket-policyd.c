@@ -13,6 +13,7 @@
 #include "lib/log.h"
 #include "lib/priv.h"
 #include "lib/program.h"
+#include "policy/arena.h"
 #include "policy/server/ca.h"
 #include "policy/server/policyd.h"
 
@@ -251,6 +252,7 @@ main(int argc, char **argv)
 {
 	int first, rc;
 
+	policy_arena_keep_memory();
 	program.options = server_options;
 	program.nb_options = server_nb_options;
 	first = pk_program_start(&program, &conf, argc, argv);

@@ -218,6 +218,8 @@ void question_on_workloads(
     struct pk_rpc_call *c, const char *peer, const uint8_t *bytes, size_t len, void *arg);
 void question_on_explain(
     struct pk_rpc_call *c, const char *peer, const uint8_t *bytes, size_t len, void *arg);
+void question_on_applied(
+    struct pk_rpc_call *c, const char *peer, const uint8_t *bytes, size_t len, void *arg);
 
 /* admin.c: for calls. */
 char *admin_borrow(const char *s);

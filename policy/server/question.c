@@ -15,6 +15,7 @@ struct question {
 	struct policyd *p;
 	struct pk_rpc_call *call;
 	Picket__V1__ExplainRequest *explain;
+	Picket__V1__AppliedRequest *applied;
 	char **connected; /* for a list of workloads: names of DPUs, in order */
 	size_t nb_connected, room;
 	bool failed;
@@ -45,6 +46,8 @@ question_done(struct pk_job *job)
 		pk_rpc_reply(q->call, q->answer);
 	if (q->explain != NULL)
 		picket__v1__explain_request__free_unpacked(q->explain, NULL);
+	if (q->applied != NULL)
+		picket__v1__applied_request__free_unpacked(q->applied, NULL);
 	for (size_t i = 0; i < q->nb_connected; i++)
 		free(q->connected[i]);
 	free(q->connected);
@@ -270,6 +273,79 @@ question_on_explain(
 		return;
 	q->explain = admin_unpack(&picket__v1__explain_request__descriptor, c, bytes, len);
 	if (q->explain == NULL)
+		free(q);
+	else
+		give(q);
+}
+
+/* ---- the policies that apply to a workload ---- */
+
+struct applied {
+	Picket__V1__AppliedPolicy *item, **list; /* NULL: only counted */
+	size_t nb;
+};
+
+static void
+take_applied(void *arg, const char *tenant, const char *name, const char *tier)
+{
+	struct applied *a = arg;
+	Picket__V1__AppliedPolicy *item;
+
+	if (a->item == NULL)
+		return;
+	item = &a->item[a->nb];
+	picket__v1__applied_policy__init(item);
+	item->tenant = admin_borrow(tenant);
+	item->name = admin_borrow(name);
+	item->tier = admin_borrow(tier);
+	a->list[a->nb++] = item;
+}
+
+static void
+applied_work(struct pk_job *job)
+{
+	struct question *q = (struct question *)job;
+	const struct policy_compiler *pc = q->p->compiler;
+	Picket__V1__AppliedReply m = PICKET__V1__APPLIED_REPLY__INIT;
+	struct applied a = { 0 };
+	int nb = policy_compiler_applied(pc, q->applied->workload, take_applied, &a);
+
+	if (nb < 0) {
+		q->status = PK_RPC_NOT_FOUND;
+		pk_diag_set(&q->diag,
+		    "there is no workload \"%s\": want TENANT/NAME as in workload list",
+		    q->applied->workload);
+		return;
+	}
+	a.item = calloc((size_t)nb + 1, sizeof(a.item[0]));
+	a.list = calloc((size_t)nb + 1, sizeof(a.list[0]));
+	if (a.item != NULL && a.list != NULL) {
+		(void)policy_compiler_applied(pc, q->applied->workload, take_applied, &a);
+		m.policies = a.list;
+		m.n_policies = a.nb;
+		m.generation = q->p->latest_generation;
+		answer(q, &m.base);
+	} else {
+		q->status = PK_RPC_RESOURCE_EXHAUSTED;
+		pk_diag_set(&q->diag, "no memory for the answer");
+	}
+	free(a.item);
+	free(a.list);
+}
+
+void
+question_on_applied(
+    struct pk_rpc_call *c, const char *peer, const uint8_t *bytes, size_t len, void *arg)
+{
+	struct policyd *p = arg;
+	struct pk_spiffe who;
+	struct question *q;
+
+	if (!admin_authorise_call(p, c, peer, POLICY_MAY_READ, &who) ||
+	    (q = ask(p, c, applied_work)) == NULL)
+		return;
+	q->applied = admin_unpack(&picket__v1__applied_request__descriptor, c, bytes, len);
+	if (q->applied == NULL)
 		free(q);
 	else
 		give(q);

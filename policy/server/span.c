@@ -122,6 +122,14 @@ mark_users(struct server_spans *s, const struct object *o, const uses *users)
 		mark(s, users->at[i].span, o);
 }
 
+/* The DPU an endpoint lives behind has it in any case. */
+static void
+mark_home(struct server_spans *s, const struct object *endpoint)
+{
+	if (endpoint->span != 0)
+		mark(s, endpoint->span, endpoint);
+}
+
 /* ---- objects ------------------------------------------------------------------------------------- */
 
 static size_t
@@ -300,7 +308,6 @@ home(struct server_spans *s, struct object *id, uint32_t span, int by)
 	if (now != 0 && !(by > 0 && now == 1))
 		return;
 	mark(s, span, id); /* as a subject it has programs */
-	use_identity(s, id, span, by);
 	use_programs(s, id, span, by);
 }
 
@@ -382,6 +389,7 @@ change_identity(struct server_spans *s, struct object *o, struct server_object *
 	struct object old = *o;
 
 	mark_users(s, o, &o->users);
+	mark_users(s, o, &o->homes);
 	/* First what is new, so that what both need never falls to nothing. */
 	memcpy(o->o.program, now->program, sizeof(o->o.program));
 	for (size_t i = 0; i < o->homes.nb; i++)
@@ -399,6 +407,7 @@ endpoint_leaves(struct server_spans *s, struct object *o)
 	if (id == NULL)
 		return;
 	mark_users(s, o, &id->users);
+	mark_home(s, o);
 	for (size_t i = 0; i < id->endpoints.nb; i++) {
 		if (id->endpoints.at[i] == o) {
 			id->endpoints.at[i] = id->endpoints.at[--id->endpoints.nb];
@@ -443,6 +452,7 @@ change_endpoint(struct server_spans *s, struct object *o, struct server_object *
 		home(s, o->own[i], o->span, 1);
 	}
 	mark_users(s, o, &id->users);
+	mark_home(s, o);
 }
 
 static void
@@ -475,12 +485,13 @@ static struct policy_resource *
 wanted(const struct object *o, uint32_t span)
 {
 	if (o->o.type == POLICY_RESOURCE_ENDPOINT)
-		return o->identity != NULL && counted(&o->identity->users, span) > 0 ? o->o.now
-		                                                                     : NULL;
-	if (counted(&o->users, span) == 0)
-		return NULL;
-	return o->o.type == POLICY_RESOURCE_IDENTITY && counted(&o->homes, span) > 0 ? o->o.subject
-	                                                                             : o->o.now;
+		return o->identity != NULL &&
+		        (o->span == span || counted(&o->identity->users, span) > 0)
+		    ? o->o.now
+		    : NULL;
+	if (o->o.type == POLICY_RESOURCE_IDENTITY && counted(&o->homes, span) > 0)
+		return o->o.subject;
+	return counted(&o->users, span) > 0 ? o->o.now : NULL;
 }
 
 static void

@@ -7,15 +7,16 @@
  *
  * The span of a DPU is what it needs to judge its own workloads' sessions, and no more: the endpoints
  * behind it and their identities with their programs; the sets these programs name; the identities
- * in these sets, without their programs; and the endpoints of all these identities.  What a DPU is
- * not told it cannot leak, and changes elsewhere cost it nothing.
+ * in these sets, without their programs; and the endpoints of the identities in these sets.  Others of
+ * a workload's own identity are not among them, unless a rule of its programs asks for them.  What a
+ * DPU is not told it cannot leak, and changes elsewhere cost it nothing.
  *
  * Every object counts, for each DPU, the reasons why it is in that DPU's span:
  *
  *     endpoint --lives behind--> DPU       identity: home of so many endpoints there
  *     identity at home --> 2 programs      program: judges so many identities at home
  *     program --names--> sets              set: named by so many programs
- *     set --holds--> identities            identity: held by so many sets, or at home
+ *     set --holds--> identities            identity: held by so many sets
  *
  * so a change costs what it reaches: the DPUs that have the object, and the objects below it.  At home an
  * endpoint is two identities, one for each posture of its host, and its DPU holds both; to others it is

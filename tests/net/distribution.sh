@@ -41,6 +41,10 @@ check 'in one sentence with file, line and column' sh -c "tail -n 2 '$dir/ctl.lo
 check 'and the one in force stays' cmp "$dir/before" "$dir/dump1"
 check 'explain names rule, file and line' sh -c "$bin/picketctl -s 127.0.0.1:$port -i $dir/operator \
 	explain shop/web shop/db tcp/1001 | grep -q 'db.yaml:[0-9]'"
+check 'the policies that apply to a workload are listed' sh -c "$bin/picketctl -s 127.0.0.1:$port -i $dir/operator \
+	policy applied shop/db | grep -q '^application *shop *db$'"
+check 'and one that is not there is named' sh -c "$bin/picketctl -s 127.0.0.1:$port -i $dir/operator \
+	policy applied shop/nobody 2>&1 | grep -q 'no workload \"shop/nobody\"'"
 check 'a DPU may not administer' sh -c "! $bin/picketctl -s 127.0.0.1:$port -i $dir/dpu1.id status 2>/dev/null"
 
 # ---- changes, refusal, delay --------------------------------------------------------------------

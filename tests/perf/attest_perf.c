@@ -368,7 +368,7 @@ plane_init(struct plane *p)
 	conf.huge = false;
 	conf.pool = p->pool;
 	conf.posture = &p->posture;
-	conf.per_workload = conf.half_open_per_workload = 0;
+	memset(conf.limit, 0, sizeof(conf.limit)); /* one workload holds all of them */
 	need(fw_path_create(&p->path, &conf) == 0, "no path");
 	p->rules = make_rules();
 }

@@ -18,6 +18,8 @@
 #include <rte_tcp.h>
 
 #include "fw/parse.h"
+#include "fw/relay.h"
+#include "fw/steer.h"
 #include "tests/perf/perf.h"
 
 #define RUNS     3
@@ -717,11 +719,136 @@ case_scale(struct load *l)
 		PK_ASSERT(perf_drops(workers[k].path) == 0);
 }
 
+/* ---- software RSS ---- */
+
+static struct fw_steer steer;
+static struct fw_relay *relay;
+static struct fw_steering *steerings[2];
+
+/* What a worker does with a burst from a port: its own packets, and the others to the other. */
+static void
+sort_and_forward(
+    unsigned int me, enum fw_side from, struct rte_mbuf **pkts, unsigned int n, uint64_t now_ns)
+{
+	uint64_t handed;
+
+	n = fw_relay_sort(relay, steerings[me], workers[me].path, (uint16_t)me, 0, from, pkts, n,
+	    now_ns, &handed);
+	if (n > 0)
+		forward(&workers[me], from, pkts, n, now_ns);
+}
+
+static void
+take_over(unsigned int me, uint64_t now_ns)
+{
+	struct rte_mbuf *pkts[FW_BURST], **next;
+	unsigned int n, nb;
+
+	while ((n = fw_relay_take(
+	            relay, FW_RELAY_JUDGE, (uint16_t)!me, (uint16_t)me, pkts, FW_BURST)) > 0) {
+		for (next = pkts; n > 0; next += nb, n -= nb) {
+			enum fw_side from = fw_relay_side(next[0]->port);
+
+			nb = fw_relay_group(next, n);
+			forward(&workers[me], from, next, nb, now_ns);
+		}
+	}
+}
+
+static int
+soft_worker(void *arg)
+{
+	unsigned int me = (unsigned int)(uintptr_t)arg;
+	struct load *l = &workers[me];
+	uint64_t start = rte_rdtsc(), now = start,
+	         end = start + RUN_NS / 1000 * (rte_get_tsc_hz() / 1000000), packets = 0;
+	struct rte_mbuf *pkts[FW_BURST];
+
+	for (; now < end; now = rte_rdtsc()) {
+		uint64_t now_ns = fw_workers_now_ns();
+
+		for (unsigned int side = 0; side < FW_SIDE_COUNT; side++) {
+			generate(l, ORDER_RANDOM, (enum fw_side)side, pkts, FW_BURST);
+			packets += FW_BURST;
+			sort_and_forward(me, (enum fw_side)side, pkts, FW_BURST, now_ns);
+			take_over(me, now_ns);
+		}
+		fw_path_tick(l->path, l->rules, now_ns, 256, NULL);
+	}
+	l->packets = packets;
+	l->cycles = now - start;
+	return 0;
+}
+
+static uint64_t
+lcore_full(void)
+{
+	return pk_counter_read(&fw_path_stats(workers[0].path)->drop[FW_DROP_LCORE_FULL]) +
+	    pk_counter_read(&fw_path_stats(workers[1].path)->drop[FW_DROP_LCORE_FULL]);
+}
+
+/* One lcore without, then two that each receive packets of all flows and hand half of them over. */
+static void
+case_soft(struct load *l)
+{
+	static const uint64_t seed[2] = { 1, 2 };
+	double hz = (double)rte_get_tsc_hz(), factor[RUNS], rate = 0;
+	struct rte_mbuf *pkts[FW_BURST];
+	uint64_t lost = 0;
+	char more[128];
+
+	fw_steer_init(&steer, 2, seed);
+	steer.wire[0].mode = FW_STEER_SOFT;
+	PK_ASSERT(fw_relay_create(&relay, 2) == 0);
+	for (unsigned int k = 0; k < 2; k++) {
+		PK_ASSERT(fw_steering_create(&steerings[k], &steer, (uint16_t)k) == 0);
+		workers[k] = *l;
+		workers[k].queue = (uint16_t)k;
+		init(&workers[k], 10000, 1 << 18);
+	}
+	init(l, 10000, 1 << 18);
+	open_all(l);
+	for (workers[0].next = 0; workers[0].next < 10000;) {
+		uint64_t now_ns = fw_workers_now_ns();
+
+		generate(&workers[0], ORDER_OPEN, FW_INSIDE, pkts, 16);
+		sort_and_forward(0, FW_INSIDE, pkts, 16, now_ns);
+		take_over(1, now_ns);
+	}
+	PK_ASSERT(
+	    fw_path_nb_sessions(workers[0].path) + fw_path_nb_sessions(workers[1].path) == 10000);
+	for (unsigned int r = 0; r < RUNS; r++) {
+		double one = run_random(l, true, RUN_NS);
+
+		lost = lcore_full();
+		rate = 0;
+		for (unsigned int k = 0; k < 2; k++)
+			rte_eal_remote_launch(soft_worker, (void *)(uintptr_t)k, 1 + k);
+		for (unsigned int k = 0; k < 2; k++)
+			while (rte_eal_get_lcore_state(1 + k) != WAIT)
+				rte_delay_us_sleep(10000);
+		rte_eal_mp_wait_lcore();
+		lost = lcore_full() - lost;
+		for (unsigned int k = 0; k < 2; k++)
+			rate += ((double)workers[k].packets - (double)lost / 2) * hz /
+			    (double)workers[k].cycles;
+		factor[r] = rate / (hz / one);
+		/* What has been handed over last. */
+		for (unsigned int k = 0; k < 2; k++)
+			take_over(k, fw_workers_now_ns());
+	}
+	snprintf(more, sizeof(more), ",\"per_second\":%.0f,\"lcore_full\":%" PRIu64, rate, lost);
+	json("fw.scale.soft.2", "x", "higher", median(factor), more);
+	for (unsigned int k = 0; k < 2; k++)
+		PK_ASSERT(perf_drops(workers[k].path) ==
+		    pk_counter_read(&fw_path_stats(workers[k].path)->drop[FW_DROP_LCORE_FULL]));
+}
+
 int
 main(int argc, char **argv)
 {
 	static const char *const names[] = { "fw.tcp64.random.10k", "fw.tcp64.random.1m",
-		"fw.tcp64.10m", "fw.sessions", "fw.latency", "fw.scale", "fw.flood" };
+		"fw.tcp64.10m", "fw.sessions", "fw.latency", "fw.scale", "fw.flood", "fw.scale.soft" };
 	char *eal[] = { argv[0], (char *)"--in-memory", (char *)"--no-pci",
 		(char *)"--no-telemetry", (char *)"--lcores=0@1,1@1,2@0", (char *)"-m",
 		(char *)"128", (char *)"--log-level=error", (char *)"--iova-mode=va",
@@ -771,6 +898,9 @@ main(int argc, char **argv)
 		break;
 	case 6:
 		case_flood(&l);
+		break;
+	case 7:
+		case_soft(&l);
 		break;
 	default:
 		fprintf(stderr, "fw_load: no case \"%s\"\n", argv[1]);

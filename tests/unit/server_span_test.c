@@ -236,7 +236,7 @@ reference(const struct policy_table *t, const char *dpu)
 		     k++) {
 			const struct policy_identity *id = policy_table_identity(t, own[k]);
 
-			take_identity(t, id->id, s);
+			put(s, policy_resource_of_endpoint(&t->endpoints[e]));
 			for (int d = 0; d < PK_DIRECTION_COUNT; d++)
 				take_program(t, id->program[d], s);
 		}
