@@ -118,7 +118,8 @@ learn_boot(struct attest_bytes bytes, uint16_t bank, uint32_t quoted, json_t *re
 		json_t *text = json_stringn((const char *)boot.cmdline.at, boot.cmdline.len);
 
 		if (text == NULL)
-			attest_reason(r, ATTEST_CMDLINE_NOT_ALLOWED, "the command line is no UTF-8");
+			attest_reason(
+			    r, ATTEST_CMDLINE_NOT_ALLOWED, "the command line is no UTF-8");
 		else
 			rc |= json_object_set_new(ref, "cmdline", json_pack("[o]", text));
 	}

@@ -848,7 +848,8 @@ int
 main(int argc, char **argv)
 {
 	static const char *const names[] = { "fw.tcp64.random.10k", "fw.tcp64.random.1m",
-		"fw.tcp64.10m", "fw.sessions", "fw.latency", "fw.scale", "fw.flood", "fw.scale.soft" };
+		"fw.tcp64.10m", "fw.sessions", "fw.latency", "fw.scale", "fw.flood",
+		"fw.scale.soft" };
 	char *eal[] = { argv[0], (char *)"--in-memory", (char *)"--no-pci",
 		(char *)"--no-telemetry", (char *)"--lcores=0@1,1@1,2@0", (char *)"-m",
 		(char *)"128", (char *)"--log-level=error", (char *)"--iova-mode=va",
