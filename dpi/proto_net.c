@@ -199,8 +199,10 @@ parse_natpmp(struct dpi_view *v)
 			m = b.len == 12 && dpi_be16(b.at + 2) <= 5 ? DPI_LIKELY : DPI_NO;
 		else if (b.at[1] == 129 || b.at[1] == 130)
 			m = b.len == 16 && dpi_be16(b.at + 2) <= 5 ? DPI_LIKELY : DPI_NO;
+		if (m != DPI_LIKELY)
+			return DPI_NO;
 		/* A question and its answer, or a mapping asked for twice. */
-		for (unsigned int i = 0; i < v->nb_past && m == DPI_LIKELY; i++) {
+		for (unsigned int i = 0; i < v->nb_past; i++) {
 			const struct dpi_past *p = &v->past[i];
 
 			if (p->dir != v->dir && p->head[0] == 0 && (p->len == 2 || p->len == 12) &&
@@ -213,7 +215,7 @@ parse_natpmp(struct dpi_view *v)
 		/* Alone: a mapping of a port, for a time. */
 		if (b.at[1] <= 2 && (dpi_be16(b.at + 4) == 0 || dpi_be32(b.at + 8) == 0))
 			return DPI_MORE;
-		return b.at[1] <= 2 ? m : DPI_MORE;
+		return b.at[1] <= 2 ? DPI_LIKELY : DPI_MORE;
 	}
 	/* PCP's addresses are of IPv6, or IPv4 mapped into it. */
 	if (b.at[0] == 2 && b.len >= 24 && (b.at[1] & 0x80) == 0 && dpi_be32(b.at + 16) != 0xffff &&

@@ -213,6 +213,8 @@ int
 world_attested(void *arg, const char *dpu)
 {
 	(void)arg;
+	if (strlen(dpu) != 4 || dpu[3] < '0' || dpu[3] > '2')
+		return 0; /* a workload behind no DPU */
 	return attested_[dpu[3] - '0'];
 }
 
