@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "policy/map.h"
+#include "policy/network.h"
 
 #define NONE UINT32_MAX
 
@@ -50,28 +51,6 @@ struct policy_connect {
 /* ---- addresses ----------------------------------------------------------------------------------- */
 
 typedef unsigned __int128 u128;
-
-static u128
-number_of(const struct pk_addr *a)
-{
-	unsigned int n = a->family == 4 ? 4 : 16;
-	u128 v = 0;
-
-	for (unsigned int i = 0; i < n; i++)
-		v = v << 8 | a->bytes[i];
-	return v;
-}
-
-static struct pk_addr
-addr_of(u128 v, unsigned int family)
-{
-	unsigned int n = family == 4 ? 4 : 16;
-	struct pk_addr a = { .family = (uint8_t)family };
-
-	for (unsigned int i = n; i-- > 0; v >>= 8)
-		a.bytes[i] = (uint8_t)v;
-	return a;
-}
 
 /* An edge of a prefix set: from this address on it covers, or does no more. */
 struct edge {
@@ -133,7 +112,7 @@ add_edges(const struct policy_connect *c, unsigned int family, struct edge **out
 		for (uint32_t i = 0; set->kind == PK_SET_PREFIX && i < set->nb_members; i++) {
 			const struct pk_prefix *p = &set->prefixes[i];
 			unsigned int bits = pk_addr_bits(&p->addr);
-			u128 low = number_of(&p->addr), size, last;
+			u128 low = policy_addr_number(&p->addr), size, last;
 
 			if (p->addr.family != family)
 				continue;
@@ -181,8 +160,8 @@ make_blocks(struct policy_connect *c, unsigned int family)
 			rc = -ENOMEM;
 			break;
 		}
-		b->low = addr_of(low, family);
-		b->high = addr_of(last ? end : edges[i].at - 1, family);
+		b->low = policy_number_addr(low, family);
+		b->high = policy_number_addr(last ? end : edges[i].at - 1, family);
 		b->class = class_of(c, NONE, cover_of(c, bits));
 		if (b->class == NONE)
 			rc = -ENOMEM;

@@ -6,28 +6,6 @@
 typedef unsigned __int128 u128;
 
 static u128
-to_number(const struct pk_addr *a)
-{
-	unsigned int n = a->family == 4 ? 4 : 16;
-	u128 value = 0;
-
-	for (unsigned int i = 0; i < n; i++)
-		value = value << 8 | a->bytes[i];
-	return value;
-}
-
-static struct pk_addr
-from_number(u128 value, unsigned int family)
-{
-	unsigned int n = family == 4 ? 4 : 16;
-	struct pk_addr a = { .family = (uint8_t)family };
-
-	for (unsigned int i = n; i-- > 0; value >>= 8)
-		a.bytes[i] = (uint8_t)value;
-	return a;
-}
-
-static u128
 low_bits(unsigned int n)
 {
 	return n >= 128 ? ~(u128)0 : ((u128)1 << n) - 1;
@@ -36,7 +14,7 @@ low_bits(unsigned int n)
 static struct policy_range128
 to_range(const struct pk_prefix *p)
 {
-	u128 low = to_number(&p->addr);
+	u128 low = policy_addr_number(&p->addr);
 
 	return (struct policy_range128){ low, low | low_bits(pk_addr_bits(&p->addr) - p->len) };
 }
@@ -197,7 +175,7 @@ split(prefixes *out, u128 low, u128 high, unsigned int family)
 			return -E2BIG;
 		if ((p = POLICY_PUSH(out)) == NULL)
 			return -ENOMEM;
-		*p = (struct pk_prefix){ .addr = from_number(low, family),
+		*p = (struct pk_prefix){ .addr = policy_number_addr(low, family),
 			.len = (uint8_t)(bits - host) };
 		last = low | low_bits(host);
 		if (last >= high)

@@ -10,6 +10,29 @@
 #define POLICY_NETWORKS_MAX 65536   /* prefixes somebody may write in one list */
 #define POLICY_PREFIXES_MAX 1048576 /* prefixes a set may come to once cut */
 
+/* An address as a number of 32 or 128 bits, and back. */
+static inline unsigned __int128
+policy_addr_number(const struct pk_addr *a)
+{
+	unsigned int n = a->family == 4 ? 4 : 16;
+	unsigned __int128 v = 0;
+
+	for (unsigned int i = 0; i < n; i++)
+		v = v << 8 | a->bytes[i];
+	return v;
+}
+
+static inline struct pk_addr
+policy_number_addr(unsigned __int128 v, unsigned int family)
+{
+	unsigned int n = family == 4 ? 4 : 16;
+	struct pk_addr a = { .family = (uint8_t)family };
+
+	for (unsigned int i = n; i-- > 0; v >>= 8)
+		a.bytes[i] = (uint8_t)v;
+	return a;
+}
+
 struct policy_range128 {
 	unsigned __int128 low, high;
 };
