@@ -106,6 +106,9 @@ refuse(struct pk_diag *d, const char *what, TSS2_RC rc)
 	return layer == TSS2_TPM_RC_LAYER || layer == TSS2_RESMGR_TPM_RC_LAYER ? -EACCES : -EIO;
 }
 
+#define TRANSIENT_FIRST \
+	((TPM2_HANDLE)TPM2_HT_TRANSIENT << TPM2_HR_SHIFT) /* theirs overflows an int */
+
 /*
  * Objects that a program before us, or ourselves before a crash, left in the TPM.  Behind a resource
  * manager we only see our own; without one the TPM has three places, and a fourth key does not load.
@@ -117,7 +120,7 @@ flush_strays(ESYS_CONTEXT *esys)
 	TPMI_YES_NO more;
 
 	if (Esys_GetCapability(esys, ESYS_TR_NONE, ESYS_TR_NONE, ESYS_TR_NONE, TPM2_CAP_HANDLES,
-	        TPM2_TRANSIENT_FIRST, TPM2_MAX_CAP_HANDLES, &more, &cap) != TSS2_RC_SUCCESS)
+	        TRANSIENT_FIRST, TPM2_MAX_CAP_HANDLES, &more, &cap) != TSS2_RC_SUCCESS)
 		return;
 	for (UINT32 i = 0; i < cap->data.handles.count; i++) {
 		ESYS_TR object;
