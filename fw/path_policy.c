@@ -22,8 +22,10 @@ fw_policy_ask(struct fw_batch *b, enum fw_side opener, uint32_t vrf, const struc
 	pk_counter_add(&b->p->stats.policy_lookups, 1);
 	fw_rules_decide(
 	    b->rules, inside ? PK_EGRESS : PK_INGRESS, &subject, &peer, proto, selector, app, d);
+	/* Nothing here encrypts what leaves, nor has decrypted what has come: whatever is asked for is missing. */
 	if (d->verdict == PK_VERDICT_ALLOW)
-		return FW_DROP_NONE;
+		return d->encryption == PK_ENCRYPTION_NONE ? FW_DROP_NONE
+		                                           : FW_DROP_ENCRYPTION_MISSING;
 	if (!subject.is_subject)
 		return FW_DROP_NO_SUBJECT;
 	return d->verdict == PK_VERDICT_REJECT ? FW_DROP_RULE_REJECT : FW_DROP_RULE_DENY;
@@ -154,7 +156,8 @@ fw_policy_reevaluate(struct fw_batch *b, struct fw_pkt *pk, uint32_t i, unsigned
 
 	if (why == FW_DROP_NONE)
 		return FW_DROP_NONE;
-	return fw_policy_cut(b, pk, i, d, FW_DROP_REVOKED, &decision);
+	return fw_policy_cut(
+	    b, pk, i, d, why == FW_DROP_ENCRYPTION_MISSING ? why : FW_DROP_REVOKED, &decision);
 }
 
 enum fw_drop
@@ -315,7 +318,8 @@ fw_policy_walk(struct fw_path *p, const struct fw_rules *rules, uint64_t now_ns,
 				/* There is no packet to write a record about. */
 				if (decision.log != PK_RULE_LOG_NONE)
 					s->flags |= FW_SESSION_LOG_END;
-				fw_session_end(p, i, now_ns, FW_DROP_REVOKED);
+				fw_session_end(p, i, now_ns,
+				    why == FW_DROP_ENCRYPTION_MISSING ? why : FW_DROP_REVOKED);
 			}
 		}
 		p->walk_at = i + 1;

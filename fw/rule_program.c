@@ -134,6 +134,7 @@ actions_build(struct fw_parts *m, struct fw_program *p, const struct fw_program_
 			.next_tier = next,
 			.verdict = r->verdict,
 			.log = r->log,
+			.encryption = r->encryption,
 			.flags = (uint8_t)(r->flags | (r->has_apps ? FW_ACTION_APPS : 0)),
 			.slot = r->slot->slot,
 		};

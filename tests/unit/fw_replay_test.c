@@ -194,6 +194,7 @@ struct policy_rule {
 	enum pk_verdict verdict;
 	bool has_peer, has_service;
 	uint32_t app[PK_MSG_APPS];
+	struct pk_rule_terms terms;
 	struct pk_prefix peer;
 	struct pk_service service;
 };
@@ -210,7 +211,17 @@ one_of(const char *word, const char *const *list, unsigned int n, unsigned int *
 	return false;
 }
 
-/* [egress|ingress] allow|deny|reject|pass [peer WHO] [tcp|udp|icmp|sctp [LOW[-HIGH]]] [app NAME ...] */
+/* The word after `encryption`. */
+static int
+parse_encryption(const char *word, struct pk_rule_terms *t)
+{
+	for (t->encryption = 1; t->encryption < PK_ENCRYPTION_COUNT; t->encryption++)
+		if (strcmp(word, pk_encryption_name(t->encryption)) == 0)
+			return 0;
+	return -EINVAL;
+}
+
+/* [egress|ingress] allow|deny|reject|pass [peer WHO] [tcp|udp|icmp|sctp [LOW[-HIGH]]] [encryption WORD] [app NAME ...] */
 static int
 parse_rule(struct replay *r, char **words, unsigned int n, struct policy_rule *rule, bool *both)
 {
@@ -244,7 +255,7 @@ parse_rule(struct replay *r, char **words, unsigned int n, struct policy_rule *r
 			rule->service.proto = 58;
 		rule->service.high = UINT16_MAX;
 		i++;
-		if (i < n && strcmp(words[i], "app") != 0) {
+		if (i < n && words[i][0] >= '0' && words[i][0] <= '9') {
 			unsigned int low, high;
 			int got = sscanf(words[i], "%u-%u", &low, &high);
 
@@ -254,6 +265,11 @@ parse_rule(struct replay *r, char **words, unsigned int n, struct policy_rule *r
 			rule->service.high = (uint16_t)(got == 2 ? high : low);
 			i++;
 		}
+	}
+	if (i + 1 < n && strcmp(words[i], "encryption") == 0) {
+		if (parse_encryption(words[i + 1], &rule->terms) < 0)
+			return -EINVAL;
+		i += 2;
 	}
 	if (i + 1 < n && strcmp(words[i], "app") == 0) {
 		unsigned int nb = 0;
@@ -300,6 +316,7 @@ say_program(struct replay *r, enum pk_direction d, const struct policy_rule *rul
 		snprintf(m.rule.policy, sizeof(m.rule.policy), "replay");
 		snprintf(m.rule.name, sizeof(m.rule.name), "%s-%u", pk_direction_name(d), nb);
 		memcpy(m.rule.app, rules[i].app, sizeof(m.rule.app));
+		m.rule.terms = rules[i].terms;
 		m.rule.match.any_peer = !rules[i].has_peer;
 		m.rule.match.any_service = !rules[i].has_service;
 		if (rules[i].has_peer) {
