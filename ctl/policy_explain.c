@@ -20,7 +20,7 @@ struct explain {
 static const char *
 because(const struct policy_rule *r, char *buf, size_t size)
 {
-	char apps[256];
+	char apps[256], terms[256];
 
 	if (r == NULL)
 		return snprintf(buf, size, "no rule"), buf;
@@ -31,10 +31,8 @@ because(const struct policy_rule *r, char *buf, size_t size)
 		    r->policy, r->file, r->line, r->nb_apps > 0 ? "  provided it speaks " : "",
 		    policy_apps_text(apps, sizeof(apps), r->apps, r->nb_apps),
 		    r->nb_apps > 1 ? " (one of these)" : "",
-		    r->terms.encryption != PK_ENCRYPTION_NONE ? "  encryption " : "",
-		    r->terms.encryption != PK_ENCRYPTION_NONE
-		        ? pk_encryption_name(r->terms.encryption)
-		        : "");
+		    pk_rule_terms_any(&r->terms) ? "  with " : "",
+		    policy_terms_text(terms, sizeof(terms), &r->terms));
 	return buf;
 }
 

@@ -154,6 +154,11 @@ ctl_offline_rule(const struct policy_rule *r)
 	if (r->terms.encryption != PK_ENCRYPTION_NONE)
 		json_object_set_new(
 		    row, "encryption", json_string(pk_encryption_name(r->terms.encryption)));
+	if (r->terms.inspect != PK_INSPECT_NONE) {
+		json_object_set_new(row, "inspect", json_string(pk_inspect_name(r->terms.inspect)));
+		json_object_set_new(
+		    row, "fail", json_string(r->terms.fail_open ? "open" : "closed"));
+	}
 	return row;
 }
 

@@ -87,6 +87,8 @@
 	X(REVOKED, "revoked", "its session was allowed once, and is no longer")                    \
 	X(ENCRYPTION_MISSING, "encryption-missing",                                                \
 	    "its rule asks for encryption that the way to the other end does not have")            \
+	X(INSPECT_MISSING, "inspect-missing",                                                      \
+	    "its rule asks for inspection that there is none of, and fails closed")                \
 	X(APP_DENIED, "app-denied",                                                                \
 	    "its application is none that a rule allows; the session is cut")                      \
 	X(APP_OVERLAP, "app-overlap",                                                              \

@@ -85,6 +85,7 @@ struct fw_decision {
 	uint8_t undecided;  /* the verdict stands only if the session speaks what the rule names */
 	uint32_t rule;      /* decided, or FW_RULE_NONE */
 	uint32_t audit_rule;
+	const struct pk_rule_terms *terms; /* of an allowed flow; NULL: none.  Borrowed */
 };
 
 /* One line for people about a rule. */

@@ -18,7 +18,9 @@
 
 /* ---- a generation, as lcores read it: parts only ---- */
 
-#define FW_ACTION_APPS 0x80 /* beside enum pk_rule_flags: its text names applications */
+/* Beside enum pk_rule_flags: its text names applications, or has terms. */
+#define FW_ACTION_APPS  0x80
+#define FW_ACTION_TERMS 0x40
 
 /* Of the rule at a position. */
 struct fw_action {
@@ -199,7 +201,7 @@ struct fw_rule_source {
 	uint32_t pos;              /* while a program is made; then in its places */
 	uint32_t first_peer, nb_peers, first_service, nb_services;
 	uint8_t tier, verdict, log, flags, encryption;
-	bool any_peer, any_service, has_apps;
+	bool any_peer, any_service, has_apps, has_terms;
 	bool taken; /* counted by its slot */
 };
 

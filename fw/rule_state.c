@@ -426,6 +426,7 @@ take_rule(struct fw_rules_state *s, const struct pk_msg_rule *m, struct pk_diag 
 	r->flags = m->flags;
 	r->encryption = m->terms.encryption;
 	r->has_apps = m->app[0] != 0;
+	r->has_terms = pk_rule_terms_any(&m->terms);
 	r->first_peer = p->nb_peers;
 	r->first_service = p->nb_services;
 	if (take_text(s, r, m) < 0)

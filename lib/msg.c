@@ -31,6 +31,8 @@ static const char *const log_mode_names[PK_RULE_LOG_COUNT] = { "none", "new", "a
 static const char *const encryption_names[PK_ENCRYPTION_COUNT] = { "none", "required", "ipsec",
 	"mtls" };
 
+static const char *const inspect_names[PK_INSPECT_COUNT] = { "none", "standard", "strict" };
+
 static const char *
 name_of(const char *const *names, size_t n, unsigned int value)
 {
@@ -74,6 +76,12 @@ pk_encryption_name(unsigned int encryption)
 }
 
 const char *
+pk_inspect_name(unsigned int inspect)
+{
+	return name_of(inspect_names, PK_COUNT(inspect_names), inspect);
+}
+
+const char *
 pk_rule_terms_check(const struct pk_rule_terms *t, unsigned int verdict)
 {
 	static const uint8_t zero[sizeof(t->zero)];
@@ -82,6 +90,10 @@ pk_rule_terms_check(const struct pk_rule_terms *t, unsigned int verdict)
 		return "terms in a rule that allows";
 	if (t->encryption >= PK_ENCRYPTION_COUNT)
 		return "a known encryption";
+	if (t->inspect >= PK_INSPECT_COUNT || t->fail_open > 1)
+		return "a known way of inspection";
+	if (t->fail_open && t->inspect == PK_INSPECT_NONE)
+		return "something to fail, where it may";
 	if (memcmp(t->zero, zero, sizeof(zero)) != 0)
 		return "terms of this version alone";
 	return NULL;

@@ -243,10 +243,20 @@ struct pk_msg_rule_match {
 	struct pk_service service[PK_MSG_SERVICES];
 };
 
+/* How thoroughly signatures are to be looked for in what a rule allows. */
+enum pk_inspect {
+	PK_INSPECT_NONE = 0,
+	PK_INSPECT_STANDARD, /* until either direction has been inspected far enough */
+	PK_INSPECT_STRICT,   /* until both have */
+	PK_INSPECT_COUNT,
+};
+
 /* On what terms a rule allows; all zero in others.  Zero asks for nothing. */
 struct pk_rule_terms {
 	uint8_t encryption; /* enum pk_encryption */
-	uint8_t zero[31];
+	uint8_t inspect;    /* enum pk_inspect */
+	uint8_t fail_open;  /* 1: what cannot be inspected passes; else it drops */
+	uint8_t zero[29];
 };
 
 struct pk_msg_rule {
@@ -355,6 +365,7 @@ const char *pk_direction_name(unsigned int direction);
 const char *pk_stage_name(unsigned int stage);
 const char *pk_log_mode_name(unsigned int mode);
 const char *pk_encryption_name(unsigned int encryption);
+const char *pk_inspect_name(unsigned int inspect);
 
 /* Whether a rule of `verdict` may have these terms.  Returns NULL, or what would have been right. */
 const char *pk_rule_terms_check(const struct pk_rule_terms *t, unsigned int verdict);

@@ -233,10 +233,10 @@ static const struct policy_words actions = { action_words, PK_COUNT(action_words
 static const struct policy_words logs = { log_words, PK_COUNT(log_words), NULL };
 static const struct policy_words modes = { mode_words, PK_COUNT(mode_words), NULL };
 
-#define LATER                                                                                   \
-	{ .key = "attested" }, { .key = "inspect" }, { .key = "schedule" }, { .key = "limit" }, \
-	{                                                                                       \
-		.key = "fqdns"                                                                  \
+#define LATER                                                             \
+	{ .key = "attested" }, { .key = "schedule" }, { .key = "limit" }, \
+	{                                                                 \
+		.key = "fqdns"                                            \
 	}
 
 #define RULE(peer_key)                                                                           \
@@ -252,6 +252,10 @@ static const struct policy_words modes = { mode_words, PK_COUNT(mode_words), NUL
 	    { "app", "an application such as tls, or a list of them", policy_read_apps, NULL,    \
 		    offsetof(struct policy_rule_def, apps), 0 },                                 \
 	    { "encryption", "required, ipsec or mtls", policy_read_encryption, NULL,             \
+		    offsetof(struct policy_rule_def, terms), 0 },                                \
+	    { "inspect", "standard or strict", policy_read_inspect, NULL,                        \
+		    offsetof(struct policy_rule_def, terms), 0 },                                \
+	    { "fail", "open or closed", policy_read_fail, NULL,                                  \
 		    offsetof(struct policy_rule_def, terms), 0 },                                \
 	    LATER
 
@@ -316,7 +320,7 @@ read_rules(struct policy_reader *r, const struct policy_node *n, void *out, cons
 		if (rule->apps.nb > 0 && rule->action != PK_VERDICT_ALLOW)
 			policy_reader_error(r, policy_node_get(item, "app"), "bad-app",
 			    "\"app\" stands in rules that allow: what a session speaks is not known before it may speak");
-		policy_terms_check(r, item, rule->action);
+		policy_terms_settle(r, item, rule->action, &rule->terms);
 		if (rule->name == NULL) {
 			snprintf(name, sizeof(name), "#%u", i + 1);
 			rule->name = policy_arena_text(r->arena, name);

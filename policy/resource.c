@@ -243,6 +243,8 @@ policy_resource_of_program(const struct policy_program *o)
 		to->n_apps = from->nb_apps;
 		to->apps = (uint32_t *)(uintptr_t)from->apps;
 		to->encryption = from->terms.encryption;
+		to->inspect = from->terms.inspect;
+		to->fail_open = from->terms.fail_open;
 		to->policy = text(from->policy);
 		to->name = text(from->name);
 		to->file = text(from->file);
@@ -407,7 +409,11 @@ decode_terms(struct pk_rule_terms *to, const Picket__V1__Rule *from)
 {
 	if (from->encryption > UINT8_MAX)
 		return "a known encryption";
+	if (from->inspect > UINT8_MAX)
+		return "a known way of inspection";
 	to->encryption = (uint8_t)from->encryption;
+	to->inspect = (uint8_t)from->inspect;
+	to->fail_open = from->fail_open != 0;
 	return pk_rule_terms_check(to, from->verdict);
 }
 

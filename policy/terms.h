@@ -9,10 +9,17 @@
  */
 
 /* Decoders of rule keys; out: struct pk_rule_terms. */
-policy_decode policy_read_encryption;
+policy_decode policy_read_encryption, policy_read_inspect, policy_read_fail;
 
-/* Every key of terms in the rule at `n` is an error if the rule does not allow. */
-void policy_terms_check(struct policy_reader *r, const struct policy_node *n, unsigned int verdict);
+/*
+ * What no key of the rule at `n` can see by itself: terms of a rule that does not allow, and words that
+ * need another.  Fills in what follows from others.
+ */
+void policy_terms_settle(struct policy_reader *r, const struct policy_node *n, unsigned int verdict,
+    struct pk_rule_terms *t);
+
+/* "encryption ipsec, inspect strict" into buf; "" for none.  Returns buf. */
+const char *policy_terms_text(char *buf, size_t size, const struct pk_rule_terms *t);
 
 /*
  * What rules that say `a` and `b` ask for together.  Each end's DPU holds the flow to the rule of its own

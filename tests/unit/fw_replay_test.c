@@ -211,17 +211,29 @@ one_of(const char *word, const char *const *list, unsigned int n, unsigned int *
 	return false;
 }
 
-/* The word after `encryption`. */
-static int
-parse_encryption(const char *word, struct pk_rule_terms *t)
+/* What may stand before `app`: `encryption WORD`, `inspect WORD`, `fail open`.  Returns how many words, 0 if it is
+ * none of these. */
+static unsigned int
+parse_terms(char **words, unsigned int n, struct pk_rule_terms *t)
 {
-	for (t->encryption = 1; t->encryption < PK_ENCRYPTION_COUNT; t->encryption++)
-		if (strcmp(word, pk_encryption_name(t->encryption)) == 0)
-			return 0;
-	return -EINVAL;
+	if (n < 2)
+		return 0;
+	if (strcmp(words[0], "encryption") == 0) {
+		for (t->encryption = 1; t->encryption < PK_ENCRYPTION_COUNT; t->encryption++)
+			if (strcmp(words[1], pk_encryption_name(t->encryption)) == 0)
+				return 2;
+	} else if (strcmp(words[0], "inspect") == 0) {
+		for (t->inspect = 1; t->inspect < PK_INSPECT_COUNT; t->inspect++)
+			if (strcmp(words[1], pk_inspect_name(t->inspect)) == 0)
+				return 2;
+	} else if (strcmp(words[0], "fail") == 0 && strcmp(words[1], "open") == 0) {
+		t->fail_open = 1;
+		return 2;
+	}
+	return 0;
 }
 
-/* [egress|ingress] allow|deny|reject|pass [peer WHO] [tcp|udp|icmp|sctp [LOW[-HIGH]]] [encryption WORD] [app NAME ...] */
+/* [egress|ingress] allow|deny|reject|pass [peer WHO] [tcp|udp|icmp|sctp [LOW[-HIGH]]] [TERMS] [app NAME ...] */
 static int
 parse_rule(struct replay *r, char **words, unsigned int n, struct policy_rule *rule, bool *both)
 {
@@ -266,11 +278,8 @@ parse_rule(struct replay *r, char **words, unsigned int n, struct policy_rule *r
 			i++;
 		}
 	}
-	if (i + 1 < n && strcmp(words[i], "encryption") == 0) {
-		if (parse_encryption(words[i + 1], &rule->terms) < 0)
-			return -EINVAL;
-		i += 2;
-	}
+	for (which = 1; which != 0; i += which)
+		which = parse_terms(words + i, n - i, &rule->terms);
 	if (i + 1 < n && strcmp(words[i], "app") == 0) {
 		unsigned int nb = 0;
 

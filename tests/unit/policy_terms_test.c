@@ -34,6 +34,11 @@ static const struct {
 	{ "encryption: required", { .encryption = PK_ENCRYPTION_REQUIRED } },
 	{ "encryption: ipsec", { .encryption = PK_ENCRYPTION_IPSEC } },
 	{ "encryption: mtls", { .encryption = PK_ENCRYPTION_MTLS } },
+	{ "inspect: standard", { .inspect = PK_INSPECT_STANDARD, .fail_open = 1 } },
+	{ "inspect: strict", { .inspect = PK_INSPECT_STRICT } },
+	{ "inspect: standard, fail: closed", { .inspect = PK_INSPECT_STANDARD } },
+	{ "inspect: strict, fail: open, encryption: ipsec",
+	    { .encryption = PK_ENCRYPTION_IPSEC, .inspect = PK_INSPECT_STRICT, .fail_open = 1 } },
 };
 
 #define MESSAGES_MAX 64
@@ -144,7 +149,8 @@ test_way(void **state)
 static void
 test_terms_tell_programs_apart(void **state)
 {
-	static const char *const words[] = { "", ", encryption: ipsec", ", encryption: mtls" };
+	static const char *const words[] = { "", ", encryption: ipsec", ", encryption: mtls",
+		", inspect: strict", ", inspect: standard", ", inspect: standard, fail: closed" };
 	struct policy_table *t[PK_COUNT(words)];
 	char text[2048];
 
@@ -181,6 +187,12 @@ test_messages_are_checked(void **state)
 	assert_int_equal(pk_msg_check(&m, sizeof(m), &diag), -EPROTO);
 	m.rule.verdict = PK_VERDICT_ALLOW;
 	m.rule.terms.encryption = PK_ENCRYPTION_COUNT;
+	assert_int_equal(pk_msg_check(&m, sizeof(m), &diag), -EPROTO);
+	memset(&m.rule.terms, 0, sizeof(m.rule.terms));
+	m.rule.terms.inspect = PK_INSPECT_COUNT;
+	assert_int_equal(pk_msg_check(&m, sizeof(m), &diag), -EPROTO);
+	memset(&m.rule.terms, 0, sizeof(m.rule.terms));
+	m.rule.terms.fail_open = 1;
 	assert_int_equal(pk_msg_check(&m, sizeof(m), &diag), -EPROTO);
 	memset(&m.rule.terms, 0, sizeof(m.rule.terms));
 	m.rule.terms.zero[PK_COUNT(m.rule.terms.zero) - 1] = 1;
