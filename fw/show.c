@@ -215,13 +215,15 @@ show_rules(struct pk_control_request *r, int argc, char **argv, void *arg)
 		}
 		pk_control_rowf(r,
 		    "{\"policy\":%s,\"name\":%s,\"direction\":\"%s\",\"verdict\":\"%s\",\"mode\":\"%s\",\"hits\":%" PRIu64
-		    ",\"file\":%s,\"line\":%u,\"tier\":%u,\"id\":\"%016" PRIx64 "\"}",
+		    ",\"file\":%s,\"line\":%u,\"tier\":%u,\"encryption\":\"%s\",\"inspect\":\"%s\",\"id\":\"%016" PRIx64
+		    "\"}",
 		    pk_json_string(info.policy, policy, sizeof(policy)),
 		    pk_json_string(info.name, name, sizeof(name)),
 		    pk_direction_name(info.direction), pk_verdict_name(info.verdict),
 		    (info.flags & PK_RULE_AUDIT) != 0 ? "audit" : "enforce",
 		    hits - s->baseline[info.slot], pk_json_string(info.file, file, sizeof(file)),
-		    info.line, info.tier, info.id);
+		    info.line, info.tier, pk_encryption_name(info.terms->encryption),
+		    pk_inspect_name(info.terms->inspect), info.id);
 	}
 	pk_control_done(r);
 }
