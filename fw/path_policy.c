@@ -40,6 +40,17 @@ fw_policy_ask(struct fw_batch *b, enum fw_side opener, uint32_t vrf, const struc
 	return d->verdict == PK_VERDICT_REJECT ? FW_DROP_RULE_REJECT : FW_DROP_RULE_DENY;
 }
 
+enum fw_drop
+fw_policy_ask_kin(struct fw_batch *b, enum fw_side opener, uint32_t vrf, const struct pk_addr *src,
+    const struct pk_addr *dst, uint8_t proto, uint16_t selector, uint8_t app, uint8_t kin,
+    struct fw_decision *d)
+{
+	if (unlikely((kin & FW_KIN_REVERSED) != 0))
+		return fw_policy_ask(b, opener == FW_INSIDE ? FW_OUTSIDE : FW_INSIDE, vrf, dst, src,
+		    proto, selector, app, d);
+	return fw_policy_ask(b, opener, vrf, src, dst, proto, selector, app, d);
+}
+
 /* Count the hit and write the rule into the session, if there is one. */
 void
 fw_policy_note(struct fw_batch *b, uint32_t i, uint16_t selector, const struct fw_decision *d)
@@ -120,8 +131,8 @@ fw_policy_ask_session(struct fw_batch *b, uint32_t i, struct fw_decision *d)
 	uint16_t sport, dport;
 
 	fw_session_names(s, c, &src, &dst, &sport, &dport);
-	return fw_policy_ask(b, fw_session_origin(s), s->key.vrf, &src, &dst, s->key.proto,
-	    (uint16_t)c->slot_and_selector, s->app, d);
+	return fw_policy_ask_kin(b, fw_session_origin(s), s->key.vrf, &src, &dst, s->key.proto,
+	    (uint16_t)c->slot_and_selector, s->app, c->kin, d);
 }
 
 /* Policy has changed since the session was allowed.  What it speaks is still known, if it was. */

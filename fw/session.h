@@ -42,7 +42,7 @@
  * hot[] and cold[] as fw_path_walk() does: read `version` (odd: alive), copy, read `version` again.
  * Keys do not change under one version; counters and states may be a packet apart.
  *
- *      hot.key, cold.addr, cold.rule_id, opened_ns, selector   written once, before version turns odd
+ *      hot.key, cold.addr, cold.rule_id, opened_ns, selector, kin   written once, before version turns odd
  *      hot.generation, cold.rule_id                            again by a re-evaluation
  *      hot.state, side, win, seen, packets, bytes              by every packet
  *      cold.packets, cold.bytes                                when the small counters run over
@@ -109,6 +109,13 @@ enum fw_session_flags {
 	FW_SESSION_EXTRA = 1 << 7,      /* not for the lane: enum fw_care, fw/inspect.h */
 };
 
+/* Sessions that announce others, and those announced (fw/related.h). */
+enum fw_kin {
+	FW_KIN_RELATED =
+	    1 << 0, /* policy is asked by the selector of the one that has announced it, */
+	FW_KIN_REVERSED = 1 << 1, /* and as if its other side had opened it */
+};
+
 struct fw_tcp_side {
 	uint32_t end; /* one past the highest sequence number sent, SYN and FIN counted */
 	uint32_t ack; /* highest acknowledgement sent: what the other side knows has arrived */
@@ -119,10 +126,11 @@ struct fw_tcp_side {
 
 /* What each packet of a session is to be held to, but for its application.  Such sessions have FW_SESSION_EXTRA. */
 enum fw_care {
-	FW_CARE_TERMS = 1 << 0, /* its rule meters packets, or marks them: path_terms.c */
-	FW_CARE_PROXY = 1 << 1, /* its handshake was done in the server's place: path_proxy.c */
+	FW_CARE_TERMS = 1 << 0,  /* its rule meters packets, or marks them: path_terms.c */
+	FW_CARE_PROXY = 1 << 1,  /* its handshake was done in the server's place: path_proxy.c */
+	FW_CARE_HELPED = 1 << 2, /* it may announce others: path_helper.c */
 };
-#define FW_CARE_ALL (FW_CARE_TERMS | FW_CARE_PROXY)
+#define FW_CARE_ALL (FW_CARE_TERMS | FW_CARE_PROXY | FW_CARE_HELPED)
 
 /* The line that every packet touches. */
 struct fw_session {
@@ -151,6 +159,7 @@ struct fw_session_cold {
 	uint32_t next;              /* free ones */
 	uint16_t ether;             /* the link header, see fw/ether.h */
 	uint8_t care;               /* enum fw_care */
+	uint8_t kin;                /* enum fw_kin */
 	uint32_t slot_and_selector; /* rule slot << 16 | service selector of the opening packet */
 } __attribute__((aligned(32)));
 

@@ -987,6 +987,10 @@ set_option(struct replay *r, char **words, unsigned int n)
 			r->conf.inspect_packets = (uint16_t)atoi(words[2]);
 		else if (strcmp(words[1], "inspect-fail-open") == 0)
 			r->conf.inspect_open = yes;
+		else if (strcmp(words[1], "ftp-helper") == 0)
+			r->conf.ftp = yes;
+		else if (strcmp(words[1], "tftp-helper") == 0)
+			r->conf.tftp = yes;
 		else if (strcmp(words[1], "reevaluate-rate") == 0)
 			r->conf.reevaluate_rate = (uint32_t)atoi(words[2]);
 		else
