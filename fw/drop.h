@@ -92,6 +92,10 @@
 	    "its rule asks for encryption that the way to the other end does not have")            \
 	X(INSPECT_MISSING, "inspect-missing",                                                      \
 	    "its rule asks for inspection that there is none of, and fails closed")                \
+	X(RULE_SESSIONS, "rule-sessions",                                                          \
+	    "its rule has let in as many sessions this second as it may")                          \
+	X(RULE_PACKETS, "rule-packets", "its rule has let through as many packets as it may")      \
+	X(RULE_BYTES, "rule-bytes", "its rule has let through as many bytes as it may")            \
 	X(APP_DENIED, "app-denied",                                                                \
 	    "its application is none that a rule allows; the session is cut")                      \
 	X(APP_OVERLAP, "app-overlap",                                                              \

@@ -223,6 +223,24 @@ is_unfinished(const struct rte_mbuf *m)
 	    (m->ol_flags & RTE_MBUF_F_RX_LRO) != 0;
 }
 
+void
+fw_overwrite(struct rte_mbuf *m, uint32_t off, const uint8_t *bytes, uint32_t len)
+{
+	for (; m != NULL && len > 0; m = m->next) {
+		uint32_t n;
+
+		if (off >= m->data_len) {
+			off -= m->data_len;
+			continue;
+		}
+		n = RTE_MIN(m->data_len - off, len);
+		memcpy(rte_pktmbuf_mtod_offset(m, uint8_t *, off), bytes, n);
+		bytes += n;
+		len -= n;
+		off = 0;
+	}
+}
+
 /* All that is asked of a packet before its session, in the order of the stages. */
 void
 fw_admit(struct fw_batch *b, struct rte_mbuf *m, unsigned int n, struct fw_pkt *pk)

@@ -233,10 +233,10 @@ static const struct policy_words actions = { action_words, PK_COUNT(action_words
 static const struct policy_words logs = { log_words, PK_COUNT(log_words), NULL };
 static const struct policy_words modes = { mode_words, PK_COUNT(mode_words), NULL };
 
-#define LATER                                                             \
-	{ .key = "attested" }, { .key = "schedule" }, { .key = "limit" }, \
-	{                                                                 \
-		.key = "fqdns"                                            \
+#define LATER                                         \
+	{ .key = "attested" }, { .key = "schedule" }, \
+	{                                             \
+		.key = "fqdns"                        \
 	}
 
 #define RULE(peer_key)                                                                           \
@@ -254,6 +254,10 @@ static const struct policy_words modes = { mode_words, PK_COUNT(mode_words), NUL
 	    { "encryption", "required, ipsec or mtls", policy_read_encryption, NULL,             \
 		    offsetof(struct policy_rule_def, terms), 0 },                                \
 	    { "inspect", "standard or strict", policy_read_inspect, NULL,                        \
+		    offsetof(struct policy_rule_def, terms), 0 },                                \
+	    { "dscp", "a codepoint: a name such as EF, or a whole number from 0 to 63",          \
+		    policy_read_dscp, NULL, offsetof(struct policy_rule_def, terms), 0 },        \
+	    { "limit", "a map with newConnections, packets or bytes", policy_read_limit, NULL,   \
 		    offsetof(struct policy_rule_def, terms), 0 },                                \
 	    { "fail", "open or closed", policy_read_fail, NULL,                                  \
 		    offsetof(struct policy_rule_def, terms), 0 },                                \

@@ -212,7 +212,7 @@ one_of(const char *word, const char *const *list, unsigned int n, unsigned int *
 	return false;
 }
 
-/* What may stand before `app`: `encryption WORD`, `inspect WORD`, `fail open`.  Returns how many words, 0 if it is
+/* What may stand before `app`: `encryption WORD`, `inspect WORD`, `fail open`, `dscp N`, `new N`, `packets N`, `bytes N`.  Returns how many words, 0 if it is
  * none of these. */
 static unsigned int
 parse_terms(char **words, unsigned int n, struct pk_rule_terms *t)
@@ -227,6 +227,18 @@ parse_terms(char **words, unsigned int n, struct pk_rule_terms *t)
 		for (t->inspect = 1; t->inspect < PK_INSPECT_COUNT; t->inspect++)
 			if (strcmp(words[1], pk_inspect_name(t->inspect)) == 0)
 				return 2;
+	} else if (strcmp(words[0], "dscp") == 0) {
+		t->dscp = (uint8_t)(PK_DSCP | strtoul(words[1], NULL, 10));
+		return 2;
+	} else if (strcmp(words[0], "new") == 0) {
+		t->sessions_per_s = (uint32_t)strtoul(words[1], NULL, 10);
+		return 2;
+	} else if (strcmp(words[0], "packets") == 0) {
+		t->packets_per_s = (uint32_t)strtoul(words[1], NULL, 10);
+		return 2;
+	} else if (strcmp(words[0], "bytes") == 0) {
+		t->bytes_per_s = strtoull(words[1], NULL, 10);
+		return 2;
 	} else if (strcmp(words[0], "fail") == 0 && strcmp(words[1], "open") == 0) {
 		t->fail_open = 1;
 		return 2;

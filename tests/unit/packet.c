@@ -102,8 +102,9 @@ struct spec {
 	unsigned int outer;  /* family of the tunnel; 0: IPv4 */
 	uint8_t tunnel[8];   /* its header, to the bytes as they usually are: xor */
 	int64_t seq, ack, win, len, mss, ws, tsval, tsecr, urg, doff, sport, dport, vlan, vlan2,
-	    vlan3, ttl, ihl, iplen, version, frag, id, mtu, code, type, cut, udplen, next, wire, op,
-	    hlen, plen, htype, optlen, ethertype, pad, res, vxlan, geneve;
+	    vlan3, ttl, tos, ihl, iplen, version, frag, id, mtu, code, type, cut, udplen, next,
+	    wire, op, hlen, plen, htype, optlen, ethertype, pad, res, vxlan,
+	    geneve;
 	uint32_t sack[8];
 	unsigned int nb_sack;
 	uint8_t opt[64], ipopt[64], raw[512], data[512], ext_count;
@@ -388,6 +389,7 @@ usual(struct spec *s, const struct packet_stage *stage, bool is_inner)
 		s->sport = from_client ? stage->client_port : stage->server_port;
 		s->dport = from_client ? stage->server_port : stage->client_port;
 	}
+	s->tos = 0;
 	s->ttl = s->kind == KIND_ND ? 255 : is_inner ? 60 : 64;
 	s->win = 65535;
 }
@@ -530,6 +532,7 @@ parse_spec(struct words *w, struct spec *s, const struct packet_stage *stage, bo
 		{ "vlan2", &s->vlan2 },
 		{ "vlan3", &s->vlan3 },
 		{ "ttl", &s->ttl },
+		{ "tos", &s->tos },
 		{ "ihl", &s->ihl },
 		{ "iplen", &s->iplen },
 		{ "version", &s->version },
@@ -965,6 +968,7 @@ build_ip(const struct spec *s, uint8_t *b)
 		hdr = 20 + opts;
 		memset(b, 0, hdr);
 		b[0] = (uint8_t)(or_else(s->version, 4) << 4 | or_else(s->ihl, (int64_t)hdr / 4));
+		b[1] = (uint8_t)s->tos;
 		put16(b + 2, or_else(s->iplen, (int64_t)(hdr + len)));
 		put16(b + 4, s->kind == KIND_ICMP ? 0x77 : or_else(s->id, 0x77));
 		put16(b + 6, off);
@@ -979,7 +983,7 @@ build_ip(const struct spec *s, uint8_t *b)
 		uint8_t ext[EXT_MAX * 24 + 64];
 		size_t ext_len = build_ext(s, ext, &proto);
 
-		put32(b, or_else(s->version, 6) << 28);
+		put32(b, or_else(s->version, 6) << 28 | s->tos << 20);
 		put16(b + 4, or_else(s->iplen, (int64_t)(ext_len + len)));
 		b[6] = proto;
 		b[7] = (uint8_t)s->ttl;
