@@ -125,7 +125,7 @@ judge_session(struct fw_batch *b, struct fw_pkt *pk, uint32_t i)
 			fw_session_moved(p, i, before, b->now_ns);
 		}
 	}
-	fw_session_count(&p->sessions, i, d, pk->len);
+	fw_session_count(&p->sessions, s, d, pk->len);
 	if (unlikely(e != NULL) && (e->what & FW_EXTRA_PROXY) != 0)
 		fw_proxy_leave(b, pk, i, d, e);
 	why = FW_DROP_NONE;
@@ -244,7 +244,7 @@ judge_fragment(struct fw_batch *b, struct fw_pkt *pk)
 		s->side[d].end = end;
 	if (!f->error) {
 		s->seen = b->seen;
-		fw_session_count(t, i, d, pk->len);
+		fw_session_count(t, s, d, pk->len);
 	}
 	if (fw_frag_complete(f))
 		fw_frags_remove(&p->frags, f);

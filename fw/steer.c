@@ -7,6 +7,7 @@
 #include <rte_ether.h>
 #include <rte_mbuf.h>
 
+#include "fw/bytes.h"
 #include "fw/parse.h"
 
 #define FRAG_WAYS 4
@@ -268,24 +269,6 @@ plain(const struct rte_mbuf *m, const uint8_t **src, const uint8_t **dst, const 
 	return 6;
 }
 
-static __rte_always_inline uint16_t
-port_at(const uint8_t *p)
-{
-	uint16_t v;
-
-	memcpy(&v, p, sizeof(v));
-	return __builtin_bswap16(v);
-}
-
-static __rte_always_inline uint32_t
-word_at(const uint8_t *p)
-{
-	uint32_t v;
-
-	memcpy(&v, p, sizeof(v));
-	return v;
-}
-
 bool
 fw_steering_sort(struct fw_steering *g, uint16_t wire, enum fw_side from,
     struct rte_mbuf *const *pkts, unsigned int n, uint64_t now_ns, uint16_t to[FW_BURST])
@@ -308,11 +291,11 @@ fw_steering_sort(struct fw_steering *g, uint16_t wire, enum fw_side from,
 			o = g->me; /* the port has seen to it */
 		else if (likely(family == 4))
 			o = choose(s,
-			    end_v4(s, word_at(src), port_at(ports)) +
-			        end_v4(s, word_at(dst), port_at(ports + 2)));
+			    end_v4(s, fw_raw32(src), fw_be16(ports)) +
+			        end_v4(s, fw_raw32(dst), fw_be16(ports + 2)));
 		else
 			o = choose(
-			    s, end_v6(s, src, port_at(ports)) + end_v6(s, dst, port_at(ports + 2)));
+			    s, end_v6(s, src, fw_be16(ports)) + end_v6(s, dst, fw_be16(ports + 2)));
 		to[i] = (uint16_t)o;
 		others |= o ^ g->me;
 	}
