@@ -28,19 +28,14 @@ look_up(struct fw_guard *g, const struct fw_rules *r, uint64_t generation, uint1
     uint32_t vrf, uint8_t family, const uint8_t *bytes)
 {
 	size_t len = family == 4 ? 4 : 16;
-	uint64_t a = 0, b = 0;
+	uint64_t a[2] = { 0 };
 	struct fw_guard_slot *s;
 	const struct fw_endpoint *e;
 	struct pk_addr addr = { .family = family };
 
 	fw_guard_begin(g, generation);
-	if (likely(family == 4)) {
-		memcpy(&a, bytes, 4);
-	} else {
-		memcpy(&a, bytes, 8);
-		memcpy(&b, bytes + 8, 8);
-	}
-	s = &g->slot[fw_guard_slot_of(a ^ b, wire, vrf)];
+	memcpy(a, bytes, len);
+	s = &g->slot[fw_guard_slot_of(family == 4 ? a[0] : fw_guard_fold(a[0], a[1]), wire, vrf)];
 	if (likely(s->family == family && s->wire == wire && s->vrf == vrf &&
 	        memcmp(s->addr, bytes, len) == 0))
 		return s;

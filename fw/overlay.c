@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "fw/bytes.h"
 #include "lib/diag.h"
 
 #define UDP_LEN          8
@@ -48,12 +49,6 @@ fw_overlay_init(struct fw_overlay *o, uint16_t vxlan, uint16_t geneve, const cha
 	return 0;
 }
 
-static uint16_t
-be16(const uint8_t *p)
-{
-	return (uint16_t)(p[0] << 8 | p[1]);
-}
-
 static bool
 is_peer(const struct fw_overlay *o, unsigned int family, const uint8_t *bytes)
 {
@@ -74,7 +69,7 @@ header(bool vxlan, const uint8_t *h, uint32_t *vni)
 	if (vxlan) /* bits without meaning are ignored, so that extensions such as GBP pass */
 		return (h[0] & VXLAN_HAS_VNI) != 0 ? VXLAN_LEN : 0;
 	/* Version 0; not between the endpoints' control planes; Ethernet. */
-	if (h[0] >> 6 != 0 || (h[1] & GENEVE_CONTROL) != 0 || be16(h + 2) != GENEVE_ETHERNET)
+	if (h[0] >> 6 != 0 || (h[1] & GENEVE_CONTROL) != 0 || fw_be16(h + 2) != GENEVE_ETHERNET)
 		return 0;
 	return GENEVE_LEN + (h[0] & 0x3fu) * 4;
 }
@@ -94,17 +89,17 @@ fw_overlay_open(const struct fw_overlay *o, unsigned int family, const uint8_t *
 		return false;
 	if (family == 4) {
 		ip_len = (ip[0] & 15u) * 4;
-		total = be16(ip + 2);
+		total = fw_be16(ip + 2);
 		if (ip_len < 20 || off + ip_len + UDP_LEN > contiguous)
 			return false;
-		fragment = (be16(ip + 6) & FRAGMENT_OR_MORE) != 0;
-		if ((be16(ip + 6) & 0x1fff) != 0)
+		fragment = (fw_be16(ip + 6) & FRAGMENT_OR_MORE) != 0;
+		if ((fw_be16(ip + 6) & 0x1fff) != 0)
 			return false; /* a later one: nobody has seen its first */
 	} else {
-		total = ip_len + be16(ip + 4);
+		total = ip_len + fw_be16(ip + 4);
 	}
 	udp = ip + ip_len;
-	port = be16(udp + 2);
+	port = fw_be16(udp + 2);
 	if (!fw_overlay_port(o, port))
 		return false;
 	if (!is_peer(o, family, ip + (family == 4 ? 12 : 8)) ||
@@ -114,7 +109,7 @@ fw_overlay_open(const struct fw_overlay *o, unsigned int family, const uint8_t *
 	}
 	*why = FW_DROP_OVERLAY;
 	if (fragment || off + total > len || total < ip_len + UDP_LEN ||
-	    be16(udp + 4) != total - ip_len || off + ip_len + UDP_LEN + VXLAN_LEN > contiguous)
+	    fw_be16(udp + 4) != total - ip_len || off + ip_len + UDP_LEN + VXLAN_LEN > contiguous)
 		return true;
 	bytes = header(port == o->vxlan, udp + UDP_LEN, &out->vni);
 	if (bytes == 0 || ip_len + UDP_LEN + bytes + ETHERNET_LEN > total)

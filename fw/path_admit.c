@@ -270,7 +270,7 @@ fw_admit(struct fw_batch *b, struct rte_mbuf *m, unsigned int n, struct fw_pkt *
 
 /*
  * The general stages take over a packet that the lane has read.  What it has looked at need not be looked at
- * again: the second line is what fw_parse() would make of a packet that is in the lane, which has but one shape.
+ * again: the second line is what fw_parse() would make of a packet that is in the lane, which has but two shapes.
  */
 void
 fw_admit_again(struct fw_pkt *pk)
@@ -287,16 +287,16 @@ fw_admit_again(struct fw_pkt *pk)
 	pk->outer_l3 = 0;
 	pk->outer_l4 = 0;
 	pk->l3 = 14;
-	pk->l4 = 34;
-	pk->l4_len = (uint16_t)((data[46] >> 4) * 4);
+	pk->l4 = pk->key.family == 4 ? 34 : 54;
+	pk->l4_len = (uint16_t)((data[pk->l4 + 12] >> 4) * 4);
 	pk->inner = 0;
 	pk->contiguous = (uint16_t)RTE_MIN(m->data_len, UINT16_MAX);
-	pk->l3_end = 34u + pk->l4_len + pk->payload;
+	pk->l3_end = (uint32_t)pk->l4 + pk->l4_len + pk->payload;
 	pk->fragment = false;
 	pk->frag_more = false;
 	pk->frag_off = 0;
 	pk->frag_len = 0;
-	pk->tcp_flags = data[47];
+	pk->tcp_flags = data[pk->l4 + 13];
 	pk->l4_proto = IPPROTO_TCP;
 	pk->selector = pk->key.port[pk->hi ^ 1]; /* the destination's */
 }

@@ -7,6 +7,7 @@
 #include <rte_ether.h>
 #include <rte_mbuf.h>
 
+#include "fw/bytes.h"
 #include "fw/overlay.h"
 #include "fw/parse.h"
 
@@ -237,15 +238,6 @@ sort_one(struct fw_steering *g, uint16_t wire, enum fw_side from, const struct r
 	return f != NULL ? f->to : fw_steer_owner(g->s, &pk);
 }
 
-static __rte_always_inline uint16_t
-port_at(const uint8_t *p)
-{
-	uint16_t v;
-
-	memcpy(&v, p, sizeof(v));
-	return __builtin_bswap16(v);
-}
-
 /*
  * Untagged, IPv4 without options or IPv6 without extensions, whole, TCP or UDP, no tunnel: nearly all there is.  Then *src,
  * *dst and *ports are where the addresses and the ports are, and the family is returned; 0 otherwise.
@@ -268,7 +260,7 @@ plain(const struct fw_overlay *overlay, const struct rte_mbuf *m, const uint8_t 
 		*src = d + 26;
 		*dst = d + 30;
 		*ports = d + 34;
-		return likely(overlay == NULL) || !fw_overlay_port(overlay, port_at(d + 36)) ? 4
+		return likely(overlay == NULL) || !fw_overlay_port(overlay, fw_be16(d + 36)) ? 4
 		                                                                             : 0;
 	}
 	if (type != RTE_BE16(RTE_ETHER_TYPE_IPV6) || m->data_len < 14 + 40 + 4 ||
@@ -277,16 +269,7 @@ plain(const struct fw_overlay *overlay, const struct rte_mbuf *m, const uint8_t 
 	*src = d + 22;
 	*dst = d + 38;
 	*ports = d + 54;
-	return likely(overlay == NULL) || !fw_overlay_port(overlay, port_at(d + 56)) ? 6 : 0;
-}
-
-static __rte_always_inline uint32_t
-word_at(const uint8_t *p)
-{
-	uint32_t v;
-
-	memcpy(&v, p, sizeof(v));
-	return v;
+	return likely(overlay == NULL) || !fw_overlay_port(overlay, fw_be16(d + 56)) ? 6 : 0;
 }
 
 bool
@@ -311,11 +294,11 @@ fw_steering_sort(struct fw_steering *g, uint16_t wire, enum fw_side from,
 			o = g->me; /* the port has seen to it */
 		else if (likely(family == 4))
 			o = choose(s,
-			    end_v4(s, word_at(src), port_at(ports)) +
-			        end_v4(s, word_at(dst), port_at(ports + 2)));
+			    end_v4(s, fw_raw32(src), fw_be16(ports)) +
+			        end_v4(s, fw_raw32(dst), fw_be16(ports + 2)));
 		else
 			o = choose(
-			    s, end_v6(s, src, port_at(ports)) + end_v6(s, dst, port_at(ports + 2)));
+			    s, end_v6(s, src, fw_be16(ports)) + end_v6(s, dst, fw_be16(ports + 2)));
 		to[i] = (uint16_t)o;
 		others |= o ^ g->me;
 	}
