@@ -243,7 +243,7 @@ start_path(struct replay *r)
 	fw_trace_set_level(r->trace, FW_TRACE_ALL);
 	fw_path_conf_init(&conf);
 	fw_path_options_apply(&r->options, &conf);
-	if (fw_path_options_overlay(&r->options, &conf, &r->overlay, &diag) < 0)
+	if (fw_path_options_networks(&r->options, &conf, &r->overlay, &diag) < 0)
 		return ctl_refused(r->ctx, "%s", diag.text);
 	conf.huge = false;
 	conf.pool = r->pool;

@@ -44,6 +44,7 @@ enum fw_kind {
 	FW_KIND_ICMP_ERROR, /* the key is that of the embedded packet */
 	FW_KIND_ARP,        /* without session and policy: see fw/guard.h */
 	FW_KIND_ND,         /* likewise: ND and MLD */
+	FW_KIND_DHCP,       /* likewise, if it is snooped: fw/path_dhcp.c */
 	FW_KIND_FRAGMENT,   /* not the first: judged by what the first was; see fw/frag.h */
 };
 

@@ -169,8 +169,10 @@ judge_whole(struct fw_batch *b, struct fw_pkt *pk)
 	}
 	if (pk->kind == FW_KIND_ICMP_ERROR)
 		return judge_icmp_error(b, pk);
-	/* ARP and ND from inside have been judged by the guard already. */
-	if (b->from == FW_OUTSIDE)
+	/* ARP and ND from inside have been judged by the guard already; and so has who speaks DHCP. */
+	if (unlikely(pk->kind == FW_KIND_DHCP))
+		pk->drop = (uint16_t)fw_dhcp_judge(b, pk);
+	else if (b->from == FW_OUTSIDE)
 		pk->drop = (uint16_t)fw_guard_outside(&b->p->guard, b->rules, b->generation, pk);
 	fw_trace_judged(b, pk, 0, 0);
 	return (enum fw_drop)pk->drop;

@@ -13,6 +13,7 @@
 #include "fw/reject.h"
 #include "fw/related.h"
 #include "fw/session.h"
+#include "fw/shared.h"
 
 /*
  * What the files of the path share.  Each is one stage, or one piece of what several stages do:
@@ -20,6 +21,7 @@
  *      path.c          the order of the stages, and the clockwork beside them
  *      lane.c          the stages in short, for data and ACKs of established TCP
  *      path_admit.c    from mbuf to struct fw_pkt: parse, guard, checksums
+ *      path_dhcp.c     DHCP, if it is snooped
  *      path_judge.c    what its session says to a packet: TCP, UDP, ICMP errors, fragments
  *      path_open.c     no session: policy, limits, a new one
  *      path_inspect.c  sessions whose application is looked for
@@ -57,9 +59,7 @@ struct fw_path {
 	bool counting; /* there are limits to sessions, so hosts are kept */
 	struct fw_frags frags;
 	struct fw_inspect *inspect;
-	struct fw_meters *meters;
-	bool own_meters;
-	struct fw_related *related; /* NULL: nobody may announce anything */
+	struct fw_shared *shared;
 	struct fw_extras extras;
 	struct fw_cookies cookies;
 	uint32_t half_open;                    /* TCP sessions without a whole handshake */
@@ -104,6 +104,12 @@ void fw_overwrite(struct rte_mbuf *m, uint32_t off, const uint8_t *bytes, uint32
 
 /* The general stages take over a packet that leaves the lane: fill in what it has not. */
 void fw_admit_again(struct fw_pkt *pk);
+
+/* ---- path_dhcp.c ---- */
+
+/* Whether a packet is judged by fw_dhcp_judge() alone, as ARP is by the guard: without a session and policy. */
+bool fw_dhcp_wants(const struct fw_path *p, const struct fw_pkt *pk);
+enum fw_drop fw_dhcp_judge(struct fw_batch *b, const struct fw_pkt *pk);
 
 /* ---- path_judge.c ---- */
 

@@ -28,8 +28,8 @@ enum fw_drop
 fw_terms_open(struct fw_batch *b, const struct fw_decision *d)
 {
 	if (d->terms->sessions_per_s != 0 &&
-	    !fw_meter_take(
-	        b->p->meters, d->rule, FW_METER_SESSIONS, d->terms->sessions_per_s, 1, b->now_ns))
+	    !fw_meter_take(b->p->shared->meters, d->rule, FW_METER_SESSIONS,
+	        d->terms->sessions_per_s, 1, b->now_ns))
 		return FW_DROP_RULE_SESSIONS;
 	return FW_DROP_NONE;
 }
@@ -71,10 +71,12 @@ fw_terms_packet(struct fw_batch *b, struct fw_pkt *pk, uint32_t i)
 	if (t == NULL)
 		return FW_DROP_NONE;
 	if (t->packets_per_s != 0 &&
-	    !fw_meter_take(b->p->meters, rule, FW_METER_PACKETS, t->packets_per_s, 1, b->now_ns))
+	    !fw_meter_take(
+	        b->p->shared->meters, rule, FW_METER_PACKETS, t->packets_per_s, 1, b->now_ns))
 		return FW_DROP_RULE_PACKETS;
 	if (t->bytes_per_s != 0 &&
-	    !fw_meter_take(b->p->meters, rule, FW_METER_BYTES, t->bytes_per_s, pk->len, b->now_ns))
+	    !fw_meter_take(
+	        b->p->shared->meters, rule, FW_METER_BYTES, t->bytes_per_s, pk->len, b->now_ns))
 		return FW_DROP_RULE_BYTES;
 	if (t->dscp != 0)
 		mark(pk, t->dscp & PK_DSCP_MAX);

@@ -978,6 +978,17 @@ static const struct fw_overlay overlay = {
 	    { .addr = { .family = 6, .bytes = { 0x20, 0x01, 0x0d, 0xb8, 0, 2 } }, .len = 64 } },
 };
 
+/* The router's networks, and link-local addresses, by which IPv6 routers answer. */
+static void
+set_dhcp_servers(struct replay *r)
+{
+	static const char *const networks[] = { "203.0.113.0/24", "2001:db8:2::/64", "fe80::1" };
+
+	for (unsigned int i = 0; i < PK_COUNT(networks); i++)
+		(void)pk_prefix_parse(&r->conf.dhcp_server[i], networks[i], NULL);
+	r->conf.nb_dhcp_servers = PK_COUNT(networks);
+}
+
 static bool
 set_option(struct replay *r, char **words, unsigned int n)
 {
@@ -1002,6 +1013,8 @@ set_option(struct replay *r, char **words, unsigned int n)
 			r->conf.inspect_packets = (uint16_t)atoi(words[2]);
 		else if (strcmp(words[1], "inspect-fail-open") == 0)
 			r->conf.inspect_open = yes;
+		else if (strcmp(words[1], "dhcp-server") == 0)
+			set_dhcp_servers(r);
 		else if (strcmp(words[1], "overlay") == 0)
 			r->conf.overlay = yes ? &overlay : NULL;
 		else if (strcmp(words[1], "ftp-helper") == 0)
