@@ -3,6 +3,7 @@
 #include <string.h>
 #include <strings.h>
 
+#include "dpi/heap.h"
 #include "dpi/session.h"
 
 /* Protocols of lines: SSH's banner (RFC 4253), SMTP (RFC 5321), FTP and its data sessions (RFC 959, 2428). */
@@ -40,10 +41,10 @@ line_of(struct dpi_pending *p, uint32_t *len, uint32_t *used)
 static int
 text_open(struct dpi_session *s)
 {
-	struct text *t = calloc(1, sizeof(*t));
+	struct text *t = dpi_calloc(1, sizeof(*t));
 
 	if (t == NULL || (t->tx = dpi_tx_new(s, s->layer)) == NULL) {
-		free(t);
+		dpi_free(t);
 		return -1;
 	}
 	s->state = t;
@@ -55,9 +56,9 @@ text_close(struct dpi_session *s)
 {
 	struct text *t = s->state;
 
-	free(t->side[0].bytes);
-	free(t->side[1].bytes);
-	free(t);
+	dpi_free(t->side[0].bytes);
+	dpi_free(t->side[1].bytes);
+	dpi_free(t);
 }
 
 /* ---- SSH ---- */
@@ -92,12 +93,13 @@ ssh_bytes(struct dpi_session *s, unsigned int dir, const uint8_t *bytes, uint32_
 			if (n > 255)
 				dpi_tx_event(t->tx, DPI_EV_SSH_LONG, dir);
 			t->quiet[dir] = true;
+			s->finished = t->quiet[!dir];
 		}
 		dpi_pending_eat(p, used);
 	}
 }
 
-const struct dpi_layer_ops dpi_ssh_ops = { text_open, ssh_bytes, NULL, text_close };
+const struct dpi_layer_ops dpi_ssh_ops = { .open = text_open, .bytes = ssh_bytes, .close = text_close };
 
 /* ---- SMTP ---- */
 
@@ -181,7 +183,7 @@ smtp_bytes(struct dpi_session *s, unsigned int dir, const uint8_t *bytes, uint32
 	}
 }
 
-const struct dpi_layer_ops dpi_smtp_ops = { text_open, smtp_bytes, NULL, text_close };
+const struct dpi_layer_ops dpi_smtp_ops = { .open = text_open, .bytes = smtp_bytes, .close = text_close };
 
 /* ---- FTP ---- */
 
@@ -198,8 +200,8 @@ expect(struct dpi_session *s, struct text *t)
 	e->at[i].addr = t->data_addr;
 	e->at[i].port = t->data_port;
 	e->at[i].to_client = t->data_active;
-	snprintf((char *)e->at[i].command, sizeof(e->at[i].command), "%s", t->last);
-	snprintf((char *)e->at[i].name, sizeof(e->at[i].name), "%s", t->name);
+	snprintf((char *)e->at[i].what.command, sizeof(e->at[i].what.command), "%s", t->last);
+	snprintf((char *)e->at[i].what.name, sizeof(e->at[i].what.name), "%s", t->name);
 	t->data_port = 0;
 }
 
@@ -285,24 +287,25 @@ ftp_bytes(struct dpi_session *s, unsigned int dir, const uint8_t *bytes, uint32_
 	}
 }
 
-const struct dpi_layer_ops dpi_ftp_ops = { text_open, ftp_bytes, NULL, text_close };
+const struct dpi_layer_ops dpi_ftp_ops = { .open = text_open, .bytes = ftp_bytes, .close = text_close };
 
 static void
 ftp_data_bytes(
     struct dpi_session *s, unsigned int dir, const uint8_t *bytes, uint32_t len, bool end)
 {
+	const struct dpi_announced *what = s->announced;
 	struct text *t = s->state;
 
 	if (end) {
 		dpi_tx_done(t->tx, dir);
 		return;
 	}
-	for (unsigned int d = 0; d < 2; d++)
-		dpi_tx_put(t->tx, DPI_FTPDATA_COMMAND, d, s->data_command,
-		    strlen((char *)s->data_command));
-	if (s->data_name[0] != '\0' && dpi_tx_slot(t->tx, DPI_FILE_NAME, dir) == NULL)
-		dpi_tx_put(t->tx, DPI_FILE_NAME, dir, s->data_name, strlen((char *)s->data_name));
+	for (unsigned int d = 0; d < 2 && what != NULL; d++)
+		dpi_tx_put(t->tx, DPI_FTPDATA_COMMAND, d, what->command,
+		    strlen((const char *)what->command));
+	if (what != NULL && what->name[0] != '\0' && dpi_tx_slot(t->tx, DPI_FILE_NAME, dir) == NULL)
+		dpi_tx_put(t->tx, DPI_FILE_NAME, dir, what->name, strlen((const char *)what->name));
 	dpi_tx_grow(t->tx, DPI_FILE_DATA, dir, bytes, len, DPI_BODY_MAX);
 }
 
-const struct dpi_layer_ops dpi_ftp_data_ops = { text_open, ftp_data_bytes, NULL, text_close };
+const struct dpi_layer_ops dpi_ftp_data_ops = { .open = text_open, .bytes = ftp_data_bytes, .close = text_close };

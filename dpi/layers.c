@@ -2,6 +2,7 @@
 #include <string.h>
 #include <strings.h>
 
+#include "dpi/heap.h"
 #include "dpi/session.h"
 
 /* Which layer a session speaks, and the way of its bytes to the parser. */
@@ -192,8 +193,12 @@ feed(struct dpi_session *s, unsigned int dir, bool end)
 
 	if (s->ops == NULL)
 		return;
+	if (s->state == NULL && d->parsed < a->next && s->ops->open(s) < 0) { /* it has rested */
+		s->ops = NULL;
+		return;
+	}
 	if (d->parsed < a->window_from) {
-		if (s->ops->lost != NULL && a->window_from - d->parsed < UINT32_MAX)
+		if (s->ops->lost != NULL && s->state != NULL && a->window_from - d->parsed < UINT32_MAX)
 			s->ops->lost(s, dir, a->window_from - d->parsed);
 		d->parsed = a->window_from;
 	}
@@ -205,7 +210,8 @@ feed(struct dpi_session *s, unsigned int dir, bool end)
 	}
 	if (last && !d->fin_taken && s->ops != NULL) {
 		d->fin_taken = true;
-		s->ops->bytes(s, dir, NULL, 0, true);
+		if (s->state != NULL)
+			s->ops->bytes(s, dir, NULL, 0, true);
 	}
 }
 
@@ -225,24 +231,4 @@ dpi_session_datagram(struct dpi_session *s, unsigned int dir, const uint8_t *byt
 		s->layer = dpi_layer_probe(bytes, len, dir, s->proto, s->port);
 	if (s->layer == DPI_LAYER_DNS)
 		dpi_dns_datagram(s, dir, bytes, len);
-}
-
-void
-dpi_session_fini(struct dpi_session *s)
-{
-	if (s->ops != NULL)
-		s->ops->close(s);
-	while (s->tx != NULL) {
-		struct dpi_tx *tx = s->tx;
-
-		s->tx = tx->next;
-		dpi_tx_free(tx);
-	}
-	for (unsigned int d = 0; d < 2; d++) {
-		dpi_assembly_fini(&s->side[d].stream);
-		free(s->side[d].candidate);
-		free(s->side[d].judged);
-	}
-	free(s->bits);
-	free(s->ints);
 }

@@ -83,6 +83,9 @@ fw_path_create(struct fw_path **out, const struct fw_path_conf *conf)
 	        .seed = conf->seed[0] });
 	if (rc < 0)
 		goto fail;
+	rc = fw_watch_init(p, conf);
+	if (rc < 0)
+		goto fail;
 	rc = fw_extras_init(&p->extras, RTE_MAX(conf->nb_sessions / 4, 1024u));
 	if (rc < 0)
 		goto fail;
@@ -102,6 +105,7 @@ fw_path_destroy(struct fw_path *p)
 {
 	if (p == NULL)
 		return;
+	fw_watch_fini(p);
 	fw_inspect_destroy(p->inspect);
 	fw_extras_fini(&p->extras);
 	fw_frags_fini(&p->frags);
@@ -237,6 +241,8 @@ fw_path_tick(struct fw_path *p, const struct fw_rules *rules, uint64_t now_ns, u
 	if (unlikely(rules != NULL &&
 	        (p->walk_left != 0 || p->walk_generation != fw_path_stamp(p, rules, now_ns))))
 		fw_policy_walk(p, rules, now_ns, budget, made);
+	if (p->watches != NULL)
+		fw_watch_tick(p, now_ns, budget);
 	if (unlikely(p->extras.oldest != 0 || p->cookies.on))
 		fw_proxy_tick(p, rules, now_ns, budget, made);
 	/* Sessions that are over must not keep out new ones, so with a table that fills the balance shifts. */

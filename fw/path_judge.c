@@ -78,7 +78,7 @@ judge_session(struct fw_batch *b, struct fw_pkt *pk, uint32_t i)
 		if (why != FW_DROP_NONE)
 			return why;
 	}
-	inspected = fw_inspect_wants(s);
+	inspected = fw_inspect_wants(p, i);
 	if (unlikely((s->flags & FW_SESSION_EXTRA) != 0)) {
 		e = fw_extras_find(&p->extras, i);
 		why = e != NULL && (e->what & FW_EXTRA_PROXY) != 0 ? fw_proxy_enter(b, pk, i, d, e)
@@ -230,8 +230,8 @@ judge_fragment(struct fw_batch *b, struct fw_pkt *pk)
 		if (why != FW_DROP_NONE)
 			return why;
 	}
-	why = FW_DROP_APP_FRAGMENT;
-	if (unlikely(fw_inspect_wants(s)) && !f->error)
+	why = fw_watch_wants(p, i) ? FW_DROP_SIG_FRAGMENT : FW_DROP_APP_FRAGMENT;
+	if (unlikely(fw_inspect_wants(p, i)) && !f->error)
 		goto done;
 	end = f->seq + pk->frag_off + pk->frag_len;
 	why = FW_DROP_TCP_WINDOW;

@@ -22,8 +22,12 @@ fw_policy_ask(struct fw_batch *b, enum fw_side opener, uint32_t vrf, const struc
 	pk_counter_add(&b->p->stats.policy_lookups, 1);
 	fw_rules_decide(
 	    b->rules, inside ? PK_EGRESS : PK_INGRESS, &subject, &peer, proto, selector, app, d);
+	if (d->inspect < b->p->conf.inspect_all)
+		d->inspect = b->p->conf.inspect_all;
 	if (d->verdict == PK_VERDICT_ALLOW)
-		return FW_DROP_NONE;
+		/* What has to be inspected and cannot be does not begin. */
+		return d->inspect == FW_WATCH_STRICT && b->p->watches == NULL ? FW_DROP_SIG_NONE
+		                                                            : FW_DROP_NONE;
 	if (!subject.is_subject)
 		return FW_DROP_NO_SUBJECT;
 	return d->verdict == PK_VERDICT_REJECT ? FW_DROP_RULE_REJECT : FW_DROP_RULE_DENY;
@@ -74,8 +78,9 @@ fw_made_may(struct fw_batch *b)
  * with the number that the other has got to, for that is what it expects next, and what it believes
  * without asking back (RFC 5961 section 3).
  */
-static void
-tell_both(struct fw_batch *b, const struct fw_pkt *pk, const struct fw_session *s, unsigned int d)
+void
+fw_policy_tell(
+    struct fw_batch *b, const struct fw_pkt *pk, const struct fw_session *s, unsigned int d)
 {
 	enum fw_side from = b->from, to = from == FW_INSIDE ? FW_OUTSIDE : FW_INSIDE;
 	struct rte_mempool *pool = b->p->conf.pool;
@@ -136,6 +141,7 @@ ask_again(struct fw_batch *b, uint32_t i, struct fw_decision *decision)
 		s->generation = (uint32_t)b->generation;
 		fw_policy_note(b, i, selector, decision);
 		fw_inspect_mark(p, i, decision, false);
+		fw_watch_mark(p, i, decision, false);
 		return FW_DROP_NONE;
 	}
 	fw_policy_note(b, FW_SESSION_NONE, 0, decision);
@@ -164,7 +170,7 @@ fw_policy_cut(struct fw_batch *b, struct fw_pkt *pk, uint32_t i, unsigned int d,
 	const struct fw_session *s = &b->p->sessions.hot[i];
 
 	if (decision->verdict == PK_VERDICT_REJECT)
-		tell_both(b, pk, s, d);
+		fw_policy_tell(b, pk, s, d);
 	/* The record about the packet names the session and the rule that ended it. */
 	pk->drop = (uint16_t)why;
 	if (b->level >= FW_TRACE_DROPS || (b->level >= 0 && decision->log != PK_RULE_LOG_NONE))
@@ -244,7 +250,7 @@ fw_made_add(struct fw_batch *b, struct fw_made *made, uint32_t i, bool back,
 }
 
 /*
- * The end of an idle session: as tell_both(), without a packet at hand.  Only TCP is told, for an ICMP error
+ * The end of an idle session: as fw_policy_tell(), without a packet at hand.  Only TCP is told, for an ICMP error
  * quotes a packet, and there is none.  No limit on answers here: it is the operator who asks for them, and
  * the walk has one of its own.
  */
