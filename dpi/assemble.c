@@ -207,12 +207,11 @@ dpi_assembly_trim(struct dpi_assembly *a, uint64_t to)
 	uint32_t have;
 	uint8_t *less;
 
-	to = PK_MIN(to, a->next);
-	if (to <= a->window_from)
-		return;
+	to = PK_MAX(PK_MIN(to, a->next), a->window_from);
 	have = (uint32_t)(a->next - to);
 	if (have > 0) {
-		memmove(a->window, a->window + (to - a->window_from), have);
+		if (to > a->window_from)
+			memmove(a->window, a->window + (to - a->window_from), have);
 		less = dpi_realloc(a->window, have);
 		if (less != NULL) {
 			a->window = less;

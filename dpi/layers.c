@@ -18,14 +18,6 @@ begins(const uint8_t *bytes, uint32_t len, const char *with)
 }
 
 static bool
-may_begin(const uint8_t *bytes, uint32_t len, const char *with)
-{
-	size_t n = strlen(with);
-
-	return strncasecmp((const char *)bytes, with, PK_MIN(n, (size_t)len)) == 0;
-}
-
-static bool
 dns_likely(const uint8_t *b, uint32_t len)
 {
 	uint16_t questions, answers, opcode;
@@ -56,13 +48,26 @@ request_line(const uint8_t *b, uint32_t len)
 	    b[0] > ' ' && b[0] < 0x7f;
 }
 
+/* Text, of which the first line has not ended. */
+static bool
+line_begins(const uint8_t *b, uint32_t len)
+{
+	if (len == 0 || len >= 2048 || !((b[0] | 32) >= 'a' && (b[0] | 32) <= 'z'))
+		return false;
+	for (uint32_t i = 0; i < len; i++)
+		if (b[i] != '\t' && b[i] != '\r' && (b[i] < ' ' || b[i] == 0x7f))
+			return false;
+	return true;
+}
+
 static uint8_t
 probe_tcp(const uint8_t *b, uint32_t len, unsigned int dir, const uint16_t port[2])
 {
-	static const char *const waits[] = { "GET ", "POST ", "HEAD ", "PUT ", "OPTIONS ",
-		"DELETE ", "CONNECT ", "PROPFIND ", "HTTP/", "SSH-", "EHLO", "HELO", "USER ",
-		"PRI * HTTP/2" };
-
+	/* RFC 9112 section 2.2: a server ignores empty lines before a request. */
+	while (dir == 0 && len > 0 && (b[0] == '\r' || b[0] == '\n')) {
+		b++;
+		len--;
+	}
 	if (begins(b, len, "PRI * HTTP/2"))
 		return DPI_LAYER_HTTP2;
 	if (begins(b, len, "SSH-"))
@@ -102,13 +107,8 @@ probe_tcp(const uint8_t *b, uint32_t len, unsigned int dir, const uint16_t port[
 	    dns_likely(b + 2, len - 2) && b[6] == 0 && b[7] == 1) {
 		return DPI_LAYER_DNS;
 	}
-	if (len < 16) {
-		for (size_t i = 0; i < PK_COUNT(waits); i++)
-			if (may_begin(b, len, waits[i]))
-				return DPI_LAYER_NONE;
-		return len < 8 ? DPI_LAYER_NONE : DPI_LAYER_FAILED;
-	}
-	return DPI_LAYER_FAILED;
+	/* What all others can be told by; a method of its own making, by its whole line. */
+	return len < 16 || (dir == 0 && line_begins(b, len)) ? DPI_LAYER_NONE : DPI_LAYER_FAILED;
 }
 
 uint8_t

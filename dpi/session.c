@@ -94,7 +94,7 @@ rest_side(struct dpi_side *d, uint32_t back)
 
 	for (uint32_t i = 0; i < d->nb_candidates; i++)
 		if (d->candidate[i] & DPI_CANDIDATE_OPEN)
-			return; /* a rule is half matched */
+			to = 0; /* a rule is half matched */
 	dpi_assembly_trim(a, PK_MIN(PK_MIN(to, d->acked), PK_MIN(d->parsed, d->scanned)));
 }
 

@@ -361,13 +361,10 @@ take(struct dpi_watches *w, struct dpi_watch *e, const struct dpi_watch_packet *
 
 	if (!mine->stream.started)
 		dpi_assembly_start(&mine->stream, seq);
-	if ((p->tcp_flags & DPI_TCP_FIN) && !mine->fin) {
-		from = dpi_assembly_offset(&mine->stream, seq) + len;
-		mine->fin = from >= (int64_t)mine->stream.next;
-		mine->fin_at = (uint64_t)PK_MAX(from, (int64_t)0);
-	}
 	if (p->tcp_flags & DPI_TCP_RST) {
-		mine->closed = e->s.side[!p->dir].closed = true;
+		/* RFC 5961 section 3.2: no other is believed. */
+		if (dpi_assembly_offset(&mine->stream, p->seq) == (int64_t)mine->stream.next)
+			mine->closed = e->s.side[!p->dir].closed = true;
 		return DPI_WATCH_PASS; /* its payload is no data (RFC 9293 section 3.5.2) */
 	}
 	from = dpi_assembly_offset(&mine->stream, seq);
@@ -385,6 +382,21 @@ take(struct dpi_watches *w, struct dpi_watch *e, const struct dpi_watch_packet *
 		return DPI_WATCH_FULL;
 	*moved = mine->stream.next != before;
 	return DPI_WATCH_PASS;
+}
+
+/* The stream ends where the segment does.  A FIN that bytes before it belie is none. */
+static void
+end_of(struct dpi_watch *e, const struct dpi_watch_packet *p, uint32_t len)
+{
+	struct dpi_side *mine = &e->s.side[p->dir];
+	int64_t at = dpi_assembly_offset(&mine->stream, p->seq) +
+	    ((p->tcp_flags & DPI_TCP_SYN) != 0) + len;
+
+	if ((p->tcp_flags & DPI_TCP_FIN) && at == (int64_t)mine->stream.next &&
+	    dpi_assembly_loose(&mine->stream) == UINT64_MAX) {
+		mine->fin = true;
+		mine->fin_at = (uint64_t)at;
+	}
 }
 
 static enum dpi_watch_fate
@@ -407,6 +419,7 @@ inspect(struct dpi_watches *w, struct dpi_watch *e, const struct dpi_watch_packe
 		fate = take(w, e, p, &f, &moved);
 		if (fate != DPI_WATCH_PASS)
 			return fate;
+		end_of(e, p, f.payload_len);
 		dpi_session_parse(s, s->side[0].closed && s->side[1].closed);
 	} else if (s->proto == 17) {
 		dpi_session_datagram(s, p->dir, f.payload, f.payload_len);

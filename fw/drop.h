@@ -85,6 +85,10 @@
 	X(RULE_DENY, "rule-deny", "a rule, or the default at the end of the rules, says deny")     \
 	X(RULE_REJECT, "rule-reject", "a rule says reject; the sender was told")                   \
 	X(REVOKED, "revoked", "its session was allowed once, and is no longer")                    \
+	X(ENCRYPTION_MISSING, "encryption-missing",                                                \
+	    "its rule asks for encryption that the way to the other end does not have")            \
+	X(INSPECT_MISSING, "inspect-missing",                                                      \
+	    "its rule asks for inspection that there is none of, and fails closed")                \
 	X(APP_DENIED, "app-denied",                                                                \
 	    "its application is none that a rule allows; the session is cut")                      \
 	X(APP_OVERLAP, "app-overlap",                                                              \
@@ -96,7 +100,6 @@
 	X(SIG_OVERLAP, "sig-overlap",                                                              \
 	    "contradicts bytes that came first, while its session is inspected")                   \
 	X(SIG_FRAGMENT, "sig-fragment", "in pieces, while its session is inspected")               \
-	X(SIG_NONE, "sig-none", "has to be inspected, and there are no signatures yet")            \
 	X(SIG_FULL, "sig-full", "no room to inspect it, and its rule or inspect-fail says closed") \
 	X(APP_FULL, "app-full", "no room to look for its application, and inspect-fail is closed") \
 	/* resources */                                                                            \

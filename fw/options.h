@@ -18,15 +18,16 @@ struct fw_path_options {
 	uint64_t syn_cookies;
 	uint64_t inspect_sessions, inspect_bytes, inspect_packets;
 	int inspect_fail; /* index into fw_inspect_fail_words */
-	int inspect_all;  /* enum fw_watch_mode */
+	int inspect_all;  /* enum pk_inspect */
 	uint64_t signatures_memory, signatures_bytes;
+	bool ftp, tftp;
 	uint64_t timeout[FW_TIMEOUT_COUNT];
 };
 
 static const char *const fw_inspect_fail_words[] = { "closed", "open", NULL };
-static const char *const fw_inspect_all_words[] = { [FW_WATCH_NONE] = "no",
-	[FW_WATCH_STANDARD] = "standard",
-	[FW_WATCH_STRICT] = "strict",
+static const char *const fw_inspect_all_words[] = { [PK_INSPECT_NONE] = "no",
+	[PK_INSPECT_STANDARD] = "standard",
+	[PK_INSPECT_STRICT] = "strict",
 	NULL };
 
 /* Rows of an option table for a struct `s` that has a struct fw_path_options as its member `m`. */
@@ -70,6 +71,12 @@ static const char *const fw_inspect_all_words[] = { [FW_WATCH_NONE] = "no",
 	{ "signatures-bytes", PK_CONF_SIZE, "bytes", "16k", 1024, 1u << 24, NULL, false,           \
 	    "Of each direction of a session, that are held against signatures.",                   \
 	    offsetof(s, m.signatures_bytes) },                                                     \
+	{ "ftp-helper", PK_CONF_BOOL, NULL, "no", 0, 0, NULL, false,                               \
+	    "Read FTP control connections (TCP port 21), and let the data connections they "       \
+	    "announce pass as their rule lets them.", offsetof(s, m.ftp) },                        \
+	{ "tftp-helper", PK_CONF_BOOL, NULL, "no", 0, 0, NULL, false,                              \
+	    "Let the answer to a TFTP request (UDP port 69) pass, from whichever port it comes.",  \
+	    offsetof(s, m.tftp) },                                                                 \
 	{ "reevaluate-rate", PK_CONF_NUMBER, "sessions/s", "200000", 0, 100000000, NULL, false,    \
 	    "Idle sessions judged anew after a change of policy, on each lcore.  0: sessions wait "\
 	    "for their next packet.", offsetof(s, m.reevaluate_rate) },                            \
@@ -134,6 +141,8 @@ fw_path_options_apply(const struct fw_path_options *o, struct fw_path_conf *conf
 	conf->inspect_all = (uint8_t)o->inspect_all;
 	conf->watch_memory = o->signatures_memory;
 	conf->watch_bytes = (uint32_t)o->signatures_bytes;
+	conf->ftp = o->ftp;
+	conf->tftp = o->tftp;
 	for (unsigned int i = 0; i < FW_TIMEOUT_COUNT; i++)
 		conf->timeout_ns[i] = o->timeout[i];
 }

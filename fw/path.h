@@ -8,6 +8,7 @@
 #include "fw/trace.h"
 #include "lib/counter.h"
 
+struct fw_related;
 struct fw_session_mem;
 struct rte_mbuf;
 struct rte_mempool;
@@ -80,7 +81,7 @@ struct fw_path_conf {
 	uint16_t inspect_bytes, inspect_packets; /* to show it: in each direction; in both */
 	size_t watch_memory;  /* to hold sessions against signatures; 0: none is */
 	uint32_t watch_bytes; /* of each direction that are */
-	uint8_t inspect_all;  /* enum fw_watch_mode: at least, whatever the rule asks for */
+	uint8_t inspect_all;  /* enum pk_inspect: at least, whatever the rule asks for */
 	bool inspect_open; /* no room: let the session pass unlooked at, instead of refusing it */
 	uint32_t reevaluate_rate; /* idle sessions a second that are judged anew; 0: none */
 	uint64_t timeout_ns[FW_TIMEOUT_COUNT];
@@ -89,6 +90,8 @@ struct fw_path_conf {
 	struct fw_session_mem
 	    *mem; /* of the table, which outlives us; borrowed, NULL: private memory */
 	const struct fw_posture *posture; /* of the host; borrowed, NULL: it is not attested */
+	bool ftp, tftp;                   /* sessions of these may announce others: fw/related.h */
+	struct fw_related *related;       /* shared with other lcores; borrowed, NULL: our own */
 };
 
 /*
@@ -116,6 +119,7 @@ struct fw_path_stats {
 	pk_counter policy_lookups, reevaluated, revoked; /* revoked: cut by a change of policy */
 	pk_counter inspect_packets, inspect_evicted, inspect_full; /* fw/inspect.h */
 	pk_counter sig_alerts;                                     /* signatures that matched */
+	pk_counter related_announced, related_refused, related_opened; /* fw/related.h */
 } PK_CACHE_ALIGNED;
 
 /* What one call hands back: packets to transmit, per side of the wire.  The caller owns them. */

@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "dpi/watch.h"
 #include "fw/ether.h"
 #include "fw/extra.h"
 #include "fw/frag.h"
@@ -10,8 +11,8 @@
 #include "fw/inspect.h"
 #include "fw/path.h"
 #include "fw/reject.h"
+#include "fw/related.h"
 #include "fw/session.h"
-#include "dpi/watch.h"
 
 /*
  * What the files of the path share.  Each is one stage, or one piece of what several stages do:
@@ -23,6 +24,7 @@
  *      path_open.c     no session: policy, limits, a new one
  *      path_inspect.c  sessions whose application is looked for
  *      path_watch.c    sessions held against signatures
+ *      path_helper.c   sessions that announce others: FTP, TFTP
  *      path_proxy.c    SYN cookies, and the sessions that began with one
  *      path_limit.c    who holds how many sessions, and may
  *      path_life.c     how sessions move on, make room and end
@@ -59,6 +61,7 @@ struct fw_path {
 	uint8_t *watching;           /* by session: path_watch.c */
 	_Atomic(struct dpi_watch_set *) watch_offered;
 	struct fw_batch *watch_batch; /* of the packet in hand, for its alerts */
+	struct fw_related *related; /* NULL: nobody may announce anything */
 	struct fw_extras extras;
 	struct fw_cookies cookies;
 	uint32_t half_open;                    /* TCP sessions without a whole handshake */
@@ -121,13 +124,18 @@ enum fw_drop fw_session_open(struct fw_batch *b, struct fw_pkt *pk);
 bool fw_watch_wants(const struct fw_path *p, uint32_t i); /* path_watch.c */
 
 static inline bool
+fw_app_wanted(const struct fw_session *s)
+{
+	return s->app == FW_APP_JOINED || s->app == FW_APP_SOUGHT || s->app == FW_APP_CUT;
+}
+
+static inline bool
 fw_inspect_wants(const struct fw_path *p, uint32_t i)
 {
 	const struct fw_session *s = &p->sessions.hot[i];
 
 	return unlikely((s->flags & FW_SESSION_EXTRA) != 0) &&
-	    (s->app == FW_APP_JOINED || s->app == FW_APP_SOUGHT || s->app == FW_APP_CUT ||
-	        fw_watch_wants(p, i));
+	    (fw_app_wanted(s) || fw_watch_wants(p, i));
 }
 
 /* Policy has been asked about session i: begin to look for its application if the answer hangs on it, go on
@@ -164,6 +172,28 @@ void fw_watch_tick(struct fw_path *p, uint64_t now_ns, unsigned int budget);
 /* What dpi/watch.h calls. */
 void fw_watch_gone(void *arg, uint32_t i);
 void fw_watch_alert(void *arg, const struct dpi_alert *a, uint32_t i); /* path_trace.c */
+/* ---- path_helper.c ---- */
+
+/* Whether `pk` from src to dst, which has no session, begins a flow that another session has announced.  *flow: what
+ * policy is to be asked about it. */
+bool fw_helper_allows(struct fw_batch *b, const struct fw_pkt *pk, const struct pk_addr *src,
+    const struct pk_addr *dst, struct fw_related_flow *flow);
+
+/* Session i was opened by `pk`; and it is there, however it came: it may announce others. */
+void fw_helper_opened(struct fw_batch *b, const struct fw_pkt *pk, uint32_t i);
+void fw_helper_begin(struct fw_path *p, uint32_t i);
+
+/* Whether there is no more beside the records of a session with FW_SESSION_EXTRA than how far it has been read; then
+ * reading begins anew wherever it is taken on. */
+static inline bool
+fw_session_helped(const struct fw_session *s, const struct fw_session_cold *c)
+{
+	return (c->kin & FW_KIN_HELPED) != 0 && !fw_app_wanted(s);
+}
+
+/* A packet from side d of session i, which has accepted it.  `e` is FW_EXTRA_FTP. */
+void fw_helper_packet(
+    struct fw_batch *b, const struct fw_pkt *pk, uint32_t i, unsigned int d, struct fw_extra *e);
 
 /* ---- path_proxy.c ---- */
 
@@ -244,6 +274,11 @@ void fw_limits_drop(struct fw_path *p, uint32_t i, bool half_open, bool whole);
 enum fw_drop fw_policy_ask(struct fw_batch *b, enum fw_side opener, uint32_t vrf,
     const struct pk_addr *src, const struct pk_addr *dst, uint8_t proto, uint16_t selector,
     uint8_t app, struct fw_decision *d);
+
+/* The same about a flow that another has announced, if `kin` (enum fw_kin) says so. */
+enum fw_drop fw_policy_ask_kin(struct fw_batch *b, enum fw_side opener, uint32_t vrf,
+    const struct pk_addr *src, const struct pk_addr *dst, uint8_t proto, uint16_t selector,
+    uint8_t app, uint8_t kin, struct fw_decision *d);
 
 /* The same about session i, as it was opened. */
 enum fw_drop fw_policy_ask_session(struct fw_batch *b, uint32_t i, struct fw_decision *d);

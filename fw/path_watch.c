@@ -13,10 +13,10 @@
  * whether that has been done.
  */
 
-/* The byte of a session: enum fw_watch_mode, and these. */
+/* The byte of a session: what its rule asks for, as struct fw_decision has it, and these. */
 #define DONE  0x80 /* there is no more to learn */
 #define FRESH 0x40 /* asked for since its first packet, so none with payload has passed unseen */
-#define MODE  0x0f
+#define ASKED (FW_INSPECT_MODE | FW_INSPECT_OPEN)
 
 int
 fw_watch_init(struct fw_path *p, const struct fw_path_conf *conf)
@@ -59,21 +59,21 @@ fw_watch_mark(struct fw_path *p, uint32_t i, const struct fw_decision *d, bool f
 {
 	struct dpi_watch *e;
 
-	if (likely(p->watching == NULL || (p->watching[i] & MODE) == d->inspect))
+	if (likely(p->watching == NULL || (p->watching[i] & ASKED) == d->inspect))
 		return;
 	e = p->watching[i] != 0 ? dpi_watch_find(p->watches, i) : NULL;
 	if (e != NULL)
 		dpi_watch_forget(p->watches, e);
 	over(p, i);
 	p->watching[i] = (uint8_t)(d->inspect | (from_start ? FRESH : 0));
-	if (d->inspect != FW_WATCH_NONE)
+	if (d->inspect != PK_INSPECT_NONE)
 		p->sessions.hot[i].flags |= FW_SESSION_EXTRA;
 }
 
 bool
 fw_watch_wants(const struct fw_path *p, uint32_t i)
 {
-	return p->watching != NULL && (p->watching[i] & MODE) != FW_WATCH_NONE &&
+	return p->watching != NULL && (p->watching[i] & FW_INSPECT_MODE) != PK_INSPECT_NONE &&
 	    (p->watching[i] & DONE) == 0;
 }
 
@@ -114,7 +114,7 @@ begin(struct fw_batch *b, const struct fw_pkt *pk, uint32_t i, unsigned int d,
 
 	fw_session_names(s, &p->sessions.cold[i], &addr[0], &addr[1], &port[0], &port[1]);
 	e = dpi_watch_begin(p->watches, i, addr, port, pk->l4_proto,
-	    (p->watching[i] & MODE) == FW_WATCH_STRICT, b->now_ns);
+	    (p->watching[i] & FW_INSPECT_MODE) == PK_INSPECT_STRICT, b->now_ns);
 	if (e == NULL || pk->l4_proto != IPPROTO_TCP)
 		return e;
 	for (unsigned int k = 0; k < 2; k++) {
@@ -130,7 +130,7 @@ begin(struct fw_batch *b, const struct fw_pkt *pk, uint32_t i, unsigned int d,
 static enum fw_drop
 no_room(struct fw_path *p, uint32_t i, struct dpi_watch *e)
 {
-	if ((p->watching[i] & MODE) == FW_WATCH_STRICT || !p->conf.inspect_open)
+	if ((p->watching[i] & FW_INSPECT_OPEN) == 0)
 		return FW_DROP_SIG_FULL;
 	if (e != NULL)
 		dpi_watch_forget(p->watches, e);
@@ -158,9 +158,9 @@ fw_watch_packet(struct fw_batch *b, struct fw_pkt *pk, uint32_t i, unsigned int 
 	if (e == NULL && pk->payload == 0)
 		return FW_DROP_NONE;
 	if (e == NULL && dpi_watches_in_use(p->watches) == NULL) {
-		/* There are no signatures.  Strict sessions wait for them. */
-		if ((p->watching[i] & MODE) == FW_WATCH_STRICT)
-			return FW_DROP_SIG_NONE;
+		/* There are no signatures yet. */
+		if ((p->watching[i] & FW_INSPECT_OPEN) == 0)
+			return FW_DROP_INSPECT_MISSING;
 		over(p, i);
 		return FW_DROP_NONE;
 	}
