@@ -10,7 +10,9 @@
 #include <rte_mbuf.h>
 
 #include "ctl/ctl.h"
+#include "ctl/dpi_rules.h"
 #include "ctl/pcapng.h"
+#include "dpi/watch.h"
 #include "fw/options.h"
 #include "fw/path.h"
 #include "fw/session.h"
@@ -38,6 +40,8 @@ struct replay {
 	struct fw_trace *trace;
 	struct rte_mempool *pool;
 	struct ctl_capture_writer *out;
+	struct dpi_set *signatures;
+	struct dpi_watch_set *watch_set;
 	uint64_t nb_packets, nb_passed, nb_dropped, nb_made;
 	uint64_t now_ns;
 };
@@ -53,10 +57,14 @@ print(const struct replay *r, json_t *row)
 	} else {
 		const json_t *rule = json_object_get(row, "rule"), *v;
 		const char *made = json_string_value(json_object_get(row, "made"));
+		const json_t *sid = json_object_get(row, "sid");
 
 		v = json_object_get(row, "n");
 		if (made != NULL)
 			printf("        made %s\n", made);
+		else if (sid != NULL)
+			printf("        signature %lld: %s\n", (long long)json_integer_value(sid),
+			    json_string_value(json_object_get(row, "action")));
 		else if (v != NULL)
 			printf("%7lld %-5s %-18s %-12s %s%s%s\n", (long long)json_integer_value(v),
 			    json_string_value(json_object_get(row, "verdict")),
@@ -124,6 +132,12 @@ report(struct replay *r)
 				    json_pack("{s:s,s:s,s:I}", "made", made_name(&t[i]), "to",
 				        t[i].from == FW_INSIDE ? "outside" : "inside", "n",
 				        (json_int_t)r->nb_packets));
+			} else if (t[i].kind == FW_TRACE_ALERT) {
+				print(r,
+				    json_pack("{s:s,s:I,s:I,s:s,s:I}", "type", "alert", "sid",
+				        (json_int_t)t[i].sig->sid, "gid", (json_int_t)t[i].sig->gid,
+				        "action", t[i].drop != FW_DROP_NONE ? "blocked" : "allowed",
+				        "n", (json_int_t)r->nb_packets));
 			} else if (t[i].kind == FW_TRACE_CLOSED) {
 				print(r,
 				    json_pack("{s:I,s:s,s:I,s:I}", "closed",
@@ -251,9 +265,18 @@ start_path(struct replay *r)
 	/* The same capture gives the same answers every time. */
 	conf.seed[0] = 1;
 	conf.seed[1] = 2;
+	if (r->signatures == NULL)
+		conf.watch_memory = 0;
 	if (fw_path_create(&r->path, &conf) < 0)
 		return ctl_refused(
 		    r->ctx, "no memory for %" PRIu64 " sessions", r->options.sessions);
+	if (r->signatures == NULL)
+		return CTL_DONE;
+	if (conf.watch_memory == 0)
+		return ctl_refused(r->ctx, "signatures-memory is 0");
+	if (dpi_watch_set_create(&r->watch_set, fw_path_watches(r->path), r->signatures) < 0)
+		return ctl_refused(r->ctx, "no memory for signatures");
+	fw_path_offer_signatures(r->path, r->watch_set);
 	return CTL_DONE;
 }
 
@@ -381,11 +404,12 @@ replay(struct ctl_context *ctx, int argc, char **argv)
 		{ "in", required_argument, NULL, 'r' },
 		{ "out", required_argument, NULL, 'w' },
 		{ "set", required_argument, NULL, 's' },
+		{ "signatures", required_argument, NULL, 'S' },
 		{ "drain", no_argument, NULL, 'd' },
 		{ NULL, 0, NULL, 0 },
 	};
 	struct replay r = { .ctx = ctx };
-	const char *in = NULL, *out = NULL;
+	const char *in = NULL, *out = NULL, *signatures = NULL;
 	bool drain = false;
 	size_t nb_paths = 0;
 	char *paths[256];
@@ -423,6 +447,9 @@ replay(struct ctl_context *ctx, int argc, char **argv)
 			        strchr(optarg, '=') + 1, &diag) < 0)
 				return ctl_usage(ctx, "--set: %s", diag.text);
 			break;
+		case 'S':
+			signatures = optarg;
+			break;
 		case 'd':
 			drain = true;
 			break;
@@ -439,6 +466,8 @@ replay(struct ctl_context *ctx, int argc, char **argv)
 	if (in == NULL || nb_paths == 0)
 		return ctl_usage(ctx, "want --inventory, --policy and --in");
 	status = load_policy(&r, paths, nb_paths);
+	if (status == CTL_DONE && signatures != NULL)
+		status = ctl_dpi_signatures(ctx, signatures, &r.signatures);
 	if (status == CTL_DONE)
 		status = start_path(&r);
 	if (status == CTL_DONE && out != NULL)
@@ -450,6 +479,8 @@ replay(struct ctl_context *ctx, int argc, char **argv)
 	if (r.out != NULL && ctl_capture_finish(r.out) < 0 && status == CTL_DONE)
 		status = ctl_refused(ctx, "%s: not all of it could be written", out);
 	fw_path_destroy(r.path);
+	dpi_watch_set_destroy(r.watch_set);
+	dpi_set_destroy(r.signatures);
 	fw_trace_destroy(r.trace);
 	fw_rules_destroy(r.rules);
 	return status;
@@ -457,7 +488,7 @@ replay(struct ctl_context *ctx, int argc, char **argv)
 
 const struct ctl_command ctl_replay_commands[] = {
 	{ "replay",
-	    "--inventory FILE --policy PATH --in FILE [--out FILE] [--set OPTION=VALUE]... [--drain]",
+	    "--inventory FILE --policy PATH --in FILE [--out FILE] [--set OPTION=VALUE]... [--signatures FILE] [--drain]",
 	    "run recorded packets through the packet path; interfaces are named inside0, outside0, ...",
 	    replay },
 	{ NULL, NULL, NULL, NULL },

@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "dpi/heap.h"
+
 int
 dpi_look_init(struct dpi_look *k)
 {
@@ -259,13 +261,13 @@ base64_holds(
 	if (from >= len)
 		return false;
 	n = PK_MIN(PK_MIN(len - (uint32_t)from, i->base64.nb), (uint32_t)DECODED_MAX);
-	decoded = malloc(n);
+	decoded = dpi_malloc(n);
 	if (decoded == NULL)
 		return false;
 	n = base64(decoded, bytes + from, n);
 	holds = n > 0 &&
 	    (i->base64.data == NULL || holds_from(k, i->base64.data, 0, decoded, n, 0));
-	free(decoded);
+	dpi_free(decoded);
 	return holds;
 }
 

@@ -433,6 +433,14 @@ place(struct dpi_set *s, struct building building[DPI_NB_GROUPS][DPI_NB_DIRS],
 int
 dpi_set_finish(struct dpi_set *s, struct pk_diag *diag)
 {
+	return dpi_set_finish_with(s, NULL, NULL, NULL, diag);
+}
+
+int
+dpi_set_finish_with(struct dpi_set *s, const hs_platform_info_t *platform,
+    int (*fetch)(void *arg, unsigned int group, unsigned int dir, hs_database_t **out), void *arg,
+    struct pk_diag *diag)
+{
 	struct building(*building)[DPI_NB_DIRS] = calloc(DPI_NB_GROUPS, sizeof(*building));
 	hs_scratch_t *scratch = NULL;
 	int rc = building == NULL ? -ENOMEM : 0;
@@ -449,14 +457,28 @@ dpi_set_finish(struct dpi_set *s, struct pk_diag *diag)
 			struct building *b = &building[g][d];
 			struct dpi_prefilter *f = &s->filter[g][d];
 
+			hs_database_t *db = NULL;
+
 			if (b->nb == 0)
 				continue;
-			rc = dpi_prefilter_init(f, b->pattern, b->nb, NULL, NULL, diag);
+			if (fetch != NULL) {
+				rc = fetch(arg, g, d, &db);
+				if (rc < 0) {
+					pk_diag_set(diag,
+					    "a database is missing, or cannot be used on this CPU");
+					break;
+				}
+			}
+			rc = dpi_prefilter_init(f, b->pattern, b->nb, db, platform, diag);
 			f->every = b->every;
 			b->pattern = NULL;
 			b->every.at = NULL;
-			if (rc == 0 && hs_alloc_scratch(f->db, &scratch) != HS_SUCCESS)
-				rc = -ENOMEM;
+			if (platform != NULL)
+				continue;
+			if (rc == 0 && hs_alloc_scratch(f->db, &scratch) != HS_SUCCESS) {
+				pk_diag_set(diag, "a database cannot be used on this CPU");
+				rc = -EILSEQ;
+			}
 			if (rc == 0)
 				rc = dpi_prefilter_check(f, scratch, diag);
 		}
@@ -470,6 +492,27 @@ dpi_set_finish(struct dpi_set *s, struct pk_diag *diag)
 	hs_free_scratch(scratch);
 	free(building);
 	return rc;
+}
+
+const hs_database_t *
+dpi_set_database(const struct dpi_set *s, unsigned int group, unsigned int dir)
+{
+	return s->filter[group][dir].db;
+}
+
+void
+dpi_set_variables(const struct dpi_set *s,
+    void (*each)(void *arg, const char *name, const char *value), void *arg)
+{
+	dpi_vars_each(s->env.vars, each, arg);
+}
+
+void
+dpi_set_sources(const struct dpi_set *s,
+    void (*each)(void *arg, const char *name, const char *text, size_t len), void *arg)
+{
+	for (uint32_t i = 0; i < s->nb_sources; i++)
+		each(arg, s->source[i].name, s->source[i].text, s->source[i].len);
 }
 
 size_t

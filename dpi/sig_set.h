@@ -1,5 +1,7 @@
 #pragma once
 
+#include <hs/hs.h>
+
 #include "dpi/sig_inspect.h"
 #include "dpi/sig_parse.h"
 
@@ -64,6 +66,21 @@ int dpi_set_add(struct dpi_set *s, const char *name, const char *text, size_t le
 /* Order the rules, compile the databases, check them.  Returns 0, or negative
  * errno with *diag; -EILSEQ when a database does not find what a plain search finds. */
 int dpi_set_finish(struct dpi_set *s, struct pk_diag *diag);
+
+/* The same for another kind of CPU (`platform`, NULL: this one), or with databases that have been compiled before:
+ * `fetch` (may be NULL) gives the one of a group, which the set takes over, or -ENOENT.  A database for a CPU that
+ * this is not cannot be checked here; it is when it is loaded. */
+int dpi_set_finish_with(struct dpi_set *s, const hs_platform_info_t *platform,
+    int (*fetch)(void *arg, unsigned int group, unsigned int dir, hs_database_t **out), void *arg,
+    struct pk_diag *diag);
+
+/* What a set was made of, for those who write it down: its databases (NULL: the group has none), the variables that
+ * were set, the text of its files. */
+const hs_database_t *dpi_set_database(const struct dpi_set *s, unsigned int group, unsigned int dir);
+void dpi_set_variables(const struct dpi_set *s,
+    void (*each)(void *arg, const char *name, const char *value), void *arg);
+void dpi_set_sources(const struct dpi_set *s,
+    void (*each)(void *arg, const char *name, const char *text, size_t len), void *arg);
 
 uint32_t dpi_set_nb(const struct dpi_set *s);
 uint32_t dpi_set_nb_refused(const struct dpi_set *s);

@@ -1,6 +1,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "dpi/heap.h"
 #include "dpi/session.h"
 
 #define TX_MAX    256 /* open ones of a session; the oldest is closed for a new one */
@@ -9,7 +10,7 @@
 struct dpi_tx *
 dpi_tx_new(struct dpi_session *s, enum dpi_layer layer)
 {
-	struct dpi_tx *tx = calloc(1, sizeof(*tx)), **at = &s->tx;
+	struct dpi_tx *tx = dpi_calloc(1, sizeof(*tx)), **at = &s->tx;
 	unsigned int n = 0;
 
 	if (tx == NULL)
@@ -31,11 +32,11 @@ dpi_tx_free(struct dpi_tx *tx)
 	if (tx == NULL)
 		return;
 	for (unsigned int i = 0; i < tx->nb_slots; i++)
-		free(tx->slot[i].bytes);
-	free(tx->slot);
-	free(tx->candidate);
-	free(tx->alerted);
-	free(tx);
+		dpi_free(tx->slot[i].bytes);
+	dpi_free(tx->slot);
+	dpi_free(tx->candidate);
+	dpi_free(tx->alerted);
+	dpi_free(tx);
 }
 
 struct dpi_slot *
@@ -55,7 +56,7 @@ slot_new(struct dpi_tx *tx, enum dpi_buf buf, unsigned int dir)
 	if (tx->nb_slots == SLOTS_MAX)
 		return NULL;
 	if ((tx->nb_slots & (tx->nb_slots + 1)) == 0) {
-		more = realloc(tx->slot, (2u * tx->nb_slots + 2) * sizeof(*more));
+		more = dpi_realloc(tx->slot, (2u * tx->nb_slots + 2) * sizeof(*more));
 		if (more == NULL)
 			return NULL;
 		tx->slot = more;
@@ -75,7 +76,7 @@ slot_add(struct dpi_slot *s, const void *bytes, size_t len)
 		return;
 	if (s->len + len > s->room) {
 		uint32_t room = PK_MAX((uint32_t)(s->len + len), s->room * 2);
-		uint8_t *more = realloc(s->bytes, room);
+		uint8_t *more = dpi_realloc(s->bytes, room);
 
 		if (more == NULL)
 			return;
@@ -150,7 +151,7 @@ dpi_pending_add(struct dpi_pending *p, const uint8_t *bytes, uint32_t len, uint3
 		return false;
 	if (p->len + len > p->room) {
 		uint32_t room = PK_MAX(p->len + len, p->room * 2);
-		uint8_t *more = realloc(p->bytes, room);
+		uint8_t *more = dpi_realloc(p->bytes, room);
 
 		if (more == NULL)
 			return false;

@@ -84,6 +84,9 @@ fw_path_create(struct fw_path **out, const struct fw_path_conf *conf)
 	        .seed = conf->seed[0] });
 	if (rc < 0)
 		goto fail;
+	rc = fw_watch_init(p, conf);
+	if (rc < 0)
+		goto fail;
 	p->shared = conf->shared;
 	if (p->shared == NULL)
 		rc = fw_shared_create(&p->shared, conf);
@@ -108,6 +111,7 @@ fw_path_destroy(struct fw_path *p)
 {
 	if (p == NULL)
 		return;
+	fw_watch_fini(p);
 	fw_inspect_destroy(p->inspect);
 	if (p->shared != p->conf.shared)
 		fw_shared_destroy(p->shared);
@@ -249,6 +253,8 @@ fw_path_tick(struct fw_path *p, const struct fw_rules *rules, uint64_t now_ns, u
 	if (unlikely(rules != NULL &&
 	        (p->walk_left != 0 || p->walk_generation != fw_path_stamp(p, rules, now_ns))))
 		fw_policy_walk(p, rules, now_ns, budget, made);
+	if (p->watches != NULL)
+		fw_watch_tick(p, now_ns, budget);
 	if (unlikely(p->extras.oldest != 0 || p->cookies.on))
 		fw_proxy_tick(p, rules, now_ns, budget, made);
 	/* Sessions that are over must not keep out new ones, so with a table that fills the balance shifts. */

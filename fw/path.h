@@ -81,6 +81,9 @@ struct fw_path_conf {
 	    syn_cookies; /* per cent of the table that may be half open without; 0: never any */
 	uint32_t inspect_sessions; /* whose application is being looked for at a time; 0: none */
 	uint16_t inspect_bytes, inspect_packets; /* to show it: in each direction; in both */
+	size_t watch_memory;  /* to hold sessions against signatures; 0: none is */
+	uint32_t watch_bytes; /* of each direction that are */
+	uint8_t inspect_all;  /* enum pk_inspect: at least, whatever the rule asks for */
 	bool inspect_open; /* no room: let the session pass unlooked at, instead of refusing it */
 	uint32_t reevaluate_rate; /* idle sessions a second that are judged anew; 0: none */
 	uint64_t timeout_ns[FW_TIMEOUT_COUNT];
@@ -121,6 +124,7 @@ struct fw_path_stats {
 	pk_counter policy_lookups, reevaluated, revoked; /* revoked: cut by a change of policy */
 	pk_counter inspect_packets, inspect_evicted, inspect_full;     /* fw/inspect.h */
 	pk_counter leases_full;                                        /* fw/lease.h */
+	pk_counter sig_alerts;                                         /* signatures that matched */
 	pk_counter related_announced, related_refused, related_opened; /* fw/related.h */
 } PK_CACHE_ALIGNED;
 
@@ -197,6 +201,16 @@ const pk_counter *fw_path_apps_denied(const struct fw_path *p);
 
 /* Sessions whose application is being looked for. */
 uint32_t fw_path_inspecting(const struct fw_path *p);
+
+/*
+ * Signatures (dpi/watch.h).  A set that was made for the watches of this path is for new sessions from the next
+ * tick on, as dpi_watches_in_use() tells; sessions finish on the one they began with.  NULL: there are none.
+ * Context: control thread.  The set stays the caller's, who has to wait until it is over.
+ */
+struct dpi_watches;
+struct dpi_watch_set;
+struct dpi_watches *fw_path_watches(struct fw_path *p); /* NULL: no memory was set aside */
+void fw_path_offer_signatures(struct fw_path *p, struct dpi_watch_set *set);
 
 uint32_t fw_path_nb_sessions(const struct fw_path *p);
 

@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "dpi/watch.h"
 #include "fw/ether.h"
 #include "fw/extra.h"
 #include "fw/frag.h"
@@ -25,6 +26,7 @@
  *      path_judge.c    what its session says to a packet: TCP, UDP, ICMP errors, fragments
  *      path_open.c     no session: policy, limits, a new one
  *      path_inspect.c  sessions whose application is looked for
+ *      path_watch.c    sessions held against signatures
  *      path_terms.c    what rules ask of each packet: limits, marks
  *      path_helper.c   sessions that announce others: FTP, TFTP
  *      path_proxy.c    SYN cookies, and the sessions that began with one
@@ -60,6 +62,10 @@ struct fw_path {
 	struct fw_frags frags;
 	struct fw_inspect *inspect;
 	struct fw_shared *shared;
+	struct dpi_watches *watches; /* NULL: no session is held against signatures */
+	uint8_t *watching;           /* by session: path_watch.c */
+	_Atomic(struct dpi_watch_set *) watch_offered;
+	struct fw_batch *watch_batch; /* of the packet in hand, for its alerts */
 	struct fw_extras extras;
 	struct fw_cookies cookies;
 	uint32_t half_open;                    /* TCP sessions without a whole handshake */
@@ -128,10 +134,21 @@ enum fw_drop fw_session_open(struct fw_batch *b, struct fw_pkt *pk);
 
 /* Whether the packets of a session have to be shown to fw_inspect_packet().  It has FW_SESSION_EXTRA as well, to
  * be kept out of the lane. */
+bool fw_watch_wants(const struct fw_path *p, uint32_t i); /* path_watch.c */
+
 static inline bool
-fw_inspect_wants(const struct fw_session *s)
+fw_app_wanted(const struct fw_session *s)
 {
-	return s->app == FW_APP_JOINED || s->app == FW_APP_SOUGHT;
+	return s->app == FW_APP_JOINED || s->app == FW_APP_SOUGHT || s->app == FW_APP_CUT;
+}
+
+static inline bool
+fw_inspect_wants(const struct fw_path *p, uint32_t i)
+{
+	const struct fw_session *s = &p->sessions.hot[i];
+
+	return unlikely((s->flags & FW_SESSION_EXTRA) != 0) &&
+	    (fw_app_wanted(s) || fw_watch_wants(p, i));
 }
 
 /* Policy has been asked about session i: begin to look for its application if the answer hangs on it, go on
@@ -149,6 +166,14 @@ enum fw_drop fw_inspect_packet(struct fw_batch *b, struct fw_pkt *pk, uint32_t i
 /* Session i ends. */
 void fw_inspect_forget(struct fw_path *p, uint32_t i);
 
+/* One reason less for session i to be kept out of the lane; the last one gone, it may go there. */
+static inline void
+fw_session_settled(struct fw_path *p, uint32_t i)
+{
+	if (p->sessions.cold[i].care == 0 && !fw_inspect_wants(p, i))
+		p->sessions.hot[i].flags &= (uint8_t)~FW_SESSION_EXTRA;
+}
+
 /*
  * Whether all there is of a session is in its records, or can be begun anew from them wherever it is taken on: not
  * the numbers of its proxy, nor how far it has been inspected.
@@ -156,8 +181,28 @@ void fw_inspect_forget(struct fw_path *p, uint32_t i);
 static inline bool
 fw_session_portable(const struct fw_session *s, const struct fw_session_cold *c)
 {
-	return (c->care & FW_CARE_PROXY) == 0 && !fw_inspect_wants(s);
+	return (c->care & FW_CARE_PROXY) == 0 && !fw_app_wanted(s);
 }
+
+/* ---- path_watch.c ---- */
+
+int fw_watch_init(struct fw_path *p, const struct fw_path_conf *conf);
+void fw_watch_fini(struct fw_path *p);
+
+/* Policy has been asked about session i: begin with it, go on, or cease. */
+void fw_watch_mark(struct fw_path *p, uint32_t i, const struct fw_decision *d, bool from_start);
+
+/* As fw_inspect_packet().  FW_DROP_SIG_DROP and _REJECT: nothing of the session passes any more. */
+enum fw_drop fw_watch_packet(struct fw_batch *b, struct fw_pkt *pk, uint32_t i, unsigned int d,
+    const struct fw_session *before);
+
+/* Session i ends. */
+void fw_watch_forget(struct fw_path *p, uint32_t i, uint64_t now_ns);
+void fw_watch_tick(struct fw_path *p, uint64_t now_ns, unsigned int budget);
+
+/* What dpi/watch.h calls. */
+void fw_watch_gone(void *arg, uint32_t i);
+void fw_watch_alert(void *arg, const struct dpi_alert *a, uint32_t i); /* path_trace.c */
 
 /* ---- path_terms.c ---- */
 
@@ -177,6 +222,7 @@ fw_terms_wanted(const struct fw_path *p, uint32_t i)
 /* A packet that session i, whose policy is of this generation, has accepted: hold it to the limits of the rule, and
  * mark it if it passes. */
 enum fw_drop fw_terms_packet(struct fw_batch *b, struct fw_pkt *pk, uint32_t i);
+
 /* ---- path_helper.c ---- */
 
 /* Whether `pk` from src to dst, which has no session, begins a flow that another session has announced.  *flow: what
@@ -287,6 +333,10 @@ void fw_policy_note(struct fw_batch *b, uint32_t i, uint16_t selector, const str
  * ended, whoever has to be told is told, and pk->drop says so. */
 enum fw_drop fw_policy_reevaluate(
     struct fw_batch *b, struct fw_pkt *pk, uint32_t i, unsigned int d);
+
+/* Tell both ends of session s, of whose side d `pk` is, that it is over. */
+void fw_policy_tell(
+    struct fw_batch *b, const struct fw_pkt *pk, const struct fw_session *s, unsigned int d);
 
 /* End session i because of a packet of its side d, which drops as `why`; tell both ends if the decision is reject. */
 enum fw_drop fw_policy_cut(struct fw_batch *b, struct fw_pkt *pk, uint32_t i, unsigned int d,

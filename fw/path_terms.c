@@ -19,8 +19,7 @@ fw_terms_note(struct fw_path *p, uint32_t i, const struct fw_decision *d)
 		s->flags |= FW_SESSION_EXTRA;
 	} else if (unlikely((c->care & FW_CARE_TERMS) != 0)) {
 		c->care &= (uint8_t)~FW_CARE_TERMS;
-		if (c->care == 0 && !fw_inspect_wants(s))
-			s->flags &= (uint8_t)~FW_SESSION_EXTRA;
+		fw_session_settled(p, i);
 	}
 }
 

@@ -63,7 +63,8 @@ struct fw_party {
  */
 enum fw_app {
 	FW_APP_NONE = 0,       /* nobody has looked */
-	FW_APP_LAST = 252,     /* of those that have names */
+	FW_APP_LAST = 251,     /* of those that have names */
+	FW_APP_CUT,            /* whatever it was: a signature has ended it, nothing of it passes */
 	FW_APP_JOINED,         /* being looked at since the middle of the session */
 	FW_APP_SOUGHT,         /* since its first packet */
 	FW_APP_UNKNOWN = 0xff, /* none of those that have names, for good */
@@ -72,8 +73,12 @@ enum fw_app {
 static inline bool
 fw_app_known(unsigned int app)
 {
-	return app != FW_APP_NONE && app != FW_APP_JOINED && app != FW_APP_SOUGHT;
+	return app != FW_APP_NONE && (app <= FW_APP_LAST || app == FW_APP_UNKNOWN);
 }
+
+/* Beside enum pk_inspect: what cannot be inspected passes. */
+#define FW_INSPECT_OPEN 0x10
+#define FW_INSPECT_MODE 0x0f
 
 struct fw_decision {
 	enum pk_verdict verdict; /* allow, deny or reject; deny when there is no program */
@@ -83,6 +88,7 @@ struct fw_decision {
 	uint8_t encryption; /* enum pk_encryption: what an allowed flow has to have besides */
 	uint8_t audited;    /* an audit rule matched on the way */
 	uint8_t undecided;  /* the verdict stands only if the session speaks what the rule names */
+	uint8_t inspect;    /* enum pk_inspect, and FW_INSPECT_OPEN: what an allowed flow has to go through */
 	uint32_t rule;      /* decided, or FW_RULE_NONE */
 	uint32_t audit_rule;
 	const struct pk_rule_terms *terms; /* of an allowed flow; NULL: none.  Borrowed */
