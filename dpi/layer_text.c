@@ -16,6 +16,7 @@ struct text {
 	bool quiet[2]; /* nothing of that direction is of interest any more */
 	bool data;     /* SMTP: between DATA and the final dot */
 	bool welcome;
+	bool mail;     /* SMTP: a message has begun */
 	struct transfer *ftp;
 };
 
@@ -144,13 +145,14 @@ smtp_command(struct text *t, struct dpi_session *s, const uint8_t *line, uint32_
 	        strncasecmp((const char *)line, "HELO ", 5) == 0)) {
 		dpi_tx_put(t->tx, DPI_SMTP_HELO, 0, line + 5, n - 5);
 	} else if (n >= 10 && strncasecmp((const char *)line, "MAIL FROM:", 10) == 0) {
-		if (dpi_tx_slot(t->tx, DPI_SMTP_MAIL_FROM, 0) != NULL) { /* the next message */
+		if (t->mail) { /* the next message */
 			dpi_tx_done(t->tx, 0);
 			dpi_tx_done(t->tx, 1);
 			t->tx = dpi_tx_new(s, DPI_LAYER_SMTP);
 			if (t->tx == NULL)
 				return;
 		}
+		t->mail = true;
 		smtp_path(t, DPI_SMTP_MAIL_FROM, line, n);
 	} else if (n >= 8 && strncasecmp((const char *)line, "RCPT TO:", 8) == 0) {
 		smtp_path(t, DPI_SMTP_RCPT_TO, line, n);

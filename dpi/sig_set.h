@@ -34,6 +34,7 @@ enum {
 enum {
 	DPI_GROUP_STREAM = DPI_NB_BUFS, /* TCP, reassembled */
 	DPI_GROUP_TCP,                  /* payload of each packet */
+	DPI_GROUP_ALONE,                /* TCP: of packets whose stream is not followed */
 	DPI_GROUP_UDP,
 	DPI_GROUP_OTHER,
 	DPI_NB_GROUPS
@@ -89,6 +90,9 @@ const struct dpi_sig *dpi_set_sig(const struct dpi_set *s, uint32_t index);
 /* Rules without a fast pattern: about packets, and about transactions of a layer. */
 const struct dpi_rules *dpi_set_packet_rules(const struct dpi_set *s);
 const struct dpi_rules *dpi_set_tx_rules(const struct dpi_set *s, enum dpi_layer layer);
+
+/* The buffers that any rule asks about. */
+const struct dpi_bufs *dpi_set_wanted(const struct dpi_set *s);
 
 size_t dpi_set_database_bytes(const struct dpi_set *s);
 size_t dpi_set_nb_databases(const struct dpi_set *s);
