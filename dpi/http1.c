@@ -292,8 +292,8 @@ on_response_headers(htp_tx_t *h)
 {
 	struct http *state = ((struct dpi_session *)htp_connp_get_user_data(h->connp))->state;
 
-	state->tunnel |=
-	    h->request_method_number == HTP_M_CONNECT || h->response_status_number == 101;
+	state->tunnel |= h->request_method_number == HTP_M_CONNECT ||
+	    h->response_status_number == 101;
 	on_response_line(h);
 	put_headers(tx_of(h), 1, h->response_headers, h->response_line);
 	return HTP_OK;

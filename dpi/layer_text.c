@@ -16,7 +16,7 @@ struct text {
 	bool quiet[2]; /* nothing of that direction is of interest any more */
 	bool data;     /* SMTP: between DATA and the final dot */
 	bool welcome;
-	bool mail;     /* SMTP: a message has begun */
+	bool mail; /* SMTP: a message has begun */
 	struct transfer *ftp;
 };
 
@@ -120,7 +120,9 @@ ssh_bytes(struct dpi_session *s, unsigned int dir, const uint8_t *bytes, uint32_
 	}
 }
 
-const struct dpi_layer_ops dpi_ssh_ops = { .open = text_open, .bytes = ssh_bytes, .close = text_close, .rest = text_rest };
+const struct dpi_layer_ops dpi_ssh_ops = {
+	.open = text_open, .bytes = ssh_bytes, .close = text_close, .rest = text_rest
+};
 
 /* ---- SMTP ---- */
 
@@ -205,7 +207,9 @@ smtp_bytes(struct dpi_session *s, unsigned int dir, const uint8_t *bytes, uint32
 	}
 }
 
-const struct dpi_layer_ops dpi_smtp_ops = { .open = text_open, .bytes = smtp_bytes, .close = text_close, .rest = text_rest };
+const struct dpi_layer_ops dpi_smtp_ops = {
+	.open = text_open, .bytes = smtp_bytes, .close = text_close, .rest = text_rest
+};
 
 /* ---- FTP ---- */
 
@@ -311,7 +315,9 @@ ftp_bytes(struct dpi_session *s, unsigned int dir, const uint8_t *bytes, uint32_
 	}
 }
 
-const struct dpi_layer_ops dpi_ftp_ops = { .open = text_open, .bytes = ftp_bytes, .close = text_close, .rest = text_rest };
+const struct dpi_layer_ops dpi_ftp_ops = {
+	.open = text_open, .bytes = ftp_bytes, .close = text_close, .rest = text_rest
+};
 
 static void
 ftp_data_bytes(
@@ -332,4 +338,6 @@ ftp_data_bytes(
 	dpi_tx_grow(t->tx, DPI_FILE_DATA, dir, bytes, len, DPI_BODY_MAX);
 }
 
-const struct dpi_layer_ops dpi_ftp_data_ops = { .open = text_open, .bytes = ftp_data_bytes, .close = text_close, .rest = text_rest };
+const struct dpi_layer_ops dpi_ftp_data_ops = {
+	.open = text_open, .bytes = ftp_data_bytes, .close = text_close, .rest = text_rest
+};

@@ -25,7 +25,7 @@ struct dpi_tx {
 	struct dpi_tx *next;
 	uint64_t id;
 	uint8_t layer;
-	void *of; /* the parser's own */
+	void *of;                      /* the parser's own */
 	const struct dpi_bufs *wanted; /* of its session */
 	bool done[2];
 	bool touched[2]; /* since signatures last looked */
@@ -83,8 +83,9 @@ struct dpi_session {
 	uint64_t *bits; /* flowbits, DPI_NAMES_MAX of them, NULL while none is set */
 	uint32_t *ints; /* flowints, value + 1 */
 	uint32_t nb_ints;
-	const struct dpi_bufs *wanted; /* buffers that any rule asks about: no others are kept.  NULL: all are */
-	struct dpi_expect *expect; /* borrowed: where FTP announces data sessions */
+	const struct dpi_bufs
+	    *wanted; /* buffers that any rule asks about: no others are kept.  NULL: all are */
+	struct dpi_expect *expect;       /* borrowed: where FTP announces data sessions */
 	struct dpi_announced *announced; /* what it was announced for, NULL: it was not */
 };
 

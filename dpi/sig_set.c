@@ -413,8 +413,10 @@ place(struct dpi_set *s, struct building building[DPI_NB_GROUPS][DPI_NB_DIRS],
 	} else {
 		if (sig->protos & 1 && (sig->flags & DPI_SIG_STREAM))
 			group[nb++] = DPI_GROUP_STREAM;
-		if (sig->protos & 1) /* what looks into streams alone sees packets only outside of them */
-			group[nb++] = (sig->flags & (DPI_SIG_STREAM | DPI_SIG_PACKET)) == DPI_SIG_STREAM
+		if (sig->protos &
+		    1) /* what looks into streams alone sees packets only outside of them */
+			group[nb++] = (sig->flags & (DPI_SIG_STREAM | DPI_SIG_PACKET)) ==
+			        DPI_SIG_STREAM
 			    ? DPI_GROUP_ALONE
 			    : DPI_GROUP_TCP;
 		if (sig->protos & 2)

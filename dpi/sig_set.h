@@ -77,7 +77,8 @@ int dpi_set_finish_with(struct dpi_set *s, const hs_platform_info_t *platform,
 
 /* What a set was made of, for those who write it down: its databases (NULL: the group has none), the variables that
  * were set, the text of its files. */
-const hs_database_t *dpi_set_database(const struct dpi_set *s, unsigned int group, unsigned int dir);
+const hs_database_t *dpi_set_database(
+    const struct dpi_set *s, unsigned int group, unsigned int dir);
 void dpi_set_variables(const struct dpi_set *s,
     void (*each)(void *arg, const char *name, const char *value), void *arg);
 void dpi_set_sources(const struct dpi_set *s,

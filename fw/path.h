@@ -117,8 +117,8 @@ struct fw_path_stats {
 	    syn_cookies_accepted; /* SYNs answered; ACKs that brought one back */
 	pk_counter syn_cookies_switched, syn_cookies_on; /* how often; 1: now */
 	pk_counter policy_lookups, reevaluated, revoked; /* revoked: cut by a change of policy */
-	pk_counter inspect_packets, inspect_evicted, inspect_full; /* fw/inspect.h */
-	pk_counter sig_alerts;                                     /* signatures that matched */
+	pk_counter inspect_packets, inspect_evicted, inspect_full;     /* fw/inspect.h */
+	pk_counter sig_alerts;                                         /* signatures that matched */
 	pk_counter related_announced, related_refused, related_opened; /* fw/related.h */
 } PK_CACHE_ALIGNED;
 

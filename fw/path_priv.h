@@ -61,7 +61,7 @@ struct fw_path {
 	uint8_t *watching;           /* by session: path_watch.c */
 	_Atomic(struct dpi_watch_set *) watch_offered;
 	struct fw_batch *watch_batch; /* of the packet in hand, for its alerts */
-	struct fw_related *related; /* NULL: nobody may announce anything */
+	struct fw_related *related;   /* NULL: nobody may announce anything */
 	struct fw_extras extras;
 	struct fw_cookies cookies;
 	uint32_t half_open;                    /* TCP sessions without a whole handshake */

@@ -55,9 +55,10 @@ made_rules(unsigned int nb)
 	static const struct {
 		unsigned int per_cent;
 		const char *head, *buffer;
-	} kinds[] = { { 32, "http", "http.uri; content:\"/" }, { 17, "dns", "dns.query; content:\"" },
-		{ 10, "http", "http.host; content:\"" }, { 9, "http", "http.request_body; content:\"" },
-		{ 8, "tls", "tls.sni; content:\"" }, { 7, "http", "http.user_agent; content:\"" },
+	} kinds[] = { { 32, "http", "http.uri; content:\"/" },
+		{ 17, "dns", "dns.query; content:\"" }, { 10, "http", "http.host; content:\"" },
+		{ 9, "http", "http.request_body; content:\"" }, { 8, "tls", "tls.sni; content:\"" },
+		{ 7, "http", "http.user_agent; content:\"" },
 		{ 5, "http", "file.data; content:\"" }, { 12, "tcp", "content:\"" } };
 	size_t room = (size_t)nb * 320 + 1, at = 0;
 	char *text = malloc(room), one[64], two[64];
@@ -112,8 +113,8 @@ published(void)
 		    dpi_vars_set(vars, "HOME_NET", "any") == 0 &&
 		    dpi_vars_set(vars, "EXTERNAL_NET", "any") == 0 &&
 		    dpi_set_create(&set, vars) == 0);
-		PK_ASSERT(dpi_set_load(set, file, NULL, &diag) >= 0 &&
-		    dpi_set_finish(set, &diag) == 0);
+		PK_ASSERT(
+		    dpi_set_load(set, file, NULL, &diag) >= 0 && dpi_set_finish(set, &diag) == 0);
 	}
 	unlink(file);
 	return set;
@@ -202,7 +203,8 @@ struct world {
 static void
 world_begin(struct world *w, struct dpi_set *set, bool app, uint32_t depth)
 {
-	static const struct world_rule all[] = { { PK_EGRESS, PK_VERDICT_ALLOW, PK_PROTO_ANY, 0, 0 } };
+	static const struct world_rule all[] = { { PK_EGRESS, PK_VERDICT_ALLOW, PK_PROTO_ANY, 0,
+	    0 } };
 	struct fw_path_conf conf;
 	struct fw_made made;
 
@@ -262,8 +264,8 @@ round_of(struct world *w)
 		}
 		w->now += 20000;
 		start = rte_rdtsc();
-		fw_path_burst(w->path, w->rules, 0, f->back ? FW_OUTSIDE : FW_INSIDE, m, LANES,
-		    w->now, &out);
+		fw_path_burst(
+		    w->path, w->rules, 0, f->back ? FW_OUTSIDE : FW_INSIDE, m, LANES, w->now, &out);
 		took += rte_rdtsc() - start;
 		PK_ASSERT(out.nb[f->back ? FW_INSIDE : FW_OUTSIDE] == LANES);
 		for (unsigned int s = 0; s < FW_SIDE_COUNT; s++)
@@ -318,7 +320,8 @@ share(const char *name, const char *kind, uint32_t len)
 	double shares[RUNS], plain = 0, with = 0;
 
 	if (set == NULL && !app) {
-		printf("{\"name\":\"%s\",\"value\":null,\"unit\":\"share\",\"note\":\"no sample of published rules\"}\n",
+		printf(
+		    "{\"name\":\"%s\",\"value\":null,\"unit\":\"share\",\"note\":\"no sample of published rules\"}\n",
 		    name);
 		return;
 	}
@@ -329,7 +332,8 @@ share(const char *name, const char *kind, uint32_t len)
 		shares[r] = plain / with;
 	}
 	qsort(shares, RUNS, sizeof(shares[0]), perf_compare);
-	printf("{\"name\":\"%s\",\"value\":%.3f,\"unit\":\"share\",\"better\":\"higher\",\"note\":\"%.0f cyc/pkt, %.0f without\"}\n",
+	printf(
+	    "{\"name\":\"%s\",\"value\":%.3f,\"unit\":\"share\",\"better\":\"higher\",\"note\":\"%.0f cyc/pkt, %.0f without\"}\n",
 	    name, shares[RUNS / 2], with, plain);
 	dpi_set_destroy(set);
 }
@@ -367,7 +371,8 @@ session_bytes(void)
 	for (unsigned int i = 0; i < 1000; i++)
 		(void)fw_path_tick(w.path, w.rules, w.now, 64, &made);
 	dpi_watches_stats(fw_path_watches(w.path), &stats);
-	printf("{\"name\":\"dpi.session.bytes\",\"value\":%.0f,\"unit\":\"B\",\"better\":\"lower\",\"note\":\"of %llu\"}\n",
+	printf(
+	    "{\"name\":\"dpi.session.bytes\",\"value\":%.0f,\"unit\":\"B\",\"better\":\"lower\",\"note\":\"of %llu\"}\n",
 	    (double)stats.bytes / (double)PK_MAX(stats.sessions, UINT64_C(1)),
 	    (unsigned long long)stats.sessions);
 	world_end(&w);
