@@ -234,8 +234,8 @@ ctl_dpi_signatures(struct ctl_context *ctx, const char *path, struct dpi_set **o
 
 /* ctl_dpi_rules_take() for the words of compile. */
 static int
-compile_word(struct ctl_dpi_rules *r, char **argv, const char **out, const char **key,
-    const char **cpu)
+compile_word(
+    struct ctl_dpi_rules *r, char **argv, const char **out, const char **key, const char **cpu)
 {
 	const char **to = strcmp(argv[0], "-o") == 0 ? out
 	    : strcmp(argv[0], "--key") == 0          ? key
@@ -276,8 +276,8 @@ ctl_dpi_compile(struct ctl_context *ctx, int argc, char **argv)
 		return ctl_usage(ctx, "dpi compile: %s",
 		    r.wrong != NULL ? r.wrong : "takes files of rules and -o BUNDLE");
 	if (dpi_bundle_cpu(&platform, cpu) < 0)
-		return ctl_usage(ctx,
-		    "--cpu %s: known are native, sse4.2, avx2, avx512 and avx512vbmi", cpu);
+		return ctl_usage(
+		    ctx, "--cpu %s: known are native, sse4.2, avx2, avx512 and avx512vbmi", cpu);
 	o.platform = strcmp(cpu, "native") == 0 ? NULL : &platform;
 	status = load(ctx, &r, &o, &listener, &set);
 	if (status != CTL_DONE)

@@ -16,6 +16,8 @@
 #define MAGIC         "PKSIGS1\n"
 #define HEAD          (8 + 4 + 2 + 32)
 #define SIGNATURE_MAX 1024
+/* Which content of a rule stands in which group: changes when sig_set.c or sig_prefilter.c choose otherwise. */
+#define PATTERNS "stream tcp alone udp other 1"
 
 enum section {
 	SECTION_VARIABLES = 1, /* NAME=VALUE lines */
@@ -113,6 +115,7 @@ add_layout(struct bytes *b)
 
 	for (unsigned int i = 0; i < DPI_NB_BUFS; i++)
 		add(&names, dpi_buf_info[i].name, strlen(dpi_buf_info[i].name) + 1);
+	add(&names, PATTERNS, sizeof(PATTERNS));
 	add(&names, hs_version(), strlen(hs_version()));
 	add32(b, SECTION_LAYOUT);
 	add32(b, (uint32_t)names.len);
@@ -137,7 +140,8 @@ read_key(const char *path, bool private, struct pk_diag *diag)
 	              : PEM_read_PUBKEY(f, NULL, NULL, NULL);
 	fclose(f);
 	if (key == NULL)
-		pk_diag_set(diag, "%s: holds no %s key in PEM", path, private ? "private" : "public");
+		pk_diag_set(
+		    diag, "%s: holds no %s key in PEM", path, private ? "private" : "public");
 	return key;
 }
 
@@ -156,7 +160,8 @@ sign(const char *path, const uint8_t *head, uint8_t *out, size_t *len, struct pk
 	EVP_MD_CTX *c = EVP_MD_CTX_new();
 	int rc = -EINVAL;
 
-	if (key != NULL && c != NULL && EVP_DigestSignInit(c, NULL, digest_of(key), NULL, key) == 1 &&
+	if (key != NULL && c != NULL &&
+	    EVP_DigestSignInit(c, NULL, digest_of(key), NULL, key) == 1 &&
 	    EVP_DigestSign(c, out, len, head, HEAD) == 1)
 		rc = 0;
 	else if (key != NULL)
@@ -167,8 +172,8 @@ sign(const char *path, const uint8_t *head, uint8_t *out, size_t *len, struct pk
 }
 
 static int
-verify(const char *name, const char *path, const uint8_t *head, const uint8_t *signature, size_t len,
-    struct pk_diag *diag)
+verify(const char *name, const char *path, const uint8_t *head, const uint8_t *signature,
+    size_t len, struct pk_diag *diag)
 {
 	EVP_PKEY *key = read_key(path, false, diag);
 	EVP_MD_CTX *c = EVP_MD_CTX_new();
@@ -237,7 +242,8 @@ add_databases(struct bytes *b, const struct dpi_set *set)
 }
 
 static int
-write_file(const char *path, const struct bytes *head, const struct bytes *body, struct pk_diag *diag)
+write_file(
+    const char *path, const struct bytes *head, const struct bytes *body, struct pk_diag *diag)
 {
 	char temporary[4096];
 	FILE *f;
@@ -320,8 +326,8 @@ struct reading {
 
 /* The next section of body[*at ..]; 0: there is none, -EBADMSG: it runs over the end. */
 static int
-next_section(const uint8_t *body, size_t len, size_t *at, uint32_t *type, const uint8_t **bytes,
-    uint32_t *n)
+next_section(
+    const uint8_t *body, size_t len, size_t *at, uint32_t *type, const uint8_t **bytes, uint32_t *n)
 {
 	if (*at == len)
 		return 0;
@@ -365,15 +371,15 @@ database(void *arg, unsigned int group, unsigned int dir, hs_database_t **out)
 	*out = NULL;
 	if (r->db[group][dir] == NULL)
 		return -ENOENT;
-	return hs_deserialize_database(
-	           (const char *)r->db[group][dir], r->len[group][dir], out) == HS_SUCCESS
+	return hs_deserialize_database((const char *)r->db[group][dir], r->len[group][dir], out) ==
+	        HS_SUCCESS
 	    ? 0
 	    : -EBADMSG;
 }
 
 static int
-read_body(struct dpi_set **out, const char *name, const uint8_t *body, size_t len,
-    struct pk_diag *diag)
+read_body(
+    struct dpi_set **out, const char *name, const uint8_t *body, size_t len, struct pk_diag *diag)
 {
 	struct reading *r = calloc(1, sizeof(*r));
 	struct bytes layout = { 0 };

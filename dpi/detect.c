@@ -518,6 +518,10 @@ packet_rules(struct dpi_detect *k)
 		if (!dpi_set_scan(
 		        k->set, k->scan, group, k->dir, f->payload, f->payload_len, packet_hit, k))
 			k->look.counts.scan_errors++;
+		if (f->proto == 6 && !(d != NULL && d->stream.started) &&
+		    !dpi_set_scan(k->set, k->scan, DPI_GROUP_ALONE, k->dir, f->payload,
+		        f->payload_len, packet_hit, k))
+			k->look.counts.scan_errors++;
 	}
 	if (d != NULL && k->new_bytes) {
 		struct dpi_assembly *a = &d->stream;

@@ -334,8 +334,7 @@ inspect(struct dpi_engine *e, struct dpi_frame *f)
 	} else {
 		s->established |= s->packets[0] > 0 && s->packets[1] > 0;
 	}
-	e->counts.dropped +=
-	    dpi_detect(e->detect, s, f, dir, new_bytes) != DPI_ACT_ALERT;
+	e->counts.dropped += dpi_detect(e->detect, s, f, dir, new_bytes) != DPI_ACT_ALERT;
 	if (s->tcp && s->side[!dir].stream.next != s->side[!dir].scanned &&
 	    s->side[!dir].stream.started && !s->dropped) {
 		/* Bytes of the other side became readable: a hole in them was given up. */

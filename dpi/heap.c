@@ -4,7 +4,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-
 #include <zlib.h>
 
 #include "lib/base.h"
@@ -15,9 +14,9 @@
 #define NB_CLASSES PK_COUNT(class_size)
 
 /* Four to a doubling: at most a fifth of a chunk is wasted. */
-static const uint16_t class_size[] = { 16, 32, 48, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384,
-	448, 512, 640, 768, 896, 1024, 1280, 1536, 1792, 2048, 2560, 3072, 3584, 4096, 5120, 6144,
-	7168, 8192, 10240, 13104, 16384, 21840, 32768 };
+static const uint16_t class_size[] = { 16, 32, 48, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320,
+	384, 448, 512, 640, 768, 896, 1024, 1280, 1536, 1792, 2048, 2560, 3072, 3584, 4096, 5120,
+	6144, 7168, 8192, 10240, 13104, 16384, 21840, 32768 };
 
 enum {
 	PAGE_FREE = 0xff,

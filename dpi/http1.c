@@ -123,11 +123,34 @@ static const struct {
 };
 
 static void
+put_named(struct dpi_tx *tx, unsigned int dir, htp_table_t *table)
+{
+	for (size_t i = 0; i < PK_COUNT(headers) && table != NULL; i++) {
+		const htp_header_t *h;
+
+		if (!(headers[i].dirs >> dir & 1) || !dpi_tx_wants(tx, headers[i].buf))
+			continue;
+		h = htp_table_get_c(table, headers[i].name);
+		if (h != NULL)
+			put(tx, headers[i].buf, dir, h->value);
+	}
+}
+
+static void
 put_headers(struct dpi_tx *tx, unsigned int dir, htp_table_t *table, const bstr *line)
 {
 	struct dpi_pending all = { 0 }, names = { 0 }, start = { 0 }, one = { 0 };
+	enum dpi_buf each = dir == 0 ? DPI_HTTP_REQUEST_HEADER : DPI_HTTP_RESPONSE_HEADER;
 	size_t n = table != NULL ? htp_table_size(table) : 0;
+	bool lines;
 
+	if (tx == NULL)
+		return;
+	put_named(tx, dir, table);
+	lines = dpi_tx_wants(tx, DPI_HTTP_HEADER) || dpi_tx_wants(tx, DPI_HTTP_START) ||
+	    dpi_tx_wants(tx, each);
+	if (!lines && !dpi_tx_wants(tx, DPI_HTTP_HEADER_NAMES))
+		return;
 	join_bstr(&start, line);
 	join(&start, "\r\n", 2);
 	join(&names, "\r\n", 2);
@@ -135,30 +158,22 @@ put_headers(struct dpi_tx *tx, unsigned int dir, htp_table_t *table, const bstr 
 		const htp_header_t *h = htp_table_get_index(table, i, NULL);
 		bool cookie = bstr_cmp_c_nocase(h->name, dir == 0 ? "cookie" : "set-cookie") == 0;
 
+		join_bstr(&names, h->name);
+		join(&names, "\r\n", 2);
+		if (!lines)
+			continue;
 		join_bstr(&one, h->name);
 		join(&one, ": ", 2);
 		join_bstr(&one, h->value);
-		dpi_tx_put(tx, dir == 0 ? DPI_HTTP_REQUEST_HEADER : DPI_HTTP_RESPONSE_HEADER, dir,
-		    one.bytes, one.len);
+		dpi_tx_put(tx, each, dir, one.bytes, one.len);
 		join(&one, "\r\n", 2);
 		if (!cookie)
 			join(&all, one.bytes, one.len);
 		join(&start, one.bytes, one.len);
 		one.len = 0;
-		join_bstr(&names, h->name);
-		join(&names, "\r\n", 2);
 	}
 	join(&names, "\r\n", 2);
 	join(&start, "\r\n", 2);
-	for (size_t i = 0; i < PK_COUNT(headers); i++) {
-		const htp_header_t *h;
-
-		if (!(headers[i].dirs >> dir & 1) || table == NULL)
-			continue;
-		h = htp_table_get_c(table, headers[i].name);
-		if (h != NULL)
-			put(tx, headers[i].buf, dir, h->value);
-	}
 	dpi_free(one.bytes);
 	if (n > 0) {
 		put_joined(tx, DPI_HTTP_HEADER, dir, &all);
@@ -277,8 +292,8 @@ on_response_headers(htp_tx_t *h)
 {
 	struct http *state = ((struct dpi_session *)htp_connp_get_user_data(h->connp))->state;
 
-	state->tunnel |=
-	    h->request_method_number == HTP_M_CONNECT || h->response_status_number == 101;
+	state->tunnel |= h->request_method_number == HTP_M_CONNECT ||
+	    h->response_status_number == 101;
 	on_response_line(h);
 	put_headers(tx_of(h), 1, h->response_headers, h->response_line);
 	return HTP_OK;

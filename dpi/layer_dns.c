@@ -156,4 +156,6 @@ dns_close(struct dpi_session *s)
 	dpi_free(d);
 }
 
-const struct dpi_layer_ops dpi_dns_ops = { .open = dns_open, .bytes = dns_bytes, .close = dns_close };
+const struct dpi_layer_ops dpi_dns_ops = {
+	.open = dns_open, .bytes = dns_bytes, .close = dns_close
+};

@@ -117,4 +117,6 @@ mqtt_close(struct dpi_session *s)
 	dpi_free(m);
 }
 
-const struct dpi_layer_ops dpi_mqtt_ops = { .open = mqtt_open, .bytes = mqtt_bytes, .close = mqtt_close };
+const struct dpi_layer_ops dpi_mqtt_ops = {
+	.open = mqtt_open, .bytes = mqtt_bytes, .close = mqtt_close
+};

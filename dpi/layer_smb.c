@@ -303,7 +303,9 @@ smb_close(struct dpi_session *s)
 	dpi_free(m);
 }
 
-const struct dpi_layer_ops dpi_smb_ops = { .open = smb_open, .bytes = smb_bytes, .close = smb_close };
+const struct dpi_layer_ops dpi_smb_ops = {
+	.open = smb_open, .bytes = smb_bytes, .close = smb_close
+};
 
 static void
 dcerpc_bytes(struct dpi_session *s, unsigned int dir, const uint8_t *bytes, uint32_t len, bool end)
@@ -331,4 +333,6 @@ dcerpc_bytes(struct dpi_session *s, unsigned int dir, const uint8_t *bytes, uint
 	}
 }
 
-const struct dpi_layer_ops dpi_dcerpc_ops = { .open = smb_open, .bytes = dcerpc_bytes, .close = smb_close };
+const struct dpi_layer_ops dpi_dcerpc_ops = {
+	.open = smb_open, .bytes = dcerpc_bytes, .close = smb_close
+};

@@ -16,6 +16,7 @@ struct text {
 	bool quiet[2]; /* nothing of that direction is of interest any more */
 	bool data;     /* SMTP: between DATA and the final dot */
 	bool welcome;
+	bool mail; /* SMTP: a message has begun */
 	struct transfer *ftp;
 };
 
@@ -119,7 +120,9 @@ ssh_bytes(struct dpi_session *s, unsigned int dir, const uint8_t *bytes, uint32_
 	}
 }
 
-const struct dpi_layer_ops dpi_ssh_ops = { .open = text_open, .bytes = ssh_bytes, .close = text_close, .rest = text_rest };
+const struct dpi_layer_ops dpi_ssh_ops = {
+	.open = text_open, .bytes = ssh_bytes, .close = text_close, .rest = text_rest
+};
 
 /* ---- SMTP ---- */
 
@@ -144,13 +147,14 @@ smtp_command(struct text *t, struct dpi_session *s, const uint8_t *line, uint32_
 	        strncasecmp((const char *)line, "HELO ", 5) == 0)) {
 		dpi_tx_put(t->tx, DPI_SMTP_HELO, 0, line + 5, n - 5);
 	} else if (n >= 10 && strncasecmp((const char *)line, "MAIL FROM:", 10) == 0) {
-		if (dpi_tx_slot(t->tx, DPI_SMTP_MAIL_FROM, 0) != NULL) { /* the next message */
+		if (t->mail) { /* the next message */
 			dpi_tx_done(t->tx, 0);
 			dpi_tx_done(t->tx, 1);
 			t->tx = dpi_tx_new(s, DPI_LAYER_SMTP);
 			if (t->tx == NULL)
 				return;
 		}
+		t->mail = true;
 		smtp_path(t, DPI_SMTP_MAIL_FROM, line, n);
 	} else if (n >= 8 && strncasecmp((const char *)line, "RCPT TO:", 8) == 0) {
 		smtp_path(t, DPI_SMTP_RCPT_TO, line, n);
@@ -203,7 +207,9 @@ smtp_bytes(struct dpi_session *s, unsigned int dir, const uint8_t *bytes, uint32
 	}
 }
 
-const struct dpi_layer_ops dpi_smtp_ops = { .open = text_open, .bytes = smtp_bytes, .close = text_close, .rest = text_rest };
+const struct dpi_layer_ops dpi_smtp_ops = {
+	.open = text_open, .bytes = smtp_bytes, .close = text_close, .rest = text_rest
+};
 
 /* ---- FTP ---- */
 
@@ -309,7 +315,9 @@ ftp_bytes(struct dpi_session *s, unsigned int dir, const uint8_t *bytes, uint32_
 	}
 }
 
-const struct dpi_layer_ops dpi_ftp_ops = { .open = text_open, .bytes = ftp_bytes, .close = text_close, .rest = text_rest };
+const struct dpi_layer_ops dpi_ftp_ops = {
+	.open = text_open, .bytes = ftp_bytes, .close = text_close, .rest = text_rest
+};
 
 static void
 ftp_data_bytes(
@@ -330,4 +338,6 @@ ftp_data_bytes(
 	dpi_tx_grow(t->tx, DPI_FILE_DATA, dir, bytes, len, DPI_BODY_MAX);
 }
 
-const struct dpi_layer_ops dpi_ftp_data_ops = { .open = text_open, .bytes = ftp_data_bytes, .close = text_close, .rest = text_rest };
+const struct dpi_layer_ops dpi_ftp_data_ops = {
+	.open = text_open, .bytes = ftp_data_bytes, .close = text_close, .rest = text_rest
+};

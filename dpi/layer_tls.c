@@ -503,4 +503,6 @@ tls_close(struct dpi_session *s)
 	dpi_free(t);
 }
 
-const struct dpi_layer_ops dpi_tls_ops = { .open = tls_open, .bytes = tls_bytes, .close = tls_close };
+const struct dpi_layer_ops dpi_tls_ops = {
+	.open = tls_open, .bytes = tls_bytes, .close = tls_close
+};

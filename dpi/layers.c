@@ -198,7 +198,8 @@ feed(struct dpi_session *s, unsigned int dir, bool end)
 		return;
 	}
 	if (d->parsed < a->window_from) {
-		if (s->ops->lost != NULL && s->state != NULL && a->window_from - d->parsed < UINT32_MAX)
+		if (s->ops->lost != NULL && s->state != NULL &&
+		    a->window_from - d->parsed < UINT32_MAX)
 			s->ops->lost(s, dir, a->window_from - d->parsed);
 		d->parsed = a->window_from;
 	}

@@ -25,7 +25,8 @@ struct dpi_tx {
 	struct dpi_tx *next;
 	uint64_t id;
 	uint8_t layer;
-	void *of; /* the parser's own */
+	void *of;                      /* the parser's own */
+	const struct dpi_bufs *wanted; /* of its session */
 	bool done[2];
 	bool touched[2]; /* since signatures last looked */
 	uint16_t nb_slots;
@@ -82,7 +83,9 @@ struct dpi_session {
 	uint64_t *bits; /* flowbits, DPI_NAMES_MAX of them, NULL while none is set */
 	uint32_t *ints; /* flowints, value + 1 */
 	uint32_t nb_ints;
-	struct dpi_expect *expect; /* borrowed: where FTP announces data sessions */
+	const struct dpi_bufs
+	    *wanted; /* buffers that any rule asks about: no others are kept.  NULL: all are */
+	struct dpi_expect *expect;       /* borrowed: where FTP announces data sessions */
 	struct dpi_announced *announced; /* what it was announced for, NULL: it was not */
 };
 
@@ -150,6 +153,8 @@ void dpi_tx_grow(struct dpi_tx *tx, enum dpi_buf buf, unsigned int dir, const vo
     size_t len, uint32_t limit);
 /* No slot of the direction will come, or grow, any more. */
 void dpi_tx_done(struct dpi_tx *tx, unsigned int dir);
+/* Whether that buffer is kept; a parser may ask before it makes one. */
+bool dpi_tx_wants(const struct dpi_tx *tx, enum dpi_buf buf);
 struct dpi_slot *dpi_tx_slot(struct dpi_tx *tx, enum dpi_buf buf, unsigned int dir);
 void dpi_tx_event(struct dpi_tx *tx, enum dpi_event event, unsigned int dir);
 

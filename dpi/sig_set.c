@@ -21,6 +21,7 @@ struct dpi_set {
 	uint32_t nb_sources;
 	struct dpi_prefilter filter[DPI_NB_GROUPS][DPI_NB_DIRS];
 	struct dpi_rules packet, tx[DPI_NB_LAYERS];
+	struct dpi_bufs wanted;
 };
 
 int
@@ -401,7 +402,7 @@ place(struct dpi_set *s, struct building building[DPI_NB_GROUPS][DPI_NB_DIRS],
 {
 	const struct dpi_list *l = sig->fast_list >= 0 ? &sig->list[sig->fast_list] : NULL;
 	struct dpi_pattern p;
-	unsigned int group[4], nb = 0;
+	unsigned int group[5], nb = 0;
 	int rc = 0;
 
 	if (l == NULL || (dpi_buf_info[l->buf].flags & DPI_BUF_PACKET) ||
@@ -412,8 +413,12 @@ place(struct dpi_set *s, struct building building[DPI_NB_GROUPS][DPI_NB_DIRS],
 	} else {
 		if (sig->protos & 1 && (sig->flags & DPI_SIG_STREAM))
 			group[nb++] = DPI_GROUP_STREAM;
-		if (sig->protos & 1) /* packets outside of streams, if nothing else */
-			group[nb++] = DPI_GROUP_TCP;
+		if (sig->protos &
+		    1) /* what looks into streams alone sees packets only outside of them */
+			group[nb++] = (sig->flags & (DPI_SIG_STREAM | DPI_SIG_PACKET)) ==
+			        DPI_SIG_STREAM
+			    ? DPI_GROUP_ALONE
+			    : DPI_GROUP_TCP;
 		if (sig->protos & 2)
 			group[nb++] = DPI_GROUP_UDP;
 		if (sig->protos & ~3)
@@ -450,8 +455,11 @@ dpi_set_finish_with(struct dpi_set *s, const hs_platform_info_t *platform,
 		qsort(s->sig, s->nb, sizeof(struct dpi_sig *), by_order);
 	for (uint32_t i = 0; i < s->nb; i++)
 		s->sig[i]->index = i;
-	for (uint32_t i = 0; i < s->nb && rc == 0; i++)
+	for (uint32_t i = 0; i < s->nb && rc == 0; i++) {
 		rc = place(s, building, s->sig[i]);
+		for (unsigned int l = 0; l < s->sig[i]->nb_lists; l++)
+			dpi_bufs_add(&s->wanted, s->sig[i]->list[l].buf);
+	}
 	for (unsigned int g = 0; g < DPI_NB_GROUPS && rc == 0; g++) {
 		for (unsigned int d = 0; d < DPI_NB_DIRS && rc == 0; d++) {
 			struct building *b = &building[g][d];
@@ -492,6 +500,12 @@ dpi_set_finish_with(struct dpi_set *s, const hs_platform_info_t *platform,
 	hs_free_scratch(scratch);
 	free(building);
 	return rc;
+}
+
+const struct dpi_bufs *
+dpi_set_wanted(const struct dpi_set *s)
+{
+	return &s->wanted;
 }
 
 const hs_database_t *

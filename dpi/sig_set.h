@@ -34,6 +34,7 @@ enum {
 enum {
 	DPI_GROUP_STREAM = DPI_NB_BUFS, /* TCP, reassembled */
 	DPI_GROUP_TCP,                  /* payload of each packet */
+	DPI_GROUP_ALONE,                /* TCP: of packets whose stream is not followed */
 	DPI_GROUP_UDP,
 	DPI_GROUP_OTHER,
 	DPI_NB_GROUPS
@@ -76,7 +77,8 @@ int dpi_set_finish_with(struct dpi_set *s, const hs_platform_info_t *platform,
 
 /* What a set was made of, for those who write it down: its databases (NULL: the group has none), the variables that
  * were set, the text of its files. */
-const hs_database_t *dpi_set_database(const struct dpi_set *s, unsigned int group, unsigned int dir);
+const hs_database_t *dpi_set_database(
+    const struct dpi_set *s, unsigned int group, unsigned int dir);
 void dpi_set_variables(const struct dpi_set *s,
     void (*each)(void *arg, const char *name, const char *value), void *arg);
 void dpi_set_sources(const struct dpi_set *s,
@@ -89,6 +91,9 @@ const struct dpi_sig *dpi_set_sig(const struct dpi_set *s, uint32_t index);
 /* Rules without a fast pattern: about packets, and about transactions of a layer. */
 const struct dpi_rules *dpi_set_packet_rules(const struct dpi_set *s);
 const struct dpi_rules *dpi_set_tx_rules(const struct dpi_set *s, enum dpi_layer layer);
+
+/* The buffers that any rule asks about. */
+const struct dpi_bufs *dpi_set_wanted(const struct dpi_set *s);
 
 size_t dpi_set_database_bytes(const struct dpi_set *s);
 size_t dpi_set_nb_databases(const struct dpi_set *s);

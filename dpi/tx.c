@@ -15,6 +15,7 @@ dpi_tx_new(struct dpi_session *s, enum dpi_layer layer)
 
 	if (tx == NULL)
 		return NULL;
+	tx->wanted = s->wanted;
 	tx->layer = (uint8_t)layer;
 	tx->id = s->nb_tx++;
 	for (; *at != NULL; at = &(*at)->next)
@@ -37,6 +38,12 @@ dpi_tx_free(struct dpi_tx *tx)
 	dpi_free(tx->candidate);
 	dpi_free(tx->alerted);
 	dpi_free(tx);
+}
+
+bool
+dpi_tx_wants(const struct dpi_tx *tx, enum dpi_buf buf)
+{
+	return tx->wanted == NULL || dpi_bufs_has(tx->wanted, buf);
 }
 
 struct dpi_slot *
@@ -92,7 +99,7 @@ dpi_tx_put(struct dpi_tx *tx, enum dpi_buf buf, unsigned int dir, const void *by
 {
 	struct dpi_slot *s;
 
-	if (tx == NULL ||
+	if (tx == NULL || !dpi_tx_wants(tx, buf) ||
 	    (!(dpi_buf_info[buf].flags & DPI_BUF_SEVERAL) && dpi_tx_slot(tx, buf, dir) != NULL))
 		return;
 	s = slot_new(tx, buf, dir);
@@ -108,7 +115,7 @@ dpi_tx_grow(struct dpi_tx *tx, enum dpi_buf buf, unsigned int dir, const void *b
 {
 	struct dpi_slot *s;
 
-	if (tx == NULL)
+	if (tx == NULL || !dpi_tx_wants(tx, buf))
 		return;
 	s = dpi_tx_slot(tx, buf, dir);
 	if (s == NULL ||

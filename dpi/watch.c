@@ -8,13 +8,13 @@
 #include "dpi/heap.h"
 #include "dpi/http1.h"
 
-#define RESERVE        (1u << 20) /* what one packet may need at the very most */
-#define ROOM_TRIES     8
-#define SESSION_TYPE   1024 /* bytes: for the size of the table */
-#define LOOKBACK       DPI_FAST_MAX
+#define RESERVE      (1u << 20) /* what one packet may need at the very most */
+#define ROOM_TRIES   8
+#define SESSION_TYPE 1024 /* bytes: for the size of the table */
+#define LOOKBACK     DPI_FAST_MAX
 
 struct dpi_watch {
-	struct dpi_watch *next;         /* in its chain */
+	struct dpi_watch *next;          /* in its chain */
 	struct dpi_watch *older, *newer; /* in the order of their last packets */
 	struct dpi_watch_set *set;
 	uint32_t index;
@@ -28,6 +28,7 @@ _Static_assert(sizeof(struct dpi_watch) <= 768, "a session at rest is below 1 KB
 struct dpi_watch_set {
 	struct dpi_watches *w;
 	struct dpi_detect *detect;
+	struct dpi_bufs wanted;
 	_Atomic uint32_t users; /* sessions, and 1 while it is for new ones; the lcore writes */
 };
 
@@ -99,15 +100,20 @@ on_alert(void *arg, const struct dpi_alert *a)
 }
 
 int
-dpi_watch_set_create(
-    struct dpi_watch_set **out, struct dpi_watches *w, const struct dpi_set *set)
+dpi_watch_set_create(struct dpi_watch_set **out, struct dpi_watches *w, const struct dpi_set *set)
 {
+	static const uint8_t told[] = { DPI_HTTP_HOST, DPI_HTTP_URI_RAW, DPI_HTTP_METHOD,
+		DPI_HTTP_STAT_CODE, DPI_DNS_QUERY, DPI_TLS_SNI, DPI_FILE_NAME };
 	struct dpi_watch_set *k = calloc(1, sizeof(*k));
 	int rc;
 
 	if (k == NULL)
 		return -ENOMEM;
 	k->w = w;
+	k->wanted = *dpi_set_wanted(set);
+	/* What events tell besides. */
+	for (size_t i = 0; i < PK_COUNT(told); i++)
+		dpi_bufs_add(&k->wanted, told[i]);
 	rc = dpi_detect_create(&k->detect, set,
 	    &(struct dpi_detect_options){ .ips = true, .alert = on_alert, .arg = w });
 	if (rc < 0) {
@@ -121,8 +127,8 @@ dpi_watch_set_create(
 bool
 dpi_watch_set_over(const struct dpi_watch_set *k)
 {
-	return atomic_load_explicit(&((struct dpi_watch_set *)(uintptr_t)k)->users,
-	           memory_order_acquire) == 0;
+	return atomic_load_explicit(
+	           &((struct dpi_watch_set *)(uintptr_t)k)->users, memory_order_acquire) == 0;
 }
 
 void
@@ -265,6 +271,7 @@ dpi_watch_begin(struct dpi_watches *w, uint32_t index, const struct pk_addr addr
 		*head = e;
 		order_add(w, e);
 		dpi_session_init(&e->s, addr, port, proto, &w->expect);
+		e->s.wanted = &e->set->wanted;
 		e->s.tcp = proto == 6;
 		e->held = (uint32_t)(dpi_heap_used(w->heap) - before);
 		w->stats.sessions++;
@@ -344,8 +351,9 @@ is_done(const struct dpi_watches *w, const struct dpi_watch *e)
 	const struct dpi_session *s = &e->s;
 	bool a = spent(w, s, 0), b = spent(w, s, 1);
 
-	return (s->finished || s->passed || (e->strict ? a && b : a || b)) && arrived(s, 0) &&
-	    arrived(s, 1);
+	return (s->finished || s->passed || (s->side[0].fin && s->side[1].fin) ||
+	           (e->strict ? a && b : a || b)) &&
+	    arrived(s, 0) && arrived(s, 1);
 }
 
 /* Put the segment into its stream.  *moved: it has grown. */
@@ -389,8 +397,8 @@ static void
 end_of(struct dpi_watch *e, const struct dpi_watch_packet *p, uint32_t len)
 {
 	struct dpi_side *mine = &e->s.side[p->dir];
-	int64_t at = dpi_assembly_offset(&mine->stream, p->seq) +
-	    ((p->tcp_flags & DPI_TCP_SYN) != 0) + len;
+	int64_t at =
+	    dpi_assembly_offset(&mine->stream, p->seq) + ((p->tcp_flags & DPI_TCP_SYN) != 0) + len;
 
 	if ((p->tcp_flags & DPI_TCP_FIN) && at == (int64_t)mine->stream.next &&
 	    dpi_assembly_loose(&mine->stream) == UINT64_MAX) {
@@ -400,8 +408,8 @@ end_of(struct dpi_watch *e, const struct dpi_watch_packet *p, uint32_t len)
 }
 
 static enum dpi_watch_fate
-inspect(struct dpi_watches *w, struct dpi_watch *e, const struct dpi_watch_packet *p,
-    uint64_t now_ns)
+inspect(
+    struct dpi_watches *w, struct dpi_watch *e, const struct dpi_watch_packet *p, uint64_t now_ns)
 {
 	struct dpi_session *s = &e->s;
 	struct dpi_frame f = { .n = p->n, .time_ns = now_ns };
@@ -426,14 +434,14 @@ inspect(struct dpi_watches *w, struct dpi_watch *e, const struct dpi_watch_packe
 	}
 	action = dpi_detect(e->set->detect, s, &f, p->dir, moved);
 	dpi_session_retire(s);
-	return action == DPI_ACT_DROP ? DPI_WATCH_DROP
+	return action == DPI_ACT_DROP  ? DPI_WATCH_DROP
 	    : action == DPI_ACT_REJECT ? DPI_WATCH_REJECT
 	                               : DPI_WATCH_PASS;
 }
 
 enum dpi_watch_fate
-dpi_watch_packet(struct dpi_watches *w, struct dpi_watch *e, const struct dpi_watch_packet *p,
-    uint64_t now_ns)
+dpi_watch_packet(
+    struct dpi_watches *w, struct dpi_watch *e, const struct dpi_watch_packet *p, uint64_t now_ns)
 {
 	struct dpi_session *s = &e->s;
 	struct dpi_side *mine = &s->side[p->dir];

@@ -94,8 +94,8 @@ struct dpi_watch_packet {
 };
 
 /* After DONE, DROP and REJECT `e` is gone. */
-enum dpi_watch_fate dpi_watch_packet(struct dpi_watches *w, struct dpi_watch *e,
-    const struct dpi_watch_packet *p, uint64_t now_ns);
+enum dpi_watch_fate dpi_watch_packet(
+    struct dpi_watches *w, struct dpi_watch *e, const struct dpi_watch_packet *p, uint64_t now_ns);
 
 /* The session ends: rules about its end have their say.  `e` is gone. */
 void dpi_watch_end(struct dpi_watches *w, struct dpi_watch *e, uint64_t now_ns);

@@ -103,7 +103,7 @@
 	X(APP_OVERLAP, "app-overlap",                                                              \
 	    "contradicts bytes that came first, while the application is looked for")              \
 	X(APP_FRAGMENT, "app-fragment", "in pieces, while its application is looked for")          \
-	X(SIG_DROP, "sig-drop", "a signature that says drop has matched its session")             \
+	X(SIG_DROP, "sig-drop", "a signature that says drop has matched its session")              \
 	X(SIG_REJECT, "sig-reject",                                                                \
 	    "a signature that says reject has matched; both sides were told")                      \
 	X(SIG_OVERLAP, "sig-overlap",                                                              \

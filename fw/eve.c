@@ -118,10 +118,10 @@ common(const struct fw_trace_record *t, const char *type, const struct fw_rule_i
 	n = strftime(when, sizeof(when), "%Y-%m-%dT%H:%M:%S", &tm);
 	snprintf(when + n, sizeof(when) - n, ".%06u+0000",
 	    (unsigned int)(wall % PK_NS_PER_S / PK_NS_PER_US));
-	row = json_pack("{s:s, s:s, s:I, s:s, s:s, s:s, s:s}", "timestamp", when, "event_type", type,
-	    "flow_id", (json_int_t)(t->session & INT64_MAX), "src_ip", pk_addr_text(&t->src, src),
-	    "dest_ip", pk_addr_text(&t->dst, dst), "proto", proto_name(t->proto, number),
-	    "direction", t->to_client ? "to_client" : "to_server");
+	row = json_pack("{s:s, s:s, s:I, s:s, s:s, s:s, s:s}", "timestamp", when, "event_type",
+	    type, "flow_id", (json_int_t)(t->session & INT64_MAX), "src_ip",
+	    pk_addr_text(&t->src, src), "dest_ip", pk_addr_text(&t->dst, dst), "proto",
+	    proto_name(t->proto, number), "direction", t->to_client ? "to_client" : "to_server");
 	ours = json_pack("{s:I, s:I, s:I}", "session", (json_int_t)t->session, "generation",
 	    (json_int_t)t->generation, "wire", (json_int_t)t->wire);
 	if (row == NULL || ours == NULL) {
@@ -154,9 +154,9 @@ add_about(json_t *row, const struct fw_trace_record *t)
 		uint8_t buf;
 		const char *object, *key;
 	} names[] = { { DPI_HTTP_HOST, "http", "hostname" }, { DPI_HTTP_URI_RAW, "http", "url" },
-		{ DPI_HTTP_METHOD, "http", "http_method" }, { DPI_HTTP_STAT_CODE, "http", "status" },
-		{ DPI_DNS_QUERY, "dns", "rrname" }, { DPI_TLS_SNI, "tls", "sni" },
-		{ DPI_FILE_NAME, "fileinfo", "filename" } };
+		{ DPI_HTTP_METHOD, "http", "http_method" },
+		{ DPI_HTTP_STAT_CODE, "http", "status" }, { DPI_DNS_QUERY, "dns", "rrname" },
+		{ DPI_TLS_SNI, "tls", "sni" }, { DPI_FILE_NAME, "fileinfo", "filename" } };
 
 	for (unsigned int i = 0; i < FW_TRACE_ABOUT; i++) {
 		for (size_t k = 0; k < PK_COUNT(names); k++) {

@@ -39,9 +39,8 @@ begin_inspection(struct fw_batch *b, struct fw_pkt *pk, uint32_t i, enum fw_drop
 	fw_inspect_mark(p, i, decision, from_start);
 	if (why != FW_DROP_NONE) /* its client will have to say it again */
 		return why;
-	why = fw_inspect_wants(p, i)
-	    ? fw_inspect_packet(b, pk, i, 0, &p->sessions.hot[i], decision)
-	    : FW_DROP_NONE;
+	why = fw_inspect_wants(p, i) ? fw_inspect_packet(b, pk, i, 0, &p->sessions.hot[i], decision)
+	                             : FW_DROP_NONE;
 	if (why == FW_DROP_NONE || why == FW_DROP_SIG_DROP || why == FW_DROP_SIG_REJECT)
 		return why; /* the session stays, to refuse what follows */
 	if (decision->verdict == PK_VERDICT_REJECT && fw_made_may(b))

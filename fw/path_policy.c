@@ -45,9 +45,8 @@ fw_policy_ask(struct fw_batch *b, enum fw_side opener, uint32_t vrf, const struc
 	fw_rules_decide(
 	    b->rules, inside ? PK_EGRESS : PK_INGRESS, &subject, &peer, proto, selector, app, d);
 	if (d->verdict == PK_VERDICT_ALLOW)
-		return likely(d->terms == NULL && b->p->conf.inspect_all == 0)
-		    ? FW_DROP_NONE
-		    : ask_terms(b->p, d);
+		return likely(d->terms == NULL && b->p->conf.inspect_all == 0) ? FW_DROP_NONE
+		                                                               : ask_terms(b->p, d);
 	if (!subject.is_subject)
 		return FW_DROP_NO_SUBJECT;
 	return d->verdict == PK_VERDICT_REJECT ? FW_DROP_RULE_REJECT : FW_DROP_RULE_DENY;

@@ -204,8 +204,7 @@ fw_watch_alert(void *arg, const struct dpi_alert *a, uint32_t i)
 		if (slot == NULL || n == FW_TRACE_ABOUT)
 			continue;
 		r->about[n].buf = told[k];
-		r->about[n].len =
-		    (uint8_t)PK_MIN((size_t)slot->len, sizeof(r->about[n].text));
+		r->about[n].len = (uint8_t)PK_MIN((size_t)slot->len, sizeof(r->about[n].text));
 		if (r->about[n].len > 0)
 			memcpy(r->about[n].text, slot->bytes, r->about[n].len);
 		n++;

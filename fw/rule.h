@@ -88,8 +88,9 @@ struct fw_decision {
 	uint8_t encryption; /* enum pk_encryption: what an allowed flow has to have besides */
 	uint8_t audited;    /* an audit rule matched on the way */
 	uint8_t undecided;  /* the verdict stands only if the session speaks what the rule names */
-	uint8_t inspect;    /* enum pk_inspect, and FW_INSPECT_OPEN: what an allowed flow has to go through */
-	uint32_t rule;      /* decided, or FW_RULE_NONE */
+	uint8_t
+	    inspect; /* enum pk_inspect, and FW_INSPECT_OPEN: what an allowed flow has to go through */
+	uint32_t rule; /* decided, or FW_RULE_NONE */
 	uint32_t audit_rule;
 	const struct pk_rule_terms *terms; /* of an allowed flow; NULL: none.  Borrowed */
 };

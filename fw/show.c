@@ -1,4 +1,3 @@
-#include "dpi/watch.h"
 #include "fw/show.h"
 
 #include <errno.h>
@@ -7,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "dpi/watch.h"
 #include "fw/show_priv.h"
 #include "lib/clock.h"
 #include "lib/program.h"

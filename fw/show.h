@@ -1,7 +1,7 @@
 #pragma once
 
-#include "fw/link.h"
 #include "fw/eve.h"
+#include "fw/link.h"
 #include "fw/posture.h"
 #include "fw/signatures.h"
 #include "fw/worker.h"

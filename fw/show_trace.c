@@ -186,8 +186,8 @@ take(struct fw_show_trace *s, const struct fw_trace_record *t, const uint8_t *sn
 		log_record(s, t);
 	if (s->show->conf.eve != NULL) {
 		struct fw_rule_info info;
-		bool known = fw_rules_info_by_id(
-		    fw_workers_rules(s->show->conf.workers), t->rule_id, &info);
+		bool known =
+		    fw_rules_info_by_id(fw_workers_rules(s->show->conf.workers), t->rule_id, &info);
 
 		fw_eve_record(s->show->conf.eve, t, known ? &info : NULL,
 		    pk_clock_wall_ns() - fw_workers_now_ns());

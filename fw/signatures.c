@@ -146,8 +146,8 @@ on_done(evutil_socket_t fd, short what, void *arg)
 	for (unsigned int i = 0; i < s->nb_lcores; i++)
 		fw_path_offer_signatures(
 		    (struct fw_path *)(uintptr_t)fw_workers_path(s->conf.workers, i), g->at[i]);
-	pk_notice("signatures: %s: %u rules in force, %u refused", s->conf.path,
-	    dpi_set_nb(g->set), dpi_set_nb_refused(g->set));
+	pk_notice("signatures: %s: %u rules in force, %u refused", s->conf.path, dpi_set_nb(g->set),
+	    dpi_set_nb_refused(g->set));
 	event_add(s->poll, &every);
 }
 
@@ -163,8 +163,9 @@ fw_signatures_load(struct fw_signatures *s, struct pk_diag *diag)
 		return -ENOENT;
 	}
 	if (s->loading || n >= DPI_WATCH_SETS) {
-		pk_diag_set(diag, "%s", s->loading ? "signatures are being loaded"
-		                                   : "sessions are still on three older sets");
+		pk_diag_set(diag, "%s",
+		    s->loading ? "signatures are being loaded"
+		               : "sessions are still on three older sets");
 		return -EBUSY;
 	}
 	s->diag.text[0] = '\0';

@@ -59,8 +59,8 @@ struct fw_trace_record {
 	/* ALERT: what has matched, borrowed for FW_SIGNATURES_LINGER_NS from the set it is of (fw/signatures.h), and
 	 * what its transaction was about. */
 	const struct dpi_sig *sig;
-	uint8_t layer;     /* enum dpi_layer of the session; CLOSED as well */
-	uint8_t to_client; /* the direction that matched */
+	uint8_t layer;      /* enum dpi_layer of the session; CLOSED as well */
+	uint8_t to_client;  /* the direction that matched */
 	uint8_t event_only; /* CLOSED: no rule has asked for it; for the event log (fw/eve.h) */
 	struct {
 		uint8_t buf; /* enum dpi_buf; 0: none */

@@ -7,7 +7,6 @@
  * payload, where they are no tricks, have to arrive.
  */
 #include <netinet/in.h>
-
 #include <zlib.h>
 
 #include "dpi/watch.h"
@@ -69,7 +68,8 @@ compile(const char *text)
 static void
 start(uint8_t mode, size_t memory, bool loose)
 {
-	static const struct world_rule all[] = { { PK_EGRESS, PK_VERDICT_ALLOW, PK_PROTO_ANY, 0, 0 },
+	static const struct world_rule all[] = { { PK_EGRESS, PK_VERDICT_ALLOW, PK_PROTO_ANY, 0,
+		                                     0 },
 		{ PK_INGRESS, PK_VERDICT_ALLOW, PK_PROTO_ANY, 0, 0 } };
 	struct fw_path_conf conf;
 	struct fw_made made;
@@ -138,7 +138,7 @@ enum trick {
 struct receiver {
 	uint8_t first[ROOM], last[ROOM];
 	bool have[ROOM];
-	uint32_t next;  /* in order */
+	uint32_t next;   /* in order */
 	uint32_t resets; /* from the path */
 };
 
@@ -192,21 +192,20 @@ segment(struct talk *t, bool back, uint8_t flags, uint32_t seq, const void *body
 	struct receiver *r = back ? &t->to_client : &t->to_server;
 	uint32_t base = (back ? t->peer : t->isn) + 1, at = seq - base;
 	bool passed = put(&(struct world_pkt){ .family = t->family,
-	                       .proto = IPPROTO_TCP,
-	                       .from_outside = back,
-	                       .in = 1,
-	                       .out = 9,
-	                       .sport = back ? t->server : t->client,
-	                       .dport = back ? t->client : t->server,
-	                       .seq = seq,
-	                       .ack = flags & FW_TCP_ACK
-	                           ? (back ? t->isn + 1 + t->to_server.next
-	                                   : t->peer + 1 + t->to_client.next)
-	                           : 0,
-	                       .flags = flags,
-	                       .win = 60000,
-	                       .payload = (uint16_t)len,
-	                       .body = body },
+	                      .proto = IPPROTO_TCP,
+	                      .from_outside = back,
+	                      .in = 1,
+	                      .out = 9,
+	                      .sport = back ? t->server : t->client,
+	                      .dport = back ? t->client : t->server,
+	                      .seq = seq,
+	                      .ack = flags & FW_TCP_ACK ? (back ? t->isn + 1 + t->to_server.next
+	                                                        : t->peer + 1 + t->to_client.next)
+	                                                : 0,
+	                      .flags = flags,
+	                      .win = 60000,
+	                      .payload = (uint16_t)len,
+	                      .body = body },
 	    tricks, &r->resets);
 
 	if (!passed || (tricks & (BAD_CHECKSUM | LOW_TTL)) || (flags & FW_TCP_RST))
@@ -249,8 +248,7 @@ begin(uint8_t family, uint32_t isn)
 static bool
 say(struct talk *t, uint32_t at, const void *body, uint32_t len, unsigned int tricks)
 {
-	return segment(
-	    t, false, FW_TCP_ACK | FW_TCP_PSH, t->isn + 1 + at, body, len, tricks);
+	return segment(t, false, FW_TCP_ACK | FW_TCP_PSH, t->isn + 1 + at, body, len, tricks);
 }
 
 static bool
@@ -400,7 +398,8 @@ test_decoys(void **state)
 		for (size_t k = 0; k < PK_COUNT(tricks); k++)
 			for (size_t s = 0; s < PK_COUNT(spans); s++)
 				for (unsigned int v = 0; v < 4; v++)
-					decoy(*f, spans[s][0], spans[s][1], tricks[k], v & 1, v & 2);
+					decoy(
+					    *f, spans[s][0], spans[s][1], tricks[k], v & 1, v & 2);
 	}
 	assert_true(dropped(FW_DROP_SIG_OVERLAP) > 0);
 	assert_true(dropped(FW_DROP_L4_CHECKSUM) > 0);
@@ -605,7 +604,9 @@ test_rest(void **state)
 		{ "EHLO client.example\r\n", "250 mail.example\r\n", "EVILBYTES" },
 		{ "some EVIL", "what?", "BYTES" },
 	};
-	enum { SESSIONS = 500 };
+	enum {
+		SESSIONS = 500
+	};
 	struct fw_made made;
 
 	(void)state;
@@ -636,8 +637,8 @@ test_rest(void **state)
 				.peer = PEER };
 
 			t.to_client.next = back;
-			assert_false(say(
-			    &t, len, kinds[k].attack, (uint32_t)strlen(kinds[k].attack), 0));
+			assert_false(
+			    say(&t, len, kinds[k].attack, (uint32_t)strlen(kinds[k].attack), 0));
 		}
 		assert_int_equal(dropped(FW_DROP_SIG_DROP), SESSIONS);
 		assert_int_equal(stats().sessions, 0);
@@ -709,22 +710,22 @@ test_actions(void **state)
 	assert_int_equal(alerts(2), 0);
 	/* A datagram is judged alone, and its session with it. */
 	assert_false(put(&(struct world_pkt){ .family = 4,
-	                      .proto = IPPROTO_UDP,
-	                      .in = 1,
-	                      .out = 9,
-	                      .sport = 999,
-	                      .dport = 5555,
-	                      .payload = 9,
-	                      .body = (const uint8_t *)"EVILBYTES" },
+	                     .proto = IPPROTO_UDP,
+	                     .in = 1,
+	                     .out = 9,
+	                     .sport = 999,
+	                     .dport = 5555,
+	                     .payload = 9,
+	                     .body = (const uint8_t *)"EVILBYTES" },
 	    0, NULL));
 	assert_false(put(&(struct world_pkt){ .family = 4,
-	                      .proto = IPPROTO_UDP,
-	                      .in = 1,
-	                      .out = 9,
-	                      .sport = 999,
-	                      .dport = 5555,
-	                      .payload = 8,
-	                      .body = (const uint8_t *)"harmless" },
+	                     .proto = IPPROTO_UDP,
+	                     .in = 1,
+	                     .out = 9,
+	                     .sport = 999,
+	                     .dport = 5555,
+	                     .payload = 8,
+	                     .body = (const uint8_t *)"harmless" },
 	    0, NULL));
 	stop();
 }
@@ -913,8 +914,8 @@ respond(uint8_t family, const char *head, const uint8_t *body, uint32_t len, con
 		(void)segment(t, true, FW_TCP_FIN | FW_TCP_ACK, t->peer + 1 + at + len, NULL, 0, 0);
 		nb_cases++;
 		if (t->to_client.next >= at + len)
-			fail_msg("IPv%u, response %s, pieces of %u: the attack went through", family,
-			    what, each);
+			fail_msg("IPv%u, response %s, pieces of %u: the attack went through",
+			    family, what, each);
 	}
 }
 
@@ -939,12 +940,15 @@ test_responses(void **state)
 		respond(*f, "Transfer-Encoding: CHUNKED\r\n\r\n", (const uint8_t *)chunked,
 		    sizeof(chunked) - 1, "CHUNKED");
 		n = squeeze(packed, sizeof(packed), body, 31);
-		snprintf(head, sizeof(head), "Content-Encoding: gzip\r\nContent-Length: %u\r\n\r\n", n);
+		snprintf(
+		    head, sizeof(head), "Content-Encoding: gzip\r\nContent-Length: %u\r\n\r\n", n);
 		respond(*f, head, packed, n, "gzip");
-		snprintf(head, sizeof(head), "Content-Encoding: x-gzip\r\nContent-Length: %u\r\n\r\n", n);
+		snprintf(head, sizeof(head),
+		    "Content-Encoding: x-gzip\r\nContent-Length: %u\r\n\r\n", n);
 		respond(*f, head, packed, n, "x-gzip");
 		n = squeeze(packed, sizeof(packed), body, 15);
-		snprintf(head, sizeof(head), "Content-Encoding: deflate\r\nContent-Length: %u\r\n\r\n", n);
+		snprintf(head, sizeof(head),
+		    "Content-Encoding: deflate\r\nContent-Length: %u\r\n\r\n", n);
 		respond(*f, head, packed, n, "deflate");
 		n = squeeze(packed, sizeof(packed), body, -15);
 		respond(*f, head, packed, n, "raw deflate");
@@ -1037,13 +1041,13 @@ test_dns(void **state)
 	EACH_FAMILY(f)
 	{
 		assert_false(put(&(struct world_pkt){ .family = *f,
-		                      .proto = IPPROTO_UDP,
-		                      .in = 1,
-		                      .out = 9,
-		                      .sport = ++port,
-		                      .dport = 53,
-		                      .payload = (uint16_t)len,
-		                      .body = query },
+		                     .proto = IPPROTO_UDP,
+		                     .in = 1,
+		                     .out = 9,
+		                     .sport = ++port,
+		                     .dport = 53,
+		                     .payload = (uint16_t)len,
+		                     .body = query },
 		    0, NULL));
 		nb_cases++;
 		for (uint32_t at = 1; at < len + 2; at += 3) {
