@@ -88,7 +88,7 @@ claim(struct fw_guard *g, const struct fw_rules *r, uint64_t generation, const s
 
 	if (unlikely(!s->known))
 		return FW_DROP_SPOOF;
-	if (s->has_mac && unlikely(memcmp(s->mac, pk->data + 6, 6) != 0))
+	if (s->has_mac && unlikely(memcmp(s->mac, pk->data + pk->l2 + 6, 6) != 0))
 		return FW_DROP_SPOOF_MAC;
 	return FW_DROP_NONE;
 }
@@ -99,7 +99,7 @@ arp_inside(
 {
 	const uint8_t *a = pk->data + pk->l3;
 
-	if (memcmp(a + 8, pk->data + 6, 6) != 0)
+	if (memcmp(a + 8, pk->data + pk->l2 + 6, 6) != 0)
 		return FW_DROP_SPOOF_MAC;
 	if (is_zero(a + 14, 4))
 		return FW_DROP_NONE;
@@ -211,7 +211,7 @@ nd_inside(
 	if (why != FW_DROP_NONE)
 		return why;
 	/* The address in the option is the one that others will send to, as in ARP. */
-	if (link_address != NULL && memcmp(link_address, pk->data + 6, 6) != 0)
+	if (link_address != NULL && memcmp(link_address, pk->data + pk->l2 + 6, 6) != 0)
 		return FW_DROP_SPOOF_MAC;
 	if (!is_zero(ip + 8, 16) && !is_link_local(ip + 8)) {
 		why = claim(g, r, generation, pk, 6, ip + 8);

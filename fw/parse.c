@@ -7,6 +7,7 @@
 #include <rte_common.h>
 
 #include "fw/bytes.h"
+#include "fw/overlay.h"
 
 #define ETH_LEN        14
 #define TYPE_IPV4      0x0800
@@ -618,8 +619,43 @@ parse_arp(struct fw_pkt *pk, uint32_t off)
 	return FW_DROP_NONE;
 }
 
+static __rte_always_inline enum fw_drop
+parse_l3(struct fw_pkt *pk, uint16_t type, uint32_t off)
+{
+	if (likely(type == TYPE_IPV4))
+		return parse_ipv4(pk, off);
+	if (likely(type == TYPE_IPV6))
+		return parse_ipv6(pk, off);
+	if (type == TYPE_ARP)
+		return parse_arp(pk, off);
+	return refuse(pk, FW_DROP_ETHERTYPE);
+}
+
+/* A tunnel's packet is its inner frame: untagged (RFC 7348 section 6.1), and no longer than the outer packet. */
+static __rte_noinline enum fw_drop
+parse_inner(struct fw_pkt *pk, const struct fw_tunnel *t)
+{
+	uint32_t len = pk->len;
+	enum fw_drop why;
+
+	pk->outer_l3 = t->outer_l3;
+	pk->outer_l4 = t->outer_l4;
+	pk->l2 = t->l2;
+	pk->key.vrf = FW_VRF_VNI | t->vni;
+	pk->checksum_ok = false; /* the port has looked at the outer header */
+	if (t->l2 + (uint32_t)ETH_LEN > pk->contiguous)
+		return refuse(pk, FW_DROP_TRUNCATED);
+	if ((pk->data[t->l2 + 6] & 1) != 0)
+		return refuse(pk, FW_DROP_MAC_SOURCE);
+	pk->len = t->end;
+	why = parse_l3(pk, fw_be16(pk->data + t->l2 + 12), t->l2 + (uint32_t)ETH_LEN);
+	pk->len = len;
+	return why;
+}
+
 enum fw_drop
-fw_parse(struct fw_pkt *pk, const uint8_t *data, uint32_t contiguous, uint32_t len, uint16_t tci)
+fw_parse(struct fw_pkt *pk, const uint8_t *data, uint32_t contiguous, uint32_t len, uint16_t tci,
+    const struct fw_overlay *overlay)
 {
 	uint32_t off = ETH_LEN;
 	uint16_t type;
@@ -635,6 +671,7 @@ fw_parse(struct fw_pkt *pk, const uint8_t *data, uint32_t contiguous, uint32_t l
 	pk->tcp_flags = 0;
 	pk->l4_proto = 0;
 	pk->l4_len = 0;
+	pk->l2 = pk->outer_l3 = pk->outer_l4 = 0;
 	pk->l3 = pk->l4 = pk->l3_end = 0;
 	pk->selector = 0;
 	pk->request = true;
@@ -658,13 +695,15 @@ fw_parse(struct fw_pkt *pk, const uint8_t *data, uint32_t contiguous, uint32_t l
 		type = fw_be16(data + off + 2);
 		off += 4;
 	}
-	if (likely(type == TYPE_IPV4))
-		return parse_ipv4(pk, off);
-	if (likely(type == TYPE_IPV6))
-		return parse_ipv6(pk, off);
-	if (type == TYPE_ARP)
-		return parse_arp(pk, off);
-	return refuse(pk, FW_DROP_ETHERTYPE);
+	if (unlikely(overlay != NULL) && (type == TYPE_IPV4 || type == TYPE_IPV6)) {
+		struct fw_tunnel t;
+		enum fw_drop why;
+
+		if (fw_overlay_open(overlay, type == TYPE_IPV4 ? 4 : 6, data, off, pk->contiguous,
+		        len, &t, &why))
+			return why != FW_DROP_NONE ? refuse(pk, why) : parse_inner(pk, &t);
+	}
+	return parse_l3(pk, type, off);
 }
 
 static void

@@ -107,6 +107,10 @@ fw_session_open(struct fw_batch *b, struct fw_pkt *pk)
 		why = fw_proxy_answer(b, pk);
 	if (why != FW_DROP_NONE)
 		goto done;
+	if (unlikely(decision.terms != NULL))
+		why = fw_terms_open(b, &decision);
+	if (why != FW_DROP_NONE)
+		goto done;
 	i = fw_sessions_create(t, pk);
 	if (unlikely(i == FW_SESSION_NONE) && fw_session_make_room(b))
 		i = fw_sessions_create(t, pk);
@@ -162,6 +166,8 @@ fw_session_open(struct fw_batch *b, struct fw_pkt *pk)
 	/* What the server gets in the place of this ACK is a SYN. */
 	if (unlikely(proxied))
 		why = FW_DROP_SYN_PROXY;
+	if (unlikely(fw_terms_wanted(p, i)) && why == FW_DROP_NONE)
+		why = fw_terms_packet(b, pk, i);
 	if (unlikely(decision.undecided))
 		why = begin_inspection(b, pk, i, why, &decision);
 done:

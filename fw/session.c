@@ -542,7 +542,7 @@ is_sound(const struct fw_session *s, const struct fw_session_cold *c)
 	    tcp != (k->proto == IPPROTO_TCP) ||
 	    (s->state == FW_STATE_UDP_NEW || s->state == FW_STATE_UDP) !=
 	        (k->proto == IPPROTO_UDP) ||
-	    (s->scale & 15) > 14 || s->scale >> 4 > 14 ||
+	    (c->care & ~FW_CARE_ALL) != 0 || (s->scale & 15) > 14 || s->scale >> 4 > 14 ||
 	    (fw_app_known(s->app) && s->app != FW_APP_UNKNOWN && s->app > FW_APP_LAST))
 		return false;
 	if (k->family == 4)

@@ -106,7 +106,7 @@ enum fw_session_flags {
 	FW_SESSION_LOOSE = 1 << 4,      /* picked up in mid-stream */
 	FW_SESSION_SYN_R = 1 << 5,      /* R's SYN has been seen, so side[1] counts */
 	FW_SESSION_LOG_END = 1 << 6,    /* its rule logs how sessions end */
-	FW_SESSION_EXTRA = 1 << 7,      /* not for the lane: fw/extra.h, fw/inspect.h */
+	FW_SESSION_EXTRA = 1 << 7,      /* not for the lane: enum fw_care, fw/inspect.h */
 };
 
 /* Sessions that announce others, and those announced (fw/related.h). */
@@ -114,7 +114,6 @@ enum fw_kin {
 	FW_KIN_RELATED =
 	    1 << 0, /* policy is asked by the selector of the one that has announced it, */
 	FW_KIN_REVERSED = 1 << 1, /* and as if its other side had opened it */
-	FW_KIN_HELPED = 1 << 2,   /* may announce others; it has FW_SESSION_EXTRA for that alone */
 };
 
 struct fw_tcp_side {
@@ -124,6 +123,14 @@ struct fw_tcp_side {
 
 #define FW_SEEN_SHIFT \
 	20 /* hot times count in 2^20 ns, about a millisecond, and wrap after 52 days */
+
+/* What each packet of a session is to be held to, but for its application.  Such sessions have FW_SESSION_EXTRA. */
+enum fw_care {
+	FW_CARE_TERMS = 1 << 0,  /* its rule meters packets, or marks them: path_terms.c */
+	FW_CARE_PROXY = 1 << 1,  /* its handshake was done in the server's place: path_proxy.c */
+	FW_CARE_HELPED = 1 << 2, /* it may announce others: path_helper.c */
+};
+#define FW_CARE_ALL (FW_CARE_TERMS | FW_CARE_PROXY | FW_CARE_HELPED)
 
 /* The line that every packet touches. */
 struct fw_session {
@@ -151,6 +158,7 @@ struct fw_session_cold {
 	uint64_t opened_ns;
 	uint32_t next;              /* free ones */
 	uint16_t ether;             /* the link header, see fw/ether.h */
+	uint8_t care;               /* enum fw_care */
 	uint8_t kin;                /* enum fw_kin */
 	uint32_t slot_and_selector; /* rule slot << 16 | service selector of the opening packet */
 } __attribute__((aligned(32)));
