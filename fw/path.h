@@ -11,6 +11,7 @@
 struct fw_meters;
 struct fw_related;
 struct fw_session_mem;
+struct fw_wall;
 struct rte_mbuf;
 struct rte_mempool;
 
@@ -87,7 +88,8 @@ struct fw_path_conf {
 	struct fw_trace *trace;   /* where records go; borrowed, NULL for nowhere */
 	struct fw_session_mem
 	    *mem; /* of the table, which outlives us; borrowed, NULL: private memory */
-	struct fw_meters *meters; /* of rules, shared by all lcores; borrowed, NULL: of its own */
+	const struct fw_wall *wall; /* borrowed, NULL: now_ns is UTC, and nothing turns */
+	struct fw_meters *meters;   /* of rules, shared by all lcores; borrowed, NULL: of its own */
 	const struct fw_posture *posture; /* of the host; borrowed, NULL: it is not attested */
 	bool ftp, tftp;                   /* sessions of these may announce others: fw/related.h */
 	struct fw_related *related;       /* shared with other lcores; borrowed, NULL: our own */
