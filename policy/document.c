@@ -113,7 +113,7 @@ static const struct policy_words truths = { truth_words, PK_COUNT(truth_words), 
 	}
 
 static const struct policy_field peer_fields[] = {
-	{ "workloads", "a map of labels", policy_read_selector, NULL,
+	{ "workloads", "a map of labels", policy_read_selectors, NULL,
 	    offsetof(struct policy_peer, selector), 0 },
 	{ "tenant", "the name of a tenant", read_tenant, &star_allowed,
 	    offsetof(struct policy_peer, tenant), 0 },
@@ -199,10 +199,40 @@ read_peer(struct policy_reader *r, const struct policy_node *n, struct policy_pe
 	}
 }
 
+/* An expression with alternatives is a peer for each.  There is *room for so many in all. */
+static void
+add_peer(struct policy_reader *r, const struct policy_node *n, struct policy_peers *peers,
+    uint32_t *room)
+{
+	struct policy_peer first = { .line = 0 }, *at;
+	uint32_t others;
+
+	read_peer(r, n, &first);
+	others = first.selector.nb_others;
+	if (peers->nb + 1 + others > *room) {
+		at = policy_reader_alloc(r, (size_t)*room * 2 + 1 + others, sizeof(at[0]));
+		if (at == NULL)
+			return;
+		if (peers->nb > 0)
+			memcpy(at, peers->at, peers->nb * sizeof(at[0]));
+		*room = *room * 2 + 1 + others;
+		peers->at = at;
+	}
+	at = peers->at + peers->nb;
+	at[0] = first;
+	peers->nb += 1 + others;
+	for (uint32_t i = 0; i < others; i++) {
+		at[1 + i] = first;
+		at[1 + i].selector = first.selector.others[i];
+		add_attested(r, n, &at[1 + i]);
+	}
+}
+
 static void
 read_peers(struct policy_reader *r, const struct policy_node *n, void *out, const void *arg)
 {
 	struct policy_peers *peers = out;
+	uint32_t room = n->nb;
 
 	(void)arg;
 	peers->any = 0;
@@ -215,12 +245,12 @@ read_peers(struct policy_reader *r, const struct policy_node *n, void *out, cons
 		return;
 	}
 	peers->at = policy_reader_alloc(r, n->nb, sizeof(peers->at[0]));
-	for (uint32_t i = 0; peers->at != NULL && i < n->nb; i++) {
+	for (uint32_t i = 0; !r->nomem && i < n->nb; i++) {
 		r->want = "a list of peers, each a map, or any";
 		if (n->items[i]->kind == POLICY_SCALAR && strcmp(n->items[i]->text, "any") == 0)
 			peers->any = 1;
 		else
-			read_peer(r, n->items[i], &peers->at[peers->nb++]);
+			add_peer(r, n->items[i], peers, &room);
 	}
 }
 
@@ -521,6 +551,7 @@ read_group(struct policy_reader *r, const struct policy_node *n, void *out, cons
 	};
 	static const struct policy_schema schema = POLICY_SCHEMA("a group's spec", fields);
 	struct policy_peers *members = out;
+	uint32_t room = 0;
 
 	(void)arg;
 	if (n->kind != POLICY_MAP || policy_node_get(n, "members") != NULL) {
@@ -530,11 +561,7 @@ read_group(struct policy_reader *r, const struct policy_node *n, void *out, cons
 			    "a group of any is no group; write any in the rule");
 		return;
 	}
-	members->at = policy_reader_alloc(r, 1, sizeof(members->at[0]));
-	if (members->at != NULL) {
-		members->nb = 1;
-		read_peer(r, n, &members->at[0]);
-	}
+	add_peer(r, n, members, &room);
 }
 
 static const struct policy_field service_fields[] = {
