@@ -37,6 +37,9 @@
 	X(TCP_OPTIONS, "tcp-options", "TCP options that run over the end of the header")           \
 	X(OVERSIZED, "oversized",                                                                  \
 	    "a coalesced segment, and the port it leaves by cannot split it")                      \
+	X(OVERLAY, "overlay",                                                                      \
+	    "a tunnel's packet in pieces, or without a whole frame of a virtual network")          \
+	X(OVERLAY_PEER, "overlay-peer", "a tunnel between addresses that are no tunnel endpoints") \
 	/* guard: whether the sender may be who it says */                                         \
 	X(SPOOF, "spoof", "from inside: the source address is no workload of this wire")           \
 	X(SPOOF_MAC, "spoof-mac", "from inside: the source MAC is not that of the workload")       \

@@ -9,6 +9,7 @@
 #include "lib/counter.h"
 
 struct fw_meters;
+struct fw_overlay;
 struct fw_related;
 struct fw_session_mem;
 struct fw_wall;
@@ -91,6 +92,7 @@ struct fw_path_conf {
 	const struct fw_wall *wall; /* borrowed, NULL: now_ns is UTC, and nothing turns */
 	struct fw_meters *meters;   /* of rules, shared by all lcores; borrowed, NULL: of its own */
 	const struct fw_posture *posture; /* of the host; borrowed, NULL: it is not attested */
+	const struct fw_overlay *overlay; /* tunnels to look into; borrowed, NULL: none */
 	bool ftp, tftp;                   /* sessions of these may announce others: fw/related.h */
 	struct fw_related *related;       /* shared with other lcores; borrowed, NULL: our own */
 };

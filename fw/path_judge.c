@@ -133,7 +133,7 @@ judge_session(struct fw_batch *b, struct fw_pkt *pk, uint32_t i)
 			fw_session_moved(p, i, before, b->now_ns);
 		}
 	}
-	fw_session_count(&p->sessions, i, d, pk->len);
+	fw_session_count(&p->sessions, s, d, pk->len);
 	if (unlikely(e != NULL) && (e->what & FW_EXTRA_FTP) != 0)
 		fw_helper_packet(b, pk, i, d, e);
 	if (unlikely(e != NULL) && (e->what & FW_EXTRA_PROXY) != 0)
@@ -257,7 +257,7 @@ judge_fragment(struct fw_batch *b, struct fw_pkt *pk)
 		s->side[d].end = end;
 	if (!f->error) {
 		s->seen = b->seen;
-		fw_session_count(t, i, d, pk->len);
+		fw_session_count(t, s, d, pk->len);
 	}
 	if (fw_frag_complete(f))
 		fw_frags_remove(&p->frags, f);

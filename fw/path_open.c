@@ -158,7 +158,7 @@ fw_session_open(struct fw_batch *b, struct fw_pkt *pk)
 	fw_helper_opened(b, pk, i);
 	fw_sessions_publish(t, i);
 	if (likely(!proxied))
-		fw_session_count(t, i, 0, pk->len);
+		fw_session_count(t, s, 0, pk->len);
 	fw_sessions_moved(t, i, FW_STATE_NONE);
 	fw_timer_file(&t->timer, i, b->now_ns + ((uint64_t)p->timeout[s->state] << FW_SEEN_SHIFT));
 	pk_counter_add(&p->stats.sessions_created, 1);

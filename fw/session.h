@@ -333,6 +333,15 @@ fw_words_hash(const struct fw_sessions *t, struct fw_words w)
 	return fw_hash_mix(fw_hash_mix(w.q[0] ^ t->key[0], w.q[1] ^ t->key[1]) ^ w.tail, t->key[2]);
 }
 
+/* What stands for two IPv6 addresses, as they lie in memory, in a key. */
+static __rte_always_inline uint64_t
+fw_addrs_digest(const struct fw_sessions *t, const uint64_t low[2], const uint64_t high[2])
+{
+	uint64_t h = fw_hash_mix(low[0] ^ t->key[2], low[1] ^ t->key[3]);
+
+	return fw_hash_mix(high[0] ^ t->key[0] ^ h, high[1] ^ t->key[1] ^ (h << 32 | h >> 32));
+}
+
 /* Complete pk->key and compute pk->hash. */
 static __rte_always_inline void
 fw_sessions_hash(const struct fw_sessions *t, struct fw_pkt *pk)
@@ -341,8 +350,7 @@ fw_sessions_hash(const struct fw_sessions *t, struct fw_pkt *pk)
 		uint64_t a[4], h;
 
 		memcpy(a, pk->addr, sizeof(a));
-		h = fw_hash_mix(a[0] ^ t->key[2], a[1] ^ t->key[3]);
-		h = fw_hash_mix(a[2] ^ t->key[0] ^ h, a[3] ^ t->key[1] ^ (h << 32 | h >> 32));
+		h = fw_addrs_digest(t, a, a + 2);
 		memcpy(pk->key.digest, &h, sizeof(h));
 	}
 	pk->hash = fw_words_hash(t, fw_key_words(&pk->key));
@@ -401,18 +409,18 @@ fw_sessions_settle(const struct fw_sessions *t, const struct fw_pkt *pk, uint32_
 	return fw_sessions_find(t, pk);
 }
 
-/* Count a packet of `bytes` in direction d (0 forward).  The walker adds both parts up. */
+/* Count a packet of `bytes` in direction d (0 forward) of *s, a session of *t.  The walker adds both parts up. */
 static __rte_always_inline void
-fw_session_count(struct fw_sessions *t, uint32_t i, unsigned int d, uint32_t bytes)
+fw_session_count(struct fw_sessions *t, struct fw_session *s, unsigned int d, uint32_t bytes)
 {
-	struct fw_session *s = &t->hot[i];
-
 	s->packets[d]++;
 	s->bytes[d] += bytes;
 	/* 2^15 packets of at most 2^16 bytes: both are carried before either can wrap. */
 	if (unlikely(s->packets[d] >= 1 << 15)) {
-		t->cold[i].packets[d] += s->packets[d];
-		t->cold[i].bytes[d] += s->bytes[d];
+		struct fw_session_cold *c = &t->cold[s - t->hot];
+
+		c->packets[d] += s->packets[d];
+		c->bytes[d] += s->bytes[d];
 		s->packets[d] = 0;
 		s->bytes[d] = 0;
 	}

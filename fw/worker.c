@@ -475,6 +475,7 @@ spread(struct fw_workers *all, const struct fw_workers_conf *conf)
 	if (all->keep != NULL)
 		fw_keep_seed(all->keep, seed);
 	fw_steer_init(&all->steer, (uint16_t)all->nb, seed);
+	all->steer.overlay = conf->path.overlay;
 	all->nb_wires = conf->nb_wires;
 	if (!deal_out(all, conf))
 		return 0;
