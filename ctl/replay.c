@@ -16,6 +16,7 @@
 #include "fw/options.h"
 #include "fw/path.h"
 #include "fw/session.h"
+#include "fw/wall.h"
 #include "policy/model.h"
 
 /*
@@ -44,6 +45,7 @@ struct replay {
 	struct dpi_watch_set *watch_set;
 	uint64_t nb_packets, nb_passed, nb_dropped, nb_made;
 	uint64_t now_ns;
+	struct fw_wall wall; /* the capture's clock */
 };
 
 static const struct pk_conf_option options[] = { FW_PATH_OPTION_ROWS(struct replay, options) };
@@ -172,6 +174,7 @@ advance(struct replay *r, uint64_t now_ns)
 	struct fw_made made;
 
 	r->now_ns = now_ns;
+	fw_wall_tick(&r->wall, r->rules, now_ns, now_ns);
 	while (fw_path_tick(r->path, r->rules, now_ns, 1024, &made) || made.nb > 0)
 		for (unsigned int i = 0; i < made.nb; i++) {
 			struct fw_burst out;
@@ -262,6 +265,7 @@ start_path(struct replay *r)
 	conf.huge = false;
 	conf.pool = r->pool;
 	conf.trace = r->trace;
+	conf.wall = &r->wall;
 	/* The same capture gives the same answers every time. */
 	conf.seed[0] = 1;
 	conf.seed[1] = 2;

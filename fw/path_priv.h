@@ -15,6 +15,7 @@
 #include "fw/related.h"
 #include "fw/session.h"
 #include "fw/shared.h"
+#include "fw/wall.h"
 
 /*
  * What the files of the path share.  Each is one stage, or one piece of what several stages do:
@@ -53,7 +54,8 @@ struct fw_path {
 	uint64_t walk_generation;    /* that idle sessions are being brought to */
 	uint32_t walk_at, walk_left; /* next record, and how many are still to be looked at */
 	bool attested;               /* the host, as far as the last burst saw */
-	uint32_t flips;              /* of that */
+	uint32_t turns;              /* of schedules, likewise */
+	uint32_t flips;              /* of both */
 	struct fw_guard guard;
 	struct fw_ethers ethers;
 	struct fw_hosts hosts; /* workloads */
@@ -352,6 +354,17 @@ enum fw_drop fw_policy_cut(struct fw_batch *b, struct fw_pkt *pk, uint32_t i, un
 #define FW_FLIP_SHIFT      24
 #define FW_GENERATION_MASK ((UINT32_C(1) << FW_FLIP_SHIFT) - 1)
 
+/* What the clock on the wall shows, in seconds since 1970-01-01 UTC. */
+static inline int64_t
+fw_path_unix_s(const struct fw_path *p, uint64_t now_ns)
+{
+	int64_t offset_ns = p->conf.wall != NULL
+	    ? atomic_load_explicit(&p->conf.wall->offset_ns, memory_order_relaxed)
+	    : 0;
+
+	return ((int64_t)now_ns + offset_ns) / (int64_t)PK_NS_PER_S;
+}
+
 static inline uint64_t
 fw_path_stamp(struct fw_path *p, const struct fw_rules *rules, uint64_t now_ns)
 {
@@ -359,8 +372,13 @@ fw_path_stamp(struct fw_path *p, const struct fw_rules *rules, uint64_t now_ns)
 	bool attested = posture != NULL &&
 	    now_ns < atomic_load_explicit(&posture->until_ns, memory_order_acquire);
 
-	if (unlikely(attested != p->attested)) {
+	uint32_t turns = p->conf.wall != NULL
+	    ? atomic_load_explicit(&p->conf.wall->turns, memory_order_acquire)
+	    : 0;
+
+	if (unlikely(attested != p->attested || turns != p->turns)) {
 		p->attested = attested;
+		p->turns = turns;
 		p->flips++;
 	}
 	return rules == NULL ? 0

@@ -17,6 +17,8 @@
 #include "fw/relay.h"
 #include "fw/shared.h"
 #include "fw/steer.h"
+#include "fw/wall.h"
+#include "lib/clock.h"
 #include "lib/log.h"
 
 #define QUEUES_MAX (2 * FW_WIRES_MAX)
@@ -55,6 +57,7 @@ struct fw_workers {
 	_Atomic(struct fw_rules *) rules;
 	struct fw_posture posture;
 	struct fw_shared *shared;
+	struct fw_wall wall;
 	_Atomic int quit;
 	struct rte_rcu_qsbr *qsbr;
 	uint64_t idle_sleep_max_ns;
@@ -405,6 +408,7 @@ worker_create(struct fw_workers *all, const struct fw_workers_conf *conf, unsign
 	path.trace = w->trace;
 	path.posture = &all->posture;
 	path.shared = all->shared;
+	path.wall = &all->wall;
 	/* A workload's sessions are spread over the lcores, about evenly. */
 	for (unsigned int o = 0; o < FW_OWNER_COUNT; o++) {
 		path.limit[o].sessions = share(conf->path.limit[o].sessions);
@@ -518,6 +522,7 @@ fw_workers_start(struct fw_workers **out, const struct fw_workers_conf *conf, st
 	if (rc < 0)
 		goto fail;
 	fw_workers_now_ns(); /* fixes the factor before several threads ask */
+	fw_workers_wall(all);
 	paths_of(all, paths);
 	if (all->keep != NULL)
 		fw_keep_restore(all->keep, paths, fw_workers_now_ns());
@@ -576,6 +581,12 @@ fw_workers_publish(struct fw_workers *w, struct fw_rules *rules)
 
 	wait_for_lcores(w);
 	fw_rules_destroy(old);
+}
+
+void
+fw_workers_wall(struct fw_workers *w)
+{
+	fw_wall_tick(&w->wall, fw_workers_rules(w), fw_workers_now_ns(), pk_clock_wall_ns());
 }
 
 void

@@ -80,6 +80,7 @@ struct policy_rule_def {
 	struct policy_services services;
 	struct policy_apps apps;
 	struct pk_rule_terms terms; /* of a rule that allows */
+	struct pk_schedule schedule;
 };
 
 struct policy_rules_def {
@@ -100,6 +101,7 @@ struct policy_test {
 	uint32_t line, column;
 	struct policy_test_end from, to;
 	struct policy_service_ref service;
+	int64_t at_s;   /* when, since 1970-01-01 UTC; PK_TIME_ANY: whenever */
 	uint8_t expect; /* enum pk_verdict */
 	uint8_t
 	    encryption; /* what the flow has to have: enum pk_encryption + 1; 0: whatever it is */
