@@ -771,6 +771,12 @@ static const struct policy_field role_doc_fields[] = {
 	{ "spec", "a map with subjects and may", policy_read_schema, &policy_role_schema, 0, 1 },
 };
 
+static const struct policy_field reference_doc_fields[] = {
+	COMMON(&global_meta),
+	{ "spec", "a map with dpus and values", policy_read_schema, &policy_reference_schema, 0,
+	    1 },
+};
+
 enum kind {
 	KIND_POLICY,
 	KIND_GROUP,
@@ -779,12 +785,13 @@ enum kind {
 	KIND_WORKLOAD,
 	KIND_TENANT,
 	KIND_ROLLOUT,
-	KIND_ROLE
+	KIND_ROLE,
+	KIND_REFERENCE
 };
 
 /* In the order of enum kind. */
 static const char *const kind_words[] = { "Policy", "Group", "Service", "Tier", "Workload",
-	"Tenant", "Rollout", "Role" };
+	"Tenant", "Rollout", "Role", "Reference" };
 static const struct {
 	struct policy_schema schema;
 	size_t size;
@@ -802,6 +809,8 @@ static const struct {
 	[KIND_ROLLOUT] = { POLICY_SCHEMA("a Rollout", rollout_doc_fields),
 	    sizeof(struct policy_rollout_def) },
 	[KIND_ROLE] = { POLICY_SCHEMA("a Role", role_doc_fields), sizeof(struct policy_role_def) },
+	[KIND_REFERENCE] = { POLICY_SCHEMA("a Reference", reference_doc_fields),
+	    sizeof(struct policy_reference_def) },
 };
 
 static int
@@ -870,6 +879,9 @@ file_object(struct policy_objects *o, enum kind kind, void *object)
 		break;
 	case KIND_ROLE:
 		PUSH(roles);
+		break;
+	case KIND_REFERENCE:
+		PUSH(references);
 		break;
 	}
 #undef PUSH

@@ -197,6 +197,14 @@ struct policy_role_def {
 	unsigned int may; /* enum policy_may */
 };
 
+/* Of policy/reference.h. */
+struct policy_reference_def {
+	struct policy_meta meta;
+	struct policy_names dpus;
+	const char *values;
+	uint8_t subject; /* enum policy_reference_subject */
+};
+
 /* Of Kubernetes: what workloads and peers are joined with. */
 struct policy_namespace_def {
 	struct policy_meta meta; /* labels with their prefix, the name among them */
@@ -220,6 +228,7 @@ struct policy_objects {
 	POLICY_VECTOR(struct policy_node_def *) nodes;
 	POLICY_VECTOR(struct policy_rollout_def *) rollouts;
 	POLICY_VECTOR(struct policy_role_def *) roles;
+	POLICY_VECTOR(struct policy_reference_def *) references;
 };
 
 void policy_objects_fini(struct policy_objects *o);
