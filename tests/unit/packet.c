@@ -108,7 +108,7 @@ struct spec {
 	uint8_t tunnel[8];   /* its header, to the bytes as they usually are: xor */
 	int64_t seq, ack, win, len, mss, ws, tsval, tsecr, urg, doff, sport, dport, vlan, vlan2,
 	    vlan3, ttl, tos, ihl, iplen, version, frag, id, mtu, code, type, cut, udplen, next,
-	    wire, op, hlen, plen, htype, optlen, ethertype, pad, res, vxlan, geneve;
+	    wire, op, hlen, plen, htype, optlen, ethertype, pad, res, outer_tos, vxlan, geneve;
 	uint32_t sack[8];
 	unsigned int nb_sack;
 	uint8_t opt[64], ipopt[64], raw[512], data[512], ext_count;
@@ -630,6 +630,7 @@ parse_spec(struct words *w, struct spec *s, const struct packet_stage *stage, bo
 		{ "reserved", &s->res },
 		{ "vxlan", &s->vxlan },
 		{ "lease", &s->lease },
+		{ "outer-tos", &s->outer_tos },
 		{ "geneve", &s->geneve },
 	};
 	struct {
@@ -1149,6 +1150,7 @@ wrap(const struct spec *s, struct packet *out)
 	put16(out->bytes + 12, family == 4 ? ETHER_IPV4 : ETHER_IPV6);
 	if (family == 4) {
 		ip[0] = 0x45;
+		ip[1] = (uint8_t)or_else(s->outer_tos, 0);
 		put16(ip + 2, (int64_t)(head - 14 + out->len));
 		put16(ip + 6, s->outer_mf ? 0x2000 : 0x4000);
 		ip[8] = 64;
@@ -1157,7 +1159,7 @@ wrap(const struct spec *s, struct packet *out)
 		memcpy(ip + 16, dst.bytes, 4);
 		put16(ip + 10, (uint16_t)~fold(sum(0, ip, 20)));
 	} else {
-		ip[0] = 0x60;
+		put32(ip, UINT32_C(6) << 28 | or_else(s->outer_tos, 0) << 20);
 		put16(ip + 4, (int64_t)(8 + tunnel + out->len));
 		ip[6] = PROTO_UDP;
 		ip[7] = 64;
