@@ -451,6 +451,13 @@ is_genuine(const struct attest_reasons *r)
 	return r->lost == 0;
 }
 
+/* Nothing against it but that its list does not reach the quoted PCR yet. */
+static bool
+is_lag(const struct attest_reasons *r)
+{
+	return r->nb == 1 && r->lost == 0 && r->reason[0].code == ATTEST_IMA_REPLAY;
+}
+
 /* Go on from here, unless the checkpoint was given up while this was being judged. */
 static void
 keep_checkpoint(struct attest_dpu *d, struct round_job *j)
@@ -495,6 +502,25 @@ appraise_done(struct pk_job *job)
 		return;
 	}
 	d->reasked = false;
+	/*
+	 * A list that is behind the quote may catch up; one with an entry left out never does.  So it is asked for all of it
+	 * shortly after, once, and is suspect until then: whoever hides an entry has to show it in the next round or fall.
+	 */
+	if (res->verdict != ATTEST_TRUSTED && current && !d->lagged && is_lag(&res->reasons)) {
+		pk_notice("host %s: its list of measurements is behind its quote; asking again",
+		    d->record.host);
+		d->lagged = true;
+		d->history.clock = res->history.clock;
+		d->history.known = 1;
+		attest_ima_judge_destroy(j->judge);
+		forget_checkpoint(d);
+		free_round(j);
+		d->missed++;
+		dpu_step(d, ATTEST_STEP_MISSED, NULL);
+		dpu_later(d->due, PK_MIN(d->conf->interval_ns / 5, 4 * NUDGE_PAUSE_MAX));
+		return;
+	}
+	d->lagged = false;
 	/* A host that has gone meanwhile was bad all the same; only its good word expires with it. */
 	if (res->verdict == ATTEST_TRUSTED && current) {
 		d->good++;

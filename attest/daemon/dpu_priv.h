@@ -87,6 +87,7 @@ struct attest_dpu {
 	bool whole;      /* the challenge asked for all logs */
 	bool want_whole; /* the next one will */
 	bool reasked;    /* because of a reboot, once */
+	bool lagged;     /* its list was behind its quote, once */
 	bool again;      /* the host has nudged while a round was under way */
 	uint8_t nonce[ATTEST_NONCE_LEN];
 	uint64_t asked_mono_ns;
