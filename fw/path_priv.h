@@ -9,6 +9,7 @@
 #include "fw/guard.h"
 #include "fw/host.h"
 #include "fw/inspect.h"
+#include "fw/meter.h"
 #include "fw/path.h"
 #include "fw/reject.h"
 #include "fw/related.h"
@@ -24,6 +25,7 @@
  *      path_open.c     no session: policy, limits, a new one
  *      path_inspect.c  sessions whose application is looked for
  *      path_watch.c    sessions held against signatures
+ *      path_terms.c    what rules ask of each packet: limits, marks
  *      path_helper.c   sessions that announce others: FTP, TFTP
  *      path_proxy.c    SYN cookies, and the sessions that began with one
  *      path_limit.c    who holds how many sessions, and may
@@ -61,7 +63,9 @@ struct fw_path {
 	uint8_t *watching;           /* by session: path_watch.c */
 	_Atomic(struct dpi_watch_set *) watch_offered;
 	struct fw_batch *watch_batch; /* of the packet in hand, for its alerts */
-	struct fw_related *related;   /* NULL: nobody may announce anything */
+	struct fw_meters *meters;
+	bool own_meters;
+	struct fw_related *related; /* NULL: nobody may announce anything */
 	struct fw_extras extras;
 	struct fw_cookies cookies;
 	uint32_t half_open;                    /* TCP sessions without a whole handshake */
@@ -100,6 +104,9 @@ fw_session_origin(const struct fw_session *s)
 
 /* Fill in *pk from packet n of the batch, and ask all that is asked before its session. */
 void fw_admit(struct fw_batch *b, struct rte_mbuf *m, unsigned int n, struct fw_pkt *pk);
+
+/* Write over bytes of a packet, whichever segments they lie in. */
+void fw_overwrite(struct rte_mbuf *m, uint32_t off, const uint8_t *bytes, uint32_t len);
 
 /* The general stages take over a packet that leaves the lane: fill in what it has not. */
 void fw_admit_again(struct fw_pkt *pk);
@@ -172,6 +179,34 @@ void fw_watch_tick(struct fw_path *p, uint64_t now_ns, unsigned int budget);
 /* What dpi/watch.h calls. */
 void fw_watch_gone(void *arg, uint32_t i);
 void fw_watch_alert(void *arg, const struct dpi_alert *a, uint32_t i); /* path_trace.c */
+/*
+ * Whether all there is of a session is in its records, or can be begun anew from them wherever it is taken on: not
+ * the numbers of its proxy, nor how far it has been inspected.
+ */
+static inline bool
+fw_session_portable(const struct fw_session *s, const struct fw_session_cold *c)
+{
+	return (c->care & FW_CARE_PROXY) == 0 && !fw_app_wanted(s);
+}
+
+/* ---- path_terms.c ---- */
+
+/* Session i is now judged by the rule of *d: whether its packets have to come by fw_terms_packet(). */
+void fw_terms_note(struct fw_path *p, uint32_t i, const struct fw_decision *d);
+
+/* A session would begin by the rule of *d, with `pk`.  Takes a token of its limit, if it has one. */
+enum fw_drop fw_terms_open(struct fw_batch *b, const struct fw_decision *d);
+
+/* Whether session i, which has FW_SESSION_EXTRA, is to be held to terms. */
+static inline bool
+fw_terms_wanted(const struct fw_path *p, uint32_t i)
+{
+	return (p->sessions.cold[i].care & FW_CARE_TERMS) != 0;
+}
+
+/* A packet that session i, whose policy is of this generation, has accepted: hold it to the limits of the rule, and
+ * mark it if it passes. */
+enum fw_drop fw_terms_packet(struct fw_batch *b, struct fw_pkt *pk, uint32_t i);
 /* ---- path_helper.c ---- */
 
 /* Whether `pk` from src to dst, which has no session, begins a flow that another session has announced.  *flow: what
@@ -182,14 +217,6 @@ bool fw_helper_allows(struct fw_batch *b, const struct fw_pkt *pk, const struct 
 /* Session i was opened by `pk`; and it is there, however it came: it may announce others. */
 void fw_helper_opened(struct fw_batch *b, const struct fw_pkt *pk, uint32_t i);
 void fw_helper_begin(struct fw_path *p, uint32_t i);
-
-/* Whether there is no more beside the records of a session with FW_SESSION_EXTRA than how far it has been read; then
- * reading begins anew wherever it is taken on. */
-static inline bool
-fw_session_helped(const struct fw_session *s, const struct fw_session_cold *c)
-{
-	return (c->kin & FW_KIN_HELPED) != 0 && !fw_app_wanted(s);
-}
 
 /* A packet from side d of session i, which has accepted it.  `e` is FW_EXTRA_FTP. */
 void fw_helper_packet(
