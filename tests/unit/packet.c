@@ -103,8 +103,7 @@ struct spec {
 	uint8_t tunnel[8];   /* its header, to the bytes as they usually are: xor */
 	int64_t seq, ack, win, len, mss, ws, tsval, tsecr, urg, doff, sport, dport, vlan, vlan2,
 	    vlan3, ttl, tos, ihl, iplen, version, frag, id, mtu, code, type, cut, udplen, next,
-	    wire, op, hlen, plen, htype, optlen, ethertype, pad, res, vxlan,
-	    geneve;
+	    wire, op, hlen, plen, htype, optlen, ethertype, pad, res, vxlan, geneve;
 	uint32_t sack[8];
 	unsigned int nb_sack;
 	uint8_t opt[64], ipopt[64], raw[512], data[512], ext_count;
