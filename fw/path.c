@@ -28,6 +28,7 @@ fw_path_conf_init(struct fw_path_conf *conf)
 	pk_conf_init(rows, PK_COUNT(rows), &h);
 	fw_path_options_apply(&h.options, conf);
 	conf->huge = true;
+	conf->watch_memory = 0; /* for whoever has signatures */
 }
 
 int

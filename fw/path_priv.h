@@ -172,7 +172,7 @@ void fw_inspect_forget(struct fw_path *p, uint32_t i);
 static inline void
 fw_session_settled(struct fw_path *p, uint32_t i)
 {
-	if (p->sessions.cold[i].care == 0 && !fw_inspect_wants(p, i))
+	if (p->sessions.cold[i].care == 0 && !fw_app_wanted(&p->sessions.hot[i]))
 		p->sessions.hot[i].flags &= (uint8_t)~FW_SESSION_EXTRA;
 }
 
