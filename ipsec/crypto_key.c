@@ -2,12 +2,10 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 
 #include "ipsec/crypto_priv.h"
+#include "ipsec/memory.h"
 #include "lib/secret.h"
-
-#define HUGE_PAGE ((size_t)2 << 20)
 
 struct ipsec_keys {
 	uint8_t *slot;
@@ -58,7 +56,6 @@ int
 ipsec_keys_create(struct ipsec_keys **out, uint32_t nb, struct pk_diag *diag)
 {
 	struct ipsec_keys *k;
-	void *p;
 
 	if (nb == 0)
 		return -EINVAL;
@@ -68,32 +65,13 @@ ipsec_keys_create(struct ipsec_keys **out, uint32_t nb, struct pk_diag *diag)
 	if (k == NULL)
 		return -ENOMEM;
 	k->nb = nb;
-	k->bytes = ((size_t)nb * IPSEC_KEY_STRIDE + HUGE_PAGE - 1) & ~(HUGE_PAGE - 1);
-	p = mmap(NULL, k->bytes, PROT_READ | PROT_WRITE,
-	    MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | MAP_POPULATE, -1, 0);
-	if (p == MAP_FAILED) {
-		/* Transparent huge pages begin where a huge page may. */
-		uint8_t *at = mmap(NULL, k->bytes + HUGE_PAGE, PROT_READ | PROT_WRITE,
-		    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-		size_t ahead;
-
-		if (at == MAP_FAILED) {
-			pk_diag_set(diag, "no memory for %u keys of 1 KB", nb);
-			free(k);
-			return -ENOMEM;
-		}
-		ahead = -(uintptr_t)at & (HUGE_PAGE - 1);
-		if (ahead != 0)
-			munmap(at, ahead);
-		if (ahead != HUGE_PAGE)
-			munmap(at + ahead + k->bytes, HUGE_PAGE - ahead);
-		p = at + ahead;
-		(void)madvise(p, k->bytes, MADV_HUGEPAGE);
+	k->bytes = (size_t)nb * IPSEC_KEY_STRIDE;
+	k->slot = ipsec_map(&k->bytes);
+	if (k->slot == NULL) {
+		pk_diag_set(diag, "no memory for %u keys of 1 KB", nb);
+		free(k);
+		return -ENOMEM;
 	}
-	(void)madvise(p, k->bytes, MADV_DONTDUMP);
-	/* What is not used yet need not be there; what is, must not be swapped out. */
-	(void)mlock2(p, k->bytes, MLOCK_ONFAULT);
-	k->slot = p;
 	*out = k;
 	return 0;
 }
@@ -103,7 +81,7 @@ ipsec_keys_destroy(struct ipsec_keys *k)
 {
 	if (k == NULL)
 		return;
-	munmap(k->slot, k->bytes); /* the kernel hands out no page that it has not zeroed */
+	ipsec_unmap(k->slot, k->bytes);
 	free(k);
 }
 

@@ -21,42 +21,46 @@ struct rte_mbuf;
 
 struct esp_pkt {
 	struct rte_mbuf *m; /* in one segment, with room before and behind it */
-	struct esp_sa *sa; /* protect: by the caller; unprotect: looked up, NULL if there is none */
-	uint16_t l3;       /* offset of the IP header */
+	struct esp_sa *sa;
 	uint16_t
-	    l4; /* protect, transport: of what follows the headers that stay in front; unprotect: of ESP, or of
-	                         the UDP header in front of it */
-	uint8_t udp;      /* unprotect: UDP encapsulated */
-	uint8_t error;    /* enum esp_error; packets with an error take no part */
-	uint16_t port_be; /* unprotect: UDP source port, when udp */
-	uint64_t seq;     /* afterwards: its number */
-	uint16_t mtu;     /* ESP_TOO_BIG: what would have fitted, IP bytes */
+	    l3; /* offset of the IP header, here and afterwards that of the one which is then the first */
+	uint16_t l4;   /* unprotect: of the ESP header, or of the UDP header in front of it */
+	bool udp;      /* unprotect: there is one */
+	uint8_t error; /* enum esp_error; packets with an error take no part */
+	uint16_t mtu;  /* ESP_TOO_BIG: what would have fitted, IP bytes */
+	uint64_t seq;  /* afterwards: its number */
 };
 
+/* What an lcore needs for it. */
 struct esp_engine {
 	struct esp_sad *sad;
 	struct ipsec_crypto *crypto;
+	/* IVs of CBC have to be such as nobody can foresee (RFC 3602, section 3); NULL: by OpenSSL. */
+	void (*random)(uint8_t *bytes, size_t len);
+	uint8_t pool[1024]; /* of it */
+	uint32_t pool_left;
 };
 
 /*
- * Protect pkt[0 .. n - 1], n <= ESP_BURST, by their SAs.  Lengths are whole IP packets without link padding;
- * checksums inside are done.  Afterwards each is a frame to be sent, or has an error and is garbage.
+ * Protect pkt[0 .. n - 1], n <= ESP_BURST, by their SAs.  Checksums inside are done.  What is behind the IP packet is
+ * cut off.  Afterwards each is a frame to be sent, or has an error and is as it was.
  * Context: lcore.
  */
 void esp_protect(struct esp_engine *e, struct esp_pkt *pkt, unsigned int n, uint64_t now_ns);
 
 /*
- * Check and reveal pkt[0 .. n - 1].  Afterwards each is the frame that was protected, with the link header of the
- * one that brought it, or has an error and is garbage.  Selectors are not asked.
+ * Check and reveal pkt[0 .. n - 1], whose SAs esp_sad_by_spi() has found.  Afterwards each is the frame that was
+ * protected, with the link header of the one that brought it, or has an error and is garbage.  Selectors are not
+ * asked.  ESP in UDP is taken whether or not the SA is for it (RFC 7296, section 2.23).
  * Context: lcore.
  */
 void esp_unprotect(struct esp_engine *e, struct esp_pkt *pkt, unsigned int n, uint64_t now_ns);
 
-/*
- * What becomes of ECN when a tunnel ends, RFC 6040 figure 4; 4: drop.  inner and outer are 0 - 3.  Context: any.
- */
+/* What ECN becomes when a tunnel ends (RFC 6040, figure 4), of the two bits each; or ESP_ECN_DROP.  Context: any. */
+#define ESP_ECN_DROP 4
 unsigned int esp_ecn_decap(unsigned int inner, unsigned int outer);
 
-/* IP bytes that a packet of `inner` bytes becomes; and the largest that stays within `mtu`.  Context: any. */
-uint32_t esp_size(const struct esp_sa *sa, uint32_t inner);
-uint32_t esp_fits(const struct esp_sa *sa, uint32_t mtu);
+/* IP bytes that an IP packet of `len` bytes becomes, of which transport mode leaves `head` bytes in front;
+ * and the largest that stays within `mtu`, 0: none does.  Context: any. */
+uint32_t esp_size(const struct esp_sa *sa, uint32_t len, uint32_t head);
+uint32_t esp_fits(const struct esp_sa *sa, uint32_t mtu, uint32_t head);

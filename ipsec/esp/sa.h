@@ -55,45 +55,55 @@ struct esp_sa {
 	/* line 0 */
 	_Atomic uint32_t state; /* enum esp_state */
 	uint32_t spi_be;
-	uint32_t salt; /* as in memory */
-	uint16_t flags;
-	uint8_t alg;  /* enum ipsec_alg */
-	uint8_t kind; /* enum ipsec_alg_kind */
+	uint32_t salt;  /* as in memory */
+	uint16_t flags; /* enum esp_sa_flags */
+	uint8_t alg;    /* enum ipsec_alg */
+	uint8_t kind;   /* enum ipsec_alg_kind */
 	uint8_t iv_len, icv_len, block;
-	uint8_t df, dscp;
-	uint8_t
-	    outer_len; /* bytes of outer headers, before the ESP header; transport: of UDP alone */
+	uint8_t df;        /* enum pk_sadb_df */
+	uint8_t dscp;      /* shifted to its place in the header */
+	uint8_t outer_len; /* outbound: bytes of outer headers; in transport mode of UDP alone */
 	uint16_t wire;
-	uint16_t tfc;
-	_Atomic uint16_t mtu; /* of the path of outer packets: IP bytes */
-	uint32_t tunnel;      /* index, see sad.h */
 	uint32_t vrf;
-	uint64_t seq_max;    /* last number that may be used */
-	uint64_t hard_ns;    /* end of life, in the clock of now_ns; UINT64_MAX: none */
+	uint16_t tfc;
+	_Atomic uint16_t mtu; /* outbound: IP bytes that the path takes */
+	uint32_t tunnel;      /* see sad.h */
+	uint64_t seq_max; /* outbound: the last number that may be used; inbound: so many packets */
+	uint64_t hard_ns; /* end of life, in the clock of now_ns; UINT64_MAX: none */
 	uint64_t hard_bytes; /* likewise */
 
 	/* line 1 */
 	_Atomic uint64_t bytes PK_CACHE_ALIGNED;
-	_Atomic uint64_t
-	    packets; /* out: the last number, with what it started from taken off on reading */
-	_Atomic uint64_t used_ns;
+	_Atomic uint64_t packets;
+	_Atomic uint64_t used_ns; /* 0: never */
 	union {
-		_Atomic uint64_t seq; /* out: the last number given away */
+		_Atomic uint64_t seq; /* outbound: the last number given away */
 		struct esp_replay replay;
 	};
-	_Atomic uint64_t refused;
+	_Atomic uint64_t refused; /* inbound: packets with an error */
 
-	/* line 2: outbound, headers from IP to UDP; inbound, the addresses packets have to have */
+	/* line 2 */
+	uint8_t mac[12] PK_CACHE_ALIGNED; /* destination, source; see ESP_SA_MAC */
 	union {
-		uint8_t outer[48] PK_CACHE_ALIGNED;
+		uint8_t outer[48]; /* outbound: headers from IP to UDP, or UDP alone */
 		struct {
-			uint8_t addr[32]; /* source, destination; 4 or 16 bytes each */
-			uint16_t port_be[2];
+			uint8_t addr[32]; /* inbound: source, destination, 4 or 16 bytes each */
+			uint16_t sport_be;
+			uint16_t nat_delta; /* transport through NAT: what to add to checksums */
 		} from;
 	};
-	uint8_t mac[12];          /* destination, source */
-	_Atomic uint32_t mapping; /* inbound: 1 when a packet has come from elsewhere, until told */
 
-	/* line 3: of windows up to 96 packets; longer ones are elsewhere, and line 1 says where */
+	/* line 3: the words of windows up to 96 packets; line 1 says where those of others are */
 	_Atomic uint64_t near_word[4] PK_CACHE_ALIGNED;
+	/* An lcore writes `moved` between ESP_MOVED_NO -> BUSY -> YES, the control thread reads it at YES. */
+	_Atomic uint32_t moved_state;
+	uint16_t moved_port_be;
+	uint8_t moved[16];
+};
+_Static_assert(sizeof(struct esp_sa) == 4 * PK_CACHE_LINE, "the lines that are drawn above");
+
+enum esp_moved {
+	ESP_MOVED_NO = 0,
+	ESP_MOVED_BUSY,
+	ESP_MOVED_YES,
 };
