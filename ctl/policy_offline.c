@@ -151,6 +151,14 @@ ctl_offline_rule(const struct policy_rule *r)
 	    "line", (json_int_t)r->line);
 	if (r->nb_apps > 0)
 		json_object_set_new(row, "app", ctl_offline_apps(r));
+	if (r->terms.encryption != PK_ENCRYPTION_NONE)
+		json_object_set_new(
+		    row, "encryption", json_string(pk_encryption_name(r->terms.encryption)));
+	if (r->terms.inspect != PK_INSPECT_NONE) {
+		json_object_set_new(row, "inspect", json_string(pk_inspect_name(r->terms.inspect)));
+		json_object_set_new(
+		    row, "fail", json_string(r->terms.fail_open ? "open" : "closed"));
+	}
 	return row;
 }
 

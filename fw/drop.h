@@ -85,6 +85,10 @@
 	X(RULE_DENY, "rule-deny", "a rule, or the default at the end of the rules, says deny")     \
 	X(RULE_REJECT, "rule-reject", "a rule says reject; the sender was told")                   \
 	X(REVOKED, "revoked", "its session was allowed once, and is no longer")                    \
+	X(ENCRYPTION_MISSING, "encryption-missing",                                                \
+	    "its rule asks for encryption that the way to the other end does not have")            \
+	X(INSPECT_MISSING, "inspect-missing",                                                      \
+	    "its rule asks for inspection that there is none of, and fails closed")                \
 	X(APP_DENIED, "app-denied",                                                                \
 	    "its application is none that a rule allows; the session is cut")                      \
 	X(APP_OVERLAP, "app-overlap",                                                              \

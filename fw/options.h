@@ -18,6 +18,7 @@ struct fw_path_options {
 	uint64_t syn_cookies;
 	uint64_t inspect_sessions, inspect_bytes, inspect_packets;
 	int inspect_fail; /* index into fw_inspect_fail_words */
+	bool ftp, tftp;
 	uint64_t timeout[FW_TIMEOUT_COUNT];
 };
 
@@ -54,6 +55,12 @@ static const char *const fw_inspect_fail_words[] = { "closed", "open", NULL };
 	    "With no room to look for an application: refuse the packet (closed), or let the "     \
 	    "session pass as if it spoke what its rule names (open).",                             \
 	    offsetof(s, m.inspect_fail) },                                                         \
+	{ "ftp-helper", PK_CONF_BOOL, NULL, "no", 0, 0, NULL, false,                               \
+	    "Read FTP control connections (TCP port 21), and let the data connections they "       \
+	    "announce pass as their rule lets them.", offsetof(s, m.ftp) },                        \
+	{ "tftp-helper", PK_CONF_BOOL, NULL, "no", 0, 0, NULL, false,                              \
+	    "Let the answer to a TFTP request (UDP port 69) pass, from whichever port it comes.",  \
+	    offsetof(s, m.tftp) },                                                                 \
 	{ "reevaluate-rate", PK_CONF_NUMBER, "sessions/s", "200000", 0, 100000000, NULL, false,    \
 	    "Idle sessions judged anew after a change of policy, on each lcore.  0: sessions wait "\
 	    "for their next packet.", offsetof(s, m.reevaluate_rate) },                            \
@@ -115,6 +122,8 @@ fw_path_options_apply(const struct fw_path_options *o, struct fw_path_conf *conf
 	conf->inspect_bytes = (uint16_t)o->inspect_bytes;
 	conf->inspect_packets = (uint16_t)o->inspect_packets;
 	conf->inspect_open = o->inspect_fail == 1;
+	conf->ftp = o->ftp;
+	conf->tftp = o->tftp;
 	for (unsigned int i = 0; i < FW_TIMEOUT_COUNT; i++)
 		conf->timeout_ns[i] = o->timeout[i];
 }

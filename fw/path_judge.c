@@ -126,6 +126,8 @@ judge_session(struct fw_batch *b, struct fw_pkt *pk, uint32_t i)
 		}
 	}
 	fw_session_count(&p->sessions, i, d, pk->len);
+	if (unlikely(e != NULL) && (e->what & FW_EXTRA_FTP) != 0)
+		fw_helper_packet(b, pk, i, d, e);
 	if (unlikely(e != NULL) && (e->what & FW_EXTRA_PROXY) != 0)
 		fw_proxy_leave(b, pk, i, d, e);
 	why = FW_DROP_NONE;

@@ -10,6 +10,7 @@
 #include "fw/inspect.h"
 #include "fw/path.h"
 #include "fw/reject.h"
+#include "fw/related.h"
 #include "fw/session.h"
 
 /*
@@ -21,6 +22,7 @@
  *      path_judge.c    what its session says to a packet: TCP, UDP, ICMP errors, fragments
  *      path_open.c     no session: policy, limits, a new one
  *      path_inspect.c  sessions whose application is looked for
+ *      path_helper.c   sessions that announce others: FTP, TFTP
  *      path_proxy.c    SYN cookies, and the sessions that began with one
  *      path_limit.c    who holds how many sessions, and may
  *      path_life.c     how sessions move on, make room and end
@@ -53,6 +55,7 @@ struct fw_path {
 	bool counting; /* there are limits to sessions, so hosts are kept */
 	struct fw_frags frags;
 	struct fw_inspect *inspect;
+	struct fw_related *related; /* NULL: nobody may announce anything */
 	struct fw_extras extras;
 	struct fw_cookies cookies;
 	uint32_t half_open;                    /* TCP sessions without a whole handshake */
@@ -133,6 +136,29 @@ enum fw_drop fw_inspect_packet(struct fw_batch *b, struct fw_pkt *pk, uint32_t i
 /* Session i ends. */
 void fw_inspect_forget(struct fw_path *p, uint32_t i);
 
+/* ---- path_helper.c ---- */
+
+/* Whether `pk` from src to dst, which has no session, begins a flow that another session has announced.  *flow: what
+ * policy is to be asked about it. */
+bool fw_helper_allows(struct fw_batch *b, const struct fw_pkt *pk, const struct pk_addr *src,
+    const struct pk_addr *dst, struct fw_related_flow *flow);
+
+/* Session i was opened by `pk`; and it is there, however it came: it may announce others. */
+void fw_helper_opened(struct fw_batch *b, const struct fw_pkt *pk, uint32_t i);
+void fw_helper_begin(struct fw_path *p, uint32_t i);
+
+/* Whether there is no more beside the records of a session with FW_SESSION_EXTRA than how far it has been read; then
+ * reading begins anew wherever it is taken on. */
+static inline bool
+fw_session_helped(const struct fw_session *s, const struct fw_session_cold *c)
+{
+	return (c->kin & FW_KIN_HELPED) != 0 && !fw_inspect_wants(s);
+}
+
+/* A packet from side d of session i, which has accepted it.  `e` is FW_EXTRA_FTP. */
+void fw_helper_packet(
+    struct fw_batch *b, const struct fw_pkt *pk, uint32_t i, unsigned int d, struct fw_extra *e);
+
 /* ---- path_proxy.c ---- */
 
 /* Whether `pk`, which would open a session but for `limit` (none: it may), is to be answered with a cookie. */
@@ -212,6 +238,11 @@ void fw_limits_drop(struct fw_path *p, uint32_t i, bool half_open, bool whole);
 enum fw_drop fw_policy_ask(struct fw_batch *b, enum fw_side opener, uint32_t vrf,
     const struct pk_addr *src, const struct pk_addr *dst, uint8_t proto, uint16_t selector,
     uint8_t app, struct fw_decision *d);
+
+/* The same about a flow that another has announced, if `kin` (enum fw_kin) says so. */
+enum fw_drop fw_policy_ask_kin(struct fw_batch *b, enum fw_side opener, uint32_t vrf,
+    const struct pk_addr *src, const struct pk_addr *dst, uint8_t proto, uint16_t selector,
+    uint8_t app, uint8_t kin, struct fw_decision *d);
 
 /* The same about session i, as it was opened. */
 enum fw_drop fw_policy_ask_session(struct fw_batch *b, uint32_t i, struct fw_decision *d);

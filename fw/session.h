@@ -42,7 +42,7 @@
  * hot[] and cold[] as fw_path_walk() does: read `version` (odd: alive), copy, read `version` again.
  * Keys do not change under one version; counters and states may be a packet apart.
  *
- *      hot.key, cold.addr, cold.rule_id, opened_ns, selector   written once, before version turns odd
+ *      hot.key, cold.addr, cold.rule_id, opened_ns, selector, kin   written once, before version turns odd
  *      hot.generation, cold.rule_id                            again by a re-evaluation
  *      hot.state, side, win, seen, packets, bytes              by every packet
  *      cold.packets, cold.bytes                                when the small counters run over
@@ -109,6 +109,14 @@ enum fw_session_flags {
 	FW_SESSION_EXTRA = 1 << 7,      /* not for the lane: fw/extra.h, fw/inspect.h */
 };
 
+/* Sessions that announce others, and those announced (fw/related.h). */
+enum fw_kin {
+	FW_KIN_RELATED =
+	    1 << 0, /* policy is asked by the selector of the one that has announced it, */
+	FW_KIN_REVERSED = 1 << 1, /* and as if its other side had opened it */
+	FW_KIN_HELPED = 1 << 2,   /* may announce others; it has FW_SESSION_EXTRA for that alone */
+};
+
 struct fw_tcp_side {
 	uint32_t end; /* one past the highest sequence number sent, SYN and FIN counted */
 	uint32_t ack; /* highest acknowledgement sent: what the other side knows has arrived */
@@ -143,6 +151,7 @@ struct fw_session_cold {
 	uint64_t opened_ns;
 	uint32_t next;              /* free ones */
 	uint16_t ether;             /* the link header, see fw/ether.h */
+	uint8_t kin;                /* enum fw_kin */
 	uint32_t slot_and_selector; /* rule slot << 16 | service selector of the opening packet */
 } __attribute__((aligned(32)));
 

@@ -14,6 +14,7 @@
 #include <rte_rcu_qsbr.h>
 
 #include "fw/keep.h"
+#include "fw/related.h"
 #include "fw/relay.h"
 #include "fw/steer.h"
 #include "lib/log.h"
@@ -53,6 +54,7 @@ struct worker {
 struct fw_workers {
 	_Atomic(struct fw_rules *) rules;
 	struct fw_posture posture;
+	struct fw_related *related; /* NULL: no helper is on */
 	_Atomic int quit;
 	struct rte_rcu_qsbr *qsbr;
 	uint64_t idle_sleep_max_ns;
@@ -402,6 +404,7 @@ worker_create(struct fw_workers *all, const struct fw_workers_conf *conf, unsign
 		return rc;
 	path.trace = w->trace;
 	path.posture = &all->posture;
+	path.related = all->related;
 	/* A workload's sessions are spread over the lcores, about evenly. */
 	for (unsigned int o = 0; o < FW_OWNER_COUNT; o++) {
 		path.limit[o].sessions = share(conf->path.limit[o].sessions);
@@ -495,6 +498,10 @@ fw_workers_start(struct fw_workers **out, const struct fw_workers_conf *conf, st
 		free(all);
 		return rc;
 	}
+	if (conf->path.ftp || conf->path.tftp)
+		rc = fw_related_create(&all->related, conf->path.seed);
+	if (rc < 0)
+		goto fail;
 	rc = -ENOMEM;
 	pk_diag_set(diag, "no memory for %u sessions; want a smaller `sessions` or more huge pages",
 	    conf->path.nb_sessions);
@@ -543,6 +550,7 @@ fw_workers_stop(struct fw_workers *all)
 		fw_steering_destroy(all->worker[i]->steering);
 		rte_free(all->worker[i]);
 	}
+	fw_related_destroy(all->related);
 	fw_relay_destroy(all->relay);
 	fw_keep_close(all->keep, all->started);
 	fw_rules_destroy(atomic_load(&all->rules));

@@ -79,6 +79,7 @@ struct policy_rule_def {
 	struct policy_peers peers;
 	struct policy_services services;
 	struct policy_apps apps;
+	struct pk_rule_terms terms; /* of a rule that allows */
 };
 
 struct policy_rules_def {
@@ -100,6 +101,8 @@ struct policy_test {
 	struct policy_test_end from, to;
 	struct policy_service_ref service;
 	uint8_t expect; /* enum pk_verdict */
+	uint8_t
+	    encryption; /* what the flow has to have: enum pk_encryption + 1; 0: whatever it is */
 };
 
 struct policy_tests {

@@ -194,6 +194,7 @@ struct policy_rule {
 	enum pk_verdict verdict;
 	bool has_peer, has_service;
 	uint32_t app[PK_MSG_APPS];
+	struct pk_rule_terms terms;
 	struct pk_prefix peer;
 	struct pk_service service;
 };
@@ -210,7 +211,29 @@ one_of(const char *word, const char *const *list, unsigned int n, unsigned int *
 	return false;
 }
 
-/* [egress|ingress] allow|deny|reject|pass [peer WHO] [tcp|udp|icmp|sctp [LOW[-HIGH]]] [app NAME ...] */
+/* What may stand before `app`: `encryption WORD`, `inspect WORD`, `fail open`.  Returns how many words, 0 if it is
+ * none of these. */
+static unsigned int
+parse_terms(char **words, unsigned int n, struct pk_rule_terms *t)
+{
+	if (n < 2)
+		return 0;
+	if (strcmp(words[0], "encryption") == 0) {
+		for (t->encryption = 1; t->encryption < PK_ENCRYPTION_COUNT; t->encryption++)
+			if (strcmp(words[1], pk_encryption_name(t->encryption)) == 0)
+				return 2;
+	} else if (strcmp(words[0], "inspect") == 0) {
+		for (t->inspect = 1; t->inspect < PK_INSPECT_COUNT; t->inspect++)
+			if (strcmp(words[1], pk_inspect_name(t->inspect)) == 0)
+				return 2;
+	} else if (strcmp(words[0], "fail") == 0 && strcmp(words[1], "open") == 0) {
+		t->fail_open = 1;
+		return 2;
+	}
+	return 0;
+}
+
+/* [egress|ingress] allow|deny|reject|pass [peer WHO] [tcp|udp|icmp|sctp [LOW[-HIGH]]] [TERMS] [app NAME ...] */
 static int
 parse_rule(struct replay *r, char **words, unsigned int n, struct policy_rule *rule, bool *both)
 {
@@ -244,7 +267,7 @@ parse_rule(struct replay *r, char **words, unsigned int n, struct policy_rule *r
 			rule->service.proto = 58;
 		rule->service.high = UINT16_MAX;
 		i++;
-		if (i < n && strcmp(words[i], "app") != 0) {
+		if (i < n && words[i][0] >= '0' && words[i][0] <= '9') {
 			unsigned int low, high;
 			int got = sscanf(words[i], "%u-%u", &low, &high);
 
@@ -255,6 +278,8 @@ parse_rule(struct replay *r, char **words, unsigned int n, struct policy_rule *r
 			i++;
 		}
 	}
+	for (which = 1; which != 0; i += which)
+		which = parse_terms(words + i, n - i, &rule->terms);
 	if (i + 1 < n && strcmp(words[i], "app") == 0) {
 		unsigned int nb = 0;
 
@@ -300,6 +325,7 @@ say_program(struct replay *r, enum pk_direction d, const struct policy_rule *rul
 		snprintf(m.rule.policy, sizeof(m.rule.policy), "replay");
 		snprintf(m.rule.name, sizeof(m.rule.name), "%s-%u", pk_direction_name(d), nb);
 		memcpy(m.rule.app, rules[i].app, sizeof(m.rule.app));
+		m.rule.terms = rules[i].terms;
 		m.rule.match.any_peer = !rules[i].has_peer;
 		m.rule.match.any_service = !rules[i].has_service;
 		if (rules[i].has_peer) {
@@ -949,6 +975,10 @@ set_option(struct replay *r, char **words, unsigned int n)
 			r->conf.inspect_packets = (uint16_t)atoi(words[2]);
 		else if (strcmp(words[1], "inspect-fail-open") == 0)
 			r->conf.inspect_open = yes;
+		else if (strcmp(words[1], "ftp-helper") == 0)
+			r->conf.ftp = yes;
+		else if (strcmp(words[1], "tftp-helper") == 0)
+			r->conf.tftp = yes;
 		else if (strcmp(words[1], "reevaluate-rate") == 0)
 			r->conf.reevaluate_rate = (uint32_t)atoi(words[2]);
 		else
