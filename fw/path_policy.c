@@ -8,11 +8,12 @@
 
 #define WALK_BURST 64 /* sessions judged anew at once, if there is time */
 
-/* What a rule asks for beyond its match, of what this data plane has: it neither encrypts nor inspects. */
+/* What a rule asks for beyond its match, of what this data plane has: IPsec, if it is configured. */
 static enum fw_drop
-ask_terms(const struct pk_rule_terms *t)
+ask_terms(const struct fw_path *p, const struct pk_rule_terms *t)
 {
-	if (t->encryption != PK_ENCRYPTION_NONE)
+	if (t->encryption != PK_ENCRYPTION_NONE &&
+	    (t->encryption == PK_ENCRYPTION_MTLS || p->conf.esp == NULL))
 		return FW_DROP_ENCRYPTION_MISSING;
 	if (t->inspect != PK_INSPECT_NONE && !t->fail_open)
 		return FW_DROP_INSPECT_MISSING;
@@ -34,7 +35,7 @@ fw_policy_ask(struct fw_batch *b, enum fw_side opener, uint32_t vrf, const struc
 	fw_rules_decide(
 	    b->rules, inside ? PK_EGRESS : PK_INGRESS, &subject, &peer, proto, selector, app, d);
 	if (d->verdict == PK_VERDICT_ALLOW)
-		return likely(d->terms == NULL) ? FW_DROP_NONE : ask_terms(d->terms);
+		return likely(d->terms == NULL) ? FW_DROP_NONE : ask_terms(b->p, d->terms);
 	if (!subject.is_subject)
 		return FW_DROP_NO_SUBJECT;
 	return d->verdict == PK_VERDICT_REJECT ? FW_DROP_RULE_REJECT : FW_DROP_RULE_DENY;
@@ -78,6 +79,18 @@ fw_made_send(struct fw_batch *b, const struct fw_pkt *pk, struct rte_mbuf *m, en
 
 	if (m == NULL)
 		return;
+	/* What is said about a protected flow is protected as well. */
+	if (to == FW_OUTSIDE && b->p->tunnel != NULL) {
+		uint32_t tunnel = b->tunnel;
+
+		if (tunnel == ESP_TUNNEL_NONE && pk->session != FW_SESSION_NONE)
+			tunnel = b->p->tunnel[pk->session];
+		if (tunnel != ESP_TUNNEL_NONE &&
+		    !fw_protect_made(b->p, m, pk->l3, tunnel, b->now_ns)) {
+			rte_pktmbuf_free(m);
+			return;
+		}
+	}
 	PK_ASSERT(out->nb[to] < RTE_DIM(out->pkt[to]));
 	out->pkt[to][out->nb[to]++] = m;
 	pk_counter_add(&b->p->stats.made, 1);
@@ -158,6 +171,7 @@ ask_again(struct fw_batch *b, uint32_t i, struct fw_decision *decision)
 		s->generation = (uint32_t)b->generation;
 		fw_policy_note(b, i, selector, decision);
 		fw_inspect_mark(p, i, decision, false);
+		fw_protect_mark(p, i, decision);
 		return FW_DROP_NONE;
 	}
 	fw_policy_note(b, FW_SESSION_NONE, 0, decision);
@@ -262,6 +276,11 @@ fw_made_add(struct fw_batch *b, struct fw_made *made, uint32_t i, bool back,
 	m = fw_reject_segment(&pk, b->p->conf.pool, back, segment);
 	if (m == NULL)
 		return;
+	if (side == FW_OUTSIDE && b->p->tunnel != NULL && b->p->tunnel[i] != ESP_TUNNEL_NONE &&
+	    !fw_protect_made(b->p, m, pk.l3, b->p->tunnel[i], b->now_ns)) {
+		rte_pktmbuf_free(m);
+		return;
+	}
 	if (e->stripped) {
 		m->vlan_tci = e->tci;
 		m->ol_flags |= RTE_MBUF_F_TX_VLAN;

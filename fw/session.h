@@ -114,7 +114,9 @@ enum fw_kin {
 	FW_KIN_RELATED =
 	    1 << 0, /* policy is asked by the selector of the one that has announced it, */
 	FW_KIN_REVERSED = 1 << 1, /* and as if its other side had opened it */
-	FW_KIN_HELPED = 1 << 2,   /* may announce others; it has FW_SESSION_EXTRA for that alone */
+	FW_KIN_PROTECTED =
+	    1 << 3,             /* goes by ESP, and has FW_SESSION_EXTRA for that: path_protect.c */
+	FW_KIN_HELPED = 1 << 2, /* may announce others; it has FW_SESSION_EXTRA for that alone */
 };
 
 struct fw_tcp_side {

@@ -2,6 +2,7 @@
 
 #include "fw/link.h"
 #include "fw/posture.h"
+#include "fw/sadb_link.h"
 #include "fw/worker.h"
 
 struct event_base;
@@ -19,6 +20,8 @@ struct fw_show_conf {
 	struct fw_workers *workers;
 	const struct fw_link *link;
 	const struct fw_posture_link *posture;
+	const struct fw_esp *esp; /* NULL: no IPsec */
+	const struct fw_sadb_link *sadb;
 	const struct fw_wire *wires;
 	uint16_t nb_wires;
 	const char *instance;
