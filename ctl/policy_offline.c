@@ -140,6 +140,22 @@ ctl_offline_apps(const struct policy_rule *r)
 	return apps;
 }
 
+static void
+put_limit(json_t *row, const struct pk_rule_terms *t)
+{
+	json_t *limit = json_object();
+
+	if (t->sessions_per_s != 0)
+		json_object_set_new(limit, "newConnections", json_integer(t->sessions_per_s));
+	if (t->packets_per_s != 0)
+		json_object_set_new(limit, "packets", json_integer(t->packets_per_s));
+	if (t->bytes_per_s != 0)
+		json_object_set_new(limit, "bytes", json_integer((json_int_t)t->bytes_per_s));
+	if (json_object_size(limit) > 0)
+		json_object_set(row, "limit", limit);
+	json_decref(limit);
+}
+
 json_t *
 ctl_offline_rule(const struct policy_rule *r)
 {
@@ -159,6 +175,9 @@ ctl_offline_rule(const struct policy_rule *r)
 		json_object_set_new(
 		    row, "fail", json_string(r->terms.fail_open ? "open" : "closed"));
 	}
+	if (r->terms.dscp != 0)
+		json_object_set_new(row, "dscp", json_integer(r->terms.dscp & PK_DSCP_MAX));
+	put_limit(row, &r->terms);
 	return row;
 }
 

@@ -80,7 +80,7 @@ fw_path_record(const struct fw_path *p, uint32_t i, uint64_t now_ns, struct fw_r
 	    s.state == FW_STATE_NONE || s.state >= FW_STATE_COUNT)
 		return false;
 	/* Without the numbers of its proxy it is of no use to anybody, nor half inspected. */
-	if ((s.flags & FW_SESSION_EXTRA) != 0 && !fw_session_helped(&s, &c))
+	if (!fw_session_portable(&s, &c))
 		return false;
 
 	memset(out, 0, sizeof(*out));

@@ -83,6 +83,12 @@ fw_path_create(struct fw_path **out, const struct fw_path_conf *conf)
 	        .seed = conf->seed[0] });
 	if (rc < 0)
 		goto fail;
+	p->own_meters = conf->meters == NULL;
+	p->meters = conf->meters;
+	if (p->own_meters && fw_meters_create(&p->meters) < 0) {
+		rc = -ENOMEM;
+		goto fail;
+	}
 	p->related = conf->related;
 	if (p->related == NULL && (conf->ftp || conf->tftp))
 		rc = fw_related_create(&p->related, conf->seed);
@@ -118,6 +124,8 @@ fw_path_destroy(struct fw_path *p)
 {
 	if (p == NULL)
 		return;
+	if (p->own_meters)
+		fw_meters_destroy(p->meters);
 	fw_inspect_destroy(p->inspect);
 	if (p->related != p->conf.related)
 		fw_related_destroy(p->related);

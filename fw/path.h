@@ -8,6 +8,8 @@
 #include "fw/trace.h"
 #include "lib/counter.h"
 
+struct fw_meters;
+struct fw_overlay;
 struct fw_related;
 struct fw_esp;
 struct fw_session_mem;
@@ -88,7 +90,9 @@ struct fw_path_conf {
 	struct fw_session_mem
 	    *mem;           /* of the table, which outlives us; borrowed, NULL: private memory */
 	struct fw_esp *esp; /* IPsec, shared by all lcores; borrowed, NULL: there is none */
+	struct fw_meters *meters; /* of rules, shared by all lcores; borrowed, NULL: of its own */
 	const struct fw_posture *posture; /* of the host; borrowed, NULL: it is not attested */
+	const struct fw_overlay *overlay; /* tunnels to look into; borrowed, NULL: none */
 	bool ftp, tftp;                   /* sessions of these may announce others: fw/related.h */
 	struct fw_related *related;       /* shared with other lcores; borrowed, NULL: our own */
 };

@@ -150,8 +150,7 @@ fw_helper_begin(struct fw_path *p, uint32_t i)
 	if (e == NULL)
 		return;
 	s->flags |= FW_SESSION_EXTRA;
-	if (e->what == 0)
-		c->kin |= FW_KIN_HELPED;
+	c->care |= FW_CARE_HELPED;
 	e->what |= FW_EXTRA_FTP;
 }
 

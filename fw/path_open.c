@@ -112,6 +112,10 @@ fw_session_open(struct fw_batch *b, struct fw_pkt *pk)
 		why = fw_proxy_answer(b, pk);
 	if (why != FW_DROP_NONE)
 		goto done;
+	if (unlikely(decision.terms != NULL))
+		why = fw_terms_open(b, &decision);
+	if (why != FW_DROP_NONE)
+		goto done;
 	i = fw_sessions_create(t, pk);
 	if (unlikely(i == FW_SESSION_NONE) && fw_session_make_room(b))
 		i = fw_sessions_create(t, pk);
@@ -153,7 +157,7 @@ fw_session_open(struct fw_batch *b, struct fw_pkt *pk)
 		t->ether[i] = fw_ethers_get(&p->ethers, pk);
 	fw_policy_note(b, i, selector, &decision);
 	t->cold[i].opened_ns = b->now_ns;
-	t->cold[i].kin |= kin;
+	t->cold[i].kin = kin;
 	if (unlikely(kin != 0)) {
 		s->app = app;
 		pk_counter_add(&p->stats.related_opened, 1);
@@ -161,7 +165,7 @@ fw_session_open(struct fw_batch *b, struct fw_pkt *pk)
 	fw_helper_opened(b, pk, i);
 	fw_sessions_publish(t, i);
 	if (likely(!proxied))
-		fw_session_count(t, i, 0, pk->len);
+		fw_session_count(t, s, 0, pk->len);
 	fw_sessions_moved(t, i, FW_STATE_NONE);
 	fw_timer_file(&t->timer, i, b->now_ns + ((uint64_t)p->timeout[s->state] << FW_SEEN_SHIFT));
 	pk_counter_add(&p->stats.sessions_created, 1);
@@ -169,6 +173,8 @@ fw_session_open(struct fw_batch *b, struct fw_pkt *pk)
 	/* What the server gets in the place of this ACK is a SYN. */
 	if (unlikely(proxied))
 		why = FW_DROP_SYN_PROXY;
+	if (unlikely(fw_terms_wanted(p, i)) && why == FW_DROP_NONE)
+		why = fw_terms_packet(b, pk, i);
 	if (unlikely(decision.undecided))
 		why = begin_inspection(b, pk, i, why, &decision);
 done:

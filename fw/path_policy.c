@@ -68,6 +68,7 @@ fw_policy_note(struct fw_batch *b, uint32_t i, uint16_t selector, const struct f
 	c = &b->p->sessions.cold[i];
 	c->rule_id = info.id;
 	c->slot_and_selector = info.slot << 16 | selector;
+	fw_terms_note(b->p, i, d);
 	if (d->log == PK_RULE_LOG_ALL)
 		b->p->sessions.hot[i].flags |= FW_SESSION_LOG_END;
 }

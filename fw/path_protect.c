@@ -119,6 +119,9 @@ go_by(struct fw_batch *b, const struct fw_pkt *pk, const struct esp_flow *flow, 
 	if (unlikely(sa == NULL ||
 	        atomic_load_explicit(&sa->state, memory_order_acquire) != ESP_STATE_ALIVE))
 		return acquire(b, flow, tunnel);
+	/* What is in an overlay's tunnel already has no room for ours here. */
+	if (unlikely(pk->outer_l4 != 0))
+		return FW_DROP_ENCRYPTION_MISSING;
 	if (unlikely(sa->wire != b->wire || sa->vrf != pk->key.vrf))
 		return FW_DROP_ESP_ADDRESS;
 	why = fit(b, pk, sa);
@@ -151,15 +154,9 @@ fw_protect_open(struct fw_batch *b, const struct fw_pkt *pk, const struct fw_dec
 void
 fw_protect_set(struct fw_path *p, uint32_t i, uint32_t tunnel)
 {
-	struct fw_session *s = &p->sessions.hot[i];
-	const struct fw_extra *e =
-	    (s->flags & FW_SESSION_EXTRA) != 0 ? fw_extras_find(&p->extras, i) : NULL;
-
 	p->tunnel[i] = tunnel;
-	/* Out of the lane; and what stands beside the record is found again after a restart, but for a proxy's. */
-	s->flags |= FW_SESSION_EXTRA;
-	if (e == NULL || (e->what & FW_EXTRA_PROXY) == 0)
-		p->sessions.cold[i].kin |= FW_KIN_PROTECTED;
+	p->sessions.cold[i].care |= FW_CARE_ESP;
+	p->sessions.hot[i].flags |= FW_SESSION_EXTRA;
 }
 
 void

@@ -33,6 +33,14 @@ fw_rules_next(const struct fw_rules *r, uint32_t from)
 	return FW_RULE_NONE;
 }
 
+const struct pk_rule_terms *
+fw_rules_terms(const struct fw_rules *r, uint32_t rule)
+{
+	const struct fw_rule_text *t = text_of(r, rule);
+
+	return t != NULL ? &t->terms : NULL;
+}
+
 bool
 fw_rules_info(const struct fw_rules *r, uint32_t rule, struct fw_rule_info *out)
 {

@@ -101,6 +101,9 @@ struct fw_rule_info {
 	const char *policy, *name, *file;
 };
 
+/* The terms of a rule, by its number; NULL: there is no such rule.  Borrowed, valid as long as `r`. */
+const struct pk_rule_terms *fw_rules_terms(const struct fw_rules *r, uint32_t rule);
+
 uint64_t fw_rules_generation(const struct fw_rules *r);
 
 /* How many rules there are; one that stands in several programs is one. */

@@ -52,6 +52,7 @@ struct fw_steer {
 	uint16_t nb_lcores;
 	uint64_t
 	    marks; /* mbuf flags of packets whose port has hashed something else: out of tunnels */
+	const struct fw_overlay *overlay; /* tunnels, sorted by what they carry; borrowed or NULL */
 	struct fw_steer_wire wire[FW_WIRES_MAX];
 };
 

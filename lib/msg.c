@@ -94,6 +94,8 @@ pk_rule_terms_check(const struct pk_rule_terms *t, unsigned int verdict)
 		return "a known way of inspection";
 	if (t->fail_open && t->inspect == PK_INSPECT_NONE)
 		return "something to fail, where it may";
+	if (t->dscp != 0 && (t->dscp & ~PK_DSCP_MAX) != PK_DSCP)
+		return "a codepoint below 64, marked as one";
 	if (memcmp(t->zero, zero, sizeof(zero)) != 0)
 		return "terms of this version alone";
 	return NULL;

@@ -256,8 +256,17 @@ struct pk_rule_terms {
 	uint8_t encryption; /* enum pk_encryption */
 	uint8_t inspect;    /* enum pk_inspect */
 	uint8_t fail_open;  /* 1: what cannot be inspected passes; else it drops */
-	uint8_t zero[29];
+	uint8_t dscp; /* RFC 2474: PK_DSCP | codepoint that its packets leave with; 0: their own */
+	/* What it lets through, on this DPU and in both directions together; each 0: any amount. */
+	uint32_t sessions_per_s; /* new ones */
+	uint64_t bytes_per_s;    /* of frames */
+	uint32_t packets_per_s;
+	uint8_t zero[12];
 };
+_Static_assert(sizeof(struct pk_rule_terms) == 32, "as long as it was, and without holes");
+
+#define PK_DSCP     0x80 /* beside a codepoint in terms: there is one */
+#define PK_DSCP_MAX 63
 
 struct pk_msg_rule {
 	uint64_t program;

@@ -233,10 +233,10 @@ static const struct policy_words actions = { action_words, PK_COUNT(action_words
 static const struct policy_words logs = { log_words, PK_COUNT(log_words), NULL };
 static const struct policy_words modes = { mode_words, PK_COUNT(mode_words), NULL };
 
-#define LATER                                                             \
-	{ .key = "attested" }, { .key = "schedule" }, { .key = "limit" }, \
-	{                                                                 \
-		.key = "fqdns"                                            \
+#define LATER                                         \
+	{ .key = "attested" }, { .key = "schedule" }, \
+	{                                             \
+		.key = "fqdns"                        \
 	}
 
 #define RULE(peer_key)                                                                           \
@@ -254,6 +254,10 @@ static const struct policy_words modes = { mode_words, PK_COUNT(mode_words), NUL
 	    { "encryption", "required, ipsec or mtls", policy_read_encryption, NULL,             \
 		    offsetof(struct policy_rule_def, terms), 0 },                                \
 	    { "inspect", "standard or strict", policy_read_inspect, NULL,                        \
+		    offsetof(struct policy_rule_def, terms), 0 },                                \
+	    { "dscp", "a codepoint: a name such as EF, or a whole number from 0 to 63",          \
+		    policy_read_dscp, NULL, offsetof(struct policy_rule_def, terms), 0 },        \
+	    { "limit", "a map with newConnections, packets or bytes", policy_read_limit, NULL,   \
 		    offsetof(struct policy_rule_def, terms), 0 },                                \
 	    { "fail", "open or closed", policy_read_fail, NULL,                                  \
 		    offsetof(struct policy_rule_def, terms), 0 },                                \
@@ -632,7 +636,23 @@ read_mac(struct policy_reader *r, const struct policy_node *n, void *out, const 
 }
 
 static const struct policy_range wires = { 0, 65535 };
-static const struct policy_range vrfs = { 0, 0xffffff }; /* a VNI has 24 bits */
+static const struct policy_range vrfs = { 0, 0xffffff }; /* two VLAN tags */
+static const struct policy_range vnis = { 1, 0xffffff };
+
+/* Two ways to say which address space; `arg`: its range. */
+static void
+read_space(struct policy_reader *r, const struct policy_node *n, void *out, const void *arg)
+{
+	struct policy_workload_def *w = out;
+
+	if (w->has_space)
+		policy_reader_error(
+		    r, n, "bad-value", "vrf and vni both name the address space; want one of them");
+	w->has_space = 1;
+	policy_read_uint(r, n, &w->vrf, arg);
+	if (arg == &vnis)
+		w->vrf |= POLICY_VRF_VNI;
+}
 
 static const struct policy_field workload_fields[] = {
 	{ "addresses", "a list of addresses such as 192.0.2.1", read_addresses, NULL,
@@ -642,8 +662,8 @@ static const struct policy_field workload_fields[] = {
 	    offsetof(struct policy_workload_def, dpu), 0 },
 	{ "wire", "a whole number from 0 to 65535", policy_read_uint, &wires,
 	    offsetof(struct policy_workload_def, wire), 0 },
-	{ "vrf", "a whole number from 0 to 16777215", policy_read_uint, &vrfs,
-	    offsetof(struct policy_workload_def, vrf), 0 },
+	{ "vrf", "a whole number from 0 to 16777215", read_space, &vrfs, 0, 0 },
+	{ "vni", "a whole number from 1 to 16777215", read_space, &vnis, 0, 0 },
 	{ "ports", "a map of names to ports such as tcp/8080", policy_read_ports, NULL,
 	    offsetof(struct policy_workload_def, ports), 0 },
 };

@@ -158,6 +158,8 @@ struct policy_addresses {
 	struct policy_address *at;
 };
 
+#define POLICY_VRF_VNI (UINT32_C(1) << 24) /* in vrf: the rest is a VNI, as in fw/overlay.h */
+
 struct policy_workload_def {
 	struct policy_meta meta;
 	struct policy_addresses addresses;
@@ -167,6 +169,7 @@ struct policy_workload_def {
 	uint32_t wire, vrf;
 	uint8_t has_mac;
 	uint8_t mac[6];
+	uint8_t has_space; /* vrf has been read */
 	uint8_t
 	    imported; /* a Pod: it carries its namespace's labels too, and is allowed by default */
 };

@@ -245,6 +245,10 @@ policy_resource_of_program(const struct policy_program *o)
 		to->encryption = from->terms.encryption;
 		to->inspect = from->terms.inspect;
 		to->fail_open = from->terms.fail_open;
+		to->dscp = from->terms.dscp;
+		to->sessions_per_s = from->terms.sessions_per_s;
+		to->bytes_per_s = from->terms.bytes_per_s;
+		to->packets_per_s = from->terms.packets_per_s;
 		to->policy = text(from->policy);
 		to->name = text(from->name);
 		to->file = text(from->file);
@@ -414,6 +418,12 @@ decode_terms(struct pk_rule_terms *to, const Picket__V1__Rule *from)
 	to->encryption = (uint8_t)from->encryption;
 	to->inspect = (uint8_t)from->inspect;
 	to->fail_open = from->fail_open != 0;
+	if (from->dscp > UINT8_MAX)
+		return "a codepoint below 64";
+	to->dscp = (uint8_t)from->dscp;
+	to->sessions_per_s = from->sessions_per_s;
+	to->bytes_per_s = from->bytes_per_s;
+	to->packets_per_s = from->packets_per_s;
 	return pk_rule_terms_check(to, from->verdict);
 }
 

@@ -9,7 +9,8 @@
  */
 
 /* Decoders of rule keys; out: struct pk_rule_terms. */
-policy_decode policy_read_encryption, policy_read_inspect, policy_read_fail;
+policy_decode policy_read_encryption, policy_read_inspect, policy_read_fail, policy_read_dscp,
+    policy_read_limit;
 
 /*
  * What no key of the rule at `n` can see by itself: terms of a rule that does not allow, and words that

@@ -36,6 +36,14 @@ static const struct {
 	{ "encryption: mtls", { .encryption = PK_ENCRYPTION_MTLS } },
 	{ "inspect: standard", { .inspect = PK_INSPECT_STANDARD, .fail_open = 1 } },
 	{ "inspect: strict", { .inspect = PK_INSPECT_STRICT } },
+	{ "dscp: EF", { .dscp = PK_DSCP | 46 } },
+	{ "dscp: 0", { .dscp = PK_DSCP } },
+	{ "dscp: AF41", { .dscp = PK_DSCP | 34 } },
+	{ "limit: {newConnections: 20/s}", { .sessions_per_s = 20 } },
+	{ "limit: {packets: 50k/s, bytes: 10MB/s}",
+	    { .packets_per_s = 50000, .bytes_per_s = 10000000 } },
+	{ "limit: {newConnections: 4294M/s, bytes: 1000GB/s}",
+	    { .sessions_per_s = 4294000000, .bytes_per_s = UINT64_C(1000000000000) } },
 	{ "inspect: standard, fail: closed", { .inspect = PK_INSPECT_STANDARD } },
 	{ "inspect: strict, fail: open, encryption: ipsec",
 	    { .encryption = PK_ENCRYPTION_IPSEC, .inspect = PK_INSPECT_STRICT, .fail_open = 1 } },
@@ -150,7 +158,9 @@ static void
 test_terms_tell_programs_apart(void **state)
 {
 	static const char *const words[] = { "", ", encryption: ipsec", ", encryption: mtls",
-		", inspect: strict", ", inspect: standard", ", inspect: standard, fail: closed" };
+		", inspect: strict", ", inspect: standard", ", inspect: standard, fail: closed",
+		", dscp: EF", ", dscp: 0", ", limit: {bytes: 1/s}", ", limit: {packets: 1/s}",
+		", limit: {newConnections: 1/s}" };
 	struct policy_table *t[PK_COUNT(words)];
 	char text[2048];
 
@@ -190,6 +200,11 @@ test_messages_are_checked(void **state)
 	assert_int_equal(pk_msg_check(&m, sizeof(m), &diag), -EPROTO);
 	memset(&m.rule.terms, 0, sizeof(m.rule.terms));
 	m.rule.terms.inspect = PK_INSPECT_COUNT;
+	assert_int_equal(pk_msg_check(&m, sizeof(m), &diag), -EPROTO);
+	memset(&m.rule.terms, 0, sizeof(m.rule.terms));
+	m.rule.terms.dscp = 46;
+	assert_int_equal(pk_msg_check(&m, sizeof(m), &diag), -EPROTO);
+	m.rule.terms.dscp = PK_DSCP | 64;
 	assert_int_equal(pk_msg_check(&m, sizeof(m), &diag), -EPROTO);
 	memset(&m.rule.terms, 0, sizeof(m.rule.terms));
 	m.rule.terms.fail_open = 1;
