@@ -458,7 +458,9 @@ fw_own_send_ike(struct fw_own *o, const struct pk_sadb_ike *ike, const uint8_t *
 {
 	static const uint8_t nowhere[6];
 	const struct fw_local *l = local_of(o, ike->wire, ike->vrf, &ike->src);
-	uint32_t marker = ike->sport == 4500 ? 4 : 0;
+	/* RFC 3948, section 2.3: a keepalive is a byte of ones, without a marker. */
+	bool keepalive = len == 1 && bytes[0] == 0xff;
+	uint32_t marker = ike->sport == 4500 && !keepalive ? 4 : 0;
 	uint32_t around = ike->src.family == 4 ? 28 : 48;
 	uint64_t now_ns = pk_clock_mono_ns();
 	struct neighbour *n, *unknown;

@@ -278,7 +278,7 @@ enum pk_sadb_expire_what {
 	PK_SADB_EXPIRE_SEQ, /* sequence numbers run out: soft at 3/4 of them, hard at the last */
 };
 
-/* A packet that passed its ICV has come from elsewhere (RFC 5996 section 2.23): NAT has forgotten the peer. */
+/* A packet that passed its ICV has come from elsewhere (RFC 7296 section 2.23): NAT has forgotten the peer. */
 struct pk_sadb_mapping {
 	struct pk_sadb_id id; /* as it is known here */
 	uint32_t reqid;
@@ -298,8 +298,8 @@ struct pk_sadb_bad_spi {
 /*
  * An IKE packet, received by picketd on one of its own addresses, UDP port 500 or 4500 (without the non-ESP
  * marker, and without keepalives), or to be sent from there; h.more bytes of IKE follow.  picketd adds the marker if
- * sport is 4500, and fragments what is longer than the link.  Received ones are whole: fragments of IP are
- * put together by nobody, so peers need RFC 7383 for what is longer than their link.
+ * sport is 4500, but to a keepalive (the one byte 0xff, RFC 3948 section 2.3).  Nothing is fragmented or put together: what
+ * is longer than the link's MTU is not sent, so use RFC 7383; and a few packets wait while the next hop is looked for.
  */
 struct pk_sadb_ike {
 	struct pk_addr src, dst;
