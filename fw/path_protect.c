@@ -26,12 +26,6 @@
  *                             mark: the tunnel                                                 to the outside
  */
 
-static inline uint32_t
-mark_of(const struct fw_path *p, const struct rte_mbuf *m)
-{
-	return fw_esp_mark(p->conf.esp, m);
-}
-
 static void
 flow_of(const struct fw_pkt *pk, struct esp_flow *f)
 {
