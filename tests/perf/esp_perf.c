@@ -11,6 +11,9 @@
  * interrupts them stays in the tail; of five such, the median.
  */
 #include <intel-ipsec-mb.h>
+/* rte_cryptodev_sym_session_pool_create() has been there, and called experimental, since 19.02. */
+#define ALLOW_EXPERIMENTAL_API
+
 #include <inttypes.h>
 #include <netinet/in.h>
 #include <stdio.h>
