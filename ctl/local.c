@@ -42,6 +42,19 @@ static const struct ctl_column plane_columns[] = { { "instance", "DPU" }, { "pla
 	{ "generation", "GENERATION" }, { "agent", "AGENT" }, { "commits", "COMMITS" },
 	{ "rejected", "REJECTED" }, { "last_commit_us", "LAST COMMIT us" } };
 
+static const struct ctl_column sa_columns[] = { { "spi", "SPI" }, { "direction", "DIR" },
+	{ "src", "FROM" }, { "dst", "TO" }, { "reqid", "REQID" }, { "mode", "MODE" },
+	{ "alg", "ALGORITHM" }, { "state", "STATE" }, { "packets", "PACKETS" },
+	{ "bytes", "BYTES" }, { "refused", "REFUSED" }, { "age_s", "AGE s" } };
+static const struct ctl_column tunnel_columns[] = { { "reqid", "REQID" }, { "state", "STATE" },
+	{ "us", "US" }, { "peer", "PEER" }, { "src", "FROM" }, { "dst", "TO" },
+	{ "alg", "ALGORITHM" }, { "out_spi", "SPI OUT" }, { "inbound_sas", "SAS IN" },
+	{ "packets_out", "PACKETS OUT" } };
+static const struct ctl_column ipsec_columns[] = { { "sas", "SAS" }, { "sas_max", "OF" },
+	{ "key_maker", "KEY MAKER" }, { "requests", "REQUESTS" }, { "refused", "REFUSED" },
+	{ "acquires", "ACQUIRES" }, { "expires", "EXPIRES" }, { "ike_in", "IKE IN" },
+	{ "ike_out", "IKE OUT" } };
+
 /* "policy/rule (file:line)" of a nested rule, for text. */
 static void
 flatten(json_t *row)
@@ -147,6 +160,9 @@ show_picketd(struct ctl_context *ctx, int argc, char **argv)
 		{ "show rules", VIEW("picketd", rule_columns) },
 		{ "show lcores", VIEW("picketd", lcore_columns) },
 		{ "show wires", VIEW("picketd", wire_columns) },
+		{ "show sa", VIEW("picketd", sa_columns) },
+		{ "show tunnels", VIEW("picketd", tunnel_columns) },
+		{ "show ipsec", VIEW("picketd", ipsec_columns) },
 		{ "show plane", VIEW("picketd", plane_columns) },
 	};
 
@@ -270,6 +286,10 @@ const struct ctl_command ctl_local_commands[] = {
 	    show_picketd },
 	{ "show lcores", "", "load of each lcore", show_picketd },
 	{ "show wires", "", "wires and their ports", show_picketd },
+	{ "show sa", "[reqid N] [peer PREFIX]",
+	    "security associations, with what they have carried", show_picketd },
+	{ "show tunnels", "[reqid N]", "tunnels, and the SA each uses", show_picketd },
+	{ "show ipsec", "", "how many SAs there are, and who makes keys", show_picketd },
 	{ "show plane", "", "what the data plane enforces, and since when", show_picketd },
 	{ "attest status", "", "how this DPU's verifier sees the host behind it", attestd },
 	{ "attest reasons", "", "why its last evidence was refused, and what to do", attestd },

@@ -117,7 +117,7 @@ report(struct replay *r)
 
 				*(dropped ? &r->nb_dropped : &r->nb_passed) += 1;
 				print(r,
-				    json_pack("{s:I,s:s,s:s,s:o,s:o,s:o}", "n",
+				    json_pack("{s:I,s:s,s:s,s:o,s:o,s:o,s:o}", "n",
 				        (json_int_t)r->nb_packets, "verdict",
 				        dropped ? "drop" : "pass", "reason",
 				        fw_drop_name(t[i].drop), "session",
@@ -127,7 +127,8 @@ report(struct replay *r)
 				        t[i].session != 0
 				            ? json_string(fw_session_state_name(t[i].state))
 				            : json_null(),
-				        "rule", rule_json(r, t[i].rule_id)));
+				        "rule", rule_json(r, t[i].rule_id), "sa",
+				        t[i].spi != 0 ? json_integer(t[i].spi) : json_null()));
 			} else if (t[i].kind == FW_TRACE_MADE) {
 				r->nb_made++;
 				print(r,

@@ -1,5 +1,6 @@
 #pragma once
 
+#include "ipsec/esp/error.h"
 #include "lib/base.h"
 
 /*
@@ -111,6 +112,10 @@
 	X(SIG_FRAGMENT, "sig-fragment", "in pieces, while its session is inspected")               \
 	X(SIG_FULL, "sig-full", "no room to inspect it, and its rule or inspect-fail says closed") \
 	X(APP_FULL, "app-full", "no room to look for its application, and inspect-fail is closed") \
+	ESP_ERRORS(X)                                                                              \
+	X(ESP_NEIGHBOUR, "esp-neighbour",                                                          \
+	    "out of a tunnel, for a workload whose MAC address is not known")                      \
+	X(OWN_ADDRESS, "own-address", "for the DPU itself, which has no use for it")               \
 	/* resources */                                                                            \
 	X(NO_BUFFER, "no-buffer", "the packet buffers ran out")                                    \
 	X(LCORE_FULL, "lcore-full", "the lcore that has its session does not keep up")             \
@@ -123,6 +128,13 @@ enum fw_drop {
 #undef FW_DROP_ENUM
 	FW_DROP_COUNT,
 };
+
+/* The reason for what ipsec/esp refuses. */
+static inline enum fw_drop
+fw_drop_of_esp(enum esp_error e)
+{
+	return (enum fw_drop)(FW_DROP_ESP_TRUNCATED + (unsigned int)e - ESP_TRUNCATED);
+}
 
 /* "rule-deny"; "none" for FW_DROP_NONE, "unknown" beyond the end. */
 const char *fw_drop_name(unsigned int drop);

@@ -23,7 +23,8 @@ _Static_assert(offsetof(struct fw_pkt, drop) == 20 && offsetof(struct fw_pkt, hi
 
 void
 fw_lane_init(struct fw_lane *l, bool open, const struct fw_sessions *t, struct fw_guard *guard,
-    uint16_t wire, enum fw_side from, uint64_t generation, uint32_t seen, bool verify_checksums)
+    uint16_t wire, enum fw_side from, uint64_t generation, uint32_t seen, bool verify_checksums,
+    uint64_t marks)
 {
 	*l = (struct fw_lane){
 		.t = t,
@@ -31,7 +32,7 @@ fw_lane_init(struct fw_lane *l, bool open, const struct fw_sessions *t, struct f
 		/* ..._CKSUM_NONE has the bits of both good and bad.  A bad IPv4 sum may be the port's
 		 * opinion; fw_parse() counts. */
 		.ol_mask = RTE_MBUF_F_RX_VLAN_STRIPPED | RTE_MBUF_F_RX_LRO |
-		    RTE_MBUF_F_RX_IP_CKSUM_BAD | RTE_MBUF_F_RX_L4_CKSUM_BAD,
+		    RTE_MBUF_F_RX_IP_CKSUM_BAD | RTE_MBUF_F_RX_L4_CKSUM_BAD | marks,
 		.generation = (uint32_t)generation,
 		.seen = seen,
 		.tail = (uint32_t)wire | IPPROTO_TCP << 16,

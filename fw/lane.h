@@ -41,9 +41,10 @@ struct fw_lane {
 	(FW_SESSION_HI | FW_SESSION_FROM_OUTSIDE | FW_SESSION_WSCALE | FW_SESSION_CHALLENGED | \
 	    FW_SESSION_LOOSE | FW_SESSION_SYN_R | FW_SESSION_LOG_END)
 
-/* For one burst.  Not `open`: nothing will be let in. */
+/* For one burst.  Not `open`: nothing will be let in; nor are packets with one of the mbuf flags `marks`. */
 void fw_lane_init(struct fw_lane *l, bool open, const struct fw_sessions *t, struct fw_guard *guard,
-    uint16_t wire, enum fw_side from, uint64_t generation, uint32_t seen, bool verify_checksums);
+    uint16_t wire, enum fw_side from, uint64_t generation, uint32_t seen, bool verify_checksums,
+    uint64_t marks);
 
 /*
  * Read pkts[0 .. n - 1] into pkt[0 .. n - 1], with key and hash, and ask for their buckets.  Returns a mask:

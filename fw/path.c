@@ -93,6 +93,17 @@ fw_path_create(struct fw_path **out, const struct fw_path_conf *conf)
 		rc = fw_shared_create(&p->shared, conf);
 	if (rc < 0)
 		goto fail;
+	if (conf->esp != NULL) {
+		struct pk_diag diag;
+
+		p->engine.sad = conf->esp->sad;
+		rc = ipsec_crypto_create(&p->engine.crypto, &diag);
+		p->tunnel = calloc(conf->nb_sessions, sizeof(p->tunnel[0]));
+		if (p->tunnel == NULL)
+			rc = -ENOMEM;
+		if (rc < 0)
+			goto fail;
+	}
 	rc = fw_extras_init(&p->extras, RTE_MAX(conf->nb_sessions / 4, 1024u));
 	if (rc < 0)
 		goto fail;
@@ -116,6 +127,8 @@ fw_path_destroy(struct fw_path *p)
 	fw_inspect_destroy(p->inspect);
 	if (p->shared != p->conf.shared)
 		fw_shared_destroy(p->shared);
+	ipsec_crypto_destroy(p->engine.crypto);
+	free(p->tunnel);
 	fw_extras_fini(&p->extras);
 	fw_frags_fini(&p->frags);
 	fw_hosts_fini(&p->sources);
@@ -150,14 +163,17 @@ fw_path_burst(struct fw_path *p, const struct fw_rules *rules, uint16_t wire, en
 	};
 
 	const bool lane = rules != NULL && b.level < (int)FW_TRACE_ALL && !p->conf.general_only;
+	struct fw_esp *esp = p->conf.esp;
+	struct fw_protect_out protect;
 	struct fw_lane l;
 	uint32_t others; /* bit i: packet i is not in the lane */
 
 	PK_ASSERT(n <= FW_BURST);
 	if (unlikely(p->shared->leases != NULL))
 		fw_guard_follow(&p->guard, p->shared->leases);
-	fw_lane_init(
-	    &l, lane, t, &p->guard, wire, from, b.generation, b.seen, p->conf.verify_checksums);
+	protect.nb = 0;
+	fw_lane_init(&l, lane, t, &p->guard, wire, from, b.generation, b.seen,
+	    p->conf.verify_checksums, esp != NULL ? esp->mark_flag : 0);
 	out->nb[FW_INSIDE] = out->nb[FW_OUTSIDE] = 0;
 	for (unsigned int i = 0; i < n; i++)
 		rte_prefetch0(rte_pktmbuf_mtod(pkts[i], const void *));
@@ -188,7 +204,15 @@ fw_path_burst(struct fw_path *p, const struct fw_rules *rules, uint16_t wire, en
 		b.packet = p->packet + i + 1;
 		if (unlikely(pk->lane))
 			fw_admit_again(pk);
+		if (unlikely(esp != NULL)) {
+			b.tunnel = fw_esp_mark(esp, pk->m);
+			b.sa = NULL;
+			b.cut = 0;
+		}
 		fw_judge(&b, pk);
+		if (unlikely(b.sa != NULL) && pk->drop == FW_DROP_NONE &&
+		    fw_protect_add(&b, pk, &protect))
+			continue;
 		if (likely(pk->drop == FW_DROP_NONE)) {
 			out->pkt[to][out->nb[to]++] = pk->m;
 			continue;
@@ -197,6 +221,8 @@ fw_path_burst(struct fw_path *p, const struct fw_rules *rules, uint16_t wire, en
 		refused_bytes += pk->len;
 		refused[nb_refused++] = pk->m;
 	}
+	if (unlikely(protect.nb != 0))
+		fw_protect_flush(&b, &protect, refused, &nb_refused, &refused_bytes);
 	p->packet += n;
 	pk_counter_add(&p->stats.rx[from], n);
 	pk_counter_add(&p->stats.rx_bytes[from], rx_bytes);
@@ -283,6 +309,12 @@ fw_path_not_sent(struct fw_path *p, enum fw_side to, unsigned int n)
 }
 
 void
+fw_path_count_made(struct fw_path *p, unsigned int n)
+{
+	pk_counter_add(&p->stats.made, n);
+}
+
+void
 fw_path_refuse(struct fw_path *p, uint16_t wire, enum fw_side from, struct rte_mbuf **pkts,
     unsigned int n, enum fw_drop why, uint64_t now_ns)
 {
@@ -292,6 +324,7 @@ fw_path_refuse(struct fw_path *p, uint16_t wire, enum fw_side from, struct rte_m
 		.from = from,
 		.wire = wire,
 		.level = p->conf.trace != NULL ? (int)fw_trace_level(p->conf.trace) : -1,
+		.spi = p->refused_spi,
 	};
 	uint64_t bytes = 0;
 

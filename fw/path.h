@@ -9,6 +9,7 @@
 #include "lib/counter.h"
 
 struct fw_overlay;
+struct fw_esp;
 struct fw_session_mem;
 struct fw_shared;
 struct fw_wall;
@@ -93,6 +94,7 @@ struct fw_path_conf {
 	struct fw_session_mem
 	    *mem; /* of the table, which outlives us; borrowed, NULL: private memory */
 	const struct fw_wall *wall;       /* borrowed, NULL: now_ns is UTC, and nothing turns */
+	struct fw_esp *esp; /* IPsec, shared by all lcores; borrowed, NULL: there is none */
 	const struct fw_posture *posture; /* of the host; borrowed, NULL: it is not attested */
 	const struct fw_overlay *overlay; /* tunnels to look into; borrowed, NULL: none */
 	bool ftp, tftp;                   /* sessions of these may announce others: fw/related.h */
@@ -117,6 +119,7 @@ struct fw_path_stats {
 	pk_counter rx[FW_SIDE_COUNT], rx_bytes[FW_SIDE_COUNT];
 	pk_counter sent[FW_SIDE_COUNT], sent_bytes[FW_SIDE_COUNT]; /* by the side they leave on */
 	pk_counter made; /* RST, ICMP: these are in neither rx nor sent */
+	pk_counter own;  /* for the DPU itself: received, and neither sent nor dropped */
 	pk_counter drop[FW_DROP_COUNT];
 	pk_counter sessions_created, sessions_ended, sessions_expired;
 	pk_counter sessions_evicted; /* cut short to make room: half-open ones, then closing ones */
@@ -133,8 +136,8 @@ struct fw_path_stats {
 /* What one call hands back: packets to transmit, per side of the wire.  The caller owns them. */
 struct fw_burst {
 	uint16_t nb[FW_SIDE_COUNT];
-	struct rte_mbuf
-	    *pkt[FW_SIDE_COUNT][2 * FW_BURST]; /* a packet may be answered and passed on */
+	struct rte_mbuf *pkt[FW_SIDE_COUNT]
+	                    [4 * FW_BURST]; /* a packet may be answered and passed on, in pieces */
 };
 
 struct fw_path;
@@ -152,6 +155,16 @@ void fw_path_destroy(struct fw_path *p);
 void fw_path_burst(struct fw_path *p, const struct fw_rules *rules, uint16_t wire,
     enum fw_side from, struct rte_mbuf **pkts, unsigned int n, uint64_t now_ns,
     struct fw_burst *out);
+
+/*
+ * Take the DPU's own out of pkts[0 .. n - 1], received on side `from` of `wire`: ESP is checked and revealed, and stays in
+ * its place as the packet that was protected; ARP, neighbour discovery and IKE go to the control thread; what fails is
+ * counted and freed.  Returns how many are left for fw_path_burst(), in order.  It comes before packets are spread over
+ * lcores, for what is inside decides whose they are.  Without conf.esp it does nothing.
+ * Context: the owning lcore.
+ */
+unsigned int fw_path_unprotect(struct fw_path *p, const struct fw_rules *rules, uint16_t wire,
+    enum fw_side from, struct rte_mbuf **pkts, unsigned int n, uint64_t now_ns);
 
 /* Packets that answer no packet, to be sent on `side` of `wire`.  The caller owns them. */
 #define FW_MADE_MAX 64
@@ -179,6 +192,9 @@ bool fw_path_tick(struct fw_path *p, const struct fw_rules *rules, uint64_t now_
 /* The port took only some of a side's packets: count the others, which the caller has freed.  They
  * leave `sent` (not sent_bytes, which stays a little high) for the drop reason tx-full. */
 void fw_path_not_sent(struct fw_path *p, enum fw_side to, unsigned int n);
+
+/* n packets go out that no packet was the cause of.  Context: the owning lcore. */
+void fw_path_count_made(struct fw_path *p, unsigned int n);
 
 /*
  * Packets that were received on side `from` of `wire` and have to go before anybody could judge them, for

@@ -38,6 +38,11 @@ judge_icmp_error(struct fw_batch *b, struct fw_pkt *pk)
 			return why;
 	}
 	why = FW_DROP_NONE;
+	if (unlikely(p->tunnel != NULL)) {
+		why = fw_protect_check(b, pk, i);
+		if (why != FW_DROP_NONE)
+			goto done;
+	}
 	if (unlikely((s->flags & FW_SESSION_EXTRA) != 0))
 		e = fw_extras_find(&p->extras, i);
 	if (e != NULL && (e->what & FW_EXTRA_PROXY) != 0)
@@ -77,6 +82,11 @@ judge_session(struct fw_batch *b, struct fw_pkt *pk, uint32_t i)
 		why = fw_policy_reevaluate(b, pk, i, d);
 		if (why != FW_DROP_NONE)
 			return why;
+	}
+	if (unlikely(p->tunnel != NULL)) {
+		why = fw_protect_check(b, pk, i);
+		if (why != FW_DROP_NONE)
+			goto done;
 	}
 	inspected = fw_inspect_wants(p, i);
 	held = false;
@@ -242,6 +252,11 @@ judge_fragment(struct fw_batch *b, struct fw_pkt *pk)
 		why = fw_policy_reevaluate(b, pk, i, d);
 		if (why != FW_DROP_NONE)
 			return why;
+	}
+	if (unlikely(p->tunnel != NULL)) {
+		why = fw_protect_check(b, pk, i);
+		if (why != FW_DROP_NONE)
+			goto done;
 	}
 	why = fw_watch_wants(p, i) ? FW_DROP_SIG_FRAGMENT : FW_DROP_APP_FRAGMENT;
 	if (unlikely(fw_inspect_wants(p, i)) && !f->error)

@@ -35,6 +35,7 @@ fw_session_end(struct fw_path *p, uint32_t i, uint64_t now_ns, enum fw_drop why)
 		fw_extras_drop(&p->extras, i);
 	if (unlikely(p->counting))
 		fw_limits_drop(p, i, fw_session_half_open(p->sessions.hot[i].state), true);
+	fw_protect_end(p, i);
 	fw_ethers_put(&p->ethers, p->sessions.ether[i]);
 	fw_sessions_remove(&p->sessions, i);
 }

@@ -99,6 +99,11 @@ fw_session_open(struct fw_batch *b, struct fw_pkt *pk)
 		why = FW_DROP_WRONG_SIDE;
 		goto done;
 	}
+	if (unlikely(p->tunnel != NULL)) {
+		why = fw_protect_open(b, pk, &decision);
+		if (why != FW_DROP_NONE)
+			goto done;
+	}
 	if (unlikely(p->counting)) {
 		const struct pk_addr *inside = b->from == FW_INSIDE ? &src : &dst;
 
@@ -148,6 +153,8 @@ fw_session_open(struct fw_batch *b, struct fw_pkt *pk)
 	default:
 		s->state = FW_STATE_OTHER;
 	}
+	if (unlikely(b->tunnel != ESP_TUNNEL_NONE))
+		fw_protect_set(p, i, b->tunnel);
 	fw_session_held(p, i, tenant, b->now_ns);
 	if (pk->l4_proto == IPPROTO_TCP)
 		t->ether[i] = fw_ethers_get(&p->ethers, pk);

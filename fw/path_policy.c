@@ -8,15 +8,16 @@
 
 #define WALK_BURST 64 /* sessions judged anew at once, if there is time */
 
-/* What a rule asks for beyond its match, of what this data plane has: it does not encrypt, and it inspects when there
- * is memory for it. */
+/* What a rule asks for beyond its match, of what this data plane has: IPsec if it is configured, and inspection when
+ * there is memory for it. */
 static enum fw_drop
 ask_terms(const struct fw_path *p, struct fw_decision *d)
 {
 	const struct pk_rule_terms *t = d->terms;
 	uint8_t all = p->conf.inspect_all;
 
-	if (t != NULL && t->encryption != PK_ENCRYPTION_NONE)
+	if (t != NULL && t->encryption != PK_ENCRYPTION_NONE &&
+	    (t->encryption == PK_ENCRYPTION_MTLS || p->conf.esp == NULL))
 		return FW_DROP_ENCRYPTION_MISSING;
 	if (t != NULL && t->inspect != PK_INSPECT_NONE)
 		d->inspect = (uint8_t)(t->inspect | (t->fail_open ? FW_INSPECT_OPEN : 0));
@@ -91,6 +92,18 @@ fw_made_send(struct fw_batch *b, const struct fw_pkt *pk, struct rte_mbuf *m, en
 
 	if (m == NULL)
 		return;
+	/* What is said about a protected flow is protected as well. */
+	if (to == FW_OUTSIDE && b->p->tunnel != NULL) {
+		uint32_t tunnel = b->tunnel;
+
+		if (tunnel == ESP_TUNNEL_NONE && pk->session != FW_SESSION_NONE)
+			tunnel = b->p->tunnel[pk->session];
+		if (tunnel != ESP_TUNNEL_NONE &&
+		    !fw_protect_made(b->p, m, pk->l3, tunnel, b->now_ns)) {
+			rte_pktmbuf_free(m);
+			return;
+		}
+	}
 	PK_ASSERT(out->nb[to] < RTE_DIM(out->pkt[to]));
 	out->pkt[to][out->nb[to]++] = m;
 	pk_counter_add(&b->p->stats.made, 1);
@@ -173,6 +186,7 @@ ask_again(struct fw_batch *b, uint32_t i, struct fw_decision *decision)
 		fw_policy_note(b, i, selector, decision);
 		fw_inspect_mark(p, i, decision, false);
 		fw_watch_mark(p, i, decision, false);
+		fw_protect_mark(p, i, decision);
 		return FW_DROP_NONE;
 	}
 	fw_policy_note(b, FW_SESSION_NONE, 0, decision);
@@ -277,6 +291,11 @@ fw_made_add(struct fw_batch *b, struct fw_made *made, uint32_t i, bool back,
 	m = fw_reject_segment(&pk, b->p->conf.pool, back, segment);
 	if (m == NULL)
 		return;
+	if (side == FW_OUTSIDE && b->p->tunnel != NULL && b->p->tunnel[i] != ESP_TUNNEL_NONE &&
+	    !fw_protect_made(b->p, m, pk.l3, b->p->tunnel[i], b->now_ns)) {
+		rte_pktmbuf_free(m);
+		return;
+	}
 	if (e->stripped) {
 		m->vlan_tci = e->tci;
 		m->ol_flags |= RTE_MBUF_F_TX_VLAN;

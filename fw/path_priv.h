@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "dpi/watch.h"
+#include "fw/esp.h"
 #include "fw/ether.h"
 #include "fw/extra.h"
 #include "fw/frag.h"
@@ -31,6 +32,8 @@
  *      path_terms.c    what rules ask of each packet: limits, marks
  *      path_helper.c   sessions that announce others: FTP, TFTP
  *      path_proxy.c    SYN cookies, and the sessions that began with one
+ *      path_protect.c  sessions that go by ESP: out
+ *      path_unprotect.c  what comes in for the DPU itself, ESP above all
  *      path_limit.c    who holds how many sessions, and may
  *      path_life.c     how sessions move on, make room and end
  *      path_policy.c   asking policy, and asking again when it has changed
@@ -68,6 +71,9 @@ struct fw_path {
 	uint8_t *watching;           /* by session: path_watch.c */
 	_Atomic(struct dpi_watch_set *) watch_offered;
 	struct fw_batch *watch_batch; /* of the packet in hand, for its alerts */
+	uint32_t *tunnel; /* by which each session goes, conf.nb_sessions of them; NULL: no IPsec */
+	struct esp_engine engine;
+	uint32_t refused_spi; /* of the packet that is being refused, for its record */
 	struct fw_extras extras;
 	struct fw_cookies cookies;
 	uint32_t half_open;                    /* TCP sessions without a whole handshake */
@@ -88,6 +94,11 @@ struct fw_batch {
 	enum fw_side from;
 	uint16_t wire;
 	int level; /* of the trace; -1 without one */
+	/* of the packet being judged, IPsec */
+	uint32_t tunnel;   /* it came by, or goes by; ESP_TUNNEL_NONE */
+	struct esp_sa *sa; /* it goes out by; NULL: as it is */
+	uint16_t cut;      /* in pieces of so many IP bytes; 0: whole */
+	uint32_t spi;      /* for its record, if there is no sa */
 };
 
 static inline uint32_t
@@ -239,6 +250,44 @@ void fw_helper_begin(struct fw_path *p, uint32_t i);
 /* A packet from side d of session i, which has accepted it.  `e` is FW_EXTRA_FTP. */
 void fw_helper_packet(
     struct fw_batch *b, const struct fw_pkt *pk, uint32_t i, unsigned int d, struct fw_extra *e);
+
+/* ---- path_protect.c ---- */
+
+#define FW_TUNNEL_ANY UINT32_MAX /* of a session: protected, but nobody knows yet by which */
+
+/* Whether a packet without a session, allowed by *d, may open one: FW_DROP_NONE, and then b->tunnel is that of
+ * the session, ESP_TUNNEL_NONE for none.  Only with conf.esp, as all of these but fw_protect_mark() and end(). */
+enum fw_drop fw_protect_open(
+    struct fw_batch *b, const struct fw_pkt *pk, const struct fw_decision *d);
+
+/* Session i goes by `tunnel` from now on. */
+void fw_protect_set(struct fw_path *p, uint32_t i, uint32_t tunnel);
+
+/* Policy has been asked again about session i. */
+void fw_protect_mark(struct fw_path *p, uint32_t i, const struct fw_decision *d);
+void fw_protect_end(struct fw_path *p, uint32_t i);
+
+/* Whether `pk`, of session i, comes as it has to; and what it goes out by. */
+enum fw_drop fw_protect_check(struct fw_batch *b, const struct fw_pkt *pk, uint32_t i);
+
+/* Protect a packet that was made here; false: there is no SA, so nobody may see it. */
+bool fw_protect_made(
+    struct fw_path *p, struct rte_mbuf *m, uint16_t l3, uint32_t tunnel, uint64_t now_ns);
+
+/* Packets of a burst that go out by SAs. */
+#define FW_PROTECT_MAX (3 * FW_BURST)
+struct fw_protect_out {
+	unsigned int nb;
+	struct esp_pkt pkt[FW_PROTECT_MAX];
+	bool piece[FW_PROTECT_MAX]; /* not the first of a packet that was cut */
+};
+
+/* Add `pk` by b->sa; false: there was no room, and pk->drop says so. */
+bool fw_protect_add(struct fw_batch *b, struct fw_pkt *pk, struct fw_protect_out *o);
+
+/* Protect them all and put them to b->out; those that fail to refused[]. */
+void fw_protect_flush(struct fw_batch *b, struct fw_protect_out *o, struct rte_mbuf **refused,
+    unsigned int *nb_refused, uint64_t *refused_bytes);
 
 /* ---- path_proxy.c ---- */
 

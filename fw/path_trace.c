@@ -54,6 +54,12 @@ fw_trace_packet(struct fw_batch *b, const struct fw_pkt *pk, enum fw_trace_kind 
 	r->time_ns = b->now_ns;
 	r->generation = b->rules != NULL ? fw_rules_generation(b->rules) : 0;
 	r->packet = b->packet;
+	r->spi = b->spi;
+	if (unlikely(b->p->conf.esp != NULL)) {
+		if (b->sa != NULL)
+			r->spi = rte_be_to_cpu_32(b->sa->spi_be);
+		r->sa_reqid = esp_sad_tunnel_reqid(b->p->conf.esp->sad, b->tunnel);
+	}
 	fw_pkt_addrs(pk, &r->src, &r->dst);
 	fw_pkt_ports(pk, &r->sport, &r->dport);
 	r->len = (uint16_t)RTE_MIN(pk->len, (uint32_t)UINT16_MAX);

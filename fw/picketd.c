@@ -16,9 +16,11 @@
 #include <rte_log.h>
 #include <rte_mbuf.h>
 
+#include "fw/esp.h"
 #include "fw/link.h"
 #include "fw/options.h"
 #include "fw/posture.h"
+#include "fw/sadb_link.h"
 #include "fw/show.h"
 #include "fw/signatures.h"
 #include "fw/worker.h"
@@ -31,8 +33,8 @@
 
 struct options {
 	char *instance, *run_dir, *user, *lcores;
-	struct pk_conf_list wires, eal;
-	uint64_t buffers, memory, idle_sleep, trace_records;
+	struct pk_conf_list wires, eal, ipsec_addresses;
+	uint64_t ipsec_sas, buffers, memory, idle_sleep, trace_records;
 	bool huge, session_records;
 	char *session_dir;
 	char *signatures, *signatures_key, *event_log;
@@ -69,6 +71,12 @@ static const struct pk_conf_option options[] = {
 	    "Use huge pages.  Without them everything works, and large session tables are half as fast.", AT(huge) },
 	{ "memory", PK_CONF_SIZE, "bytes", "256m", 64u << 20, UINT64_C(1) << 40, NULL, false,
 	    "Memory for packet buffers and ports.", AT(memory) },
+	{ "ipsec-sas", PK_CONF_NUMBER, "SAs", "0", 0, (1u << ESP_INDEX_BITS) - 1, NULL, false,
+	    "Security associations of both directions together, 1.7 KB each.  0: no IPsec, so that what policy wants "
+	    "encrypted does not pass.", AT(ipsec_sas) },
+	{ "ipsec-address", PK_CONF_LIST, NULL, NULL, 0, 0, NULL, false,
+	    "An address of the DPU itself on the outside of a wire, where tunnels end and IKE is spoken: "
+	    "WIRE ADDRESS/LENGTH [vlan ID] [gateway ADDRESS].", AT(ipsec_addresses) },
 	{ "eal", PK_CONF_LIST, NULL, NULL, 0, 0, NULL, false,
 	    "A further argument for DPDK's environment.", AT(eal) },
 	{ "idle-sleep", PK_CONF_DURATION, NULL, "200us", 0, PK_NS_PER_S, NULL, false,
@@ -110,8 +118,10 @@ struct picketd {
 	struct rte_mempool *pool;
 	struct fw_wire wires[FW_WIRES_MAX];
 	uint16_t nb_wires;
+	struct fw_esp *esp;
 	struct fw_overlay overlay;
 	struct fw_workers *workers;
+	struct fw_sadb_link *sadb;
 	struct fw_link *link;
 	struct fw_posture_link *posture;
 	struct fw_show *show;
@@ -190,6 +200,65 @@ open_wires(struct picketd *d, struct pk_diag *diag)
 	return 0;
 }
 
+static void
+wait_for_lcores(void *arg)
+{
+	struct picketd *d = arg;
+
+	if (d->workers != NULL)
+		fw_workers_wait(d->workers);
+}
+
+/* IPsec, if it is configured: the tables, and the addresses that tunnels end at. */
+static int
+open_ipsec(struct picketd *d, struct pk_diag *diag)
+{
+	const struct options *o = &d->options;
+	struct esp_sad_conf conf = {
+		.nb_sas = (uint32_t)o->ipsec_sas, .wait = wait_for_lcores, .arg = d
+	};
+	struct esp_sad *sad;
+	int rc;
+
+	if (o->ipsec_sas == 0) {
+		if (o->ipsec_addresses.nb == 0)
+			return 0;
+		pk_diag_set(diag, "ipsec-address without ipsec-sas: want room for SAs");
+		return -EINVAL;
+	}
+	rc = esp_sad_create(&sad, &conf, diag);
+	if (rc == 0)
+		rc = fw_esp_create(&d->esp, sad, rte_lcore_count() - 1, diag);
+	for (size_t i = 0; rc == 0 && i < o->ipsec_addresses.nb; i++) {
+		struct fw_local *l = &d->esp->local[i];
+		const struct fw_port *port;
+		struct rte_ether_addr mac;
+
+		if (i == FW_LOCALS_MAX) {
+			pk_diag_set(diag, "%zu times ipsec-address: want at most %d",
+			    o->ipsec_addresses.nb, FW_LOCALS_MAX);
+			return -EINVAL;
+		}
+		rc = fw_local_parse(l, o->ipsec_addresses.item[i], diag);
+		if (rc < 0)
+			return rc;
+		if (l->wire >= d->nb_wires) {
+			pk_diag_set(diag, "ipsec-address = %s: there are %u wires, counted from 0",
+			    o->ipsec_addresses.item[i], d->nb_wires);
+			return -EINVAL;
+		}
+		port = &d->wires[l->wire].port[FW_OUTSIDE];
+		if (rte_eth_macaddr_get(port->id, &mac) != 0 ||
+		    rte_eth_dev_get_mtu(port->id, &l->mtu) != 0) {
+			pk_diag_set(diag, "%s: the port has no MAC address", port->spec);
+			return -ENODEV;
+		}
+		memcpy(l->mac, mac.addr_bytes, sizeof(l->mac));
+		d->esp->nb_locals++;
+	}
+	return rc;
+}
+
 /* The sockets are made by the user we shall be by then. */
 static int
 give_run_dir(const struct options *o, struct pk_diag *diag)
@@ -249,6 +318,9 @@ start(struct picketd *d, struct pk_diag *diag)
 	rc = open_wires(d, diag);
 	if (rc < 0)
 		return rc;
+	rc = open_ipsec(d, diag);
+	if (rc < 0)
+		return rc;
 	fw_path_conf_init(&workers.path);
 	workers.nb_wires = d->nb_wires;
 	fw_path_options_apply(&o->path, &workers.path);
@@ -257,6 +329,7 @@ start(struct picketd *d, struct pk_diag *diag)
 		return rc;
 	workers.path.huge = o->huge;
 	workers.path.pool = d->pool;
+	workers.path.esp = d->esp;
 	if (getrandom(workers.path.seed, sizeof(workers.path.seed), 0) !=
 	    (ssize_t)sizeof(workers.path.seed)) {
 		pk_diag_set(diag, "no random numbers for the session table");
@@ -285,6 +358,21 @@ start(struct picketd *d, struct pk_diag *diag)
 	rc = fw_posture_link_create(&d->posture, d->base, path, d->workers, diag);
 	if (rc < 0)
 		return rc;
+	if (d->esp != NULL) {
+		struct fw_sadb_conf sadb = { .base = d->base,
+			.esp = d->esp,
+			.workers = d->workers,
+			.pool = d->pool,
+			.path = path,
+			.instance = o->instance };
+
+		snprintf(path, sizeof(path), "%s/" PK_SADB_SOCKET, o->run_dir);
+		rc = fw_sadb_link_create(&d->sadb, &sadb, diag);
+		if (rc < 0)
+			return rc;
+		show.esp = d->esp;
+		show.sadb = d->sadb;
+	}
 	snprintf(path, sizeof(path), "%s/picketd.ctl", o->run_dir);
 	rc = fw_signatures_create(&d->signatures,
 	    &(struct fw_signatures_conf){ .base = d->base,
@@ -311,9 +399,12 @@ stop(struct picketd *d)
 	fw_show_destroy(d->show);
 	fw_posture_link_destroy(d->posture);
 	fw_link_destroy(d->link);
+	fw_sadb_link_destroy(d->sadb);
 	fw_workers_stop(d->workers);
+	d->workers = NULL;
 	fw_signatures_destroy(d->signatures);
 	fw_eve_close(d->eve);
+	fw_esp_destroy(d->esp);
 	for (uint16_t i = 0; i < d->nb_wires; i++)
 		for (unsigned int side = 0; side < FW_SIDE_COUNT; side++)
 			fw_port_close(&d->wires[i].port[side]);

@@ -206,13 +206,32 @@ may_answer(const struct fw_pkt *pk)
 	return ip[24] != 0xff;
 }
 
+/* An ICMP error that quotes `pk`. */
+static struct rte_mbuf *
+make_error(
+    const struct fw_pkt *pk, struct rte_mempool *pool, uint8_t type, uint8_t code, uint32_t mtu)
+{
+	uint8_t proto = pk->key.family == 4 ? IPPROTO_ICMP : IPPROTO_ICMPV6, *l4;
+	uint32_t quote = pk->key.family == 4 ? QUOTE_V4 : QUOTE_V6;
+	uint32_t have = RTE_MIN(pk->l3_end, (uint32_t)pk->contiguous) - pk->l3;
+	struct rte_mbuf *m;
+
+	quote = RTE_MIN(quote, have);
+	m = frame(pk, pool, true, proto, 8 + quote, &l4);
+	if (m == NULL)
+		return NULL;
+	l4[0] = type;
+	l4[1] = code;
+	put16(l4 + 2, 0);
+	put32(l4 + 4, mtu);
+	memcpy(l4 + 8, pk->data + pk->l3, quote);
+	finish(pk, m, proto, l4, 8 + quote, l4 + 2);
+	return m;
+}
+
 struct rte_mbuf *
 fw_reject_make(const struct fw_pkt *pk, struct rte_mempool *pool)
 {
-	uint32_t quote, have;
-	uint8_t proto, *l4;
-	struct rte_mbuf *m;
-
 	if (!may_answer(pk))
 		return NULL;
 	if (pk->l4_proto == IPPROTO_TCP) {
@@ -225,19 +244,15 @@ fw_reject_make(const struct fw_pkt *pk, struct rte_mempool *pool)
 		        ((pk->tcp_flags & FW_TCP_FIN) != 0),
 		    FW_TCP_RST | FW_TCP_ACK);
 	}
-	proto = pk->key.family == 4 ? IPPROTO_ICMP : IPPROTO_ICMPV6;
-	quote = pk->key.family == 4 ? QUOTE_V4 : QUOTE_V6;
-	have = RTE_MIN(pk->l3_end, (uint32_t)pk->contiguous) - pk->l3;
-	quote = RTE_MIN(quote, have);
-	m = frame(pk, pool, true, proto, 8 + quote, &l4);
-	if (m == NULL)
+	return make_error(pk, pool, pk->key.family == 4 ? 3 : 1, pk->key.family == 4 ? 13 : 1, 0);
+}
+
+struct rte_mbuf *
+fw_reject_too_big(const struct fw_pkt *pk, struct rte_mempool *pool, uint16_t mtu)
+{
+	if (pk->kind != FW_KIND_SESSION || (pk->data[pk->l2] & 1) != 0)
 		return NULL;
-	memset(l4, 0, 8);
-	l4[0] = pk->key.family == 4 ? 3 : 1;
-	l4[1] = pk->key.family == 4 ? 13 : 1;
-	memcpy(l4 + 8, pk->data + pk->l3, quote);
-	finish(pk, m, proto, l4, 8 + quote, l4 + 2);
-	return m;
+	return make_error(pk, pool, pk->key.family == 4 ? 3 : 2, pk->key.family == 4 ? 4 : 0, mtu);
 }
 
 struct rte_mbuf *

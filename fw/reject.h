@@ -35,6 +35,12 @@ bool fw_limit_take(struct fw_limit *l, uint64_t now_ns, uint32_t per_second, uin
  */
 struct rte_mbuf *fw_reject_make(const struct fw_pkt *pk, struct rte_mempool *pool);
 
+/*
+ * Tell the sender of `pk` that its packets may have `mtu` bytes of IP: ICMP type 3 code 4 (RFC 1191), or ICMPv6
+ * type 2 (RFC 4443 section 3.2), which are made about multicast as well.  The same contract.
+ */
+struct rte_mbuf *fw_reject_too_big(const struct fw_pkt *pk, struct rte_mempool *pool, uint16_t mtu);
+
 /* A TCP segment without data, by its numbers.  Options are whole words of four bytes. */
 struct fw_segment {
 	uint32_t seq, ack;

@@ -116,6 +116,7 @@ show_counters(struct pk_control_request *r, int argc, char **argv, void *arg)
 		for (unsigned int d = 1; d < FW_DROP_COUNT; d++)
 			drops += pk_counter_read(&p->drop[d]);
 		pk_counter_add(&sum.made, pk_counter_read(&p->made));
+		pk_counter_add(&sum.own, pk_counter_read(&p->own));
 		pk_counter_add(&sum.sessions_created, pk_counter_read(&p->sessions_created));
 		pk_counter_add(&sum.sessions_ended, pk_counter_read(&p->sessions_ended));
 		pk_counter_add(&sum.sessions_expired, pk_counter_read(&p->sessions_expired));
@@ -154,12 +155,13 @@ show_counters(struct pk_control_request *r, int argc, char **argv, void *arg)
 		snprintf(name, sizeof(name), "sent-%s-bytes", fw_show_side(side));
 		counter_row(r, name, sum.sent_bytes[side]);
 	}
+	counter_row(r, "own", sum.own);
 	rx = sum.rx[FW_INSIDE] + sum.rx[FW_OUTSIDE];
 	sent = sum.sent[FW_INSIDE] + sum.sent[FW_OUTSIDE];
 	counter_row(r, "drops", drops);
-	/* The account: zero when every received packet was sent or dropped with a reason. */
-	pk_control_rowf(
-	    r, "{\"name\":\"unaccounted\",\"value\":%" PRId64 "}", (int64_t)(rx - sent - drops));
+	/* The account: zero when every received packet was sent, was for the DPU itself, or dropped with a reason. */
+	pk_control_rowf(r, "{\"name\":\"unaccounted\",\"value\":%" PRId64 "}",
+	    (int64_t)(rx - sent - sum.own - drops));
 	counter_row(r, "made", sum.made);
 	counter_row(r, "sessions", sessions);
 	counter_row(r, "sessions-created", sum.sessions_created);
@@ -393,6 +395,10 @@ static const struct pk_control_command commands[] = {
 	    show_signatures },
 	{ "load signatures", "", "read the file of signatures anew", load_signatures },
 	{ "show rules", "", "rules in force with their hits", show_rules },
+	{ "show sa", "[reqid N] [peer PREFIX]",
+	    "security associations, with what they have carried", fw_show_sa },
+	{ "show tunnels", "[reqid N]", "tunnels, and the SA each uses", fw_show_tunnels },
+	{ "show ipsec", "", "how many SAs there are, and who makes keys", fw_show_ipsec },
 	{ "show lcores", "", "load of each lcore", show_lcores },
 	{ "show wires", "", "wires and their ports", show_wires },
 	{ "show config", "", "configuration in use", show_config },

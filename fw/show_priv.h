@@ -36,6 +36,11 @@ void fw_show_import(struct pk_control_request *r, int argc, char **argv, void *a
 void fw_show_top(struct pk_control_request *r, int argc, char **argv, void *arg);
 void fw_show_tenants(struct pk_control_request *r, int argc, char **argv, void *arg);
 
+/* fw/show_ipsec.c */
+void fw_show_sa(struct pk_control_request *r, int argc, char **argv, void *arg);
+void fw_show_tunnels(struct pk_control_request *r, int argc, char **argv, void *arg);
+void fw_show_ipsec(struct pk_control_request *r, int argc, char **argv, void *arg);
+
 /* fw/show_trace.c */
 int fw_show_trace_create(struct fw_show *s);
 void fw_show_trace_destroy(struct fw_show *s);

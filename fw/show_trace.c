@@ -63,9 +63,21 @@ lost(const struct fw_show_trace *s)
 static const char *const kind_names[] = { "none", "packet", "made", "opened", "closed", "found",
 	"audit", "alert" };
 
+/* The SA that a packet came by or goes by, or was refused at; or null.  Returns buf. */
+static const char *
+sa_json(const struct fw_trace_record *t, char buf[64])
+{
+	if (t->spi == 0 && t->sa_reqid == 0)
+		strcpy(buf, "null");
+	else
+		snprintf(buf, 64, "{\"spi\":\"0x%08x\",\"reqid\":%u}", t->spi, t->sa_reqid);
+	return buf;
+}
+
 static void
 monitor_row(struct monitor *m, const struct fw_trace_record *t)
 {
+	char sa[64];
 	char src[PK_ADDR_TEXT], dst[PK_ADDR_TEXT], proto[8], rule[FW_SHOW_RULE_JSON],
 	    audit[FW_SHOW_RULE_JSON];
 
@@ -76,14 +88,16 @@ monitor_row(struct monitor *m, const struct fw_trace_record *t)
 	pk_control_rowf(m->request,
 	    "{\"kind\":\"%s\",\"verdict\":\"%s\",\"reason\":\"%s\",\"wire\":%u,\"from\":\"%s\",\"proto\":\"%s\",\"src\":\"%s\","
 	    "\"sport\":%u,\"dst\":\"%s\",\"dport\":%u,\"len\":%u,\"state\":\"%s\",\"app\":\"%s\",\"session\":%" PRIu64
-	    ",\"generation\":%" PRIu64 ",\"rule\":%s,\"audit\":%s,\"skipped\":%" PRIu64 "}",
+	    ",\"generation\":%" PRIu64 ",\"rule\":%s,\"audit\":%s,\"sa\":%s,\"skipped\":%" PRIu64
+	    "}",
 	    kind_names[t->kind < PK_COUNT(kind_names) ? t->kind : 0],
 	    t->drop != FW_DROP_NONE ? "drop" : "pass", fw_drop_name(t->drop), t->wire,
 	    fw_show_side(t->from), fw_proto_name(t->proto, proto), pk_addr_text(&t->src, src),
 	    t->sport, pk_addr_text(&t->dst, dst), t->dport, t->len, fw_session_state_name(t->state),
 	    fw_app_name(t->app), t->session, t->generation,
 	    fw_show_rule(m->show->show, t->rule_id, rule, sizeof(rule)),
-	    fw_show_rule(m->show->show, t->audit_rule_id, audit, sizeof(audit)), m->skipped);
+	    fw_show_rule(m->show->show, t->audit_rule_id, audit, sizeof(audit)), sa_json(t, sa),
+	    m->skipped);
 }
 
 /* One line per record of a rule that wants a log. */

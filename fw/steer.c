@@ -290,7 +290,7 @@ fw_steering_sort(struct fw_steering *g, uint16_t wire, enum fw_side from,
 
 		if (unlikely(family == 0))
 			o = sort_one(g, wire, from, pkts[i], now_ns);
-		else if (mode == FW_STEER_RSS)
+		else if (mode == FW_STEER_RSS && (pkts[i]->ol_flags & s->marks) == 0)
 			o = g->me; /* the port has seen to it */
 		else if (likely(family == 4))
 			o = choose(s,

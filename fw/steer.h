@@ -50,6 +50,8 @@ struct fw_steer_wire {
 struct fw_steer {
 	uint64_t key[3];
 	uint16_t nb_lcores;
+	uint64_t
+	    marks; /* mbuf flags of packets whose port has hashed something else: out of tunnels */
 	const struct fw_overlay *overlay; /* tunnels, sorted by what they carry; borrowed or NULL */
 	struct fw_steer_wire wire[FW_WIRES_MAX];
 };

@@ -54,6 +54,8 @@ struct fw_trace_record {
 	uint8_t audit_verdict;
 	uint8_t
 	    app; /* enum fw_app of the session; FW_APP_NONE without one, and while it is looked for */
+	uint32_t spi;            /* of the SA it came by, or goes by; 0: none */
+	uint32_t sa_reqid;       /* of its tunnel */
 	uint16_t snap_len;       /* bytes of the frame that have been kept */
 	uint64_t packets, bytes; /* of the session, both directions; with CLOSED */
 	/* ALERT: what has matched, borrowed for FW_SIGNATURES_LINGER_NS from the set it is of (fw/signatures.h), and

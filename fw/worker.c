@@ -13,6 +13,7 @@
 #include <rte_mbuf.h>
 #include <rte_rcu_qsbr.h>
 
+#include "fw/esp.h"
 #include "fw/keep.h"
 #include "fw/relay.h"
 #include "fw/shared.h"
@@ -66,6 +67,7 @@ struct fw_workers {
 	uint16_t nb_wires;
 	struct fw_steer steer;
 	struct fw_relay *relay; /* NULL: no wire is spread */
+	struct fw_esp *esp;     /* NULL: no IPsec */
 	unsigned int nb;
 	struct worker *worker[RTE_MAX_LCORE];
 };
@@ -186,6 +188,27 @@ take_over(struct worker *w, const struct fw_rules *rules, uint64_t now_ns)
 	return got;
 }
 
+/* Frames of the DPU itself, from the control thread, for ports whose queues are ours. */
+static __rte_noinline void
+send_own(struct worker *w, struct rte_ring *down)
+{
+	struct rte_mbuf *pkts[FW_BURST], **next;
+	unsigned int n = rte_ring_sc_dequeue_burst(down, (void **)pkts, FW_BURST, NULL), nb;
+	struct fw_burst out;
+
+	for (next = pkts; n > 0; next += nb, n -= nb) {
+		uint16_t mark = next[0]->port;
+		enum fw_side side = fw_relay_side(mark);
+
+		nb = fw_relay_group(next, n);
+		out.nb[FW_INSIDE] = out.nb[FW_OUTSIDE] = 0;
+		out.nb[side] = (uint16_t)nb;
+		memcpy(out.pkt[side], next, nb * sizeof(next[0]));
+		fw_path_count_made(w->path, nb);
+		transmit(w, fw_relay_wire(mark), &out);
+	}
+}
+
 static __rte_noinline void
 run_job(struct worker *w, struct fw_job *job, const struct fw_rules *rules)
 {
@@ -239,6 +262,14 @@ run(void *arg)
 
 			if (n == 0)
 				continue;
+			if (unlikely(all->esp != NULL)) {
+				got += n;
+				n = fw_path_unprotect(w->path, rules, p->wire,
+				    (enum fw_side)p->from, pkts, n, now_ns);
+				got -= n;
+				if (n == 0)
+					continue;
+			}
 			if (w->steering != NULL) {
 				n = fw_relay_sort(all->relay, w->steering, w->path,
 				    (uint16_t)w->index, p->wire, (enum fw_side)p->from, pkts, n,
@@ -261,6 +292,8 @@ run(void *arg)
 		    w->path, rules, now_ns, waiting ? FW_TICK_BUSY : FW_TICK_QUIET, &made);
 		if (unlikely(made.nb > 0))
 			send_made(w, &made);
+		if (unlikely(all->esp != NULL) && !rte_ring_empty(all->esp->down[w->index]))
+			send_own(w, all->esp->down[w->index]);
 		if (unlikely(job != NULL)) {
 			run_job(w, job, rules);
 			idle = 0;
@@ -474,6 +507,8 @@ spread(struct fw_workers *all, const struct fw_workers_conf *conf)
 	fw_steer_init(&all->steer, (uint16_t)all->nb, seed);
 	all->steer.overlay = conf->path.overlay;
 	all->nb_wires = conf->nb_wires;
+	if (all->esp != NULL)
+		all->steer.marks = all->esp->mark_flag;
 	if (!deal_out(all, conf))
 		return 0;
 	rc = fw_relay_create(&all->relay, (uint16_t)all->nb);
@@ -507,6 +542,7 @@ fw_workers_start(struct fw_workers **out, const struct fw_workers_conf *conf, st
 	pk_diag_set(diag, "no memory for %u sessions; want a smaller `sessions` or more huge pages",
 	    conf->path.nb_sessions);
 	all->idle_sleep_max_ns = conf->idle_sleep_max_ns;
+	all->esp = conf->path.esp;
 	all->qsbr = rte_zmalloc("fw_qsbr", rte_rcu_qsbr_get_memsize(nb_lcores), PK_CACHE_LINE);
 	if (all->qsbr == NULL || rte_rcu_qsbr_init(all->qsbr, nb_lcores) != 0)
 		goto fail;
@@ -587,6 +623,19 @@ void
 fw_workers_wall(struct fw_workers *w)
 {
 	fw_wall_tick(&w->wall, fw_workers_rules(w), fw_workers_now_ns(), pk_clock_wall_ns());
+}
+
+void
+fw_workers_wait(struct fw_workers *w)
+{
+	if (w->started)
+		wait_for_lcores(w);
+}
+
+unsigned int
+fw_workers_sender(const struct fw_workers *w, uint16_t wire, enum fw_side side)
+{
+	return w->worker[0]->exits[wire][side].lcore;
 }
 
 void

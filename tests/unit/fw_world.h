@@ -278,6 +278,7 @@ world_balanced(const struct fw_path *p)
 	}
 	for (unsigned int d = 0; d < FW_DROP_COUNT; d++)
 		out += pk_counter_read(&s->drop[d]);
+	out += pk_counter_read(&s->own);
 	return in == out && pk_counter_read(&s->drop[FW_DROP_NONE]) == 0 &&
 	    pk_counter_read(&s->sessions_created) ==
 	    fw_path_nb_sessions(p) + pk_counter_read(&s->sessions_ended) +
