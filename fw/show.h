@@ -1,8 +1,10 @@
 #pragma once
 
+#include "fw/eve.h"
 #include "fw/link.h"
 #include "fw/posture.h"
 #include "fw/sadb_link.h"
+#include "fw/signatures.h"
 #include "fw/worker.h"
 
 struct event_base;
@@ -22,6 +24,8 @@ struct fw_show_conf {
 	const struct fw_posture_link *posture;
 	const struct fw_esp *esp; /* NULL: no IPsec */
 	const struct fw_sadb_link *sadb;
+	struct fw_signatures *signatures;
+	struct fw_eve *eve; /* NULL: there is no event log */
 	const struct fw_wire *wires;
 	uint16_t nb_wires;
 	const char *instance;

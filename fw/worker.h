@@ -59,6 +59,8 @@ void fw_workers_wait(struct fw_workers *w);
 
 /* A worker that has a queue of that port.  Context: any. */
 unsigned int fw_workers_sender(const struct fw_workers *w, uint16_t wire, enum fw_side side);
+/* Look at the clock on the wall, for rules with a schedule: once a second.  Context: control thread. */
+void fw_workers_wall(struct fw_workers *w);
 
 /*
  * The host is attested for another `lease_ns`; 0: it is not.  Returns when no packet is judged otherwise
