@@ -169,9 +169,9 @@ fw_path_burst(struct fw_path *p, const struct fw_rules *rules, uint16_t wire, en
 	uint32_t others; /* bit i: packet i is not in the lane */
 
 	PK_ASSERT(n <= FW_BURST);
+	protect.nb = 0;
 	if (unlikely(p->shared->leases != NULL))
 		fw_guard_follow(&p->guard, p->shared->leases);
-	protect.nb = 0;
 	fw_lane_init(&l, lane, t, &p->guard, wire, from, b.generation, b.seen,
 	    p->conf.verify_checksums, esp != NULL ? esp->mark_flag : 0);
 	out->nb[FW_INSIDE] = out->nb[FW_OUTSIDE] = 0;

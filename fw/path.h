@@ -92,9 +92,9 @@ struct fw_path_conf {
 	struct rte_mempool *pool; /* for packets the path makes; borrowed */
 	struct fw_trace *trace;   /* where records go; borrowed, NULL for nowhere */
 	struct fw_session_mem
-	    *mem; /* of the table, which outlives us; borrowed, NULL: private memory */
-	const struct fw_wall *wall;       /* borrowed, NULL: now_ns is UTC, and nothing turns */
+	    *mem;           /* of the table, which outlives us; borrowed, NULL: private memory */
 	struct fw_esp *esp; /* IPsec, shared by all lcores; borrowed, NULL: there is none */
+	const struct fw_wall *wall;       /* borrowed, NULL: now_ns is UTC, and nothing turns */
 	const struct fw_posture *posture; /* of the host; borrowed, NULL: it is not attested */
 	const struct fw_overlay *overlay; /* tunnels to look into; borrowed, NULL: none */
 	bool ftp, tftp;                   /* sessions of these may announce others: fw/related.h */

@@ -8,8 +8,8 @@
 
 #define WALK_BURST 64 /* sessions judged anew at once, if there is time */
 
-/* What a rule asks for beyond its match, of what this data plane has: IPsec if it is configured, and inspection when
- * there is memory for it. */
+/* What a rule asks for beyond its match, of what this data plane has: IPsec, if it is
+ * configured, and inspection when there is memory for it. */
 static enum fw_drop
 ask_terms(const struct fw_path *p, struct fw_decision *d)
 {
@@ -185,8 +185,8 @@ ask_again(struct fw_batch *b, uint32_t i, struct fw_decision *decision)
 		s->generation = (uint32_t)b->generation;
 		fw_policy_note(b, i, selector, decision);
 		fw_inspect_mark(p, i, decision, false);
-		fw_watch_mark(p, i, decision, false);
 		fw_protect_mark(p, i, decision);
+		fw_watch_mark(p, i, decision, false);
 		return FW_DROP_NONE;
 	}
 	fw_policy_note(b, FW_SESSION_NONE, 0, decision);

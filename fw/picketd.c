@@ -402,9 +402,9 @@ stop(struct picketd *d)
 	fw_sadb_link_destroy(d->sadb);
 	fw_workers_stop(d->workers);
 	d->workers = NULL;
+	fw_esp_destroy(d->esp);
 	fw_signatures_destroy(d->signatures);
 	fw_eve_close(d->eve);
-	fw_esp_destroy(d->esp);
 	for (uint16_t i = 0; i < d->nb_wires; i++)
 		for (unsigned int side = 0; side < FW_SIDE_COUNT; side++)
 			fw_port_close(&d->wires[i].port[side]);

@@ -22,10 +22,10 @@ struct fw_show_conf {
 	struct fw_workers *workers;
 	const struct fw_link *link;
 	const struct fw_posture_link *posture;
-	struct fw_signatures *signatures;
-	struct fw_eve *eve; /* NULL: there is no event log */
 	const struct fw_esp *esp; /* NULL: no IPsec */
 	const struct fw_sadb_link *sadb;
+	struct fw_signatures *signatures;
+	struct fw_eve *eve; /* NULL: there is no event log */
 	const struct fw_wire *wires;
 	uint16_t nb_wires;
 	const char *instance;

@@ -620,12 +620,6 @@ fw_workers_publish(struct fw_workers *w, struct fw_rules *rules)
 }
 
 void
-fw_workers_wall(struct fw_workers *w)
-{
-	fw_wall_tick(&w->wall, fw_workers_rules(w), fw_workers_now_ns(), pk_clock_wall_ns());
-}
-
-void
 fw_workers_wait(struct fw_workers *w)
 {
 	if (w->started)
@@ -636,6 +630,12 @@ unsigned int
 fw_workers_sender(const struct fw_workers *w, uint16_t wire, enum fw_side side)
 {
 	return w->worker[0]->exits[wire][side].lcore;
+}
+
+void
+fw_workers_wall(struct fw_workers *w)
+{
+	fw_wall_tick(&w->wall, fw_workers_rules(w), fw_workers_now_ns(), pk_clock_wall_ns());
 }
 
 void

@@ -54,14 +54,13 @@ void fw_workers_stop(struct fw_workers *w); /* waits for the lcores; NULL is all
  */
 void fw_workers_publish(struct fw_workers *w, struct fw_rules *rules);
 
-/* Look at the clock on the wall, for rules with a schedule: once a second.  Context: control thread. */
-void fw_workers_wall(struct fw_workers *w);
-
 /* Return when each lcore has been at the end of a loop, where it holds nothing.  Context: control thread. */
 void fw_workers_wait(struct fw_workers *w);
 
 /* A worker that has a queue of that port.  Context: any. */
 unsigned int fw_workers_sender(const struct fw_workers *w, uint16_t wire, enum fw_side side);
+/* Look at the clock on the wall, for rules with a schedule: once a second.  Context: control thread. */
+void fw_workers_wall(struct fw_workers *w);
 
 /*
  * The host is attested for another `lease_ns`; 0: it is not.  Returns when no packet is judged otherwise

@@ -20,8 +20,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <rte_bus_vdev.h>
 #include <rte_cryptodev.h>
+#include <rte_dev.h>
 #include <rte_eal.h>
 #include <rte_ip.h>
 #include <rte_ipsec.h>
@@ -312,7 +312,7 @@ make_peer(void)
 	struct rte_mempool *sessions;
 	int size;
 
-	if (rte_vdev_init("crypto_aesni_gcm0", NULL) != 0)
+	if (rte_eal_hotplug_add("vdev", "crypto_aesni_gcm0", "") != 0)
 		return;
 	sessions = rte_cryptodev_sym_session_pool_create(
 	    "sessions", 16, rte_cryptodev_sym_get_private_session_size(0), 0, 0, 0);
