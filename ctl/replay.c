@@ -16,6 +16,7 @@
 #include "fw/options.h"
 #include "fw/path.h"
 #include "fw/session.h"
+#include "fw/wall.h"
 #include "policy/model.h"
 
 /*
@@ -44,6 +45,7 @@ struct replay {
 	struct dpi_watch_set *watch_set;
 	uint64_t nb_packets, nb_passed, nb_dropped, nb_made;
 	uint64_t now_ns;
+	struct fw_wall wall; /* the capture's clock */
 };
 
 static const struct pk_conf_option options[] = { FW_PATH_OPTION_ROWS(struct replay, options) };
@@ -172,6 +174,7 @@ advance(struct replay *r, uint64_t now_ns)
 	struct fw_made made;
 
 	r->now_ns = now_ns;
+	fw_wall_tick(&r->wall, r->rules, now_ns, now_ns);
 	while (fw_path_tick(r->path, r->rules, now_ns, 1024, &made) || made.nb > 0)
 		for (unsigned int i = 0; i < made.nb; i++) {
 			struct fw_burst out;
@@ -257,11 +260,12 @@ start_path(struct replay *r)
 	fw_trace_set_level(r->trace, FW_TRACE_ALL);
 	fw_path_conf_init(&conf);
 	fw_path_options_apply(&r->options, &conf);
-	if (fw_path_options_overlay(&r->options, &conf, &r->overlay, &diag) < 0)
+	if (fw_path_options_networks(&r->options, &conf, &r->overlay, &diag) < 0)
 		return ctl_refused(r->ctx, "%s", diag.text);
 	conf.huge = false;
 	conf.pool = r->pool;
 	conf.trace = r->trace;
+	conf.wall = &r->wall;
 	/* The same capture gives the same answers every time. */
 	conf.seed[0] = 1;
 	conf.seed[1] = 2;

@@ -46,6 +46,8 @@
 	X(SPOOF_OUTSIDE, "spoof-outside", "from outside: claims the address of a workload inside") \
 	X(LINK_LOCAL, "link-local", "link-local addresses carry neighbour discovery only")         \
 	X(ND, "nd", "a neighbour discovery message that breaks RFC 4861")                          \
+	X(DHCP, "dhcp", "a malformed DHCP message, or one that contradicts the inventory")         \
+	X(DHCP_SERVER, "dhcp-server", "DHCP from or to a server that is not in dhcp-server")       \
 	X(RA_INSIDE, "ra-inside", "a workload poses as a router")                                  \
 	/* fragments */                                                                            \
 	X(FRAG_STRAY, "frag-stray", "a fragment whose first one did not come, or did not pass")    \

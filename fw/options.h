@@ -1,8 +1,11 @@
 #pragma once
 
+#include <errno.h>
+
 #include "fw/overlay.h"
 #include "fw/path.h"
 #include "lib/conf.h"
+#include "lib/diag.h"
 
 /*
  * The options that shape a packet path, in one place for all programs that run one: picketd on live
@@ -24,6 +27,7 @@ struct fw_path_options {
 	bool ftp, tftp;
 	uint64_t vxlan, geneve;
 	struct pk_conf_list overlay_peers;
+	struct pk_conf_list dhcp_servers;
 	uint64_t timeout[FW_TIMEOUT_COUNT];
 };
 
@@ -74,6 +78,11 @@ static const char *const fw_inspect_all_words[] = { [PK_INSPECT_NONE] = "no",
 	{ "signatures-bytes", PK_CONF_SIZE, "bytes", "16k", 1024, 1u << 24, NULL, false,           \
 	    "Of each direction of a session, that are held against signatures.",                   \
 	    offsetof(s, m.signatures_bytes) },                                                     \
+	{ "dhcp-server", PK_CONF_LIST, NULL, NULL, 0, 0, NULL, false,                              \
+	    "An address or network of DHCP servers or relays outside.  With one or more, DHCP "    \
+	    "passes between these and workloads without a rule, from and to nobody else, and "     \
+	    "what they give out binds addresses to MAC addresses.",                                \
+	    offsetof(s, m.dhcp_servers) },                                                         \
 	{ "overlay-vxlan", PK_CONF_NUMBER, "port", "0", 0, 65535, NULL, false,                     \
 	    "Judge VXLAN on this UDP port by what is in it (RFC 7348: 4789).  0: it is UDP.",      \
 	    offsetof(s, m.vxlan) },                                                                \
@@ -131,7 +140,7 @@ static const char *const fw_inspect_all_words[] = { [PK_INSPECT_NONE] = "no",
 	    offsetof(s, m.timeout[FW_TIMEOUT_##which]) }
 /* clang-format on */
 
-/* Put the options into a path's configuration, all but those of overlays. */
+/* Put the options into a path's configuration, all but those that are lists of networks. */
 static inline void
 fw_path_options_apply(const struct fw_path_options *o, struct fw_path_conf *conf)
 {
@@ -161,9 +170,23 @@ fw_path_options_apply(const struct fw_path_options *o, struct fw_path_conf *conf
 
 /* And those; *overlay is the caller's, and has to outlive the path.  Returns 0, or -EINVAL with *diag. */
 static inline int
-fw_path_options_overlay(const struct fw_path_options *o, struct fw_path_conf *conf,
+fw_path_options_networks(const struct fw_path_options *o, struct fw_path_conf *conf,
     struct fw_overlay *overlay, struct pk_diag *diag)
 {
+	if (o->dhcp_servers.nb > FW_DHCP_SERVERS_MAX) {
+		pk_diag_set(diag, "%zu dhcp-server lines; want at most %u", o->dhcp_servers.nb,
+		    FW_DHCP_SERVERS_MAX);
+		return -EINVAL;
+	}
+	for (size_t i = 0; i < o->dhcp_servers.nb; i++) {
+		struct pk_diag why;
+
+		if (pk_prefix_parse(&conf->dhcp_server[i], o->dhcp_servers.item[i], &why) < 0) {
+			pk_diag_set(diag, "dhcp-server %s: %s", o->dhcp_servers.item[i], why.text);
+			return -EINVAL;
+		}
+	}
+	conf->nb_dhcp_servers = (unsigned int)o->dhcp_servers.nb;
 	conf->overlay = o->vxlan != 0 || o->geneve != 0 ? overlay : NULL;
 	return fw_overlay_init(overlay, (uint16_t)o->vxlan, (uint16_t)o->geneve,
 	    (const char *const *)o->overlay_peers.item, o->overlay_peers.nb, diag);

@@ -5,6 +5,7 @@
 #include <rte_mbuf.h>
 
 #include "fw/lane.h"
+#include "fw/lease.h"
 #include "fw/options.h"
 #include "fw/path_priv.h"
 #include "fw/session_mem.h"
@@ -87,15 +88,9 @@ fw_path_create(struct fw_path **out, const struct fw_path_conf *conf)
 	rc = fw_watch_init(p, conf);
 	if (rc < 0)
 		goto fail;
-	p->own_meters = conf->meters == NULL;
-	p->meters = conf->meters;
-	if (p->own_meters && fw_meters_create(&p->meters) < 0) {
-		rc = -ENOMEM;
-		goto fail;
-	}
-	p->related = conf->related;
-	if (p->related == NULL && (conf->ftp || conf->tftp))
-		rc = fw_related_create(&p->related, conf->seed);
+	p->shared = conf->shared;
+	if (p->shared == NULL)
+		rc = fw_shared_create(&p->shared, conf);
 	if (rc < 0)
 		goto fail;
 	rc = fw_extras_init(&p->extras, RTE_MAX(conf->nb_sessions / 4, 1024u));
@@ -118,11 +113,9 @@ fw_path_destroy(struct fw_path *p)
 	if (p == NULL)
 		return;
 	fw_watch_fini(p);
-	if (p->own_meters)
-		fw_meters_destroy(p->meters);
 	fw_inspect_destroy(p->inspect);
-	if (p->related != p->conf.related)
-		fw_related_destroy(p->related);
+	if (p->shared != p->conf.shared)
+		fw_shared_destroy(p->shared);
 	fw_extras_fini(&p->extras);
 	fw_frags_fini(&p->frags);
 	fw_hosts_fini(&p->sources);
@@ -161,6 +154,8 @@ fw_path_burst(struct fw_path *p, const struct fw_rules *rules, uint16_t wire, en
 	uint32_t others; /* bit i: packet i is not in the lane */
 
 	PK_ASSERT(n <= FW_BURST);
+	if (unlikely(p->shared->leases != NULL))
+		fw_guard_follow(&p->guard, p->shared->leases);
 	fw_lane_init(
 	    &l, lane, t, &p->guard, wire, from, b.generation, b.seen, p->conf.verify_checksums);
 	out->nb[FW_INSIDE] = out->nb[FW_OUTSIDE] = 0;
@@ -250,6 +245,8 @@ fw_path_tick(struct fw_path *p, const struct fw_rules *rules, uint64_t now_ns, u
 	struct fw_sessions *t = &p->sessions;
 	unsigned int lines, left;
 
+	if (unlikely(p->shared->leases != NULL))
+		fw_leases_expire(p->shared->leases, now_ns);
 	if (unlikely(p->frags.nb != 0))
 		fw_frags_expire(&p->frags, now_ns, budget);
 	if (made != NULL)

@@ -8,10 +8,10 @@
 #include "fw/trace.h"
 #include "lib/counter.h"
 
-struct fw_meters;
 struct fw_overlay;
-struct fw_related;
 struct fw_session_mem;
+struct fw_shared;
+struct fw_wall;
 struct rte_mbuf;
 struct rte_mempool;
 
@@ -27,8 +27,9 @@ struct rte_mempool;
  *
  * Stages run over the whole burst, one after the other.
  */
-#define FW_BURST     32
-#define FW_WIRES_MAX 64
+#define FW_BURST            32
+#define FW_WIRES_MAX        64
+#define FW_DHCP_SERVERS_MAX 16
 
 enum fw_side {
 	FW_INSIDE = 0,
@@ -91,11 +92,13 @@ struct fw_path_conf {
 	struct fw_trace *trace;   /* where records go; borrowed, NULL for nowhere */
 	struct fw_session_mem
 	    *mem; /* of the table, which outlives us; borrowed, NULL: private memory */
-	struct fw_meters *meters; /* of rules, shared by all lcores; borrowed, NULL: of its own */
+	const struct fw_wall *wall;       /* borrowed, NULL: now_ns is UTC, and nothing turns */
 	const struct fw_posture *posture; /* of the host; borrowed, NULL: it is not attested */
 	const struct fw_overlay *overlay; /* tunnels to look into; borrowed, NULL: none */
 	bool ftp, tftp;                   /* sessions of these may announce others: fw/related.h */
-	struct fw_related *related;       /* shared with other lcores; borrowed, NULL: our own */
+	struct pk_prefix dhcp_server[FW_DHCP_SERVERS_MAX]; /* who may answer DHCP */
+	unsigned int nb_dhcp_servers;                      /* 0: DHCP is UDP like any other */
+	struct fw_shared *shared; /* with other lcores (fw/shared.h); borrowed, NULL: its own */
 };
 
 /*
@@ -122,6 +125,7 @@ struct fw_path_stats {
 	pk_counter syn_cookies_switched, syn_cookies_on; /* how often; 1: now */
 	pk_counter policy_lookups, reevaluated, revoked; /* revoked: cut by a change of policy */
 	pk_counter inspect_packets, inspect_evicted, inspect_full;     /* fw/inspect.h */
+	pk_counter leases_full;                                        /* fw/lease.h */
 	pk_counter sig_alerts;                                         /* signatures that matched */
 	pk_counter related_announced, related_refused, related_opened; /* fw/related.h */
 } PK_CACHE_ALIGNED;

@@ -15,8 +15,7 @@ cease(struct fw_path *p, uint32_t i)
 		fw_inspect_drop(p->inspect, e);
 	if (!fw_app_known(s->app) && s->app != FW_APP_CUT)
 		s->app = FW_APP_NONE;
-	if (p->sessions.cold[i].care == 0 && s->app != FW_APP_CUT)
-		s->flags &= (uint8_t)~FW_SESSION_EXTRA;
+	fw_session_settled(p, i);
 }
 
 void

@@ -42,8 +42,8 @@ fw_policy_ask(struct fw_batch *b, enum fw_side opener, uint32_t vrf, const struc
 	fw_rules_party(b->rules, vrf, inside ? src : dst, attested, &subject);
 	fw_rules_party(b->rules, vrf, inside ? dst : src, attested, &peer);
 	pk_counter_add(&b->p->stats.policy_lookups, 1);
-	fw_rules_decide(
-	    b->rules, inside ? PK_EGRESS : PK_INGRESS, &subject, &peer, proto, selector, app, d);
+	fw_rules_decide(b->rules, inside ? PK_EGRESS : PK_INGRESS, &subject, &peer, proto, selector,
+	    app, fw_path_unix_s(b->p, b->now_ns), d);
 	if (d->verdict == PK_VERDICT_ALLOW)
 		return likely(d->terms == NULL && b->p->conf.inspect_all == 0) ? FW_DROP_NONE
 		                                                               : ask_terms(b->p, d);

@@ -55,7 +55,6 @@ fw_path_restore(struct fw_path *p, uint64_t now_ns, int64_t ahead_ns, uint32_t *
 			t->cold[i].care &= (uint8_t)~FW_CARE_HELPED;
 			fw_helper_begin(p, i);
 		}
-		t->cold[i].care &= (uint8_t)~FW_CARE_WATCH; /* policy will ask for it again */
 		if (t->cold[i].care == 0)
 			s->flags &= (uint8_t)~FW_SESSION_EXTRA;
 		idle = fw_units(now_ns) - s->seen;

@@ -252,7 +252,7 @@ start(struct picketd *d, struct pk_diag *diag)
 	fw_path_conf_init(&workers.path);
 	workers.nb_wires = d->nb_wires;
 	fw_path_options_apply(&o->path, &workers.path);
-	rc = fw_path_options_overlay(&o->path, &workers.path, &d->overlay, diag);
+	rc = fw_path_options_networks(&o->path, &workers.path, &d->overlay, diag);
 	if (rc < 0)
 		return rc;
 	workers.path.huge = o->huge;

@@ -111,6 +111,10 @@ struct fw_rule_info {
 /* The terms of a rule, by its number; NULL: there is no such rule.  Borrowed, valid as long as `r`. */
 const struct pk_rule_terms *fw_rules_terms(const struct fw_rules *r, uint32_t rule);
 
+/* Whether some rule is there at one of these moments (seconds since 1970-01-01 UTC) and not at the other.
+ * NULL is allowed.  It looks at each rule. */
+bool fw_rules_turned(const struct fw_rules *r, int64_t a_s, int64_t b_s);
+
 uint64_t fw_rules_generation(const struct fw_rules *r);
 
 /* How many rules there are; one that stands in several programs is one. */
@@ -149,12 +153,13 @@ const char *fw_rules_labels(const struct fw_rules *r, uint32_t identity);
  * May `subject` open (egress) or accept (ingress) a session with `peer` on the service?
  * Both are from fw_rules_party() of the same generation.
  * `selector` as in struct pk_service: destination port, or ICMP type << 8 | code, or 0.
- * `app` is an enum fw_app.
+ * `app` is an enum fw_app; `at_s` is now, in seconds since 1970-01-01 UTC, or PK_TIME_ANY: then rules with a
+ * schedule are taken to be there.
  * Context: any, while the generation is held.  Never fails: without a program the answer is deny.
  */
 void fw_rules_decide(const struct fw_rules *r, enum pk_direction direction,
     const struct fw_party *subject, const struct fw_party *peer, uint8_t proto, uint16_t selector,
-    uint8_t app, struct fw_decision *out);
+    uint8_t app, int64_t at_s, struct fw_decision *out);
 
 /*
  * The control side: the state that generations are built from.  It takes the messages of

@@ -129,9 +129,8 @@ enum fw_care {
 	FW_CARE_TERMS = 1 << 0,  /* its rule meters packets, or marks them: path_terms.c */
 	FW_CARE_PROXY = 1 << 1,  /* its handshake was done in the server's place: path_proxy.c */
 	FW_CARE_HELPED = 1 << 2, /* it may announce others: path_helper.c */
-	FW_CARE_WATCH = 1 << 3,  /* it is held against signatures: path_watch.c */
 };
-#define FW_CARE_ALL (FW_CARE_TERMS | FW_CARE_PROXY | FW_CARE_HELPED | FW_CARE_WATCH)
+#define FW_CARE_ALL (FW_CARE_TERMS | FW_CARE_PROXY | FW_CARE_HELPED)
 
 /* The line that every packet touches. */
 struct fw_session {

@@ -135,6 +135,7 @@ show_counters(struct pk_control_request *r, int argc, char **argv, void *arg)
 		pk_counter_add(
 		    &sum.syn_cookies_switched, pk_counter_read(&p->syn_cookies_switched));
 		pk_counter_add(&sum.syn_cookies_on, pk_counter_read(&p->syn_cookies_on));
+		pk_counter_add(&sum.leases_full, pk_counter_read(&p->leases_full));
 		pk_counter_add(&sum.related_announced, pk_counter_read(&p->related_announced));
 		pk_counter_add(&sum.related_refused, pk_counter_read(&p->related_refused));
 		pk_counter_add(&sum.related_opened, pk_counter_read(&p->related_opened));
@@ -170,6 +171,7 @@ show_counters(struct pk_control_request *r, int argc, char **argv, void *arg)
 	counter_row(r, "syn-cookies-switched-on", sum.syn_cookies_switched);
 	/* How many lcores are in that mode now. */
 	counter_row(r, "syn-cookies-on", sum.syn_cookies_on);
+	counter_row(r, "dhcp-leases-not-kept", sum.leases_full);
 	counter_row(r, "related-announced", sum.related_announced);
 	counter_row(r, "related-refused", sum.related_refused);
 	counter_row(r, "related-opened", sum.related_opened);
