@@ -49,8 +49,6 @@ fw_watch_fini(struct fw_path *p)
 static void
 over(struct fw_path *p, uint32_t i)
 {
-	struct fw_session_cold *c = &p->sessions.cold[i];
-
 	p->watching[i] |= DONE;
 	c->care &= (uint8_t)~FW_CARE_WATCH;
 	fw_session_settled(p, i);
@@ -68,10 +66,8 @@ fw_watch_mark(struct fw_path *p, uint32_t i, const struct fw_decision *d, bool f
 		dpi_watch_forget(p->watches, e);
 	over(p, i);
 	p->watching[i] = (uint8_t)(d->inspect | (from_start ? FRESH : 0));
-	if (d->inspect != PK_INSPECT_NONE) {
-		p->sessions.cold[i].care |= FW_CARE_WATCH;
+	if (d->inspect != PK_INSPECT_NONE)
 		p->sessions.hot[i].flags |= FW_SESSION_EXTRA;
-	}
 }
 
 bool
@@ -189,11 +185,11 @@ fw_watch_packet(struct fw_batch *b, struct fw_pkt *pk, uint32_t i, unsigned int 
 	case DPI_WATCH_REJECT:
 		pk->session = i;
 		fw_policy_tell(b, pk, s, d);
-		over(p, i);
+		p->watching[i] |= DONE;
 		return FW_DROP_SIG_REJECT;
 	case DPI_WATCH_DROP:
 	default:
-		over(p, i);
+		p->watching[i] |= DONE;
 		return FW_DROP_SIG_DROP;
 	}
 }
