@@ -302,7 +302,8 @@ struct apply_options {
 };
 
 static int
-take_options(struct ctl_context *ctx, int argc, char **argv, bool apply, struct apply_options *o)
+take_options(struct ctl_context *ctx, int argc, char **argv, bool may_be_dry, bool apply,
+    struct apply_options *o)
 {
 	bool only_names = false;
 
@@ -330,7 +331,7 @@ take_options(struct ctl_context *ctx, int argc, char **argv, bool apply, struct 
 				    ctx, "--timeout %s: want a time such as 10s", argv[i]);
 		} else if (strcmp(a, "--no-wait") == 0) {
 			o->wait = false;
-		} else if (apply && strcmp(a, "--dry-run") == 0) {
+		} else if (may_be_dry && strcmp(a, "--dry-run") == 0) {
 			o->dry = true;
 		} else if (apply && strcmp(a, "--replace") == 0) {
 			o->replace = true;
@@ -403,7 +404,7 @@ apply(struct ctl_context *ctx, int argc, char **argv)
 	Picket__V1__ApplyReply *r = NULL;
 	struct sources s = { 0 };
 	struct apply_options o;
-	int rc = take_options(ctx, argc, argv, true, &o);
+	int rc = take_options(ctx, argc, argv, true, true, &o);
 
 	if (rc != 0)
 		goto out;
@@ -465,7 +466,7 @@ rollback(struct ctl_context *ctx, int argc, char **argv)
 	Picket__V1__Wait wait = PICKET__V1__WAIT__INIT;
 	Picket__V1__ApplyReply *r;
 	struct apply_options o;
-	int rc = take_options(ctx, argc, argv, false, &o);
+	int rc = take_options(ctx, argc, argv, true, false, &o);
 
 	if (rc != 0)
 		goto out;
@@ -474,6 +475,7 @@ rollback(struct ctl_context *ctx, int argc, char **argv)
 		    ctl_usage(ctx, "want %s; policy history lists generations", ctx->command->args);
 		goto out;
 	}
+	m.dry_run = o.dry;
 	m.message = borrow(o.message);
 	wait.wait = o.wait;
 	wait.timeout_ms = wait_ms(&o);
@@ -482,7 +484,7 @@ rollback(struct ctl_context *ctx, int argc, char **argv)
 	r = ctl_server_ask(ctx, "Rollback", &m.base, &picket__v1__apply_reply__descriptor,
 	    o.timeout_ns + COMPILE_NS);
 	if (r != NULL) {
-		rc = ctl_print_applied(ctx, r, false, o.wait);
+		rc = ctl_print_applied(ctx, r, o.dry, o.wait);
 		picket__v1__apply_reply__free_unpacked(r, NULL);
 	}
 out:
@@ -714,7 +716,7 @@ workload_put(struct ctl_context *ctx, int argc, char **argv)
 	Picket__V1__Workload workload = PICKET__V1__WORKLOAD__INIT, *list = &workload;
 	struct sources s = { 0 };
 	struct apply_options o;
-	int rc = take_options(ctx, argc, argv, false, &o);
+	int rc = take_options(ctx, argc, argv, false, false, &o);
 
 	if (rc == 0 && o.nb_rest != 2)
 		rc = ctl_usage(ctx, "want %s", ctx->command->args);
@@ -737,7 +739,7 @@ workload_delete(struct ctl_context *ctx, int argc, char **argv)
 {
 	Picket__V1__UpdateWorkloadsRequest m = PICKET__V1__UPDATE_WORKLOADS_REQUEST__INIT;
 	struct apply_options o;
-	int rc = take_options(ctx, argc, argv, false, &o);
+	int rc = take_options(ctx, argc, argv, false, false, &o);
 
 	if (rc == 0 && o.nb_rest == 0)
 		rc = ctl_usage(ctx, "want %s", ctx->command->args);
@@ -858,7 +860,7 @@ const struct ctl_command ctl_server_commands[] = {
 	{ "policy show", "[GENERATION]",
 	    "the sources of a generation, of the current one by default", show },
 	{ "policy history", "", "who changed policy, when and why", history },
-	{ "policy rollback", "GENERATION [--message TEXT] [--no-wait] [--timeout TIME]",
+	{ "policy rollback", "GENERATION [--message TEXT] [--dry-run] [--no-wait] [--timeout TIME]",
 	    "bring the policy of an older generation back into force", rollback },
 	{ "explain", "SOURCE DESTINATION SERVICE",
 	    "which rules decide a flow, in the policy in force", explain },

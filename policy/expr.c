@@ -9,7 +9,7 @@
  *     and  := not { "&&" not }
  *     not  := "!" not | "(" or ")" | atom
  *     atom := "all" "(" ")" | "has" "(" key ")" | key "==" text | key "!=" text
- *           | key ["not"] "in" "{" [ text { "," text } ] "}"
+ *           | key ["not"] "in" "{" text { "," text } "}"
  *
  * A selector is a list of requirements that all hold, so an expression becomes a list of selectors of which one
  * has to: what is denied is denied at once (every requirement has an opposite), and alternatives are multiplied out.
@@ -17,6 +17,7 @@
 #define TERMS_MAX        64
 #define REQUIREMENTS_MAX 16
 #define VALUES_MAX       64
+#define ATOMS_MAX        256
 #define DEPTH_MAX        32
 
 struct term {
@@ -34,7 +35,7 @@ struct expr {
 	struct policy_reader *r;
 	const struct policy_node *n;
 	const char *text, *at;
-	unsigned int depth;
+	unsigned int depth, atoms;
 };
 
 static int
@@ -166,6 +167,8 @@ atom(struct expr *x, int negated, struct terms *out)
 	struct policy_requirement q = { 0 };
 	int in, several = 0;
 
+	if (++x->atoms > ATOMS_MAX)
+		return refuse(x, "no more than 256 conditions");
 	if (take(x, "all()"))
 		return (!negated ||
 		           refuse(x, "something else than !all(), which selects nobody")) &&

@@ -57,7 +57,7 @@ audit_apply(struct apply *a, int last)
 	const char *message = "";
 	struct pk_diag why = a->diag;
 
-	if ((!a->refused && !a->changed) || (a->kind == SERVER_KIND_APPLY && a->request->dry_run))
+	if ((!a->refused && !a->changed) || apply_is_dry(a))
 		return; /* nothing new, or not meant to be */
 	if (a->request != NULL)
 		message = a->request->message;

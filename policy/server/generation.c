@@ -393,7 +393,7 @@ prepare(struct apply *a, struct edits *e)
 {
 	struct policyd *p = a->p;
 	enum tests tests = TESTS_NONE;
-	bool dry = a->kind == SERVER_KIND_APPLY && a->request->dry_run;
+	bool dry = apply_is_dry(a);
 	int err;
 
 	if (a->kind == SERVER_KIND_POSTURE) {

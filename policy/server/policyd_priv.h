@@ -77,6 +77,14 @@ struct apply {
 	struct event *timer;
 };
 
+/* It asks what would be, and changes nothing. */
+static inline bool
+apply_is_dry(const struct apply *a)
+{
+	return (a->kind == SERVER_KIND_APPLY && a->request->dry_run) ||
+	    (a->kind == SERVER_KIND_ROLLBACK && a->rollback->dry_run);
+}
+
 /* What the helper does at once: one change of policy, or many of workloads. */
 struct batch {
 	struct pk_job job;

@@ -67,6 +67,9 @@ touch "$dir/dump2.hold"
 check 'apply does not wait longer than told' is "$(ctl policy apply "$dir/policy" --timeout 300ms >/dev/null; echo $?)" 1
 rm "$dir/dump2.hold"
 check 'and the DPU follows' until_true 5 realised 2 5
+check 'a rollback can be tried' quiet ctl policy rollback 2 --dry-run
+check 'and nothing has changed' is "$(variants "$dir/dump1") $(variants "$dir/dump2")" 'variant5 variant5'
+check 'nor to what is not there' is "$(ctl policy rollback 77 --dry-run >/dev/null; echo $?)" 1
 check 'rollback brings an older policy back' quiet ctl policy rollback 2
 check 'whole' is "$(variants "$dir/dump1") $(variants "$dir/dump2")" 'variant2 variant2'
 
