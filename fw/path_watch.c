@@ -50,7 +50,7 @@ static void
 over(struct fw_path *p, uint32_t i)
 {
 	p->watching[i] |= DONE;
-	c->care &= (uint8_t)~FW_CARE_WATCH;
+	p->sessions.cold[i].care &= (uint8_t)~FW_CARE_WATCH;
 	fw_session_settled(p, i);
 }
 

@@ -1312,7 +1312,6 @@ run_sequence(struct replay *r)
 	r->conf.seed[0] = 0x0123456789abcdef;
 	r->conf.seed[1] = 0xfedcba9876543210;
 	r->conf.huge = false;
-	r->conf.watch_memory = 0;     /* there are no signatures: fw_watch_test has them */
 	r->conf.reevaluate_rate = 0; /* most sequences want to see what packets do */
 	r->conf.pool = pool;
 	r->now_ns = START_NS;
