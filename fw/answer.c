@@ -1,0 +1,140 @@
+#include "fw/answer.h"
+
+#include <netinet/in.h>
+#include <string.h>
+
+#define QUOTE_V4 (576 - 20 - 8)  /* bytes of the refused packet: RFC 1812 section 4.3.2.3 */
+#define QUOTE_V6 (1280 - 40 - 8) /* RFC 4443 section 2.4 (c) */
+
+static void
+put16(uint8_t *p, uint32_t v)
+{
+	p[0] = (uint8_t)(v >> 8);
+	p[1] = (uint8_t)v;
+}
+
+static void
+put32(uint8_t *p, uint32_t v)
+{
+	put16(p, v >> 16);
+	put16(p + 2, v);
+}
+
+/*
+ * At `f` the link header of `pk` and an IP header for `l4_bytes` of `proto`, both with source and destination
+ * exchanged if `back`.  Returns where the rest goes.
+ */
+static uint8_t *
+frame(const struct fw_pkt *pk, bool back, uint8_t proto, uint32_t l4_bytes, uint8_t *f)
+{
+	uint32_t ip_len = pk->key.family == 4 ? 20 : 40;
+	const uint8_t *from = pk->data + pk->l3;
+	uint8_t *ip;
+
+	memcpy(f, pk->data, pk->l3); /* addresses, tags and EtherType */
+	if (back) {
+		memcpy(f, pk->data + 6, 6);
+		memcpy(f + 6, pk->data, 6);
+	}
+	ip = f + pk->l3;
+	memset(ip, 0, ip_len);
+	if (ip_len == 20) {
+		uint16_t sum;
+
+		ip[0] = 0x45;
+		put16(ip + 2, 20 + l4_bytes);
+		ip[6] = 0x40; /* do not fragment; so the identification may be 0 (RFC 6864) */
+		ip[8] = 64;
+		ip[9] = proto;
+		memcpy(ip + 12, from + (back ? 16 : 12), 4);
+		memcpy(ip + 16, from + (back ? 12 : 16), 4);
+		sum = (uint16_t)~fw_sum_fold(fw_sum(ip, 20, 0));
+		memcpy(ip + 10, &sum, 2);
+	} else {
+		ip[0] = 0x60;
+		put16(ip + 4, l4_bytes);
+		ip[6] = proto;
+		ip[7] = 64;
+		memcpy(ip + 8, from + (back ? 24 : 8), 16);
+		memcpy(ip + 24, from + (back ? 8 : 24), 16);
+	}
+	return ip + ip_len;
+}
+
+/* The checksum is symmetric in the addresses, so it does not matter which way round they are. */
+static void
+finish(const struct fw_pkt *pk, uint8_t proto, uint8_t *l4, uint32_t bytes, uint8_t *field)
+{
+	uint32_t sum = proto == IPPROTO_ICMP ? 0 : fw_sum_pseudo(pk, proto, bytes);
+	uint16_t v = (uint16_t)~fw_sum_fold(fw_sum(l4, bytes, sum));
+
+	memcpy(field, &v, 2);
+}
+
+uint32_t
+fw_answer_segment(
+    const struct fw_pkt *pk, bool back, const struct fw_segment *s, uint8_t out[FW_ANSWER_MAX])
+{
+	const uint8_t *tcp = pk->data + pk->l4;
+	uint32_t len = 20u + s->options_len;
+	uint8_t *l4 = frame(pk, back, IPPROTO_TCP, len, out);
+
+	memset(l4, 0, 20);
+	memcpy(l4, tcp + (back ? 2 : 0), 2);
+	memcpy(l4 + 2, tcp + (back ? 0 : 2), 2);
+	put32(l4 + 4, s->seq);
+	put32(l4 + 8, s->ack);
+	l4[12] = (uint8_t)(len / 4 << 4);
+	l4[13] = s->flags;
+	put16(l4 + 14, s->win);
+	memcpy(l4 + 20, s->options, s->options_len);
+	finish(pk, IPPROTO_TCP, l4, len, l4 + 16);
+	return (uint32_t)(l4 - out) + len;
+}
+
+static bool
+may_answer(const struct fw_pkt *pk)
+{
+	const uint8_t *ip = pk->data + pk->l3;
+
+	if (pk->kind != FW_KIND_SESSION || (pk->data[0] & 1) != 0)
+		return false;
+	if (pk->key.family == 4)
+		return ip[16] >> 4 < 14 &&
+		    !(ip[12] == 0 && ip[13] == 0 && ip[14] == 0 && ip[15] == 0);
+	return ip[24] != 0xff;
+}
+
+uint32_t
+fw_answer_make(const struct fw_pkt *pk, uint8_t out[FW_ANSWER_MAX])
+{
+	uint32_t quote, have;
+	struct fw_segment reset = { .flags = FW_TCP_RST };
+	uint8_t proto, *l4;
+
+	if (!may_answer(pk))
+		return 0;
+	if (pk->l4_proto == IPPROTO_TCP) {
+		if ((pk->tcp_flags & FW_TCP_RST) != 0)
+			return 0;
+		if ((pk->tcp_flags & FW_TCP_ACK) != 0) {
+			reset.seq = pk->ack;
+		} else {
+			reset.ack = pk->seq + pk->payload + ((pk->tcp_flags & FW_TCP_SYN) != 0) +
+			    ((pk->tcp_flags & FW_TCP_FIN) != 0);
+			reset.flags |= FW_TCP_ACK;
+		}
+		return fw_answer_segment(pk, true, &reset, out);
+	}
+	proto = pk->key.family == 4 ? IPPROTO_ICMP : IPPROTO_ICMPV6;
+	quote = pk->key.family == 4 ? QUOTE_V4 : QUOTE_V6;
+	have = PK_MIN(pk->l3_end, (uint32_t)pk->contiguous) - pk->l3;
+	quote = PK_MIN(quote, have);
+	l4 = frame(pk, true, proto, 8 + quote, out);
+	memset(l4, 0, 8);
+	l4[0] = pk->key.family == 4 ? 3 : 1;
+	l4[1] = pk->key.family == 4 ? 13 : 1;
+	memcpy(l4 + 8, pk->data + pk->l3, quote);
+	finish(pk, proto, l4, 8 + quote, l4 + 2);
+	return (uint32_t)(l4 - out) + 8 + quote;
+}
