@@ -12,6 +12,7 @@ struct nft_plane {
 	struct nft_kernel *kernel;
 	struct nft_plan *plan;            /* in the kernel; NULL: not known */
 	struct fw_rules *rules;           /* in force */
+	bool lent;                        /* they are somebody else's */
 	const struct fw_rules_state *state; /* that the plan was made of; NULL: none */
 	uint16_t stamp;
 	bool attested;
@@ -84,7 +85,8 @@ nft_plane_destroy(struct nft_plane *p)
 		return;
 	nft_plan_destroy(p->plan);
 	nft_kernel_close(p->kernel);
-	fw_rules_destroy(p->rules);
+	if (!p->lent)
+		fw_rules_destroy(p->rules);
 	free(p);
 }
 
@@ -104,6 +106,14 @@ nft_plane_publish(void *arg, struct fw_rules *rules)
 	fw_rules_destroy(p->rules);
 	p->rules = rules;
 	p->conf.changed(p->conf.arg);
+}
+
+void
+nft_plane_lend(struct nft_plane *p, struct fw_rules *rules)
+{
+	PK_ASSERT(p->lent || p->rules == NULL);
+	p->lent = true;
+	p->rules = rules;
 }
 
 int

@@ -37,6 +37,9 @@ int nft_plane_ready(void *arg, const struct fw_rules_state *s, struct pk_diag *d
 void nft_plane_publish(void *arg, struct fw_rules *rules);
 void nft_plane_counts(void *arg, struct pk_msg_policy_counts *out);
 
+/* For who holds the rules himself: as nft_plane_publish(), but they stay his, and nobody is told. */
+void nft_plane_lend(struct nft_plane *p, struct fw_rules *rules);
+
 /* The host is, or is not, attested from now on.  Returns 0, or negative errno with *diag: nothing passes then. */
 int nft_plane_posture(struct nft_plane *p, bool attested, struct pk_diag *diag);
 
