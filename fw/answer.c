@@ -20,6 +20,60 @@ put32(uint8_t *p, uint32_t v)
 	put16(p + 2, v);
 }
 
+static void
+exchange(uint8_t *a, uint8_t *b, size_t len)
+{
+	uint8_t t[16];
+
+	memcpy(t, a, len);
+	memcpy(a, b, len);
+	memcpy(b, t, len);
+}
+
+/* The tunnel's header around a frame that ends at `total`: lengths and sums, and its ends exchanged if `back`.  The
+ * ports stay: the source port only spreads flows, and the other is the tunnel's in both directions. */
+static void
+wrap(const struct fw_pkt *pk, uint8_t *f, uint32_t total, bool back)
+{
+	uint8_t *ip = f + pk->outer_l3, *udp = f + pk->outer_l4;
+	bool v4 = ip[0] >> 4 == 4;
+	uint32_t header = (uint32_t)(pk->outer_l4 - pk->outer_l3);
+	uint16_t sum;
+
+	if (back) {
+		exchange(f, f + 6, 6);
+		exchange(ip + (v4 ? 12 : 8), ip + (v4 ? 16 : 24), v4 ? 4 : 16);
+	}
+	ip[v4 ? 8 : 7] = 64;
+	put16(udp + 4, total - pk->outer_l4);
+	put16(udp + 6, 0);
+	if (v4) {
+		put16(ip + 2, total - pk->outer_l3);
+		put16(ip + 10, 0);
+		sum = (uint16_t)~fw_sum_fold(fw_sum(ip, header, 0));
+		memcpy(ip + 10, &sum, 2);
+		return;
+	}
+	put16(ip + 4, total - pk->outer_l4);
+}
+
+/* Over IPv6 the sum of the tunnel's UDP is over all of the frame at f[0 .. total - 1], so it comes last. */
+static void
+wrap_sum(const struct fw_pkt *pk, uint8_t *f, uint32_t total)
+{
+	uint8_t *udp = f + pk->outer_l4;
+	struct fw_pkt outer = { .data = f, .l3 = pk->outer_l3 };
+	uint32_t bytes = total - (uint32_t)pk->outer_l4;
+	uint16_t sum;
+
+	if (pk->outer_l4 == 0 || f[pk->outer_l3] >> 4 == 4)
+		return;
+	sum = (uint16_t)~fw_sum_fold(fw_sum(udp, bytes, fw_sum_pseudo(&outer, IPPROTO_UDP, bytes)));
+	if (sum == 0)
+		sum = 0xffff; /* RFC 768: 0 would mean none */
+	memcpy(udp + 6, &sum, 2);
+}
+
 /*
  * At `f` the link header of `pk` and an IP header for `l4_bytes` of `proto`, both with source and destination
  * exchanged if `back`.  Returns where the rest goes.
@@ -32,10 +86,10 @@ frame(const struct fw_pkt *pk, bool back, uint8_t proto, uint32_t l4_bytes, uint
 	uint8_t *ip;
 
 	memcpy(f, pk->data, pk->l3); /* addresses, tags and EtherType */
-	if (back) {
-		memcpy(f, pk->data + 6, 6);
-		memcpy(f + 6, pk->data, 6);
-	}
+	if (back)
+		exchange(f + pk->l2, f + pk->l2 + 6, 6);
+	if (pk->outer_l4 != 0)
+		wrap(pk, f, pk->l3 + ip_len + l4_bytes, back);
 	ip = f + pk->l3;
 	memset(ip, 0, ip_len);
 	if (ip_len == 20) {
@@ -63,12 +117,13 @@ frame(const struct fw_pkt *pk, bool back, uint8_t proto, uint32_t l4_bytes, uint
 
 /* The checksum is symmetric in the addresses, so it does not matter which way round they are. */
 static void
-finish(const struct fw_pkt *pk, uint8_t proto, uint8_t *l4, uint32_t bytes, uint8_t *field)
+finish(const struct fw_pkt *pk, uint8_t *f, uint8_t proto, uint8_t *l4, uint32_t bytes, uint8_t *field)
 {
 	uint32_t sum = proto == IPPROTO_ICMP ? 0 : fw_sum_pseudo(pk, proto, bytes);
 	uint16_t v = (uint16_t)~fw_sum_fold(fw_sum(l4, bytes, sum));
 
 	memcpy(field, &v, 2);
+	wrap_sum(pk, f, (uint32_t)(l4 - f) + bytes);
 }
 
 uint32_t
@@ -88,7 +143,7 @@ fw_answer_segment(
 	l4[13] = s->flags;
 	put16(l4 + 14, s->win);
 	memcpy(l4 + 20, s->options, s->options_len);
-	finish(pk, IPPROTO_TCP, l4, len, l4 + 16);
+	finish(pk, out, IPPROTO_TCP, l4, len, l4 + 16);
 	return (uint32_t)(l4 - out) + len;
 }
 
@@ -97,7 +152,7 @@ may_answer(const struct fw_pkt *pk)
 {
 	const uint8_t *ip = pk->data + pk->l3;
 
-	if (pk->kind != FW_KIND_SESSION || (pk->data[0] & 1) != 0)
+	if (pk->kind != FW_KIND_SESSION || (pk->data[pk->l2] & 1) != 0)
 		return false;
 	if (pk->key.family == 4)
 		return ip[16] >> 4 < 14 &&
@@ -135,6 +190,6 @@ fw_answer_make(const struct fw_pkt *pk, uint8_t out[FW_ANSWER_MAX])
 	l4[0] = pk->key.family == 4 ? 3 : 1;
 	l4[1] = pk->key.family == 4 ? 13 : 1;
 	memcpy(l4 + 8, pk->data + pk->l3, quote);
-	finish(pk, proto, l4, 8 + quote, l4 + 2);
+	finish(pk, out, proto, l4, 8 + quote, l4 + 2);
 	return (uint32_t)(l4 - out) + 8 + quote;
 }

@@ -120,6 +120,7 @@ fw_view_rule(const struct fw_view_program *p, uint32_t i, struct fw_view_rule *o
 		.any_peer = r->any_peer,
 		.any_service = r->any_service,
 		.has_apps = r->has_apps,
+		.terms = r->text != NULL ? &r->text->terms : &r->slot->text->terms,
 		.peers = p->source->peers + r->first_peer,
 		.services = p->source->services + r->first_service,
 		.nb_peers = r->nb_peers,

@@ -38,6 +38,7 @@ struct fw_view_rule {
 	enum pk_log_mode log;
 	uint8_t flags, tier;
 	bool any_peer, any_service, has_apps;
+	const struct pk_rule_terms *terms;
 	const uint64_t *peers; /* sets */
 	const struct pk_service *services;
 	uint32_t nb_peers, nb_services;

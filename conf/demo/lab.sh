@@ -122,28 +122,30 @@ lab_init() { # certificates for the server, both DPUs and an operator
 	"$BIN/picket-policyd" -o state-dir="$LAB_DIR/policyd" issue operator admin "$LAB_DIR/operator" >>"$LAB_DIR/init.log" 2>&1
 }
 
-start_policyd() {
+start_policyd() { # [OPTION...]
 	mkdir -p "$LAB_DIR/run-policy"
 	spawn policyd policy "$BIN/picket-policyd" -c /dev/null -o state-dir="$LAB_DIR/policyd" \
-		-o listen=$LAB_SERVER -o run-dir="$LAB_DIR/run-policy"
+		-o listen=$LAB_SERVER -o run-dir="$LAB_DIR/run-policy" "$@"
 }
 
 # PLANE: dpdk (picketd) or nft (picket-nftd), which guards every DPU of the lab
 PLANE=${PLANE:-dpdk}
 
-start_plane() { # N
-	if [ $PLANE = nft ]; then start_nftd $1; else start_picketd $1; fi
+start_plane() { # N [OPTION...]
+	if [ $PLANE = nft ]; then start_nftd "$@"; else start_picketd "$@"; fi
 }
 
 plane_socket() {
 	if [ $PLANE = nft ]; then echo picket-nftd.sock; else echo picketd.sock; fi
 }
 
-start_agentd() { # N
-	mkdir -p "$LAB_DIR/run-dpu$1"
-	spawn agentd$1 dpu$1 "$BIN/picket-agentd" -c /dev/null -o instance=dpu$1 -o server=$LAB_SERVER \
-		-o identity="$LAB_DIR/dpu$1.id" -o state-dir="$LAB_DIR/agentd$1" -o run-dir="$LAB_DIR/run-dpu$1" \
-		-o plane="$LAB_DIR/run-dpu$1/$(plane_socket)" -o heartbeat=1s
+start_agentd() { # N [OPTION...]
+	n=$1
+	shift
+	mkdir -p "$LAB_DIR/run-dpu$n"
+	spawn agentd$n dpu$n "$BIN/picket-agentd" -c /dev/null -o instance=dpu$n -o server=$LAB_SERVER \
+		-o identity="$LAB_DIR/dpu$n.id" -o state-dir="$LAB_DIR/agentd$n" -o run-dir="$LAB_DIR/run-dpu$n" \
+		-o plane="$LAB_DIR/run-dpu$n/$(plane_socket)" -o heartbeat=1s "$@"
 }
 
 start_picketd() { # N [OPTION...]

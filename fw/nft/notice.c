@@ -179,7 +179,7 @@ take(const struct nlmsghdr *h, void *arg)
 	if (!found || len == 0)
 		return MNL_CB_OK;
 	/* What was cut off behind the headers is of no account, so lengths count as right. */
-	if (fw_parse(&pk, frame, len, UINT16_MAX, 0) != FW_DROP_NONE)
+	if (fw_parse(&pk, frame, len, UINT16_MAX, 0, NULL) != FW_DROP_NONE)
 		return MNL_CB_OK;
 	fw_pkt_addrs(&pk, &told.src, &told.dst);
 	fw_pkt_ports(&pk, &told.sport, &told.dport);

@@ -208,6 +208,10 @@ act(struct writing *w, const struct fw_view_rule *r)
 		}
 	} else if (r->verdict == PK_VERDICT_PASS) {
 		nft_return(&w->c);
+	} else if (r->verdict == PK_VERDICT_ALLOW && nft_terms_missing(r->terms) != NFT_DROP_NONE) {
+		nft_count(&w->c, counter);
+		nft_refuse(&w->c, nft_terms_missing(r->terms));
+		return;
 	} else {
 		nft_count(&w->c, counter);
 		nft_number(&w->c, 0, r->slot);

@@ -32,6 +32,18 @@ nft_drop_help(unsigned int drop)
 	return drop < NFT_DROP_COUNT ? helps[drop] : "";
 }
 
+enum nft_drop
+nft_terms_missing(const struct pk_rule_terms *t)
+{
+	if (t->encryption != PK_ENCRYPTION_NONE)
+		return NFT_DROP_ENCRYPTION_MISSING;
+	if (t->inspect != PK_INSPECT_NONE && !t->fail_open)
+		return NFT_DROP_INSPECT_MISSING;
+	if (t->sessions_per_s != 0 || t->bytes_per_s != 0 || t->packets_per_s != 0 || t->dscp != 0)
+		return NFT_DROP_TERMS_MISSING;
+	return NFT_DROP_NONE;
+}
+
 void
 nft_begin(struct nft_making *m, struct nft_code *c, const char *chain)
 {

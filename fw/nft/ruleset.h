@@ -62,6 +62,12 @@ nft_zone(uint16_t wire, uint32_t vrf)
 	X(NO_SUBJECT, "no-subject", "the inside address belongs to no workload with policy")       \
 	X(RULE_DENY, "rule-deny", "a rule, or the default at the end of the rules, says deny")     \
 	X(RULE_REJECT, "rule-reject", "a rule says reject; the sender was told")                   \
+	X(ENCRYPTION_MISSING, "encryption-missing",                                                \
+	    "its rule asks for encryption, and this data plane has none")                          \
+	X(INSPECT_MISSING, "inspect-missing",                                                      \
+	    "its rule asks for signatures, and this data plane has none")                          \
+	X(TERMS_MISSING, "terms-missing",                                                          \
+	    "its rule asks for a rate or a codepoint, and this data plane has neither")            \
 	X(REVOKED, "revoked", "its session was allowed once, and is no longer")
 
 enum nft_drop {
@@ -73,6 +79,9 @@ enum nft_drop {
 };
 const char *nft_drop_name(unsigned int drop);
 const char *nft_drop_help(unsigned int drop);
+
+/* What a rule that allows asks for besides, and is not to be had here; NFT_DROP_NONE: nothing. */
+enum nft_drop nft_terms_missing(const struct pk_rule_terms *t);
 
 struct nft_wire {
 	char port[2][16];    /* interfaces: inside, outside */
