@@ -117,7 +117,8 @@ frame(const struct fw_pkt *pk, bool back, uint8_t proto, uint32_t l4_bytes, uint
 
 /* The checksum is symmetric in the addresses, so it does not matter which way round they are. */
 static void
-finish(const struct fw_pkt *pk, uint8_t *f, uint8_t proto, uint8_t *l4, uint32_t bytes, uint8_t *field)
+finish(
+    const struct fw_pkt *pk, uint8_t *f, uint8_t proto, uint8_t *l4, uint32_t bytes, uint8_t *field)
 {
 	uint32_t sum = proto == IPPROTO_ICMP ? 0 : fw_sum_pseudo(pk, proto, bytes);
 	uint16_t v = (uint16_t)~fw_sum_fold(fw_sum(l4, bytes, sum));

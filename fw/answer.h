@@ -7,7 +7,8 @@
  * the frame of the packet at hand, with the addresses the other way round if it goes back.  fw/reject.h puts
  * them into packet buffers; a plane without such sends them as they are.
  */
-#define FW_ANSWER_MAX 2048 /* bytes: link header, a tunnel's headers (FW_PARSE_HEAD at most), and 1280 */
+#define FW_ANSWER_MAX \
+	2048 /* bytes: link header, a tunnel's headers (FW_PARSE_HEAD at most), and 1280 */
 
 /* A TCP segment without data, by its numbers.  Options are whole words of four bytes. */
 struct fw_segment {

@@ -1,4 +1,5 @@
 #include "dpi/app.h"
+
 #include "fw/path.h"
 
 const char *

@@ -227,7 +227,7 @@ enum fw_entry_kind {
 struct fw_rules_state {
 	struct fw_line *line;
 	struct fw_entry *map[FW_ENTRY_KINDS];
-	uint64_t generation; /* in force */
+	uint64_t generation;   /* in force */
 	fw_rules_ready *ready; /* asked before a commit is final; NULL */
 	void *ready_arg;
 

@@ -15,7 +15,7 @@ object_of(const struct fw_rules_state *s, const struct fw_entry *e)
 	return is_ahead(s) && e->touched == s->transaction ? e->before : e->object;
 }
 
-#define EACH(s, kind, e) \
+#define EACH(s, kind, e)                                                     \
 	for (struct fw_entry *e = (s)->map[kind]; e != NULL; e = e->hh.next) \
 		if (object_of(s, e) != NULL)
 
@@ -56,8 +56,8 @@ fw_view_endpoints(const struct fw_rules_state *s,
 }
 
 void
-fw_view_sets(const struct fw_rules_state *s,
-    void (*each)(void *arg, const struct fw_view_set *set), void *arg)
+fw_view_sets(const struct fw_rules_state *s, void (*each)(void *arg, const struct fw_view_set *set),
+    void *arg)
 {
 	EACH(s, FW_ENTRY_SET, e)
 	{

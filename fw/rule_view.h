@@ -62,7 +62,8 @@ void fw_view_sets(const struct fw_rules_state *s,
 void fw_view_programs(const struct fw_rules_state *s,
     void (*each)(void *arg, const struct fw_view_program *p), void *arg);
 
-enum pk_set_kind fw_view_set_kind(const struct fw_rules_state *s, uint64_t set); /* PK_SET_NONE: none */
+enum pk_set_kind fw_view_set_kind(
+    const struct fw_rules_state *s, uint64_t set); /* PK_SET_NONE: none */
 
 /* A uint32_t or a struct pk_prefix, by kind; NULL: not a member. */
 const void *fw_view_member(const struct fw_view_set *set, uint32_t i);

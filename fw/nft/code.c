@@ -1,13 +1,12 @@
 #include "fw/nft/code.h"
 
 #include <errno.h>
-#include <stdlib.h>
-#include <string.h>
-
 #include <libmnl/libmnl.h>
 #include <libnftnl/expr.h>
 #include <libnftnl/object.h>
 #include <libnftnl/rule.h>
+#include <stdlib.h>
+#include <string.h>
 
 #define RULE_MAX 16384 /* bytes of one */
 
@@ -131,7 +130,8 @@ nft_meta_set(struct nft_code *c, enum nft_meta_keys key, unsigned int reg)
 }
 
 void
-nft_payload(struct nft_code *c, enum nft_payload_bases base, uint32_t off, uint32_t len, unsigned int reg)
+nft_payload(
+    struct nft_code *c, enum nft_payload_bases base, uint32_t off, uint32_t len, unsigned int reg)
 {
 	struct nftnl_expr *e = expr(c, "payload");
 

@@ -1,10 +1,9 @@
 #pragma once
 
-#include <netinet/in.h> /* before those of the kernel, which then leave its names alone */
-#include <stdbool.h>
-
 #include <linux/netfilter.h>
 #include <linux/netfilter/nf_tables.h>
+#include <netinet/in.h> /* before those of the kernel, which then leave its names alone */
+#include <stdbool.h>
 
 #include "lib/base.h"
 
@@ -40,19 +39,23 @@ void nft_rule_end(struct nft_code *c);
 
 void nft_meta(struct nft_code *c, enum nft_meta_keys key, unsigned int reg);
 void nft_meta_set(struct nft_code *c, enum nft_meta_keys key, unsigned int reg);
-void nft_payload(struct nft_code *c, enum nft_payload_bases base, uint32_t off, uint32_t len,
-    unsigned int reg);
+void nft_payload(
+    struct nft_code *c, enum nft_payload_bases base, uint32_t off, uint32_t len, unsigned int reg);
 void nft_ct(struct nft_code *c, enum nft_ct_keys key, unsigned int reg);
 void nft_ct_dir(struct nft_code *c, enum nft_ct_keys key, bool reply, unsigned int reg);
 void nft_ct_set(struct nft_code *c, enum nft_ct_keys key, unsigned int reg);
 void nft_number(struct nft_code *c, unsigned int reg, uint32_t value);
 void nft_mask(struct nft_code *c, unsigned int reg, uint32_t mask, uint32_t flip); /* 32 bits */
 void nft_ntoh16(struct nft_code *c, unsigned int reg);
-void nft_test(struct nft_code *c, unsigned int reg, enum nft_cmp_ops op, const void *data, uint32_t len);
+void nft_test(
+    struct nft_code *c, unsigned int reg, enum nft_cmp_ops op, const void *data, uint32_t len);
 void nft_test8(struct nft_code *c, unsigned int reg, enum nft_cmp_ops op, uint8_t value);
-void nft_test16(struct nft_code *c, unsigned int reg, enum nft_cmp_ops op, uint16_t value); /* as in packets */
-void nft_test32(struct nft_code *c, unsigned int reg, enum nft_cmp_ops op, uint32_t value); /* host order */
-void nft_between(struct nft_code *c, unsigned int reg, const void *from, const void *to, uint32_t len);
+void nft_test16(
+    struct nft_code *c, unsigned int reg, enum nft_cmp_ops op, uint16_t value); /* as in packets */
+void nft_test32(
+    struct nft_code *c, unsigned int reg, enum nft_cmp_ops op, uint32_t value); /* host order */
+void nft_between(
+    struct nft_code *c, unsigned int reg, const void *from, const void *to, uint32_t len);
 void nft_in_set(struct nft_code *c, unsigned int reg, const char *set);
 void nft_not_in_set(struct nft_code *c, unsigned int reg, const char *set);
 void nft_map(struct nft_code *c, unsigned int reg, const char *set, int to); /* or NFT_R_VERDICT */

@@ -16,11 +16,11 @@
 #define LINK_OFF_SOURCE 6
 #define PRIORITY        (-150) /* before others' ingress chains */
 
-#define MLD_QUERY 130
-#define MLD_DONE  132
-#define ND_RS     133
-#define ND_RA     134
-#define ND_NA     136
+#define MLD_QUERY   130
+#define MLD_DONE    132
+#define ND_RS       133
+#define ND_RA       134
+#define ND_NA       136
 #define ND_REDIRECT 137
 #define MLD2_REPORT 143
 
@@ -102,7 +102,9 @@ static void
 make_port(struct nft_making *m, uint16_t wire, bool outside)
 {
 	static const uint16_t tags[] = { NFT_NEXT_VLAN, NFT_NEXT_QINQ };
-	struct nft_hook hook = { .is = true, .number = NF_NETDEV_INGRESS, .priority = PRIORITY, .drops = true };
+	struct nft_hook hook = {
+		.is = true, .number = NF_NETDEV_INGRESS, .priority = PRIORITY, .drops = true
+	};
 	uint32_t mark = nft_mark(wire, outside, 0);
 	char name[NFT_NAME_LEN], to[NFT_NAME_LEN];
 	struct nft_code c;
@@ -205,7 +207,8 @@ is_within(struct nft_code *c, uint32_t off, const uint8_t first[4], const uint8_
 static void
 udp_ports(struct nft_code *c, uint16_t sport, uint16_t dport)
 {
-	uint8_t ports[4] = { (uint8_t)(sport >> 8), (uint8_t)sport, (uint8_t)(dport >> 8), (uint8_t)dport };
+	uint8_t ports[4] = { (uint8_t)(sport >> 8), (uint8_t)sport, (uint8_t)(dport >> 8),
+		(uint8_t)dport };
 
 	is_l4(c, IPPROTO_UDP);
 	nft_payload(c, NFT_PAYLOAD_TRANSPORT_HEADER, 0, 4, 0);
@@ -440,8 +443,9 @@ make_ip6(struct nft_making *m, bool outside)
 static void
 make_sets(struct nft_making *m)
 {
-	static const char *const local[] = { "local4", "local6" }, *const bare[] = { "bare4", "bare6" },
-	                   *const mac[] = { "mac4", "mac6" };
+	static const char *const local[] = { "local4", "local6" },
+	                         *const bare[] = { "bare4", "bare6" },
+	                         *const mac[] = { "mac4", "mac6" };
 
 	for (unsigned int f = 0; f < 2; f++) {
 		uint32_t type = NFT_TYPES(NFT_TYPE_MARK, f == 0 ? NFT_TYPE_IPV4 : NFT_TYPE_IPV6);

@@ -72,7 +72,9 @@ make_zone(struct nft_making *m)
 static void
 make_host(struct nft_making *m)
 {
-	struct nft_hook hook = { .is = true, .number = NF_INET_LOCAL_IN, .priority = INT_MIN + 100 };
+	struct nft_hook hook = {
+		.is = true, .number = NF_INET_LOCAL_IN, .priority = INT_MIN + 100
+	};
 	struct nft_code c;
 
 	nft_begin(m, &c, "host");
@@ -157,8 +159,9 @@ load_party(struct nft_code *c, bool v6, bool opener)
 {
 	nft_ct(c, NFT_CT_ZONE, 0);
 	nft_mask(c, 0, NFT_VRF_MAX, 0);
-	nft_ct_dir(c, v6 ? (opener ? NFT_CT_SRC_IP6 : NFT_CT_DST_IP6)
-	                 : (opener ? NFT_CT_SRC_IP : NFT_CT_DST_IP),
+	nft_ct_dir(c,
+	    v6 ? (opener ? NFT_CT_SRC_IP6 : NFT_CT_DST_IP6)
+	       : (opener ? NFT_CT_SRC_IP : NFT_CT_DST_IP),
 	    false, 1);
 }
 
@@ -175,7 +178,8 @@ make_direction(struct nft_making *m, enum pk_direction d)
 	for (unsigned int f = 0; f < 2; f++) {
 		load_party(&c, f == 1, d == PK_EGRESS);
 		nft_map(&c, 0, f == 0 ? "identity4" : "identity6", 0);
-		nft_map(&c, 0, d == PK_EGRESS ? "subject-egress" : "subject-ingress", NFT_R_VERDICT);
+		nft_map(
+		    &c, 0, d == PK_EGRESS ? "subject-egress" : "subject-ingress", NFT_R_VERDICT);
 		nft_rule_end(&c);
 	}
 	nft_refuse(&c, NFT_DROP_NO_SUBJECT);
@@ -198,8 +202,8 @@ make_open(struct nft_making *m)
 	static const struct {
 		uint8_t proto;
 		uint32_t off;
-	} ports[] = { { IPPROTO_TCP, 0 }, { IPPROTO_TCP, 2 }, { IPPROTO_UDP, 2 }, { IPPROTO_SCTP, 0 },
-		{ IPPROTO_SCTP, 2 } };
+	} ports[] = { { IPPROTO_TCP, 0 }, { IPPROTO_TCP, 2 }, { IPPROTO_UDP, 2 },
+		{ IPPROTO_SCTP, 0 }, { IPPROTO_SCTP, 2 } };
 	struct nft_code c;
 
 	nft_begin(m, &c, "open-inside");
@@ -249,8 +253,8 @@ make_timeouts(struct nft_making *m)
 	const uint32_t *s = m->conf->seconds;
 
 	for (unsigned int i = 0; i < PK_COUNT(timeouts); i++) {
-		struct nft_object *o =
-		    nft_plan_timeout(m->plan, timeouts[i].name, timeouts[i].proto, timeouts[i].family);
+		struct nft_object *o = nft_plan_timeout(
+		    m->plan, timeouts[i].name, timeouts[i].proto, timeouts[i].family);
 
 		/* enum ctattr_timeout_tcp and its like of linux/netfilter/nfnetlink_cttimeout.h, less one */
 		if (timeouts[i].proto == IPPROTO_TCP) {
@@ -305,8 +309,8 @@ make_limits(struct nft_making *m, enum pk_direction d)
 		const char *meter = f == 0 ? "meter-workload4" : "meter-workload6";
 
 		if (workload != 0) {
-			(void)nft_plan_set(m->plan, NFT_TABLE_INET, meter, NFT_SET_METER, NFT_SET_KEYS,
-			    type, f == 0 ? 8 : 20);
+			(void)nft_plan_set(m->plan, NFT_TABLE_INET, meter, NFT_SET_METER,
+			    NFT_SET_KEYS, type, f == 0 ? 8 : 20);
 			load_party(&c, f == 1, d == PK_EGRESS);
 			nft_more_sessions_than(&c, 0, meter, workload);
 			nft_refuse(&c, NFT_DROP_LIMIT_SESSIONS);
@@ -327,8 +331,9 @@ make_limits(struct nft_making *m, enum pk_direction d)
 const char *
 nft_allow_chain(enum pk_direction d, bool logs)
 {
-	static const char *const names[PK_DIRECTION_COUNT][2] = { { "allow-egress", "allow-egress-log" },
-		{ "allow-ingress", "allow-ingress-log" } };
+	static const char *const names[PK_DIRECTION_COUNT][2] = {
+		{ "allow-egress", "allow-egress-log" }, { "allow-ingress", "allow-ingress-log" }
+	};
 
 	return names[d][logs];
 }
@@ -368,7 +373,8 @@ make_created(struct nft_making *m, enum pk_direction d)
 	for (unsigned int i = 0; i < PK_COUNT(timeouts); i++) {
 		is_session_of(&c, timeouts[i].proto);
 		nft_meta(&c, NFT_META_NFPROTO, 0);
-		nft_test8(&c, 0, NFT_CMP_EQ, timeouts[i].family == AF_INET ? NFPROTO_IPV4 : NFPROTO_IPV6);
+		nft_test8(
+		    &c, 0, NFT_CMP_EQ, timeouts[i].family == AF_INET ? NFPROTO_IPV4 : NFPROTO_IPV6);
 		nft_timeout(&c, timeouts[i].name);
 		nft_rule_end(&c);
 	}
@@ -412,8 +418,8 @@ nft_judge_sets(struct nft_making *m)
 		m->judge_local[f] = nft_plan_set(
 		    m->plan, NFT_TABLE_INET, inside[f], NFT_SET_HASH, NFT_SET_KEYS, type, len);
 	}
-	m->subject[PK_EGRESS] = nft_plan_set(m->plan, NFT_TABLE_INET, "subject-egress", NFT_SET_HASH,
-	    NFT_SET_CHAINS, NFT_TYPE_MARK, 4);
+	m->subject[PK_EGRESS] = nft_plan_set(m->plan, NFT_TABLE_INET, "subject-egress",
+	    NFT_SET_HASH, NFT_SET_CHAINS, NFT_TYPE_MARK, 4);
 	m->subject[PK_INGRESS] = nft_plan_set(m->plan, NFT_TABLE_INET, "subject-ingress",
 	    NFT_SET_HASH, NFT_SET_CHAINS, NFT_TYPE_MARK, 4);
 	if (m->conf->tenant_sessions != 0)

@@ -2,14 +2,6 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/socket.h>
-#include <sys/syscall.h>
-#include <time.h>
-#include <unistd.h>
-
 #include <libmnl/libmnl.h>
 #include <libnftnl/chain.h>
 #include <libnftnl/common.h>
@@ -20,6 +12,13 @@
 #include <libnftnl/table.h>
 #include <linux/membarrier.h>
 #include <linux/netfilter/nfnetlink.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
 
 #include "lib/log.h"
 
@@ -129,15 +128,20 @@ describe(const struct nft_kernel *k, uint32_t seq, int error, struct pk_diag *di
 			const char *name = "";
 
 			/* Attribute 2 of chains is a handle; of all else it is the name after the table's. */
-			mnl_attr_for_each(a, h, sizeof(struct nfgenmsg)) {
+			mnl_attr_for_each(a, h, sizeof(struct nfgenmsg))
+			{
 				uint16_t type = mnl_attr_get_type(a);
 
-				if (type == ((h->nlmsg_type & 0xff) == NFT_MSG_NEWCHAIN ? NFTA_CHAIN_NAME : 2) &&
+				if (type ==
+				        ((h->nlmsg_type & 0xff) == NFT_MSG_NEWCHAIN
+				                ? NFTA_CHAIN_NAME
+				                : 2) &&
 				    mnl_attr_validate(a, MNL_TYPE_NUL_STRING) == 0)
 					name = mnl_attr_get_str(a);
 			}
-			pk_diag_set(diag, "the kernel refuses %s%s%s: %s", message_name(h->nlmsg_type),
-			    name[0] != '\0' ? " of " : "", name, strerror(error));
+			pk_diag_set(diag, "the kernel refuses %s%s%s: %s",
+			    message_name(h->nlmsg_type), name[0] != '\0' ? " of " : "", name,
+			    strerror(error));
 			return;
 		}
 		at += MNL_ALIGN(h->nlmsg_len);
@@ -221,8 +225,8 @@ commit(struct nft_kernel *k, struct pk_diag *diag)
 	for (unsigned int i = 0; rc == -EAGAIN && i < REPLAYS_MAX; i++) {
 		int size = (int)PK_MIN(2 * k->len + 65536, (size_t)INT32_MAX / 4);
 
-		(void)setsockopt(mnl_socket_get_fd(k->socket), SOL_SOCKET, SO_SNDBUFFORCE, &size,
-		    sizeof(size));
+		(void)setsockopt(
+		    mnl_socket_get_fd(k->socket), SOL_SOCKET, SO_SNDBUFFORCE, &size, sizeof(size));
 		if (sendto(mnl_socket_get_fd(k->socket), k->batch, k->len, 0,
 		        (struct sockaddr *)&kernel, sizeof(kernel)) < 0) {
 			pk_diag_set(diag, "netlink: a transaction of %zu bytes: %s", k->len,
@@ -241,8 +245,7 @@ commit(struct nft_kernel *k, struct pk_diag *diag)
 static void
 put_table(struct nft_kernel *k, enum nft_table table, uint16_t type)
 {
-	struct nlmsghdr *h =
-	    message(k, type, table, type == NFT_MSG_NEWTABLE ? NLM_F_CREATE : 0);
+	struct nlmsghdr *h = message(k, type, table, type == NFT_MSG_NEWTABLE ? NLM_F_CREATE : 0);
 	struct nftnl_table *t = nftnl_table_alloc();
 
 	if (t == NULL) {
@@ -262,8 +265,8 @@ put_table(struct nft_kernel *k, enum nft_table table, uint16_t type)
 static void
 put_chain(struct nft_kernel *k, const struct nft_chain *c, bool is_new)
 {
-	struct nlmsghdr *h = message(k, is_new ? NFT_MSG_NEWCHAIN : NFT_MSG_DELCHAIN, c->table,
-	    is_new ? NLM_F_CREATE : 0);
+	struct nlmsghdr *h = message(
+	    k, is_new ? NFT_MSG_NEWCHAIN : NFT_MSG_DELCHAIN, c->table, is_new ? NLM_F_CREATE : 0);
 	struct nftnl_chain *n = nftnl_chain_alloc();
 
 	if (n == NULL) {
@@ -334,7 +337,8 @@ put_set(struct nft_kernel *k, const struct nft_set *s, bool is_new)
 			flags |= NFT_SET_EVAL;
 		if (s->kind == NFT_SET_BOXES) {
 			flags |= NFT_SET_CONCAT;
-			nftnl_set_set_data(n, NFTNL_SET_DESC_CONCAT, s->part_len, sizeof(s->part_len));
+			nftnl_set_set_data(
+			    n, NFTNL_SET_DESC_CONCAT, s->part_len, sizeof(s->part_len));
 		}
 		if (s->data != NFT_SET_KEYS)
 			flags |= NFT_SET_MAP;
@@ -368,7 +372,8 @@ next_key(uint8_t *key, uint32_t len)
 }
 
 static void
-add_element(struct nft_kernel *k, struct nftnl_set *n, const struct nft_set *s, const struct nft_element *e)
+add_element(
+    struct nft_kernel *k, struct nftnl_set *n, const struct nft_set *s, const struct nft_element *e)
 {
 	struct nftnl_set_elem *x = nftnl_set_elem_alloc(), *end;
 	uint8_t after[sizeof(e->end)];
@@ -468,7 +473,8 @@ put_object(struct nft_kernel *k, const struct nft_object *o, bool is_new)
 			nftnl_obj_set_u16(n, NFTNL_OBJ_CT_TIMEOUT_L3PROTO,
 			    o->family == AF_INET ? NFPROTO_IPV4 : NFPROTO_IPV6);
 			nftnl_obj_set_u8(n, NFTNL_OBJ_CT_TIMEOUT_L4PROTO, o->timeout_of);
-			nftnl_obj_set_data(n, NFTNL_OBJ_CT_TIMEOUT_ARRAY, o->seconds, sizeof(o->seconds));
+			nftnl_obj_set_data(
+			    n, NFTNL_OBJ_CT_TIMEOUT_ARRAY, o->seconds, sizeof(o->seconds));
 		}
 	}
 	nftnl_obj_nlmsg_build_payload(h, n);
@@ -493,7 +499,8 @@ move_elements(struct nft_kernel *k, const struct nft_set *from, const struct nft
 	struct elements l = { .k = k,
 		.set = come ? to : from,
 		.type = come ? NFT_MSG_NEWSETELEM : NFT_MSG_DELSETELEM };
-	uint32_t i = 0, j = 0, nb_from = from != NULL ? from->nb : 0, nb_to = to != NULL ? to->nb : 0;
+	uint32_t i = 0, j = 0, nb_from = from != NULL ? from->nb : 0,
+	         nb_to = to != NULL ? to->nb : 0;
 
 	while (i < nb_from || j < nb_to) {
 		const struct nft_element *a = i < nb_from ? &from->element[i] : NULL;
@@ -520,27 +527,29 @@ move_elements(struct nft_kernel *k, const struct nft_set *from, const struct nft
 }
 
 /* Pairs up what stands in both plans under one name. */
-#define PAIRS(from, to, what, a, b)                                                                \
-	for (uint32_t i_ = 0, j_ = 0; i_ < (from)->nb_##what##s || j_ < (to)->nb_##what##s;)        \
-		for (struct nft_##what *a = i_ < (from)->nb_##what##s ? (from)->what##s[i_] : NULL,     \
-		                       *b = j_ < (to)->nb_##what##s ? (to)->what##s[j_] : NULL,         \
-		                       *once_ = (void *)1;                                              \
+#define PAIRS(from, to, what, a, b)                                                             \
+	for (uint32_t i_ = 0, j_ = 0; i_ < (from)->nb_##what##s || j_ < (to)->nb_##what##s;)    \
+		for (struct nft_##what *a = i_ < (from)->nb_##what##s ? (from)->what##s[i_]     \
+		                                                      : NULL,                   \
+		                       *b = j_ < (to)->nb_##what##s ? (to)->what##s[j_] : NULL, \
+		                       *once_ = (void *)1;                                      \
 		     once_ != NULL && pair_##what(&a, &b, &i_, &j_); once_ = NULL)
 
-#define PAIR(what)                                                                                 \
-	static bool pair_##what(struct nft_##what **a, struct nft_##what **b, uint32_t *i, uint32_t *j) \
-	{                                                                                          \
-		int c = *a == NULL ? 1                                                              \
-		    : *b == NULL   ? -1                                                             \
-		                   : order((*a)->table, (*a)->name, (*b)->table, (*b)->name);       \
-                                                                                                   \
-		*i += c <= 0;                                                                       \
-		*j += c >= 0;                                                                       \
-		if (c > 0)                                                                          \
-			*a = NULL;                                                                  \
-		if (c < 0)                                                                          \
-			*b = NULL;                                                                  \
-		return true;                                                                        \
+#define PAIR(what)                                                                          \
+	static bool pair_##what(                                                            \
+	    struct nft_##what **a, struct nft_##what **b, uint32_t *i, uint32_t *j)         \
+	{                                                                                   \
+		int c = *a == NULL ? 1                                                      \
+		    : *b == NULL   ? -1                                                     \
+		                   : order((*a)->table, (*a)->name, (*b)->table, (*b)->name); \
+                                                                                            \
+		*i += c <= 0;                                                               \
+		*j += c >= 0;                                                               \
+		if (c > 0)                                                                  \
+			*a = NULL;                                                          \
+		if (c < 0)                                                                  \
+			*b = NULL;                                                          \
+		return true;                                                                \
 	}
 PAIR(set)
 PAIR(chain)
@@ -564,7 +573,8 @@ same_object(const struct nft_object *a, const struct nft_object *b)
  * chain whose definition changes has another name in our plans, but for base chains, which nobody names.
  */
 static int
-write_changes(struct nft_kernel *k, const struct nft_plan *from, const struct nft_plan *to, struct pk_diag *diag)
+write_changes(struct nft_kernel *k, const struct nft_plan *from, const struct nft_plan *to,
+    struct pk_diag *diag)
 {
 	PAIRS(from, to, set, a, b)
 	if (a != NULL && b != NULL && !nft_set_same(a, b)) {
@@ -693,10 +703,11 @@ table_is_ours(const struct nlmsghdr *h, void *arg)
 		return MNL_CB_ERROR;
 	if (nftnl_table_nlmsg_parse(h, t) == 0) {
 		data = nftnl_table_get_data(t, NFTNL_TABLE_USERDATA, &len);
-		*ours = data != NULL && len == sizeof(OWNER_MARK) && memcmp(data, OWNER_MARK, len) == 0;
+		*ours = data != NULL && len == sizeof(OWNER_MARK) &&
+		    memcmp(data, OWNER_MARK, len) == 0;
 	}
 	nftnl_table_free(t);
-	return MNL_CB_STOP;
+	return MNL_CB_OK; /* the acknowledgement follows */
 }
 
 int
@@ -706,8 +717,8 @@ nft_kernel_there(struct nft_kernel *k, struct pk_diag *diag)
 
 	for (unsigned int t = 0; t < NFT_TABLE_COUNT; t++) {
 		char buffer[1024] __attribute__((aligned(8)));
-		struct nlmsghdr *h =
-		    nftnl_nlmsg_build_hdr(buffer, NFT_MSG_GETTABLE, families[t], NLM_F_ACK, k->seq++);
+		struct nlmsghdr *h = nftnl_nlmsg_build_hdr(
+		    buffer, NFT_MSG_GETTABLE, families[t], NLM_F_ACK, k->seq++);
 		bool ours = false;
 		int rc;
 

@@ -3,6 +3,10 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <inttypes.h>
+#include <libmnl/libmnl.h>
+#include <linux/if_packet.h>
+#include <linux/netfilter/nfnetlink.h>
+#include <linux/netfilter/nfnetlink_log.h>
 #include <net/if.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,18 +15,14 @@
 #include <unistd.h>
 
 #include <event2/event.h>
-#include <libmnl/libmnl.h>
-#include <linux/if_packet.h>
-#include <linux/netfilter/nfnetlink.h>
-#include <linux/netfilter/nfnetlink_log.h>
 
 #include "fw/answer.h"
 #include "fw/parse.h"
 #include "lib/log.h"
 
-#define BUFFER     131072
-#define FRAME_MAX  (18 + NFT_LOG_SNAP)
-#define PER_TURN   64
+#define BUFFER             131072
+#define FRAME_MAX          (18 + NFT_LOG_SNAP)
+#define PER_TURN           64
 #define FLUSH_CENTISECONDS 1 /* the kernel keeps a message no longer than that */
 
 struct nft_notice {
@@ -39,10 +39,13 @@ struct nft_notice {
 static void
 transmit(struct nft_notice *n, unsigned int index, const uint8_t *frame, uint32_t len)
 {
-	struct sockaddr_ll to = { .sll_family = AF_PACKET, .sll_ifindex = (int)index, .sll_halen = 6 };
+	struct sockaddr_ll to = {
+		.sll_family = AF_PACKET, .sll_ifindex = (int)index, .sll_halen = 6
+	};
 
 	memcpy(to.sll_addr, frame, 6);
-	if (len != 0 && sendto(n->packet_fd, frame, len, MSG_DONTWAIT, (struct sockaddr *)&to, sizeof(to)) > 0)
+	if (len != 0 &&
+	    sendto(n->packet_fd, frame, len, MSG_DONTWAIT, (struct sockaddr *)&to, sizeof(to)) > 0)
 		n->counts.answered++;
 }
 
@@ -50,11 +53,14 @@ transmit(struct nft_notice *n, unsigned int index, const uint8_t *frame, uint32_
 static void
 tell_both(struct nft_notice *n, const struct fw_pkt *pk, uint16_t wire, unsigned int from)
 {
-	struct fw_segment reset = { .seq = pk->seq, .ack = pk->ack, .flags = FW_TCP_RST | FW_TCP_ACK };
+	struct fw_segment reset = {
+		.seq = pk->seq, .ack = pk->ack, .flags = FW_TCP_RST | FW_TCP_ACK
+	};
 	uint8_t out[FW_ANSWER_MAX];
 
 	transmit(n, n->port_index[wire][from], out, fw_answer_make(pk, out));
-	if (pk->l4_proto != IPPROTO_TCP || (pk->tcp_flags & (FW_TCP_RST | FW_TCP_ACK)) != FW_TCP_ACK)
+	if (pk->l4_proto != IPPROTO_TCP ||
+	    (pk->tcp_flags & (FW_TCP_RST | FW_TCP_ACK)) != FW_TCP_ACK)
 		return;
 	transmit(n, n->port_index[wire][1 - from], out, fw_answer_segment(pk, false, &reset, out));
 }
@@ -190,7 +196,8 @@ take(const struct nlmsghdr *h, void *arg)
 	} else if (strcmp(told.verdict, "reject") == 0) {
 		uint8_t out[FW_ANSWER_MAX];
 
-		transmit(n, n->port_index[told.wire][told.from_outside], out, fw_answer_make(&pk, out));
+		transmit(
+		    n, n->port_index[told.wire][told.from_outside], out, fw_answer_make(&pk, out));
 	}
 	n->conf.noticed(n->conf.arg, &told);
 	return MNL_CB_OK;
@@ -282,14 +289,15 @@ nft_notice_create(struct nft_notice **out, const struct nft_notice_conf *conf, s
 			n->port_index[w][side] = if_nametoindex(conf->wires[w].port[side]);
 	n->packet_fd = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0);
 	n->socket = mnl_socket_open2(NETLINK_NETFILTER, SOCK_CLOEXEC);
-	rc = n->packet_fd < 0 || n->socket == NULL || mnl_socket_bind(n->socket, 0, 0) < 0 ? -errno : 0;
+	rc = n->packet_fd < 0 || n->socket == NULL || mnl_socket_bind(n->socket, 0, 0) < 0 ? -errno
+	                                                                                   : 0;
 	if (rc == 0)
 		rc = subscribe(n);
 	if (rc == 0) {
 		(void)setsockopt(
 		    mnl_socket_get_fd(n->socket), SOL_SOCKET, SO_RCVBUFFORCE, &size, sizeof(size));
-		n->readable = event_new(conf->base, mnl_socket_get_fd(n->socket), EV_READ | EV_PERSIST,
-		    on_readable, n);
+		n->readable = event_new(
+		    conf->base, mnl_socket_get_fd(n->socket), EV_READ | EV_PERSIST, on_readable, n);
 		rc = n->readable != NULL && event_add(n->readable, NULL) == 0 ? 0 : -ENOMEM;
 	}
 	if (rc < 0) {

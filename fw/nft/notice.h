@@ -15,9 +15,9 @@ struct event_base;
 struct nft_notice;
 
 struct nft_noticed {
-	const char *verdict;     /* "allow", "deny", "reject", "audit" */
-	uint64_t rule_id;        /* of audit; else 0 and */
-	uint32_t slot;           /* of the rule, NFT_SLOT_NONE for none */
+	const char *verdict; /* "allow", "deny", "reject", "audit" */
+	uint64_t rule_id;    /* of audit; else 0 and */
+	uint32_t slot;       /* of the rule, NFT_SLOT_NONE for none */
 	uint16_t wire;
 	bool from_outside, revoked;
 	uint8_t proto;
@@ -33,7 +33,8 @@ struct nft_notice_conf {
 	void *arg;
 };
 
-int nft_notice_create(struct nft_notice **out, const struct nft_notice_conf *conf, struct pk_diag *diag);
+int nft_notice_create(
+    struct nft_notice **out, const struct nft_notice_conf *conf, struct pk_diag *diag);
 void nft_notice_destroy(struct nft_notice *n);
 
 struct nft_notice_counts {

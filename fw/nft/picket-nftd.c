@@ -1,4 +1,5 @@
 #include <errno.h>
+#include <linux/capability.h>
 #include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -7,7 +8,6 @@
 #include <unistd.h>
 
 #include <event2/event.h>
-#include <linux/capability.h>
 
 #include "fw/link.h"
 #include "fw/nft/notice.h"
@@ -31,9 +31,12 @@ struct options {
 };
 
 #define AT(member) offsetof(struct options, member)
-#define TIMEOUT(name, value, which, help)                                                          \
-	{ name, PK_CONF_DURATION, NULL, value, PK_NS_PER_S, UINT64_C(30) * 86400 * PK_NS_PER_S, NULL, false, help, \
-	    AT(timeout[NFT_TIMEOUT_##which]) }
+#define TIMEOUT(name, value, which, help)                                  \
+	{                                                                  \
+		name, PK_CONF_DURATION, NULL, value, PK_NS_PER_S,          \
+		    UINT64_C(30) * 86400 * PK_NS_PER_S, NULL, false, help, \
+		    AT(timeout[NFT_TIMEOUT_##which])                       \
+	}
 
 /* clang-format off */
 static const struct pk_conf_option options[] = {
@@ -161,7 +164,8 @@ make_wires(struct nftd *d, struct pk_diag *diag)
 	const struct options *o = &d->options;
 
 	if (o->wires.nb == 0 || o->wires.nb > NFT_WIRES_MAX) {
-		pk_diag_set(diag, "%zu wires are configured; want 1 to %d lines such as wire = eth0 eth1",
+		pk_diag_set(diag,
+		    "%zu wires are configured; want 1 to %d lines such as wire = eth0 eth1",
 		    o->wires.nb, NFT_WIRES_MAX);
 		return -EINVAL;
 	}
@@ -281,10 +285,9 @@ start(struct nftd *d, struct pk_diag *diag)
 	if (rc < 0)
 		return rc;
 	track.nb_wires = notice.nb_wires = show.nb_wires = d->nb_wires;
-	rc = pk_priv_drop(&(struct pk_priv){ .user = o->user,
-	                      .keep = keep,
-	                      .nb_keep = PK_COUNT(keep),
-	                      .no_exec = true },
+	rc = pk_priv_drop(
+	    &(struct pk_priv){
+	        .user = o->user, .keep = keep, .nb_keep = PK_COUNT(keep), .no_exec = true },
 	    diag);
 	if (rc == 0)
 		rc = nft_track_create(&d->track, &track, diag);

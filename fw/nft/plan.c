@@ -112,11 +112,13 @@ nft_plan_element(struct nft_plan *p, struct nft_set *s, const void *key, uint32_
 }
 
 void
-nft_plan_chain(struct nft_plan *p, enum nft_table table, struct nft_code *c, const struct nft_hook *hook)
+nft_plan_chain(
+    struct nft_plan *p, enum nft_table table, struct nft_code *c, const struct nft_hook *hook)
 {
 	struct nft_chain *n = calloc(1, sizeof(*n));
 
-	if (nft_code_end(c) < 0 || n == NULL || !more(p, &p->chains, p->nb_chains, &p->room_chains)) {
+	if (nft_code_end(c) < 0 || n == NULL ||
+	    !more(p, &p->chains, p->nb_chains, &p->room_chains)) {
 		free(c->bytes);
 		free(n);
 		p->failed = true;
@@ -203,7 +205,8 @@ set_compare(const void *a, const void *b)
 static int
 chain_compare(const void *a, const void *b)
 {
-	const struct nft_chain *x = *(struct nft_chain *const *)a, *y = *(struct nft_chain *const *)b;
+	const struct nft_chain *x = *(struct nft_chain *const *)a,
+	                       *y = *(struct nft_chain *const *)b;
 
 	return by_name(x->table, x->name, y->table, y->name);
 }

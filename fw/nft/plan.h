@@ -64,7 +64,7 @@ struct nft_hook {
 	bool is;
 	uint32_t number; /* enum nf_inet_hooks, or NF_NETDEV_INGRESS */
 	int32_t priority;
-	bool drops;     /* at its end */
+	bool drops;      /* at its end */
 	char device[16]; /* netdev */
 };
 
@@ -105,10 +105,13 @@ struct nft_set *nft_plan_set(struct nft_plan *p, enum nft_table table, const cha
 struct nft_element *nft_plan_element(
     struct nft_plan *p, struct nft_set *s, const void *key, uint32_t key_len);
 /* Takes c->bytes, and ends *c. */
-void nft_plan_chain(struct nft_plan *p, enum nft_table table, struct nft_code *c, const struct nft_hook *hook);
+void nft_plan_chain(
+    struct nft_plan *p, enum nft_table table, struct nft_code *c, const struct nft_hook *hook);
 void nft_plan_counter(struct nft_plan *p, enum nft_table table, const char *name);
-struct nft_object *nft_plan_timeout(struct nft_plan *p, const char *name, uint8_t proto, uint8_t family);
-bool nft_plan_has_set(const struct nft_plan *p, enum nft_table table, const char *name); /* before it is sealed: slow */
+struct nft_object *nft_plan_timeout(
+    struct nft_plan *p, const char *name, uint8_t proto, uint8_t family);
+bool nft_plan_has_set(const struct nft_plan *p, enum nft_table table,
+    const char *name); /* before it is sealed: slow */
 
 /* Put everything in order, once; of equal names and keys one stays.  Returns 0 or -ENOMEM. */
 int nft_plan_seal(struct nft_plan *p);

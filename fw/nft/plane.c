@@ -10,9 +10,9 @@
 struct nft_plane {
 	struct nft_plane_conf conf;
 	struct nft_kernel *kernel;
-	struct nft_plan *plan;            /* in the kernel; NULL: not known */
-	struct fw_rules *rules;           /* in force */
-	bool lent;                        /* they are somebody else's */
+	struct nft_plan *plan;              /* in the kernel; NULL: not known */
+	struct fw_rules *rules;             /* in force */
+	bool lent;                          /* they are somebody else's */
 	const struct fw_rules_state *state; /* that the plan was made of; NULL: none */
 	uint16_t stamp;
 	bool attested;

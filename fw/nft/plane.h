@@ -29,7 +29,8 @@ struct nft_plane_conf {
  * Install the ruleset that passes nothing, unless a ruleset of ours is in force already: then that stays until
  * the first generation comes.  Returns 0 or negative errno with *diag.
  */
-int nft_plane_create(struct nft_plane **out, const struct nft_plane_conf *conf, struct pk_diag *diag);
+int nft_plane_create(
+    struct nft_plane **out, const struct nft_plane_conf *conf, struct pk_diag *diag);
 void nft_plane_destroy(struct nft_plane *p); /* the kernel goes on with what it has */
 
 /* As fw_link_plane wants them (fw/link.h); `arg` is the plane. */

@@ -104,8 +104,10 @@ service_set(struct nft_making *m, const struct pk_service *s, uint32_t n, char n
 	set->part_len[0] = 1;
 	set->part_len[1] = 2;
 	for (uint32_t i = 0; i < n; i++) {
-		uint8_t key[8] = { s[i].proto, 0, 0, 0, (uint8_t)(s[i].low >> 8), (uint8_t)s[i].low };
-		uint8_t end[8] = { s[i].proto, 0, 0, 0, (uint8_t)(s[i].high >> 8), (uint8_t)s[i].high };
+		uint8_t key[8] = { s[i].proto, 0, 0, 0, (uint8_t)(s[i].low >> 8),
+			(uint8_t)s[i].low };
+		uint8_t end[8] = { s[i].proto, 0, 0, 0, (uint8_t)(s[i].high >> 8),
+			(uint8_t)s[i].high };
 
 		memcpy(nft_plan_element(m->plan, set, key, sizeof(key))->end, end, sizeof(end));
 	}
@@ -223,7 +225,8 @@ act(struct writing *w, const struct fw_view_rule *r)
 
 static void
 write_term(struct writing *w, const struct fw_view_rule *r, enum peer_kind kind, uint64_t set,
-    const struct pk_service *services, uint32_t nb_services, bool any_service, const char *service_set_name)
+    const struct pk_service *services, uint32_t nb_services, bool any_service,
+    const char *service_set_name)
 {
 	if ((r->flags & PK_RULE_AUDIT) != 0) {
 		nft_meta(&w->c, NFT_META_MARK, 0);
@@ -293,8 +296,9 @@ find_peer(struct writing *w)
 	for (unsigned int f = 0; f < 2; f++) {
 		nft_ct(&w->c, NFT_CT_ZONE, 0);
 		nft_mask(&w->c, 0, NFT_VRF_MAX, 0);
-		nft_ct_dir(&w->c, f == 0 ? (opener ? NFT_CT_SRC_IP : NFT_CT_DST_IP)
-		                         : (opener ? NFT_CT_SRC_IP6 : NFT_CT_DST_IP6),
+		nft_ct_dir(&w->c,
+		    f == 0 ? (opener ? NFT_CT_SRC_IP : NFT_CT_DST_IP)
+		           : (opener ? NFT_CT_SRC_IP6 : NFT_CT_DST_IP6),
 		    false, 1);
 		nft_map(&w->c, 0, f == 0 ? "identity4" : "identity6", 0);
 		nft_meta_set(&w->c, NFT_META_MARK, 0);

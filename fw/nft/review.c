@@ -5,7 +5,8 @@
 
 #include "lib/log.h"
 
-#define STAMP_AGE_MAX 1024 /* generations: older sessions lose theirs, before it can come round again */
+#define STAMP_AGE_MAX \
+	1024 /* generations: older sessions lose theirs, before it can come round again */
 
 struct nft_review {
 	struct nft_track *track;
@@ -29,9 +30,10 @@ nft_review_allows(const struct nft_plane *p, const struct nft_session *s)
 		return true; /* nobody has said; the ruleset passes nothing */
 	fw_rules_party(rules, i->vrf, egress ? &i->src : &i->dst, attested, &subject);
 	fw_rules_party(rules, i->vrf, egress ? &i->dst : &i->src, attested, &peer);
-	fw_rules_decide(rules, (enum pk_direction)i->direction, &subject, &peer, i->proto, s->selector,
-	    FW_APP_UNKNOWN, &d);
-	if (d.verdict != PK_VERDICT_ALLOW || (d.terms != NULL && nft_terms_missing(d.terms) != NFT_DROP_NONE))
+	fw_rules_decide(rules, (enum pk_direction)i->direction, &subject, &peer, i->proto,
+	    s->selector, FW_APP_UNKNOWN, &d);
+	if (d.verdict != PK_VERDICT_ALLOW ||
+	    (d.terms != NULL && nft_terms_missing(d.terms) != NFT_DROP_NONE))
 		return false;
 	/* The inventory may have changed as well. */
 	far = fw_rules_endpoint(rules, i->vrf, egress ? &i->dst : &i->src);

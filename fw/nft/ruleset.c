@@ -113,8 +113,8 @@ each_identity(void *arg, const struct fw_view_identity *i)
 	struct nft_making *m = arg;
 
 	if (i->identity > NFT_IDENTITY_MAX && m->rc == 0) {
-		pk_diag_set(m->diag, "identity %u: this data plane has numbers up to %u", i->identity,
-		    NFT_IDENTITY_MAX);
+		pk_diag_set(m->diag, "identity %u: this data plane has numbers up to %u",
+		    i->identity, NFT_IDENTITY_MAX);
 		m->rc = -ERANGE;
 	}
 	for (unsigned int d = 0; d < PK_DIRECTION_COUNT; d++) {
@@ -195,7 +195,8 @@ make_ranges(struct nft_making *m, const struct fw_view_set *v, unsigned int f)
 		}
 	}
 	for (uint32_t i = 0; i < to; i++)
-		memcpy(nft_plan_element(m->plan, set, range[i].first, len)->end, range[i].last, len);
+		memcpy(
+		    nft_plan_element(m->plan, set, range[i].first, len)->end, range[i].last, len);
 	free(range);
 }
 
@@ -212,8 +213,8 @@ each_set(void *arg, const struct fw_view_set *v)
 		return;
 	}
 	snprintf(name, sizeof(name), "s%016" PRIx64, v->set);
-	set = nft_plan_set(
-	    m->plan, NFT_TABLE_INET, name, NFT_SET_HASH, NFT_SET_KEYS, NFT_TYPE_MARK, sizeof(uint32_t));
+	set = nft_plan_set(m->plan, NFT_TABLE_INET, name, NFT_SET_HASH, NFT_SET_KEYS, NFT_TYPE_MARK,
+	    sizeof(uint32_t));
 	for (uint32_t i = 0; i < v->nb; i++) {
 		const uint32_t *identity = fw_view_member(v, i);
 

@@ -84,8 +84,8 @@ const char *nft_drop_help(unsigned int drop);
 enum nft_drop nft_terms_missing(const struct pk_rule_terms *t);
 
 struct nft_wire {
-	char port[2][16];    /* interfaces: inside, outside */
-	char bridge[16];     /* that has both; "": packets are routed between them */
+	char port[2][16]; /* interfaces: inside, outside */
+	char bridge[16];  /* that has both; "": packets are routed between them */
 	uint32_t bridge_index;
 };
 

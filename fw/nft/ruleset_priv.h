@@ -32,7 +32,8 @@ void nft_program_name(uint64_t program, char name[24]);
 
 /* A chain of ours, and its end. */
 void nft_begin(struct nft_making *m, struct nft_code *c, const char *chain);
-void nft_end(struct nft_making *m, struct nft_code *c, enum nft_table table, const struct nft_hook *hook);
+void nft_end(
+    struct nft_making *m, struct nft_code *c, enum nft_table table, const struct nft_hook *hook);
 
 /* Where a rule that allows leads to. */
 const char *nft_allow_chain(enum pk_direction d, bool logs);

@@ -51,10 +51,12 @@ rule_json(const struct nft_show *s, uint64_t id, char *buf, size_t size)
 		snprintf(buf, size, "null");
 		return buf;
 	}
-	snprintf(buf, size, "{\"policy\":%s,\"name\":%s,\"file\":%s,\"line\":%u,\"verdict\":\"%s\"}",
+	snprintf(buf, size,
+	    "{\"policy\":%s,\"name\":%s,\"file\":%s,\"line\":%u,\"verdict\":\"%s\"}",
 	    pk_json_string(info.policy, policy, sizeof(policy)),
 	    pk_json_string(info.name, name, sizeof(name)),
-	    pk_json_string(info.file, file, sizeof(file)), info.line, pk_verdict_name(info.verdict));
+	    pk_json_string(info.file, file, sizeof(file)), info.line,
+	    pk_verdict_name(info.verdict));
 	return buf;
 }
 
@@ -111,7 +113,8 @@ show_drops(struct pk_control_request *r, int argc, char **argv, void *arg)
 		return;
 	for (unsigned int d = 1; d < NFT_DROP_COUNT; d++)
 		if (sums.drop[d] > 0 || all)
-			pk_control_rowf(r, "{\"reason\":\"%s\",\"packets\":%" PRIu64 ",\"help\":%s}",
+			pk_control_rowf(r,
+			    "{\"reason\":\"%s\",\"packets\":%" PRIu64 ",\"help\":%s}",
 			    nft_drop_name(d), sums.drop[d],
 			    pk_json_string(nft_drop_help(d), help, sizeof(help)));
 	pk_control_done(r);
@@ -214,8 +217,8 @@ show_rules(struct pk_control_request *r, int argc, char **argv, void *arg)
 		    "{\"policy\":%s,\"name\":%s,\"direction\":\"%s\",\"verdict\":\"%s\",\"mode\":\"%s\",\"hits\":%" PRIu64
 		    ",\"file\":%s,\"line\":%u,\"tier\":%u,\"id\":\"%016" PRIx64 "\"}",
 		    pk_json_string(info.policy, policy, sizeof(policy)),
-		    pk_json_string(info.name, name, sizeof(name)), pk_direction_name(info.direction),
-		    pk_verdict_name(info.verdict),
+		    pk_json_string(info.name, name, sizeof(name)),
+		    pk_direction_name(info.direction), pk_verdict_name(info.verdict),
 		    (info.flags & PK_RULE_AUDIT) != 0 ? "audit" : "enforce", hits.of[i],
 		    pk_json_string(info.file, file, sizeof(file)), info.line, info.tier, info.id);
 	}
@@ -247,9 +250,9 @@ show_status(struct pk_control_request *r, int argc, char **argv, void *arg)
 	    pk_json_string(s->conf.instance, instance, sizeof(instance)), link.generation,
 	    (double)link.since_wall_ns / 1e9, link.connected ? "true" : "false", link.commits,
 	    link.rejected, (double)link.last_commit_ns / 1e3,
-	    nft_plane_attested(s->conf.plane) ? "true" : "false", s->conf.nb_wires, plane.cost.messages,
-	    plane.cost.elements, plane.cost.rules, plane.cost.bytes, nft_plane_stamp(s->conf.plane),
-	    (double)s->started_wall_ns / 1e9);
+	    nft_plane_attested(s->conf.plane) ? "true" : "false", s->conf.nb_wires,
+	    plane.cost.messages, plane.cost.elements, plane.cost.rules, plane.cost.bytes,
+	    nft_plane_stamp(s->conf.plane), (double)s->started_wall_ns / 1e9);
 	pk_control_done(r);
 }
 
@@ -263,7 +266,8 @@ show_wires(struct pk_control_request *r, int argc, char **argv, void *arg)
 	for (uint16_t i = 0; i < s->conf.nb_wires; i++) {
 		const struct nft_wire *w = &s->conf.wires[i];
 
-		pk_control_rowf(r, "{\"wire\":%u,\"inside\":\"%s\",\"outside\":\"%s\",\"bridge\":\"%s\"}", i,
+		pk_control_rowf(r,
+		    "{\"wire\":%u,\"inside\":\"%s\",\"outside\":\"%s\",\"bridge\":\"%s\"}", i,
 		    w->port[0], w->port[1], w->bridge);
 	}
 	pk_control_done(r);
@@ -307,13 +311,14 @@ session_row(struct listing *l, const struct fw_session_info *i)
 	pk_control_rowf(l->request,
 	    "{\"id\":%" PRIu64 ",\"at\":\"0.%" PRIu64
 	    "\",\"wire\":%u,\"vrf\":%u,\"direction\":\"%s\",\"proto\":\"%s\",\"src\":\"%s\",\"sport\":%u,"
-	    "\"dst\":\"%s\",\"dport\":%u,\"state\":\"%s\",\"app\":\"none\",\"packets\":[%" PRIu64 ",%" PRIu64
-	    "],\"bytes\":[%" PRIu64 ",%" PRIu64
-	    "],\"age_s\":%.3f,\"idle_s\":%.3f,\"expires_s\":%.3f,\"generation\":%" PRIu64 ",\"rule\":%s}",
+	    "\"dst\":\"%s\",\"dport\":%u,\"state\":\"%s\",\"app\":\"none\",\"packets\":[%" PRIu64
+	    ",%" PRIu64 "],\"bytes\":[%" PRIu64 ",%" PRIu64
+	    "],\"age_s\":%.3f,\"idle_s\":%.3f,\"expires_s\":%.3f,\"generation\":%" PRIu64
+	    ",\"rule\":%s}",
 	    i->id, i->id, i->wire, i->vrf, pk_direction_name(i->direction),
 	    fw_proto_name(i->proto, proto), pk_addr_text(&i->src, src), i->sport,
-	    pk_addr_text(&i->dst, dst), i->dport, i->state, i->packets[0], i->packets[1], i->bytes[0],
-	    i->bytes[1], (double)i->age_ns / 1e9, (double)i->idle_ns / 1e9,
+	    pk_addr_text(&i->dst, dst), i->dport, i->state, i->packets[0], i->packets[1],
+	    i->bytes[0], i->bytes[1], (double)i->age_ns / 1e9, (double)i->idle_ns / 1e9,
 	    (double)i->expires_in_ns / 1e9, i->generation,
 	    rule_json(l->show, i->rule_id, rule, sizeof(rule)));
 }
@@ -327,7 +332,8 @@ each_session(void *arg, const struct nft_session *session)
 
 	fw_link_status(l->show->conf.link, &link);
 	i.rule_id = rule_of(l->show, session->mark & 0xffff);
-	i.generation = session->mark >> 16 == nft_plane_stamp(l->show->conf.plane) ? link.generation : 0;
+	i.generation = session->mark >> 16 == nft_plane_stamp(l->show->conf.plane) ? link.generation
+	                                                                           : 0;
 	if (!fw_filter_session(&l->filter, nft_plane_rules(l->show->conf.plane), &i))
 		return NFT_WALK_ON;
 	l->nb++;
@@ -377,7 +383,8 @@ sessions_gone(void *state)
 }
 
 static void
-sessions_start(struct nft_show *s, struct pk_control_request *r, int argc, char **argv, uint64_t limit, bool kills)
+sessions_start(struct nft_show *s, struct pk_control_request *r, int argc, char **argv,
+    uint64_t limit, bool kills)
 {
 	struct listing *l = calloc(1, sizeof(*l));
 	struct pk_diag diag;
@@ -480,16 +487,16 @@ nft_show_noticed(struct nft_show *s, const struct nft_noticed *n)
 		.proto = n->proto,
 		.wire = n->wire,
 		.drop = pass || audit ? 0 : 1 };
-	char src[PK_ADDR_TEXT], dst[PK_ADDR_TEXT], proto[8], rule[RULE_JSON];
-	const char *reason = pass || audit                ? "none"
-	    : n->revoked                                  ? nft_drop_name(NFT_DROP_REVOKED)
-	    : strcmp(n->verdict, "reject") == 0           ? nft_drop_name(NFT_DROP_RULE_REJECT)
-	                                                  : nft_drop_name(NFT_DROP_RULE_DENY);
+	char src[PK_ADDR_TEXT], dst[PK_ADDR_TEXT], buf[8], rule[RULE_JSON];
+	const char *proto = fw_proto_name(n->proto, buf);
+	const char *reason = pass || audit      ? "none"
+	    : n->revoked                        ? nft_drop_name(NFT_DROP_REVOKED)
+	    : strcmp(n->verdict, "reject") == 0 ? nft_drop_name(NFT_DROP_RULE_REJECT)
+	                                        : nft_drop_name(NFT_DROP_RULE_DENY);
 	struct fw_rule_info info;
 
 	pk_addr_text(&n->src, src);
 	pk_addr_text(&n->dst, dst);
-	fw_proto_name(n->proto, proto);
 	for (struct monitor *m = s->monitors; m != NULL; m = m->next) {
 		if (!fw_filter_packet(&m->filter, &t))
 			continue;
@@ -499,18 +506,20 @@ nft_show_noticed(struct nft_show *s, const struct nft_noticed *n)
 		}
 		pk_control_rowf(m->request,
 		    "{\"kind\":\"%s\",\"verdict\":\"%s\",\"reason\":\"%s\",\"wire\":%u,\"from\":\"%s\",\"proto\":\"%s\",\"src\":\"%s\","
-		    "\"sport\":%u,\"dst\":\"%s\",\"dport\":%u,\"len\":%u,\"rule\":%s,\"skipped\":%" PRIu64 "}",
-		    audit  ? "audit"
-		    : pass ? "opened"
-		           : "packet",
-		    pass || audit ? "pass" : "drop", reason, n->wire, n->from_outside ? "outside" : "inside",
-		    proto, src, n->sport, dst, n->dport, n->len, rule_json(s, id, rule, sizeof(rule)),
-		    m->skipped);
+		    "\"sport\":%u,\"dst\":\"%s\",\"dport\":%u,\"len\":%u,\"rule\":%s,\"skipped\":%" PRIu64
+		    "}",
+		    audit      ? "audit"
+		        : pass ? "opened"
+		               : "packet",
+		    pass || audit ? "pass" : "drop", reason, n->wire,
+		    n->from_outside ? "outside" : "inside", proto, src, n->sport, dst, n->dport,
+		    n->len, rule_json(s, id, rule, sizeof(rule)), m->skipped);
 		m->skipped = 0;
 	}
 	if (fw_rules_info_by_id(nft_plane_rules(s->conf.plane), id, &info))
-		pk_notice("flow %s: %s %s:%u -> %s:%u: rule \"%s\" of policy \"%s\" (%s:%u)", n->verdict, proto,
-		    src, n->sport, dst, n->dport, info.name, info.policy, info.file, info.line);
+		pk_notice("flow %s: %s %s:%u -> %s:%u: rule \"%s\" of policy \"%s\" (%s:%u)",
+		    n->verdict, proto, src, n->sport, dst, n->dport, info.name, info.policy,
+		    info.file, info.line);
 }
 
 /* ---- begin and end ---- */

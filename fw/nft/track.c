@@ -1,17 +1,17 @@
 #include "fw/nft/track.h"
 
 #include <errno.h>
+#include <libmnl/libmnl.h>
+#include <libnetfilter_conntrack/libnetfilter_conntrack.h>
+#include <libnetfilter_conntrack/libnetfilter_conntrack_tcp.h>
+#include <linux/netfilter/nfnetlink.h>
+#include <linux/netfilter/nfnetlink_conntrack.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
 #include <event2/event.h>
-#include <libmnl/libmnl.h>
-#include <libnetfilter_conntrack/libnetfilter_conntrack.h>
-#include <libnetfilter_conntrack/libnetfilter_conntrack_tcp.h>
-#include <linux/netfilter/nfnetlink.h>
-#include <linux/netfilter/nfnetlink_conntrack.h>
 
 #include "lib/clock.h"
 #include "lib/log.h"
@@ -88,15 +88,16 @@ addr_of(const struct nf_conntrack *ct, bool v6, bool dst, struct pk_addr *out)
 	memset(out, 0, sizeof(*out));
 	out->family = v6 ? 6 : 4;
 	memcpy(out->bytes,
-	    nfct_get_attr(ct, v6 ? (dst ? ATTR_ORIG_IPV6_DST : ATTR_ORIG_IPV6_SRC)
-	                         : (dst ? ATTR_ORIG_IPV4_DST : ATTR_ORIG_IPV4_SRC)),
+	    nfct_get_attr(ct,
+	        v6 ? (dst ? ATTR_ORIG_IPV6_DST : ATTR_ORIG_IPV6_SRC)
+	           : (dst ? ATTR_ORIG_IPV4_DST : ATTR_ORIG_IPV4_SRC)),
 	    v6 ? 16 : 4);
 }
 
 /* False: not of our wires, or not allowed by us, or of a kind we do not know. */
 static bool
-session_of(const struct nft_track_conf *conf, const struct fw_rules *rules, const struct nf_conntrack *ct,
-    struct nft_session *s)
+session_of(const struct nft_track_conf *conf, const struct fw_rules *rules,
+    const struct nf_conntrack *ct, struct nft_session *s)
 {
 	struct fw_session_info *i = &s->info;
 	uint8_t l3 = nfct_get_attr_u8(ct, ATTR_ORIG_L3PROTO);
@@ -108,7 +109,8 @@ session_of(const struct nft_track_conf *conf, const struct fw_rules *rules, cons
 	memset(s, 0, sizeof(*s));
 	s->entry = ct;
 	s->mark = nfct_get_attr_u32(ct, ATTR_MARK);
-	if (zone >> 12 == 0 || zone >> 12 > conf->nb_wires || s->mark == 0 || (l3 != AF_INET && l3 != AF_INET6))
+	if (zone >> 12 == 0 || zone >> 12 > conf->nb_wires || s->mark == 0 ||
+	    (l3 != AF_INET && l3 != AF_INET6))
 		return false;
 	i->wire = (uint16_t)((zone >> 12) - 1);
 	i->vrf = zone & NFT_VRF_MAX;
@@ -122,8 +124,9 @@ session_of(const struct nft_track_conf *conf, const struct fw_rules *rules, cons
 		timeout = tcp_timeout(nfct_get_attr_u8(ct, ATTR_TCP_STATE));
 		break;
 	case IPPROTO_UDP:
-		timeout = (nfct_get_attr_u32(ct, ATTR_STATUS) & IPS_SEEN_REPLY) != 0 ? NFT_TIMEOUT_UDP
-		                                                                     : NFT_TIMEOUT_UDP_NEW;
+		timeout = (nfct_get_attr_u32(ct, ATTR_STATUS) & IPS_SEEN_REPLY) != 0
+		    ? NFT_TIMEOUT_UDP
+		    : NFT_TIMEOUT_UDP_NEW;
 		i->state = timeout == NFT_TIMEOUT_UDP ? "udp" : "udp-new";
 		break;
 	case IPPROTO_ICMP:
@@ -152,7 +155,8 @@ session_of(const struct nft_track_conf *conf, const struct fw_rules *rules, cons
 	i->expires_in_ns = left;
 	i->idle_ns = whole > left ? whole - left : 0;
 	start = nfct_get_attr_u64(ct, ATTR_TIMESTAMP_START);
-	i->age_ns = start != 0 && pk_clock_wall_ns() > start ? pk_clock_wall_ns() - start : i->idle_ns;
+	i->age_ns = start != 0 && pk_clock_wall_ns() > start ? pk_clock_wall_ns() - start
+	                                                     : i->idle_ns;
 	e = rules != NULL ? fw_rules_endpoint(rules, i->vrf, &i->src) : NULL;
 	i->direction = e != NULL && e->local && e->wire == i->wire ? PK_EGRESS : PK_INGRESS;
 	return true;
@@ -208,13 +212,14 @@ on_readable(evutil_socket_t fd, short what, void *arg)
 	w->in_turn = true;
 	w->now = w->rules(w->arg);
 	/* A pause takes effect at the end of what the kernel has said: it cannot be put back. */
-	for (unsigned int i = 0; i < CHUNKS && rc > 0 && w->how == NFT_WALK_ON && !w->cancelled; i++) {
-		ssize_t n = recv(mnl_socket_get_fd(w->socket), buffer, sizeof(buffer), MSG_DONTWAIT);
+	for (unsigned int i = 0; i < CHUNKS && rc > 0 && w->how == NFT_WALK_ON && !w->cancelled;
+	     i++) {
+		ssize_t n =
+		    recv(mnl_socket_get_fd(w->socket), buffer, sizeof(buffer), MSG_DONTWAIT);
 
 		if (n < 0 && (errno == EAGAIN || errno == EINTR))
 			break;
-		rc = n < 0 ? -errno
-		           : mnl_cb_run(buffer, (size_t)n, w->seq, w->port, take_entry, w);
+		rc = n < 0 ? -errno : mnl_cb_run(buffer, (size_t)n, w->seq, w->port, take_entry, w);
 		if (rc < 0)
 			rc = n < 0 ? rc : -errno;
 	}
@@ -269,8 +274,8 @@ request_dump(struct mnl_socket *s, uint32_t seq)
 
 struct nft_walk *
 nft_walk_start(struct nft_track *t, const struct fw_rules *(*rules)(void *arg),
-    enum nft_walk_next (*each)(void *arg, const struct nft_session *s), void (*done)(void *arg, int rc),
-    void *arg)
+    enum nft_walk_next (*each)(void *arg, const struct nft_session *s),
+    void (*done)(void *arg, int rc), void *arg)
 {
 	struct nft_walk *w = calloc(1, sizeof(*w));
 
@@ -290,7 +295,8 @@ nft_walk_start(struct nft_track *t, const struct fw_rules *(*rules)(void *arg),
 	w->port = mnl_socket_get_portid(w->socket);
 	w->readable = event_new(
 	    t->conf.base, mnl_socket_get_fd(w->socket), EV_READ | EV_PERSIST, on_readable, w);
-	if (w->readable == NULL || request_dump(w->socket, w->seq) < 0 || event_add(w->readable, NULL) < 0)
+	if (w->readable == NULL || request_dump(w->socket, w->seq) < 0 ||
+	    event_add(w->readable, NULL) < 0)
 		goto fail;
 	return w;
 fail:
@@ -415,7 +421,8 @@ nft_track_stamps(uint16_t nb_wires, uint8_t bits[(NFT_STAMP_MAX + 1) / 8])
 		ssize_t n = mnl_socket_recvfrom(s, buffer, sizeof(buffer));
 
 		more = n < 0 ? -1
-		             : mnl_cb_run(buffer, (size_t)n, 1, mnl_socket_get_portid(s), note_stamp, &stamps);
+		             : mnl_cb_run(buffer, (size_t)n, 1, mnl_socket_get_portid(s),
+		                   note_stamp, &stamps);
 		if (more < 0)
 			rc = -errno;
 	}

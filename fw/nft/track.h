@@ -19,16 +19,18 @@ struct nft_track;
 struct nft_track_conf {
 	struct event_base *base;
 	uint16_t nb_wires;
-	const uint32_t *seconds; /* NFT_TIMEOUT_COUNT: of the states, which tell how long a session has been idle */
+	const uint32_t *
+	    seconds; /* NFT_TIMEOUT_COUNT: of the states, which tell how long a session has been idle */
 };
 
-int nft_track_create(struct nft_track **out, const struct nft_track_conf *conf, struct pk_diag *diag);
+int nft_track_create(
+    struct nft_track **out, const struct nft_track_conf *conf, struct pk_diag *diag);
 void nft_track_destroy(struct nft_track *t); /* walks under way end without being done */
 
 struct nft_session {
-	struct fw_session_info info; /* rule_id and generation are left 0: see `mark` */
-	uint32_t mark;               /* as in fw/nft/ruleset.h */
-	uint16_t selector;           /* as in struct pk_service, of the opening packet */
+	struct fw_session_info info;      /* rule_id and generation are left 0: see `mark` */
+	uint32_t mark;                    /* as in fw/nft/ruleset.h */
+	uint16_t selector;                /* as in struct pk_service, of the opening packet */
 	const struct nf_conntrack *entry; /* borrowed for the call */
 };
 

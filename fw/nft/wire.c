@@ -2,6 +2,9 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <libmnl/libmnl.h>
+#include <linux/if_link.h>
+#include <linux/rtnetlink.h>
 #include <net/if.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,10 +12,6 @@
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
-
-#include <libmnl/libmnl.h>
-#include <linux/if_link.h>
-#include <linux/rtnetlink.h>
 
 #include "lib/log.h"
 
@@ -23,8 +22,9 @@ nft_wire_parse(struct nft_wire *out, uint16_t number, const char *text, struct p
 	int n = sscanf(text, "%31s %31s %31s %7s", inside, outside, how, more);
 
 	memset(out, 0, sizeof(*out));
-	if (n < 2 || n > 3 || (n == 3 && strcmp(how, "routed") != 0) || strlen(inside) >= IFNAMSIZ ||
-	    strlen(outside) >= IFNAMSIZ || strcmp(inside, outside) == 0) {
+	if (n < 2 || n > 3 || (n == 3 && strcmp(how, "routed") != 0) ||
+	    strlen(inside) >= IFNAMSIZ || strlen(outside) >= IFNAMSIZ ||
+	    strcmp(inside, outside) == 0) {
 		pk_diag_set(diag,
 		    "wire = %s: want an inside interface, an outside interface, and nothing or `routed`",
 		    text);
@@ -198,8 +198,8 @@ nft_wire_join(const struct nft_wire *w, struct pk_diag *diag)
 		                              : join(w->port[side], w->bridge_index);
 
 		if (rc < 0) {
-			pk_diag_set(diag, "%s cannot be put into bridge %s: %s", w->port[side], w->bridge,
-			    strerror(-rc));
+			pk_diag_set(diag, "%s cannot be put into bridge %s: %s", w->port[side],
+			    w->bridge, strerror(-rc));
 			return rc;
 		}
 	}

@@ -15,6 +15,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <inttypes.h>
+#include <linux/if_packet.h>
 #include <net/if.h>
 #include <sched.h>
 #include <stdio.h>
@@ -25,7 +26,6 @@
 #include <unistd.h>
 
 #include <event2/event.h>
-#include <linux/if_packet.h>
 
 #include "fw/nft/plane.h"
 #include "fw/nft/review.h"
@@ -35,14 +35,14 @@
 #include "lib/log.h"
 #include "tests/unit/fw_world.h"
 
-#define NB_LOCAL    6
-#define NB_KNOWN    8  /* outside addresses of the inventory: the first of NB_OUT */
-#define NB_OUT      16
-#define NB_IDS      9  /* 1 .. 6 have programs, 7 .. 9 are elsewhere */
-#define NB_SETS     8
-#define NB_FLOWS    48
-#define NB_PORTS    12
-#define FRAME       2048
+#define NB_LOCAL 6
+#define NB_KNOWN 8 /* outside addresses of the inventory: the first of NB_OUT */
+#define NB_OUT   16
+#define NB_IDS   9 /* 1 .. 6 have programs, 7 .. 9 are elsewhere */
+#define NB_SETS  8
+#define NB_FLOWS 48
+#define NB_PORTS 12
+#define FRAME    2048
 
 static uint64_t seed;
 
@@ -71,7 +71,8 @@ say(struct talk *t, struct pk_msg *m)
 	struct pk_diag diag;
 
 	m->h.generation = t->generation;
-	if (pk_msg_check(m, sizeof(*m), &diag) < 0 || fw_rules_state_apply(t->state, m, &rules, &diag) < 0) {
+	if (pk_msg_check(m, sizeof(*m), &diag) < 0 ||
+	    fw_rules_state_apply(t->state, m, &rules, &diag) < 0) {
 		fprintf(stderr, "generation %" PRIu64 ", %s: %s\n", t->generation,
 		    pk_msg_type_name(m->h.type), diag.text);
 		exit(2);
@@ -123,7 +124,8 @@ say_endpoint(struct talk *t, bool inside, uint32_t i)
 static struct pk_prefix
 prefix_of(uint8_t family, uint32_t low, unsigned int bits)
 {
-	struct pk_prefix p = { .addr = world_addr(family, false, low), .len = (uint8_t)((family == 4 ? 32 : 128) - bits) };
+	struct pk_prefix p = { .addr = world_addr(family, false, low),
+		.len = (uint8_t)((family == 4 ? 32 : 128) - bits) };
 
 	return p;
 }
@@ -134,7 +136,8 @@ add_network(struct pk_msg *m)
 {
 	uint8_t family = pick(2) == 0 ? 4 : 6;
 	unsigned int bits = pick(5), hole = pick(3) == 0 || bits == 0 ? 99 : pick(bits);
-	uint32_t low = pick(16u >> bits) << bits, at = hole == 99 ? 0 : low + (pick(1u << (bits - hole)) << hole);
+	uint32_t low = pick(16u >> bits) << bits,
+	         at = hole == 99 ? 0 : low + (pick(1u << (bits - hole)) << hole);
 
 	if (pick(16) == 0) { /* everybody of a family */
 		struct pk_prefix all = { .addr = { .family = family } };
@@ -150,7 +153,8 @@ add_network(struct pk_msg *m)
 		uint32_t half = 1u << --bits;
 		bool upper = at >= low + half;
 
-		m->members.prefix[m->members.count++] = prefix_of(family, upper ? low : low + half, bits);
+		m->members.prefix[m->members.count++] =
+		    prefix_of(family, upper ? low : low + half, bits);
 		low += upper ? half : 0;
 	}
 }
@@ -203,8 +207,8 @@ say_members_change(struct talk *t)
 static void
 random_services(struct pk_msg_rule_match *match)
 {
-	static const uint8_t protos[] = { IPPROTO_TCP, IPPROTO_TCP, IPPROTO_TCP, IPPROTO_UDP, IPPROTO_ICMP,
-		IPPROTO_ICMPV6, IPPROTO_SCTP, IPPROTO_GRE };
+	static const uint8_t protos[] = { IPPROTO_TCP, IPPROTO_TCP, IPPROTO_TCP, IPPROTO_UDP,
+		IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_SCTP, IPPROTO_GRE };
 
 	match->any_service = pick(4) == 0;
 	match->nb_services = match->any_service ? 0 : (uint8_t)(1 + pick(3));
@@ -243,8 +247,8 @@ say_program(struct talk *t, uint64_t program)
 	m.program.nb_rules = nb;
 	say(t, &m);
 	for (uint32_t i = 0; i < nb; i++) {
-		static const uint8_t verdicts[] = { PK_VERDICT_DENY, PK_VERDICT_REJECT, PK_VERDICT_ALLOW,
-			PK_VERDICT_ALLOW, PK_VERDICT_ALLOW, PK_VERDICT_PASS };
+		static const uint8_t verdicts[] = { PK_VERDICT_DENY, PK_VERDICT_REJECT,
+			PK_VERDICT_ALLOW, PK_VERDICT_ALLOW, PK_VERDICT_ALLOW, PK_VERDICT_PASS };
 
 		tier = (uint8_t)(tier + (pick(3) == 0));
 		pk_msg_init(&m, PK_MSG_RULE, 0);
@@ -331,8 +335,8 @@ static uint16_t next_port = 1024;
 static void
 flow_begin(struct flow *f)
 {
-	static const uint8_t protos[] = { IPPROTO_TCP, IPPROTO_TCP, IPPROTO_TCP, IPPROTO_TCP, IPPROTO_UDP,
-		IPPROTO_UDP, IPPROTO_ICMP, IPPROTO_GRE, IPPROTO_SCTP };
+	static const uint8_t protos[] = { IPPROTO_TCP, IPPROTO_TCP, IPPROTO_TCP, IPPROTO_TCP,
+		IPPROTO_UDP, IPPROTO_UDP, IPPROTO_ICMP, IPPROTO_GRE, IPPROTO_SCTP };
 
 	memset(f, 0, sizeof(*f));
 	f->family = pick(2) == 0 ? 4 : 6;
@@ -490,7 +494,8 @@ static int
 packet_socket(const char *name, unsigned int *index)
 {
 	struct sockaddr_ll at = { .sll_family = AF_PACKET, .sll_protocol = htons(0x0003) };
-	int fd = socket(AF_PACKET, SOCK_RAW | SOCK_NONBLOCK, htons(0x0003)), size = 16 << 20, one = 1;
+	int fd = socket(AF_PACKET, SOCK_RAW | SOCK_NONBLOCK, htons(0x0003)), size = 16 << 20,
+	    one = 1;
 
 	must(fd >= 0, "AF_PACKET");
 	*index = if_nametoindex(name);
@@ -517,7 +522,8 @@ kernel_start(struct kernel *k)
 	struct pk_diag diag = { .text = "" };
 	int rc;
 
-	must(unshare(CLONE_NEWNET) == 0 || unshare(CLONE_NEWUSER | CLONE_NEWNET) == 0, "network namespace");
+	must(unshare(CLONE_NEWNET) == 0 || unshare(CLONE_NEWUSER | CLONE_NEWNET) == 0,
+	    "network namespace");
 	run("sysctl -qw net.ipv6.conf.default.disable_ipv6=1 net.ipv6.conf.all.disable_ipv6=1");
 	run("ip link add in0 type veth peer name pin && ip link add out0 type veth peer name pout && "
 	    "ip link set in0 up && ip link set out0 up && ip link set pin up arp off && ip link set pout up arp off");
@@ -525,7 +531,9 @@ kernel_start(struct kernel *k)
 		k->seconds[i] = 600;
 	k->base = event_base_new();
 	track.base = k->base;
-	conf.ruleset = (struct nft_ruleset_conf){ .wires = &k->wire, .nb_wires = 1, .log_group = 9035, .table = "picket" };
+	conf.ruleset = (struct nft_ruleset_conf){
+		.wires = &k->wire, .nb_wires = 1, .log_group = 9035, .table = "picket"
+	};
 	memcpy(conf.ruleset.seconds, k->seconds, sizeof(k->seconds));
 	rc = nft_wire_parse(&k->wire, 0, "in0 out0", &diag);
 	if (rc == 0)
@@ -658,7 +666,7 @@ static struct {
 	uint32_t life;
 	bool code;   /* an ICMP query whose code is not 0 */
 	bool ending; /* a FIN or RST */
-	bool again;  /* a SYN when there was a connection already */
+	bool again;  /* a SYN when there was one already */
 } seen[NB_FLOWS];
 
 static void
@@ -673,7 +681,8 @@ see(const struct judged *j)
 	if (j->flow.proto != IPPROTO_TCP)
 		return;
 	seen[j->which].ending |= (j->flags & (FW_TCP_FIN | FW_TCP_RST)) != 0;
-	seen[j->which].again |= (j->flags & FW_TCP_SYN) != 0 && j->state >= 2;
+	seen[j->which].again |= (j->flags & FW_TCP_SYN) != 0 &&
+	    j->state >= ((j->flags & FW_TCP_ACK) != 0 ? 2 : 1);
 }
 
 /* Differences that are meant, by their names in docs/nft.md, which has the reasons.  NULL: this is none of them. */
@@ -706,12 +715,15 @@ report(const struct talk *t, uint32_t i, const struct judged *j, bool kernel)
 {
 	const struct flow *f = &j->flow;
 
-	printf("policy %" PRIu64 " packet %u: picketd %s (%s), kernel %s: ip%u proto %u %s%u->%u %s, from %s, flags %02x seq +%u ack +%u len %u, phase %u\n",
-	    t->generation, i, j->passed ? "passes" : "drops", fw_drop_name(j->drop), kernel ? "passes" : "drops",
-	    f->family, f->proto, "", f->in, f->out, f->opened_outside ? "opened outside" : "opened inside",
+	printf(
+	    "policy %" PRIu64
+	    " packet %u: picketd %s (%s), kernel %s: ip%u proto %u %s%u->%u %s, from %s, flags %02x seq +%u ack +%u len %u, phase %u\n",
+	    t->generation, i, j->passed ? "passes" : "drops", fw_drop_name(j->drop),
+	    kernel ? "passes" : "drops", f->family, f->proto, "", f->in, f->out,
+	    f->opened_outside ? "opened outside" : "opened inside",
 	    j->from_outside ? "outside" : "inside", j->flags,
-	    j->seq - f->start[j->from_outside != f->opened_outside], j->ack - f->start[j->from_outside == f->opened_outside],
-	    j->len, j->state);
+	    j->seq - f->start[j->from_outside != f->opened_outside],
+	    j->ack - f->start[j->from_outside == f->opened_outside], j->len, j->state);
 }
 
 static uint64_t
@@ -732,8 +744,8 @@ drops_of(const struct fw_path *p, uint16_t *why, uint64_t before[FW_DROP_COUNT])
 
 /* One packet through the path; true: it came out on the other side. */
 static bool
-path_one(struct fw_path *p, const struct fw_rules *rules, struct rte_mempool *pool, const uint8_t *frame,
-    uint32_t len, bool from_outside, uint64_t now)
+path_one(struct fw_path *p, const struct fw_rules *rules, struct rte_mempool *pool,
+    const uint8_t *frame, uint32_t len, bool from_outside, uint64_t now)
 {
 	struct rte_mbuf *m = world_mbuf(pool, frame, len);
 	struct fw_burst out = { 0 };
@@ -753,7 +765,8 @@ path_one(struct fw_path *p, const struct fw_rules *rules, struct rte_mempool *po
 int
 main(int argc, char **argv)
 {
-	uint32_t nb_policies = argc > 1 ? (uint32_t)atoi(argv[1]) : 20, nb = argc > 2 ? (uint32_t)atoi(argv[2]) : 500;
+	uint32_t nb_policies = argc > 1 ? (uint32_t)atoi(argv[1]) : 20,
+	         nb = argc > 2 ? (uint32_t)atoi(argv[2]) : 500;
 	struct judged *judged = calloc(nb, sizeof(*judged));
 	uint8_t *came = malloc(nb);
 	struct talk t = { 0 };
@@ -817,7 +830,8 @@ main(int argc, char **argv)
 		for (unsigned int i = 0; i < 100; i++) {
 			struct fw_made made = { 0 };
 
-			(void)fw_path_tick(path, t.rules, pk_clock_mono_ns() + i * PK_NS_PER_MS, 4096, &made);
+			(void)fw_path_tick(
+			    path, t.rules, pk_clock_mono_ns() + i * PK_NS_PER_MS, 4096, &made);
 			for (unsigned int j = 0; j < made.nb; j++)
 				rte_pktmbuf_free(made.pkt[j].m);
 		}
@@ -849,7 +863,8 @@ main(int argc, char **argv)
 			j->ack = ntohl(j->ack);
 			j->len = len - l4;
 			memcpy(j->frame, frame, sizeof(j->frame));
-			j->passed = path_one(path, t.rules, pool, frame, len, outside, pk_clock_mono_ns());
+			j->passed =
+			    path_one(path, t.rules, pool, frame, len, outside, pk_clock_mono_ns());
 			drops_of(path, &j->drop, before);
 			must(send(k.fd[outside], frame, len, 0) == (ssize_t)len, "send");
 			if (i % 64 == 63)
@@ -881,16 +896,19 @@ main(int argc, char **argv)
 				continue;
 			/* With what came before, in this policy. */
 			for (uint32_t h = 0; h <= i && history; h++)
-				if (h == i || (judged[h].which == j->which && judged[h].life == j->life))
+				if (h == i ||
+				    (judged[h].which == j->which && judged[h].life == j->life))
 					report(&t, h, &judged[h], came[h] != 0);
 			if (!history)
 				report(&t, i, j, came[i] != 0);
 		}
 	}
 	printf("%u policies, %" PRIu64 " packets in %.1f s: %" PRIu64 " passed and %" PRIu64
-	       " dropped by both, %" PRIu64 " differ, %" PRIu64 " in flows left alone; %.1f ms a commit\n",
-	    nb_policies, tally.packets, (double)(pk_clock_mono_ns() - begun) / 1e9, tally.passed, tally.dropped,
-	    tally.differ, tally.left_alone, (double)tally.commit_ns / 1e6 / (double)PK_MAX(tally.commits, UINT64_C(1)));
+	       " dropped by both, %" PRIu64 " differ, %" PRIu64
+	       " in flows left alone; %.1f ms a commit\n",
+	    nb_policies, tally.packets, (double)(pk_clock_mono_ns() - begun) / 1e9, tally.passed,
+	    tally.dropped, tally.differ, tally.left_alone,
+	    (double)tally.commit_ns / 1e6 / (double)PK_MAX(tally.commits, UINT64_C(1)));
 	for (unsigned int i = 0; i < PK_COUNT(tally.meant) && tally.meant[i].name != NULL; i++)
 		printf("  meant: %s %" PRIu64 "\n", tally.meant[i].name, tally.meant[i].nb);
 	return tally.differ != 0;
