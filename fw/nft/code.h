@@ -1,9 +1,10 @@
 #pragma once
 
-#include <linux/netfilter.h>
-#include <linux/netfilter/nf_tables.h>
 #include <netinet/in.h> /* before those of the kernel, which then leave its names alone */
 #include <stdbool.h>
+
+#include <linux/netfilter.h>
+#include <linux/netfilter/nf_tables.h>
 
 #include "lib/base.h"
 

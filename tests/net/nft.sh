@@ -37,11 +37,12 @@ status_of() { # FROM ADDRESS: curl's
 }
 
 lab_up && lab_init || { ok 'the lab stands' false; exit; }
+cp -r "$SRCDIR/conf/demo/policy" "$LAB_DIR/policy"
 in_ns dpu1 nft 'table inet foreign { set s { type ipv4_addr; elements = { 203.0.113.7 } }
 	chain c { type filter hook forward priority 10; ip saddr @s drop; } }'
 foreign >"$LAB_DIR/foreign.before"
 lab_start || { ok 'the DPUs connect' false; exit; }
-ok 'the first policy is accepted' quiet pkctl policy apply "$SRCDIR"/conf/demo/policy/*.yaml
+ok 'the first policy is accepted' quiet pkctl policy apply "$LAB_DIR"/policy/*.yaml
 is 'which plane it is' nft "$(plane plane)"
 spawn web web python3 -m http.server --bind 192.0.2.10 80 --directory /usr/share/misc
 wait_for 5 in_ns web curl -s -o /dev/null http://192.0.2.10/
@@ -66,7 +67,7 @@ spec:
   ingress:
     - {name: clients, action: allow, from: [{workloads: {app: client}}], services: [tcp/22]}
 YAML
-ok 'a second policy' quiet pkctl policy apply "$SRCDIR"/conf/demo/policy/*.yaml "$LAB_DIR/ssh.yaml"
+ok 'a second policy' quiet pkctl policy apply "$LAB_DIR"/policy/*.yaml "$LAB_DIR/ssh.yaml"
 spawn client client "$CONNS" connect 192.0.2.10 22 50 300
 ok '50 connections' wait_for 20 grep -q '50 connected' "$LAB_DIR/client.log"
 is 'all of them, on two wires' 100 "$(count state established dport 22)"
@@ -77,9 +78,8 @@ dpuctl 1 kill sessions dport 22 wire 0 sport 1 >/dev/null
 is 'who is not meant stays' 100 "$(count state established dport 22)"
 
 # A label that changes is a change of elements.
-mkdir "$LAB_DIR/relabel"
-sed 's/app: printer/app: client/' "$SRCDIR/conf/demo/policy/inventory.yaml" >"$LAB_DIR/relabel/inventory.yaml"
-ok 'a workload gets another label' quiet pkctl policy apply --despite-tests "$LAB_DIR/relabel/inventory.yaml"
+sed -i 's/app: printer/app: client/' "$LAB_DIR/policy/inventory.yaml"
+ok 'a workload gets another label' quiet pkctl policy apply --despite-tests "$LAB_DIR/policy/inventory.yaml"
 ok 'its rules are not written anew' [ "$(plane nft_rules)" -lt 60 ]
 is 'and it may now' allow "$(http intruder 192.0.2.10)"
 is 'sessions go on' 100 "$(count state established dport 22)"
