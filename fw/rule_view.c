@@ -121,8 +121,8 @@ fw_view_rule(const struct fw_view_program *p, uint32_t i, struct fw_view_rule *o
 		.any_service = r->any_service,
 		.has_apps = r->has_apps,
 		.terms = r->text != NULL ? &r->text->terms : &r->slot->text->terms,
-		.peers = p->source->peers + r->first_peer,
-		.services = p->source->services + r->first_service,
+		.peers = r->nb_peers != 0 ? p->source->peers + r->first_peer : NULL,
+		.services = r->nb_services != 0 ? p->source->services + r->first_service : NULL,
 		.nb_peers = r->nb_peers,
 		.nb_services = r->nb_services };
 }

@@ -1,12 +1,13 @@
 #include "fw/nft/code.h"
 
 #include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
 #include <libmnl/libmnl.h>
 #include <libnftnl/expr.h>
 #include <libnftnl/object.h>
 #include <libnftnl/rule.h>
-#include <stdlib.h>
-#include <string.h>
 
 #define RULE_MAX 16384 /* bytes of one */
 
