@@ -559,7 +559,7 @@ PAIR(object)
 static bool
 same_rules(const struct nft_chain *a, const struct nft_chain *b)
 {
-	return a->len == b->len && memcmp(a->bytes, b->bytes, a->len) == 0;
+	return a->len == b->len && (a->len == 0 || memcmp(a->bytes, b->bytes, a->len) == 0);
 }
 
 static bool
