@@ -78,6 +78,13 @@ make_host(struct nft_making *m)
 	struct nft_code c;
 
 	nft_begin(m, &c, "host");
+	/* A router has neighbours, too; what they say has been judged where it came in. */
+	is_ours(&c, true);
+	has_state(&c, STATE_UNTRACKED);
+	nft_meta(&c, NFT_META_L4PROTO, 0);
+	nft_test8(&c, 0, NFT_CMP_EQ, IPPROTO_ICMPV6);
+	nft_accept(&c);
+	nft_rule_end(&c);
 	is_ours(&c, true);
 	nft_meta(&c, NFT_META_PKTTYPE, 0);
 	nft_test8(&c, 0, NFT_CMP_EQ, 0); /* PACKET_HOST; of the others it is a copy */

@@ -27,15 +27,16 @@
 #define NFT_TABLE_F_PERSIST 0x4 /* since Linux 6.9 */
 #endif
 
-#define OWNER_MARK     "picket-nftd" /* of our tables, in their user data */
-#define MESSAGE_MAX    131072        /* bytes of one message: a list of elements is below 65536 */
-#define ELEMENTS_MAX   256           /* in one message */
+#define OWNER_MARK     "picket-nftd " /* of our tables, in their user data; then the wires */
+#define MESSAGE_MAX    131072         /* bytes of one message: a list of elements is below 65536 */
+#define ELEMENTS_MAX   256            /* in one message */
 #define REPLAYS_MAX    8
 #define OWNER_AND_STAY (NFT_TABLE_F_OWNER | NFT_TABLE_F_PERSIST)
 
 struct nft_kernel {
 	struct mnl_socket *socket, *reader; /* one owns the tables, the other asks */
 	const char *table;
+	char mark[sizeof(OWNER_MARK) + 16];
 	uint32_t seq;
 	uint32_t flags; /* of our tables */
 	char *batch;
@@ -256,7 +257,7 @@ put_table(struct nft_kernel *k, enum nft_table table, uint16_t type)
 	nftnl_table_set_str(t, NFTNL_TABLE_NAME, k->table);
 	if (type == NFT_MSG_NEWTABLE) {
 		nftnl_table_set_u32(t, NFTNL_TABLE_FLAGS, k->flags);
-		nftnl_table_set_data(t, NFTNL_TABLE_USERDATA, OWNER_MARK, sizeof(OWNER_MARK));
+		nftnl_table_set_data(t, NFTNL_TABLE_USERDATA, k->mark, sizeof(k->mark));
 	}
 	nftnl_table_nlmsg_build_payload(h, t);
 	nftnl_table_free(t);
@@ -692,20 +693,26 @@ ask(struct nft_kernel *k, struct nlmsghdr *h, mnl_cb_t each, void *arg)
 	return rc < 0 ? -errno : 0;
 }
 
+struct found {
+	const struct nft_kernel *k;
+	bool ours, same;
+};
+
 static int
-table_is_ours(const struct nlmsghdr *h, void *arg)
+look_at_table(const struct nlmsghdr *h, void *arg)
 {
 	struct nftnl_table *t = nftnl_table_alloc();
+	struct found *f = arg;
 	uint32_t len = 0;
 	const void *data;
-	bool *ours = arg;
 
 	if (t == NULL)
 		return MNL_CB_ERROR;
 	if (nftnl_table_nlmsg_parse(h, t) == 0) {
 		data = nftnl_table_get_data(t, NFTNL_TABLE_USERDATA, &len);
-		*ours = data != NULL && len == sizeof(OWNER_MARK) &&
-		    memcmp(data, OWNER_MARK, len) == 0;
+		f->ours = data != NULL && len == sizeof(f->k->mark) &&
+		    memcmp(data, OWNER_MARK, sizeof(OWNER_MARK) - 1) == 0;
+		f->same = f->ours && memcmp(data, f->k->mark, len) == 0;
 	}
 	nftnl_table_free(t);
 	return MNL_CB_OK; /* the acknowledgement follows */
@@ -714,32 +721,35 @@ table_is_ours(const struct nlmsghdr *h, void *arg)
 int
 nft_kernel_there(struct nft_kernel *k, struct pk_diag *diag)
 {
-	unsigned int nb = 0;
+	unsigned int nb = 0, same = 0;
 
 	for (unsigned int t = 0; t < NFT_TABLE_COUNT; t++) {
 		char buffer[1024] __attribute__((aligned(8)));
 		struct nlmsghdr *h = nftnl_nlmsg_build_hdr(
 		    buffer, NFT_MSG_GETTABLE, families[t], NLM_F_ACK, k->seq++);
-		bool ours = false;
+		struct found found = { .k = k };
 		int rc;
 
 		mnl_attr_put_strz(h, NFTA_TABLE_NAME, k->table);
-		rc = ask(k, h, table_is_ours, &ours);
+		rc = ask(k, h, look_at_table, &found);
 		if (rc == -ENOENT)
 			continue;
 		if (rc < 0) {
 			pk_diag_set(diag, "nftables cannot be read: %s", strerror(-rc));
 			return rc;
 		}
-		if (!ours) {
+		if (!found.ours) {
 			pk_diag_set(diag,
 			    "there is a table %s %s that is not ours: want another name in option `table`",
 			    t == NFT_TABLE_INET ? "inet" : "netdev", k->table);
 			return -EEXIST;
 		}
 		nb++;
+		same += found.same;
 	}
-	return nb == NFT_TABLE_COUNT;
+	return nb == 0                ? NFT_KERNEL_NONE
+	    : same == NFT_TABLE_COUNT ? NFT_KERNEL_SAME
+	                              : NFT_KERNEL_OTHER;
 }
 
 struct counters {
@@ -800,13 +810,14 @@ knows_owners(struct nft_kernel *k)
 }
 
 int
-nft_kernel_open(struct nft_kernel **out, const char *table, struct pk_diag *diag)
+nft_kernel_open(struct nft_kernel **out, const char *table, uint64_t wires, struct pk_diag *diag)
 {
 	struct nft_kernel *k = calloc(1, sizeof(*k));
 
 	if (k == NULL)
 		return -ENOMEM;
 	k->table = table;
+	snprintf(k->mark, sizeof(k->mark), OWNER_MARK "%016llx", (unsigned long long)wires);
 	k->seq = (uint32_t)time(NULL);
 	k->socket = mnl_socket_open2(NETLINK_NETFILTER, SOCK_CLOEXEC);
 	k->reader = mnl_socket_open2(NETLINK_NETFILTER, SOCK_CLOEXEC);

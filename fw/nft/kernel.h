@@ -16,11 +16,23 @@
  */
 struct nft_kernel;
 
-/* Context of all: control thread.  `table` is borrowed.  Returns 0 or negative errno with *diag. */
-int nft_kernel_open(struct nft_kernel **out, const char *table, struct pk_diag *diag);
+/*
+ * Context of all: control thread.  `table` is borrowed.  `wires` stands for the ports that the rulesets are about,
+ * and is noted in the tables.  Returns 0 or negative errno with *diag.
+ */
+int nft_kernel_open(
+    struct nft_kernel **out, const char *table, uint64_t wires, struct pk_diag *diag);
 void nft_kernel_close(struct nft_kernel *k);
 
-/* Whether there are tables of our name, and ours: 1, 0 none, -EEXIST somebody else's, with *diag. */
+/*
+ * Which tables of our name there are: NFT_KERNEL_NONE; _SAME, whole and about the same wires; _OTHER, ours, but about
+ * others.  -EEXIST with *diag: somebody else's.
+ */
+enum {
+	NFT_KERNEL_NONE = 0,
+	NFT_KERNEL_SAME,
+	NFT_KERNEL_OTHER,
+};
 int nft_kernel_there(struct nft_kernel *k, struct pk_diag *diag);
 
 struct nft_kernel_cost {

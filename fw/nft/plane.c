@@ -51,6 +51,24 @@ change(struct nft_plane *p, const struct fw_rules_state *s, bool attested, struc
 	return 0;
 }
 
+/* Names of ports and bridges, as a number: rules for some wires are none for others. */
+static uint64_t
+wires_of(const struct nft_ruleset_conf *conf)
+{
+	uint64_t h = UINT64_C(0xcbf29ce484222325);
+
+	for (uint16_t w = 0; w < conf->nb_wires; w++) {
+		const char *const names[] = { conf->wires[w].port[0], conf->wires[w].port[1],
+			conf->wires[w].bridge };
+
+		for (unsigned int i = 0; i < PK_COUNT(names); i++)
+			for (size_t at = 0; at <= strlen(names[i]); at++)
+				h = (h ^ (uint8_t)names[i][at]) * UINT64_C(0x100000001b3);
+		h = (h ^ conf->wires[w].bridge_index) * UINT64_C(0x100000001b3);
+	}
+	return h;
+}
+
 int
 nft_plane_create(struct nft_plane **out, const struct nft_plane_conf *conf, struct pk_diag *diag)
 {
@@ -61,13 +79,16 @@ nft_plane_create(struct nft_plane **out, const struct nft_plane_conf *conf, stru
 		return -ENOMEM;
 	p->conf = *conf;
 	p->stamp = conf->first_stamp;
-	rc = nft_kernel_open(&p->kernel, conf->ruleset.table, diag);
+	rc = nft_kernel_open(&p->kernel, conf->ruleset.table, wires_of(&conf->ruleset), diag);
 	if (rc == 0)
 		rc = nft_kernel_there(p->kernel, diag);
-	if (rc == 1) {
+	if (rc == NFT_KERNEL_OTHER)
+		pk_notice(
+		    "the ruleset there is of other wires: nothing passes until a policy is accepted");
+	if (rc == NFT_KERNEL_SAME) {
 		p->status.kept = true;
 		rc = 0;
-	} else if (rc == 0) {
+	} else if (rc >= 0) {
 		rc = change(p, NULL, false, diag);
 	}
 	if (rc < 0) {

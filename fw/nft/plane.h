@@ -26,8 +26,8 @@ struct nft_plane_conf {
 };
 
 /*
- * Install the ruleset that passes nothing, unless a ruleset of ours is in force already: then that stays until
- * the first generation comes.  Returns 0 or negative errno with *diag.
+ * Install the ruleset that passes nothing, unless a ruleset of ours about the same wires is in force already: then
+ * that stays until the first generation comes.  Returns 0 or negative errno with *diag.
  */
 int nft_plane_create(
     struct nft_plane **out, const struct nft_plane_conf *conf, struct pk_diag *diag);

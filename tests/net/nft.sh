@@ -97,6 +97,18 @@ is 'what is allowed passes, again' allow "$(http client 192.0.2.10)"
 foreign >"$LAB_DIR/foreign.after"
 ok 'the tables of others are as they were, again' cmp -s "$LAB_DIR/foreign.before" "$LAB_DIR/foreign.after"
 
+# Rules for some wires are none for others.
+end nftd1
+end agentd1
+start_nftd 1 -o instance=other -o wire='in1 out1' # one more: options of a list add up
+ok 'a ruleset of other wires does not stay' wait_for 5 grep -q 'is of other wires' "$LAB_DIR/nftd1.log"
+is 'nothing passes without a policy' deny "$(http client 192.0.2.10)"
+end nftd1
+start_nftd 1
+start_agentd 1
+ok 'until there is one' wait_for 10 realised 3
+is 'what is allowed passes, once more' allow "$(http client 192.0.2.10)"
+
 # Idle sessions that are not allowed any more end without a packet.
 kill -STOP "$(pid_of client)" "$(pid_of server)"
 ok 'a change of policy' quiet pkctl policy rollback 1
