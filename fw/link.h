@@ -24,6 +24,8 @@ struct fw_link_plane {
 	void (*publish)(void *arg, struct fw_rules *rules);
 	/* What policy has refused since the plane started. */
 	void (*counts)(void *arg, struct pk_msg_policy_counts *out);
+	/* Once a second: look at the clock on the wall, for rules with a schedule. */
+	void (*clock)(void *arg);
 	void *arg;
 };
 

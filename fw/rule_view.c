@@ -120,6 +120,9 @@ fw_view_rule(const struct fw_view_program *p, uint32_t i, struct fw_view_rule *o
 		.any_peer = r->any_peer,
 		.any_service = r->any_service,
 		.has_apps = r->has_apps,
+		.schedule = !r->has_schedule ? NULL
+		    : r->text != NULL        ? &r->text->schedule
+		                             : &r->slot->text->schedule,
 		.terms = r->text != NULL ? &r->text->terms : &r->slot->text->terms,
 		.peers = r->nb_peers != 0 ? p->source->peers + r->first_peer : NULL,
 		.services = r->nb_services != 0 ? p->source->services + r->first_service : NULL,

@@ -39,7 +39,8 @@ struct fw_view_rule {
 	uint8_t flags, tier;
 	bool any_peer, any_service, has_apps;
 	const struct pk_rule_terms *terms;
-	const uint64_t *peers; /* sets */
+	const struct pk_schedule *schedule; /* NULL: it is always there */
+	const uint64_t *peers;              /* sets */
 	const struct pk_service *services;
 	uint32_t nb_peers, nb_services;
 };

@@ -273,7 +273,8 @@ start(struct nftd *d, struct pk_diag *diag)
 		.instance = o->instance,
 		.ready = nft_plane_ready,
 		.publish = nft_plane_publish,
-		.counts = nft_plane_counts };
+		.counts = nft_plane_counts,
+		.clock = nft_plane_clock };
 	uint64_t nb, max;
 	char path[512];
 	int rc = make_run_dir(o, diag);

@@ -16,6 +16,7 @@ struct nft_plane {
 	const struct fw_rules_state *state; /* that the plan was made of; NULL: none */
 	uint16_t stamp;
 	bool attested;
+	int64_t at_s; /* when schedules were looked at */
 	struct nft_plane_status status;
 };
 
@@ -31,8 +32,9 @@ change(struct nft_plane *p, const struct fw_rules_state *s, bool attested, struc
 {
 	uint16_t stamp = stamp_after(p->stamp);
 	uint64_t start = pk_clock_mono_ns();
+	int64_t at_s = (int64_t)(pk_clock_wall_ns() / PK_NS_PER_S);
 	struct nft_plan *plan;
-	int rc = nft_ruleset_make(&plan, &p->conf.ruleset, s, attested, stamp, diag);
+	int rc = nft_ruleset_make(&plan, &p->conf.ruleset, s, attested, at_s, stamp, diag);
 
 	if (rc < 0)
 		return rc;
@@ -45,6 +47,7 @@ change(struct nft_plane *p, const struct fw_rules_state *s, bool attested, struc
 	p->plan = plan;
 	p->stamp = stamp;
 	p->attested = attested;
+	p->at_s = at_s;
 	p->state = s;
 	p->status.kept = false;
 	p->status.apply_ns = pk_clock_mono_ns() - start;
@@ -160,6 +163,29 @@ nft_plane_posture(struct nft_plane *p, bool attested, struct pk_diag *diag)
 	if (rc == 0)
 		p->conf.changed(p->conf.arg);
 	return rc;
+}
+
+void
+nft_plane_clock(void *arg)
+{
+	struct nft_plane *p = arg;
+	int64_t now_s = (int64_t)(pk_clock_wall_ns() / PK_NS_PER_S);
+	struct pk_diag diag;
+
+	if (p->state == NULL || !fw_rules_turned(p->rules, p->at_s, now_s))
+		return;
+	if (change(p, p->state, p->attested, &diag) < 0) {
+		pk_error("schedules: %s", diag.text);
+		return;
+	}
+	pk_notice("schedules: rules have come or gone");
+	p->conf.changed(p->conf.arg);
+}
+
+int64_t
+nft_plane_at(const struct nft_plane *p)
+{
+	return p->at_s;
 }
 
 const struct fw_rules *

@@ -44,6 +44,10 @@ void nft_plane_lend(struct nft_plane *p, struct fw_rules *rules);
 /* The host is, or is not, attested from now on.  Returns 0, or negative errno with *diag: nothing passes then. */
 int nft_plane_posture(struct nft_plane *p, bool attested, struct pk_diag *diag);
 
+/* Look at the clock on the wall, for rules with a schedule: once a second, by fw_link; `arg` is the plane. */
+void nft_plane_clock(void *arg);
+int64_t nft_plane_at(const struct nft_plane *p); /* the moment that the ruleset in force is of */
+
 const struct fw_rules *nft_plane_rules(const struct nft_plane *p); /* NULL: none yet */
 bool nft_plane_attested(const struct nft_plane *p);
 uint16_t nft_plane_stamp(const struct nft_plane *p);

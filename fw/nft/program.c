@@ -248,6 +248,9 @@ write_rule(struct writing *w, const struct fw_view_rule *r)
 	uint32_t n;
 	bool any;
 
+	/* The ruleset is made anew when a schedule turns. */
+	if (r->schedule != NULL && !pk_schedule_on(r->schedule, m->at_s))
+		return;
 	/* What a session speaks is not seen here, so a rule that allows by it allows nothing.  One that refuses
 	 * refuses what might speak it. */
 	if (r->has_apps && (r->verdict == PK_VERDICT_ALLOW || r->verdict == PK_VERDICT_PASS))

@@ -31,7 +31,7 @@ nft_review_allows(const struct nft_plane *p, const struct nft_session *s)
 	fw_rules_party(rules, i->vrf, egress ? &i->src : &i->dst, attested, &subject);
 	fw_rules_party(rules, i->vrf, egress ? &i->dst : &i->src, attested, &peer);
 	fw_rules_decide(rules, (enum pk_direction)i->direction, &subject, &peer, i->proto,
-	    s->selector, FW_APP_UNKNOWN, &d);
+	    s->selector, FW_APP_UNKNOWN, nft_plane_at(p), &d);
 	if (d.verdict != PK_VERDICT_ALLOW ||
 	    (d.terms != NULL && nft_terms_missing(d.terms) != NFT_DROP_NONE))
 		return false;

@@ -231,12 +231,14 @@ each_program(void *arg, const struct fw_view_program *p)
 
 int
 nft_ruleset_make(struct nft_plan **out, const struct nft_ruleset_conf *conf,
-    const struct fw_rules_state *s, bool attested, uint16_t stamp, struct pk_diag *diag)
+    const struct fw_rules_state *s, bool attested, int64_t at_s, uint16_t stamp,
+    struct pk_diag *diag)
 {
 	struct nft_making m = { .conf = conf,
 		.state = s,
 		.plan = nft_plan_create(),
 		.attested = attested,
+		.at_s = at_s,
 		.stamp = stamp,
 		.diag = diag };
 

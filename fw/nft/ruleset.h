@@ -124,7 +124,9 @@ struct nft_ruleset_conf {
 
 /*
  * Make the plan of what `s` says (NULL: nothing, which passes nothing), to be stamped with `stamp`.
+ * `at_s`: now, in seconds since 1970-01-01 UTC, for rules with a schedule.
  * Context: control thread.  Returns 0, -ENOMEM, or -ERANGE with *diag: numbers that do not fit here.
  */
 int nft_ruleset_make(struct nft_plan **out, const struct nft_ruleset_conf *conf,
-    const struct fw_rules_state *s, bool attested, uint16_t stamp, struct pk_diag *diag);
+    const struct fw_rules_state *s, bool attested, int64_t at_s, uint16_t stamp,
+    struct pk_diag *diag);

@@ -8,6 +8,7 @@ struct nft_making {
 	const struct fw_rules_state *state;
 	struct nft_plan *plan;
 	bool attested;
+	int64_t at_s;
 	uint16_t stamp;
 	struct pk_diag *diag;
 	int rc;
