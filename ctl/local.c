@@ -1,6 +1,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "ctl/ctl.h"
 #include "lib/control.h"
@@ -113,11 +114,17 @@ int
 ctl_ask(struct ctl_context *ctx, const char *daemon, const char *words, int argc, char **argv,
     int fd, int (*row)(void *arg, const char *json), void *arg)
 {
-	char path[512], line[PK_CONTROL_LINE_MAX];
+	char path[512], other[512], line[PK_CONTROL_LINE_MAX];
 	struct pk_diag diag;
 	int at, rc;
 
 	snprintf(path, sizeof(path), "%s/%s.ctl", ctx->run_dir, daemon);
+	/* There are two data planes, and here may be the other one. */
+	if (strcmp(daemon, "picketd") == 0 && access(path, F_OK) < 0) {
+		snprintf(other, sizeof(other), "%s/picket-nftd.ctl", ctx->run_dir);
+		if (access(other, F_OK) == 0)
+			memcpy(path, other, sizeof(path));
+	}
 	at = snprintf(line, sizeof(line), "%s", words);
 	for (int i = 0; i < argc && (size_t)at < sizeof(line); i++)
 		at += snprintf(line + at, sizeof(line) - (size_t)at, " %s", argv[i]);
@@ -178,15 +185,16 @@ show_picketd(struct ctl_context *ctx, int argc, char **argv)
 static int
 show_config(struct ctl_context *ctx, int argc, char **argv)
 {
-	static const char *const daemons[] = { "picketd", "picket-agentd", "picket-attestd",
-		"picket-policyd" };
+	static const char *const daemons[] = { "picketd", "picket-nftd", "picket-agentd",
+		"picket-attestd", "picket-policyd" };
 	struct view view = { argc > 0 ? argv[0] : "picketd", config_columns,
 		PK_COUNT(config_columns) };
 
 	for (size_t i = 0; i < PK_COUNT(daemons); i++)
 		if (strcmp(view.daemon, daemons[i]) == 0 && argc <= 1)
 			return show(ctx, &view, "show config", 0, NULL);
-	return ctl_usage(ctx, "want one of picketd, picket-agentd, picket-attestd, picket-policyd");
+	return ctl_usage(
+	    ctx, "want one of picketd, picket-nftd, picket-agentd, picket-attestd, picket-policyd");
 }
 
 static const char *

@@ -72,18 +72,6 @@ fw_inspect_destroy(struct fw_inspect *t)
 	free(t);
 }
 
-const char *
-fw_app_name(uint8_t app)
-{
-	if (app == FW_APP_NONE)
-		return "none";
-	if (app == FW_APP_CUT)
-		return "cut";
-	if (!fw_app_known(app))
-		return "looking";
-	return app == FW_APP_UNKNOWN ? "unknown" : dpi_app_name((enum dpi_app)app);
-}
-
 /* Who opens sessions does not choose their numbers, but may guess them; so the chain is not by the number alone. */
 static uint32_t *
 chain(const struct fw_inspect *t, uint32_t session)

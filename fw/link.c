@@ -20,10 +20,8 @@
 
 struct fw_link {
 	struct event_base *base;
-	struct fw_workers *workers;
+	struct fw_link_plane plane;
 	struct fw_rules_state *state;
-	const char *instance;
-	uint32_t nb_sessions_max;
 	uint64_t epoch;
 	uint32_t seq;
 	int listen_fd, fd;
@@ -61,12 +59,12 @@ say_hello(struct fw_link *l)
 	struct pk_msg m;
 
 	pk_msg_init(&m, PK_MSG_HELLO, fw_rules_state_generation(l->state));
-	snprintf(m.hello.program, sizeof(m.hello.program), "picketd");
-	snprintf(m.hello.instance, sizeof(m.hello.instance), "%s", l->instance);
+	snprintf(m.hello.program, sizeof(m.hello.program), "%s", l->plane.program);
+	snprintf(m.hello.instance, sizeof(m.hello.instance), "%s", l->plane.instance);
 	m.hello.in_force = fw_rules_state_generation(l->state);
 	m.hello.epoch = l->epoch;
 	m.hello.pid = (uint32_t)getpid();
-	m.hello.nb_sessions_max = l->nb_sessions_max;
+	m.hello.nb_sessions_max = l->plane.nb_sessions_max;
 	say(l, &m);
 }
 
@@ -89,15 +87,7 @@ say_counts(struct fw_link *l)
 	struct pk_msg m;
 
 	pk_msg_init(&m, PK_MSG_POLICY_COUNTS, fw_rules_state_generation(l->state));
-	for (unsigned int i = 0; i < fw_workers_count(l->workers); i++) {
-		const struct fw_path_stats *s = fw_path_stats(fw_workers_path(l->workers, i));
-
-		m.counts.refused += pk_counter_read(&s->drop[FW_DROP_RULE_DENY]) +
-		    pk_counter_read(&s->drop[FW_DROP_RULE_REJECT]) +
-		    pk_counter_read(&s->drop[FW_DROP_ENCRYPTION_MISSING]) +
-		    pk_counter_read(&s->drop[FW_DROP_INSPECT_MISSING]);
-		m.counts.revoked += pk_counter_read(&s->revoked);
-	}
+	l->plane.counts(l->plane.arg, &m.counts);
 	if (memcmp(&m.counts, &l->told, sizeof(l->told)) == 0)
 		return;
 	l->told = m.counts;
@@ -111,7 +101,7 @@ on_second(evutil_socket_t fd, short what, void *arg)
 
 	(void)fd;
 	(void)what;
-	fw_workers_wall(l->workers);
+	l->plane.clock(l->plane.arg);
 	if (l->fd >= 0)
 		say_counts(l);
 }
@@ -122,6 +112,7 @@ take(struct fw_link *l, const struct pk_msg *m)
 	uint64_t generation = m->h.generation, start = pk_clock_mono_ns();
 	struct fw_rules *rules;
 	struct pk_diag diag;
+	uint32_t nb_rules;
 	int rc;
 
 	if (m->h.type == PK_MSG_HELLO) {
@@ -145,14 +136,15 @@ take(struct fw_link *l, const struct pk_msg *m)
 	if (rules == NULL)
 		return;
 	say_status(l, generation, PK_STAGE_ACCEPTED, 0, "");
-	fw_workers_publish(l->workers, rules);
+	nb_rules = fw_rules_count(rules);
+	l->plane.publish(l->plane.arg, rules);
 	l->status.generation = generation;
 	l->status.since_wall_ns = pk_clock_wall_ns();
 	l->status.last_commit_ns = pk_clock_mono_ns() - start;
 	l->status.commits++;
 	say_status(l, generation, PK_STAGE_REALISED, 0, "");
 	pk_notice("policy: generation %" PRIu64 " in force (%" PRIu64 " us, %u rules)", generation,
-	    l->status.last_commit_ns / 1000, fw_rules_count(rules));
+	    l->status.last_commit_ns / 1000, nb_rules);
 }
 
 static void
@@ -200,8 +192,7 @@ on_accept(evutil_socket_t fd, short what, void *arg)
 
 int
 fw_link_create(struct fw_link **out, struct event_base *base, const char *path,
-    const char *instance, struct fw_workers *workers, uint32_t nb_sessions_max,
-    struct pk_diag *diag)
+    const struct fw_link_plane *plane, struct pk_diag *diag)
 {
 	static const struct timeval second = { .tv_sec = 1 };
 	struct sockaddr_un addr = { .sun_family = AF_UNIX };
@@ -220,9 +211,7 @@ fw_link_create(struct fw_link **out, struct event_base *base, const char *path,
 		return -ENOMEM;
 	strcpy(l->path, path);
 	l->base = base;
-	l->workers = workers;
-	l->instance = instance;
-	l->nb_sessions_max = nb_sessions_max;
+	l->plane = *plane;
 	l->fd = -1;
 	(void)!getrandom(&l->epoch, sizeof(l->epoch), 0);
 	unlink(path);
@@ -235,6 +224,8 @@ fw_link_create(struct fw_link **out, struct event_base *base, const char *path,
 	umask(mask);
 	if (rc == 0)
 		rc = fw_rules_state_create(&l->state);
+	if (rc == 0 && plane->ready != NULL)
+		fw_rules_state_on_commit(l->state, plane->ready, plane->arg);
 	if (rc == 0) {
 		l->accept_event = event_new(base, l->listen_fd, EV_READ | EV_PERSIST, on_accept, l);
 		l->second_event = event_new(base, -1, EV_PERSIST, on_second, l);

@@ -1,6 +1,6 @@
 #pragma once
 
-#include "fw/worker.h"
+#include "fw/rule.h"
 
 struct event_base;
 
@@ -12,10 +12,26 @@ struct event_base;
  */
 struct fw_link;
 
-/* Listen on `path`.  `instance` is the DPU's name, borrowed.  Context: control thread. */
+/* What a data plane does with the policy it is given.  Context of all: control thread. */
+struct fw_link_plane {
+	const char *program;  /* "picketd", as the agent is told */
+	const char *instance; /* name of the DPU */
+	uint32_t nb_sessions_max;
+	/* Whether the generation that is being committed can be put in force; see fw_rules_state_on_commit().
+	 * NULL: always. */
+	fw_rules_ready *ready;
+	/* Put `rules` (taken) in force.  Returns when no packet is judged by an older generation any more. */
+	void (*publish)(void *arg, struct fw_rules *rules);
+	/* What policy has refused since the plane started. */
+	void (*counts)(void *arg, struct pk_msg_policy_counts *out);
+	/* Once a second: look at the clock on the wall, for rules with a schedule. */
+	void (*clock)(void *arg);
+	void *arg;
+};
+
+/* Listen on `path`.  What `plane` points to is borrowed, itself it is copied.  Context: control thread. */
 int fw_link_create(struct fw_link **out, struct event_base *base, const char *path,
-    const char *instance, struct fw_workers *workers, uint32_t nb_sessions_max,
-    struct pk_diag *diag);
+    const struct fw_link_plane *plane, struct pk_diag *diag);
 void fw_link_destroy(struct fw_link *l);
 
 struct fw_link_status {

@@ -276,6 +276,38 @@ give_run_dir(const struct options *o, struct pk_diag *diag)
 	return 0;
 }
 
+static void
+publish(void *arg, struct fw_rules *rules)
+{
+	struct picketd *d = arg;
+
+	fw_workers_publish(d->workers, rules);
+}
+
+static void
+wall_clock(void *arg)
+{
+	struct picketd *d = arg;
+
+	fw_workers_wall(d->workers);
+}
+
+static void
+policy_counts(void *arg, struct pk_msg_policy_counts *out)
+{
+	struct picketd *d = arg;
+
+	for (unsigned int i = 0; i < fw_workers_count(d->workers); i++) {
+		const struct fw_path_stats *s = fw_path_stats(fw_workers_path(d->workers, i));
+
+		out->refused += pk_counter_read(&s->drop[FW_DROP_RULE_DENY]) +
+		    pk_counter_read(&s->drop[FW_DROP_RULE_REJECT]) +
+		    pk_counter_read(&s->drop[FW_DROP_ENCRYPTION_MISSING]) +
+		    pk_counter_read(&s->drop[FW_DROP_INSPECT_MISSING]);
+		out->revoked += pk_counter_read(&s->revoked);
+	}
+}
+
 static int
 start(struct picketd *d, struct pk_diag *diag)
 {
@@ -295,6 +327,15 @@ start(struct picketd *d, struct pk_diag *diag)
 		.instance = o->instance,
 		.program = &program,
 		.values = o,
+	};
+	struct fw_link_plane plane = {
+		.program = "picketd",
+		.instance = o->instance,
+		.nb_sessions_max = (uint32_t)o->path.sessions,
+		.publish = publish,
+		.counts = policy_counts,
+		.clock = wall_clock,
+		.arg = d,
 	};
 	char path[512];
 	int rc;
@@ -350,8 +391,7 @@ start(struct picketd *d, struct pk_diag *diag)
 	if (rc < 0)
 		return rc;
 	snprintf(path, sizeof(path), "%s/picketd.sock", o->run_dir);
-	rc = fw_link_create(
-	    &d->link, d->base, path, o->instance, d->workers, (uint32_t)o->path.sessions, diag);
+	rc = fw_link_create(&d->link, d->base, path, &plane, diag);
 	if (rc < 0)
 		return rc;
 	snprintf(path, sizeof(path), "%s/posture.sock", o->run_dir);

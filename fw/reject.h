@@ -1,5 +1,6 @@
 #pragma once
 
+#include "fw/answer.h"
 #include "fw/session.h"
 
 /*
@@ -28,8 +29,7 @@ bool fw_limit_has(const struct fw_limit *l, uint64_t now_ns, uint32_t per_second
 bool fw_limit_take(struct fw_limit *l, uint64_t now_ns, uint32_t per_second, uint32_t depth);
 
 /*
- * Make the answer to `pk`: RST with the numbers of RFC 9293 section 3.10.7.1, ICMP code 13 of type 3
- * (RFC 1812 section 5.2.7.1), or ICMPv6 code 1 of type 1 (RFC 4443 section 3.1).
+ * Make the answer to `pk`: fw_answer_make().
  * Returns NULL when none may be made or there is no buffer; the caller owns the mbuf.
  * Context: the owning lcore.
  */
@@ -40,14 +40,6 @@ struct rte_mbuf *fw_reject_make(const struct fw_pkt *pk, struct rte_mempool *poo
  * type 2 (RFC 4443 section 3.2), which are made about multicast as well.  The same contract.
  */
 struct rte_mbuf *fw_reject_too_big(const struct fw_pkt *pk, struct rte_mempool *pool, uint16_t mtu);
-
-/* A TCP segment without data, by its numbers.  Options are whole words of four bytes. */
-struct fw_segment {
-	uint32_t seq, ack;
-	uint16_t win;
-	uint8_t flags, options_len;
-	uint8_t options[40];
-};
 
 /* Make it in the frame of `pk`, a segment of the same connection: with `back` to who sent that, otherwise on
  * to the receiver.  NULL without a buffer. */

@@ -182,6 +182,14 @@ void fw_rules_state_destroy(struct fw_rules_state *s);
 int fw_rules_state_apply(
     struct fw_rules_state *s, const struct pk_msg *m, struct fw_rules **out, struct pk_diag *diag);
 
+/*
+ * Have `ready` asked before each commit is final, with the state as it will be (fw/rule_view.h), by a plane that
+ * has to put it in force elsewhere first.  It returns 0, or negative errno with *diag: then the transaction
+ * is refused and what was in force stays.
+ */
+typedef int fw_rules_ready(void *arg, const struct fw_rules_state *s, struct pk_diag *diag);
+void fw_rules_state_on_commit(struct fw_rules_state *s, fw_rules_ready *ready, void *arg);
+
 /* Forget an unfinished transaction, as when the connection is gone. */
 void fw_rules_state_abort(struct fw_rules_state *s);
 

@@ -745,6 +745,18 @@ endpoints_change(struct fw_rules_state *s, struct fw_roots *to)
 	return 0;
 }
 
+static int
+ask_ready(struct fw_rules_state *s, struct pk_diag *diag)
+{
+	int rc = 0;
+
+	s->committing = true;
+	if (s->ready != NULL)
+		rc = s->ready(s->ready_arg, s, diag);
+	s->committing = false;
+	return rc;
+}
+
 int
 fw_commit(struct fw_rules_state *s, struct fw_rules **out, struct pk_diag *diag)
 {
@@ -763,7 +775,8 @@ fw_commit(struct fw_rules_state *s, struct fw_rules **out, struct pk_diag *diag)
 	slots_give(s, true);
 	if (rc < 0 || (rc = sets_change(s, &to)) < 0 || (rc = programs_change(s, &to)) < 0 ||
 	    (rc = identities_change(s, &to)) < 0 || (rc = endpoints_change(s, &to)) < 0 ||
-	    (rc = texts_change(s, &to)) < 0 || (rc = s->line->parts.failed ? -ENOMEM : 0) < 0) {
+	    (rc = texts_change(s, &to)) < 0 || (rc = s->line->parts.failed ? -ENOMEM : 0) < 0 ||
+	    (rc = ask_ready(s, diag)) < 0) {
 		programs_restore(s);
 		slots_give(s, false);
 		slots_untake(s);

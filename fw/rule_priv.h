@@ -229,8 +229,11 @@ enum fw_entry_kind {
 struct fw_rules_state {
 	struct fw_line *line;
 	struct fw_entry *map[FW_ENTRY_KINDS];
-	uint64_t generation; /* in force */
+	uint64_t generation;   /* in force */
+	fw_rules_ready *ready; /* asked before a commit is final; NULL */
+	void *ready_arg;
 
+	bool committing; /* `ready` is being asked */
 	bool open;       /* between BEGIN and COMMIT */
 	uint64_t target; /* generation of the transaction */
 	uint32_t transaction, nb_messages;

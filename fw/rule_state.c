@@ -567,6 +567,13 @@ fw_rules_state_apply(
 	return rc;
 }
 
+void
+fw_rules_state_on_commit(struct fw_rules_state *s, fw_rules_ready *ready, void *arg)
+{
+	s->ready = ready;
+	s->ready_arg = arg;
+}
+
 uint64_t
 fw_rules_state_generation(const struct fw_rules_state *s)
 {

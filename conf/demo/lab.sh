@@ -128,13 +128,24 @@ start_policyd() { # [OPTION...]
 		-o listen=$LAB_SERVER -o run-dir="$LAB_DIR/run-policy" "$@"
 }
 
+# PLANE: dpdk (picketd) or nft (picket-nftd), which guards every DPU of the lab
+PLANE=${PLANE:-dpdk}
+
+start_plane() { # N [OPTION...]
+	if [ $PLANE = nft ]; then start_nftd "$@"; else start_picketd "$@"; fi
+}
+
+plane_socket() {
+	if [ $PLANE = nft ]; then echo picket-nftd.sock; else echo picketd.sock; fi
+}
+
 start_agentd() { # N [OPTION...]
 	n=$1
 	shift
 	mkdir -p "$LAB_DIR/run-dpu$n"
 	spawn agentd$n dpu$n "$BIN/picket-agentd" -c /dev/null -o instance=dpu$n -o server=$LAB_SERVER \
 		-o identity="$LAB_DIR/dpu$n.id" -o state-dir="$LAB_DIR/agentd$n" -o run-dir="$LAB_DIR/run-dpu$n" \
-		-o heartbeat=1s "$@"
+		-o plane="$LAB_DIR/run-dpu$n/$(plane_socket)" -o heartbeat=1s "$@"
 }
 
 start_picketd() { # N [OPTION...]
@@ -144,6 +155,14 @@ start_picketd() { # N [OPTION...]
 	spawn picketd$n dpu$n "$BIN/picketd" -c /dev/null -o instance=dpu$n -o run-dir="$LAB_DIR/run-dpu$n" \
 		-o huge=no -o memory=128m -o buffers=16383 -o sessions=65536 -o lcores='0@0-1,1@0-1' \
 		-o wire='af_packet:in0 af_packet:out0' -o wire='af_packet:in1 af_packet:out1' "$@"
+}
+
+start_nftd() { # N [OPTION...]
+	n=$1
+	shift
+	mkdir -p "$LAB_DIR/run-dpu$n"
+	spawn nftd$n dpu$n "$BIN/picket-nftd" -c /dev/null -o instance=dpu$n -o run-dir="$LAB_DIR/run-dpu$n" \
+		-o wire='in0 out0' -o wire='in1 out1' "$@"
 }
 
 # ---- hosts that attest themselves ----
@@ -256,7 +275,7 @@ hosts_known() { # N: so many hosts are attested to the server, and every DPU has
 lab_start() { # all programs; returns when both DPUs are connected
 	start_policyd
 	for n in 1 2; do
-		start_picketd $n
+		start_plane $n
 		start_agentd $n
 	done
 	wait_for 30 dpus_connected 2
