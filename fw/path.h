@@ -160,9 +160,9 @@ struct fw_made {
 bool fw_path_tick(struct fw_path *p, const struct fw_rules *rules, uint64_t now_ns,
     unsigned int budget, struct fw_made *made);
 
-/* The port took only some of a side's packets: count the others, which the caller has freed.  They
- * leave `sent` (not sent_bytes, which stays a little high) for the drop reason tx-full. */
-void fw_path_not_sent(struct fw_path *p, enum fw_side to, unsigned int n);
+/* Packets that were to leave on side `to` do not, because of `why`; the caller has freed them.  They leave `sent`
+ * (not sent_bytes, which stays a little high) for that drop reason. */
+void fw_path_not_sent(struct fw_path *p, enum fw_side to, unsigned int n, enum fw_drop why);
 
 /*
  * Packets that were received on side `from` of `wire` and have to go before anybody could judge them, for

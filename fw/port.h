@@ -7,6 +7,7 @@
 
 struct rte_mbuf;
 struct rte_mempool;
+struct fw_macsec;
 
 /*
  * A DPDK port of whatever kind, opened by a short name:
@@ -29,7 +30,8 @@ struct fw_port {
 	uint16_t reta_mask; /* several queues: of the RSS hash, and which queue it chooses */
 	uint16_t reta[FW_PORT_RETA];
 	bool kernel;    /* af_packet, af_xdp: frames may have partial checksums */
-	char spec[256]; /* as configured */
+	struct fw_macsec *macsec; /* what is between it and the path; borrowed, NULL: nothing */
+	char spec[256];           /* as configured */
 };
 
 /*

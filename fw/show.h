@@ -1,6 +1,7 @@
 #pragma once
 
 #include "fw/link.h"
+#include "fw/macsec_link.h"
 #include "fw/posture.h"
 #include "fw/worker.h"
 
@@ -19,6 +20,7 @@ struct fw_show_conf {
 	struct fw_workers *workers;
 	const struct fw_link *link;
 	const struct fw_posture_link *posture;
+	const struct fw_macsec_link *macsec; /* NULL: no port has it */
 	const struct fw_wire *wires;
 	uint16_t nb_wires;
 	const char *instance;

@@ -36,6 +36,9 @@ void fw_show_import(struct pk_control_request *r, int argc, char **argv, void *a
 void fw_show_top(struct pk_control_request *r, int argc, char **argv, void *arg);
 void fw_show_tenants(struct pk_control_request *r, int argc, char **argv, void *arg);
 
+/* fw/show_macsec.c */
+void fw_show_macsec(struct pk_control_request *r, int argc, char **argv, void *arg);
+
 /* fw/show_trace.c */
 int fw_show_trace_create(struct fw_show *s);
 void fw_show_trace_destroy(struct fw_show *s);

@@ -54,6 +54,9 @@ void fw_workers_stop(struct fw_workers *w); /* waits for the lcores; NULL is all
  */
 void fw_workers_publish(struct fw_workers *w, struct fw_rules *rules);
 
+/* Wait until no lcore can know what was taken out of its view before.  Context: control thread. */
+void fw_workers_synchronize(struct fw_workers *w);
+
 /*
  * The host is attested for another `lease_ns`; 0: it is not.  Returns when no packet is judged otherwise
  * any more.  Context: control thread.
