@@ -107,6 +107,7 @@ struct picketd {
 	uint16_t nb_wires;
 	struct fw_macsec *macsec[FW_WIRES_MAX]; /* nb_macsec of them */
 	unsigned int nb_macsec;
+	struct fw_overlay overlay;
 	struct fw_workers *workers;
 	struct fw_link *link;
 	struct fw_macsec_link *macsec_link;
@@ -311,6 +312,9 @@ start(struct picketd *d, struct pk_diag *diag)
 	fw_path_conf_init(&workers.path);
 	workers.nb_wires = d->nb_wires;
 	fw_path_options_apply(&o->path, &workers.path);
+	rc = fw_path_options_overlay(&o->path, &workers.path, &d->overlay, diag);
+	if (rc < 0)
+		return rc;
 	workers.path.huge = o->huge;
 	workers.path.pool = d->pool;
 	if (getrandom(workers.path.seed, sizeof(workers.path.seed), 0) !=
