@@ -35,8 +35,9 @@ static const struct ctl_column lcore_columns[] = { { "lcore", "LCORE" }, { "sess
 static const struct ctl_column wire_columns[] = { { "wire", "WIRE" }, { "inside", "INSIDE" },
 	{ "outside", "OUTSIDE" }, { "queues", "QUEUES" } };
 static const struct ctl_column macsec_columns[] = { { "wire", "WIRE" }, { "channel", "CHANNEL" },
-	{ "sci", "SCI" }, { "up", "UP" }, { "state", "STATE" }, { "suite", "SUITE" }, { "an", "AN" },
-	{ "next_pn", "NEXT PN" }, { "packets", "PACKETS" }, { "refused", "REFUSED" } };
+	{ "sci", "SCI" }, { "up", "UP" }, { "state", "STATE" }, { "suite", "SUITE" },
+	{ "an", "AN" }, { "next_pn", "NEXT PN" }, { "packets", "PACKETS" },
+	{ "refused", "REFUSED" } };
 static const struct ctl_column config_columns[] = { { "option", "OPTION" }, { "value", "VALUE" } };
 static const struct ctl_column plane_columns[] = { { "instance", "DPU" }, { "plane", "PLANE" },
 	{ "generation", "GENERATION" }, { "agent", "AGENT" }, { "commits", "COMMITS" },
@@ -170,7 +171,8 @@ show_config(struct ctl_context *ctx, int argc, char **argv)
 	for (size_t i = 0; i < PK_COUNT(daemons); i++)
 		if (strcmp(view.daemon, daemons[i]) == 0 && argc <= 1)
 			return show(ctx, &view, "show config", 0, NULL);
-	return ctl_usage(ctx, "want one of picketd, picket-agentd, picket-attestd, picket-mkad, picket-policyd");
+	return ctl_usage(
+	    ctx, "want one of picketd, picket-agentd, picket-attestd, picket-mkad, picket-policyd");
 }
 
 static const char *
@@ -248,12 +250,14 @@ attestd(struct ctl_context *ctx, int argc, char **argv)
 	pk_bug(__FILE__, __LINE__, "every command for the verifier has a view");
 }
 
-static const struct ctl_column mka_columns[] = { { "wire", "WIRE" }, { "sci", "SCI" }, { "state", "STATE" },
-	{ "up", "UP" }, { "server", "KEY SERVER" }, { "suite", "SUITE" }, { "an", "AN" }, { "key", "KEY" },
-	{ "live", "LIVE" }, { "potential", "POTENTIAL" }, { "keys", "KEYS" }, { "refused", "REFUSED" } };
+static const struct ctl_column mka_columns[] = { { "wire", "WIRE" }, { "sci", "SCI" },
+	{ "state", "STATE" }, { "up", "UP" }, { "server", "KEY SERVER" }, { "suite", "SUITE" },
+	{ "an", "AN" }, { "key", "KEY" }, { "live", "LIVE" }, { "potential", "POTENTIAL" },
+	{ "keys", "KEYS" }, { "refused", "REFUSED" } };
 static const struct ctl_column mka_peer_columns[] = { { "wire", "WIRE" }, { "sci", "SCI" },
-	{ "priority", "PRIORITY" }, { "live", "LIVE" }, { "server", "KEY SERVER" }, { "receives", "RECEIVES" },
-	{ "transmits", "TRANSMITS" }, { "mn", "MN" }, { "ckn", "CKN" } };
+	{ "priority", "PRIORITY" }, { "live", "LIVE" }, { "server", "KEY SERVER" },
+	{ "receives", "RECEIVES" }, { "transmits", "TRANSMITS" }, { "mn", "MN" },
+	{ "ckn", "CKN" } };
 static const struct ctl_column mka_event_columns[] = { { "at", "AT" }, { "wire", "WIRE" },
 	{ "event", "EVENT" }, { "text", "WHAT" } };
 

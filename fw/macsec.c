@@ -177,7 +177,8 @@ fw_macsec_enable(struct fw_macsec *m, bool enabled)
 bool
 fw_macsec_up(const struct fw_macsec *m)
 {
-	return atomic_load_explicit(&m->enabled, memory_order_acquire) && macsec_secy_transmits(m->secy);
+	return atomic_load_explicit(&m->enabled, memory_order_acquire) &&
+	    macsec_secy_transmits(m->secy);
 }
 
 const struct fw_macsec_stats *
@@ -235,7 +236,8 @@ in_place(struct fw_macsec *m, struct rte_mbuf *b)
 	if (likely(b->nb_segs == 1 && RTE_MBUF_DIRECT(b) && rte_mbuf_refcnt_read(b) == 1 &&
 	        rte_pktmbuf_headroom(b) >= MACSEC_TAG_MAX && rte_pktmbuf_tailroom(b) >= MACSEC_ICV))
 		return b;
-	copy = b->pkt_len + MACSEC_ICV + RTE_PKTMBUF_HEADROOM <= rte_pktmbuf_data_room_size(m->conf.pool)
+	copy = b->pkt_len + MACSEC_ICV + RTE_PKTMBUF_HEADROOM <=
+	        rte_pktmbuf_data_room_size(m->conf.pool)
 	    ? rte_pktmbuf_copy(b, m->conf.pool, 0, UINT32_MAX)
 	    : NULL;
 	return copy;
@@ -261,8 +263,8 @@ punt(struct fw_macsec *m, struct rte_mbuf *b)
 }
 
 unsigned int
-fw_macsec_rx(struct fw_macsec *m, struct fw_path *p, struct rte_mbuf **pkts, unsigned int n,
-    uint64_t now_ns)
+fw_macsec_rx(
+    struct fw_macsec *m, struct fw_path *p, struct rte_mbuf **pkts, unsigned int n, uint64_t now_ns)
 {
 	struct macsec_frame f[FW_BURST];
 	struct rte_mbuf *b[FW_BURST];
@@ -280,13 +282,15 @@ fw_macsec_rx(struct fw_macsec *m, struct fw_path *p, struct rte_mbuf **pkts, uns
 		}
 		if (unlikely(!up && !m->conf.required && !has_type(pkts[i], MACSEC_ETHERTYPE))) {
 			/* Order does not matter here: nothing else passes on this link now. */
+			pk_counter_add(&m->stats.clear_in, 1);
 			pkts[kept++] = pkts[i];
 			continue;
 		}
 		own = in_place(m, pkts[i]);
 		if (unlikely(own != pkts[i])) {
 			if (own == NULL) {
-				fw_path_refuse(p, m->conf.wire, FW_OUTSIDE, &pkts[i], 1, FW_DROP_NO_BUFFER, now_ns);
+				fw_path_refuse(p, m->conf.wire, FW_OUTSIDE, &pkts[i], 1,
+				    FW_DROP_NO_BUFFER, now_ns);
 				continue;
 			}
 			rte_pktmbuf_free(pkts[i]);
@@ -303,7 +307,8 @@ fw_macsec_rx(struct fw_macsec *m, struct fw_path *p, struct rte_mbuf **pkts, uns
 		if (likely(f[i].verdict == MACSEC_PASS)) {
 			set_frame(b[i], &f[i]);
 			/* What the port knows is about what has been around it. */
-			b[i]->ol_flags &= ~(RTE_MBUF_F_RX_IP_CKSUM_MASK | RTE_MBUF_F_RX_L4_CKSUM_MASK | RTE_MBUF_F_RX_RSS_HASH);
+			b[i]->ol_flags &= ~(RTE_MBUF_F_RX_IP_CKSUM_MASK |
+			    RTE_MBUF_F_RX_L4_CKSUM_MASK | RTE_MBUF_F_RX_RSS_HASH);
 			b[i]->packet_type = 0;
 			pkts[kept++] = b[i];
 			continue;
@@ -323,8 +328,10 @@ fw_macsec_tx(struct fw_macsec *m, struct fw_path *p, struct rte_mbuf **pkts, uns
 	unsigned int kept = 0, done = 0;
 
 	if (unlikely(!fw_macsec_up(m))) {
-		if (!m->conf.required)
+		if (!m->conf.required) {
+			pk_counter_add(&m->stats.clear_out, n);
 			return n;
+		}
 		rte_pktmbuf_free_bulk(pkts, n);
 		fw_path_not_sent(p, FW_OUTSIDE, n, FW_DROP_MACSEC_DOWN);
 		return 0;

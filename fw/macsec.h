@@ -23,7 +23,8 @@ struct fw_macsec_conf {
 	uint16_t port; /* DPDK's number of the outside port */
 	bool required;
 	struct macsec_secy_conf secy;
-	struct rte_mempool *pool; /* for EAPOL frames, and packets that cannot grow in place; borrowed */
+	struct rte_mempool
+	    *pool; /* for EAPOL frames, and packets that cannot grow in place; borrowed */
 };
 
 /*
@@ -33,7 +34,8 @@ struct fw_macsec_conf {
 int fw_macsec_parse(const char *words, struct fw_macsec_conf *conf, struct pk_diag *diag);
 
 /* Context: control thread, for all down to fw_macsec_eapol().  Returns 0, -EINVAL or -ENOMEM, with *diag. */
-int fw_macsec_create(struct fw_macsec **out, const struct fw_macsec_conf *conf, struct pk_diag *diag);
+int fw_macsec_create(
+    struct fw_macsec **out, const struct fw_macsec_conf *conf, struct pk_diag *diag);
 void fw_macsec_destroy(struct fw_macsec *m); /* NULL is allowed */
 
 const struct fw_macsec_conf *fw_macsec_conf(const struct fw_macsec *m);
@@ -49,6 +51,7 @@ size_t fw_macsec_eapol(struct fw_macsec *m, uint8_t *frame, size_t size);
 
 struct fw_macsec_stats {
 	pk_counter eapol_in, eapol_in_lost, eapol_out, eapol_out_lost;
+	pk_counter clear_in, clear_out; /* passed in clear, where MACsec is preferred and not up */
 };
 const struct fw_macsec_stats *fw_macsec_stats(const struct fw_macsec *m);
 

@@ -95,7 +95,9 @@ say_sa(struct fw_macsec_link *l, const struct macsec_msg *request, bool receive,
 
 	macsec_msg_init(&m, MACSEC_MSG_SA, request->h.port);
 	m.h.seq = request->h.seq;
-	m.sa.which = (struct macsec_msg_which){ .sci = sci, .pn = info->next_pn, .receive = receive, .an = info->an };
+	m.sa.which = (struct macsec_msg_which){
+		.sci = sci, .pn = info->next_pn, .receive = receive, .an = info->an
+	};
 	m.sa.lowest_pn = info->lowest_pn;
 	m.sa.suite = info->suite;
 	m.sa.confidentiality = info->confidentiality;
@@ -105,7 +107,8 @@ say_sa(struct fw_macsec_link *l, const struct macsec_msg *request, bool receive,
 }
 
 static void
-say_sas(struct fw_macsec_link *l, const struct macsec_msg *request, const struct fw_macsec *port, struct macsec_secy *s)
+say_sas(struct fw_macsec_link *l, const struct macsec_msg *request, const struct fw_macsec *port,
+    struct macsec_secy *s)
 {
 	struct macsec_sa_info info;
 	uint64_t sci;
@@ -285,8 +288,8 @@ on_poll(evutil_socket_t fd, short what, void *arg)
 
 int
 fw_macsec_link_create(struct fw_macsec_link **out, struct event_base *base, const char *path,
-    const char *instance, struct fw_workers *workers, struct fw_macsec *const *ports, unsigned int nb,
-    struct pk_diag *diag)
+    const char *instance, struct fw_workers *workers, struct fw_macsec *const *ports,
+    unsigned int nb, struct pk_diag *diag)
 {
 	static const struct timeval every = { .tv_usec = POLL_MS * 1000 };
 	struct sockaddr_un addr = { .sun_family = AF_UNIX };
@@ -295,7 +298,8 @@ fw_macsec_link_create(struct fw_macsec_link **out, struct event_base *base, cons
 	int rc;
 
 	if (strlen(path) >= sizeof(addr.sun_path)) {
-		pk_diag_set(diag, "%s: a socket's path has at most %zu bytes", path, sizeof(addr.sun_path) - 1);
+		pk_diag_set(diag, "%s: a socket's path has at most %zu bytes", path,
+		    sizeof(addr.sun_path) - 1);
 		return -ENAMETOOLONG;
 	}
 	PK_ASSERT(nb <= MACSEC_PORTS_MAX);
@@ -312,7 +316,8 @@ fw_macsec_link_create(struct fw_macsec_link **out, struct event_base *base, cons
 		l->port[i].m = ports[i];
 	snprintf(l->hello.program, sizeof(l->hello.program), "picketd");
 	snprintf(l->hello.instance, sizeof(l->hello.instance), "%s", instance);
-	if (getrandom(&l->hello.epoch, sizeof(l->hello.epoch), 0) != (ssize_t)sizeof(l->hello.epoch))
+	if (getrandom(&l->hello.epoch, sizeof(l->hello.epoch), 0) !=
+	    (ssize_t)sizeof(l->hello.epoch))
 		l->hello.epoch = (uint64_t)getpid();
 	unlink(path);
 	l->listen_fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
@@ -325,8 +330,8 @@ fw_macsec_link_create(struct fw_macsec_link **out, struct event_base *base, cons
 	if (rc == 0) {
 		l->accept_event = event_new(base, l->listen_fd, EV_READ | EV_PERSIST, on_accept, l);
 		l->poll = event_new(base, -1, EV_PERSIST, on_poll, l);
-		rc = l->accept_event != NULL && l->poll != NULL && event_add(l->accept_event, NULL) == 0 &&
-		        event_add(l->poll, &every) == 0
+		rc = l->accept_event != NULL && l->poll != NULL &&
+		        event_add(l->accept_event, NULL) == 0 && event_add(l->poll, &every) == 0
 		    ? 0
 		    : -ENOMEM;
 	}
@@ -359,7 +364,9 @@ fw_macsec_link_destroy(struct fw_macsec_link *l)
 void
 fw_macsec_link_status(const struct fw_macsec_link *l, struct fw_macsec_link_status *out)
 {
-	*out = (struct fw_macsec_link_status){ .connected = l->fd >= 0, .requests = l->requests, .refused = l->refused };
+	*out = (struct fw_macsec_link_status){
+		.connected = l->fd >= 0, .requests = l->requests, .refused = l->refused
+	};
 }
 
 struct fw_macsec *

@@ -8,11 +8,19 @@
 
 #define WALK_BURST 64 /* sessions judged anew at once, if there is time */
 
-/* What a rule asks for beyond its match, of what this data plane has: it neither encrypts nor inspects. */
-static enum fw_drop
-ask_terms(const struct pk_rule_terms *t)
+/* Whether the link of this wire has what a rule asks for: MACsec protects whatever passes there, or nothing passes. */
+static bool
+link_has(const struct fw_batch *b, uint8_t encryption)
 {
-	if (t->encryption != PK_ENCRYPTION_NONE)
+	return encryption == PK_ENCRYPTION_REQUIRED && b->wire < FW_WIRES_MAX &&
+	    (b->p->conf.secured_wires >> b->wire & 1) != 0;
+}
+
+/* What a rule asks for beyond its match, of what this data plane has: MACsec on some links, and no inspection. */
+static enum fw_drop
+ask_terms(const struct fw_batch *b, const struct pk_rule_terms *t)
+{
+	if (t->encryption != PK_ENCRYPTION_NONE && !link_has(b, t->encryption))
 		return FW_DROP_ENCRYPTION_MISSING;
 	if (t->inspect != PK_INSPECT_NONE && !t->fail_open)
 		return FW_DROP_INSPECT_MISSING;
@@ -34,7 +42,7 @@ fw_policy_ask(struct fw_batch *b, enum fw_side opener, uint32_t vrf, const struc
 	fw_rules_decide(
 	    b->rules, inside ? PK_EGRESS : PK_INGRESS, &subject, &peer, proto, selector, app, d);
 	if (d->verdict == PK_VERDICT_ALLOW)
-		return likely(d->terms == NULL) ? FW_DROP_NONE : ask_terms(d->terms);
+		return likely(d->terms == NULL) ? FW_DROP_NONE : ask_terms(b, d->terms);
 	if (!subject.is_subject)
 		return FW_DROP_NO_SUBJECT;
 	return d->verdict == PK_VERDICT_REJECT ? FW_DROP_RULE_REJECT : FW_DROP_RULE_DENY;

@@ -167,7 +167,8 @@ macsec_of(const struct options *o, size_t i, struct fw_macsec_conf *conf, struct
 			return -EINVAL;
 		if (c.wire >= o->wires.nb || (c.wire == i && found)) {
 			pk_diag_set(diag, "macsec = %.100s: %s", o->macsec.item[k],
-			    found ? "this wire has another one" : "there is no such wire; they are counted from 0");
+			    found ? "this wire has another one"
+			          : "there is no such wire; they are counted from 0");
 			return -EINVAL;
 		}
 		if (c.wire == i) {
@@ -183,23 +184,25 @@ static int
 add_macsec(struct picketd *d, struct fw_wire *w, struct fw_macsec_conf *conf, struct pk_diag *diag)
 {
 	struct rte_ether_addr mac;
-	uint16_t inside = RTE_ETHER_MTU, outside = 0;
+	uint32_t inside, outside;
 	int rc;
 
 	conf->port = w->port[FW_OUTSIDE].id;
 	conf->pool = d->pool;
 	rc = rte_eth_macaddr_get(conf->port, &mac);
 	if (rc < 0) {
-		pk_diag_set(diag, "port \"%s\": has no MAC address for MACsec", w->port[FW_OUTSIDE].spec);
+		pk_diag_set(
+		    diag, "port \"%s\": has no MAC address for MACsec", w->port[FW_OUTSIDE].spec);
 		return rc;
 	}
 	conf->secy.sci = macsec_sci_of(mac.addr_bytes, 1);
-	(void)rte_eth_dev_get_mtu(w->port[FW_INSIDE].id, &inside);
-	if (rte_eth_dev_get_mtu(conf->port, &outside) == 0 && outside < inside + MACSEC_GROWTH &&
-	    rte_eth_dev_set_mtu(conf->port, (uint16_t)(inside + MACSEC_GROWTH)) < 0) {
-		pk_warn("port \"%s\": takes %u octets, and MACsec adds %d to the %u of the inside; longer frames drop as macsec-too-long",
+	inside = fw_port_mtu(&w->port[FW_INSIDE], 0);
+	outside = fw_port_mtu(&w->port[FW_OUTSIDE], inside + MACSEC_GROWTH);
+	if (outside < inside + MACSEC_GROWTH) {
+		pk_warn(
+		    "port \"%s\": takes %u octets, and MACsec adds %d to the %u of the inside; longer frames drop as macsec-too-long",
 		    w->port[FW_OUTSIDE].spec, outside, MACSEC_GROWTH, inside);
-		conf->secy.max_len = (uint32_t)outside + RTE_ETHER_HDR_LEN + MACSEC_VLANS_MAX * 4;
+		conf->secy.max_len = outside + RTE_ETHER_HDR_LEN + MACSEC_VLANS_MAX * 4;
 	}
 	rc = fw_macsec_create(&d->macsec[d->nb_macsec], conf, diag);
 	if (rc == 0)
@@ -315,6 +318,9 @@ start(struct picketd *d, struct pk_diag *diag)
 	rc = fw_path_options_overlay(&o->path, &workers.path, &d->overlay, diag);
 	if (rc < 0)
 		return rc;
+	for (unsigned int i = 0; i < d->nb_macsec; i++)
+		if (fw_macsec_conf(d->macsec[i])->required)
+			workers.path.secured_wires |= UINT64_C(1) << fw_macsec_conf(d->macsec[i])->wire;
 	workers.path.huge = o->huge;
 	workers.path.pool = d->pool;
 	if (getrandom(workers.path.seed, sizeof(workers.path.seed), 0) !=

@@ -120,7 +120,8 @@ send_here(struct worker *w, const struct exit *e, enum fw_side side, struct rte_
 
 /* A port with MACsec: send what key agreement has to say, and receive what is for the path. */
 static __rte_noinline unsigned int
-receive_macsec(struct worker *w, const struct poll *p, struct rte_mbuf **pkts, unsigned int n, uint64_t now_ns)
+receive_macsec(
+    struct worker *w, const struct poll *p, struct rte_mbuf **pkts, unsigned int n, uint64_t now_ns)
 {
 	struct rte_mbuf *eapol[FW_BURST];
 	unsigned int nb = fw_macsec_injected(p->rx->macsec, eapol, FW_BURST), sent = 0;

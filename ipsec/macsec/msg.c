@@ -113,12 +113,13 @@ wrong(const struct macsec_msg *m)
 	case MACSEC_MSG_PORT_SET:
 		if (!text_ok(m->port_set.state, sizeof(m->port_set.state)))
 			return "a text without end";
-		return m->port_set.enabled <= 1 && all_zero(m->port_set.zero, sizeof(m->port_set.zero))
+		return m->port_set.enabled <= 1 &&
+		        all_zero(m->port_set.zero, sizeof(m->port_set.zero))
 		    ? NULL
 		    : "an unknown flag";
 	case MACSEC_MSG_SA:
-		return which_ok(&m->sa.which) && m->sa.suite < MACSEC_SUITE_COUNT && m->sa.in_use <= 1 &&
-		        m->sa.confidentiality < MACSEC_CONFIDENTIALITY_COUNT
+		return which_ok(&m->sa.which) && m->sa.suite < MACSEC_SUITE_COUNT &&
+		        m->sa.in_use <= 1 && m->sa.confidentiality < MACSEC_CONFIDENTIALITY_COUNT
 		    ? NULL
 		    : "an impossible association";
 	case MACSEC_MSG_STATUS:
@@ -140,11 +141,11 @@ macsec_msg_check(const struct macsec_msg *m, size_t len, struct pk_diag *diag)
 		return -EPROTO;
 	}
 	if (m->h.type == MACSEC_MSG_NONE || len != macsec_msg_len(m)) {
-		pk_diag_set(diag, "a message %s of %zu bytes; want %zu", macsec_msg_type_name(m->h.type), len,
-		    macsec_msg_len(m));
+		pk_diag_set(diag, "a message %s of %zu bytes; want %zu",
+		    macsec_msg_type_name(m->h.type), len, macsec_msg_len(m));
 		return -EPROTO;
 	}
-	why = m->h.port >= MACSEC_PORTS_MAX ? "a port beyond the last"
+	why = m->h.port >= MACSEC_PORTS_MAX     ? "a port beyond the last"
 	    : m->h.zero != 0 || m->h.zero2 != 0 ? "a field that has to be 0"
 	                                        : wrong(m);
 	if (why == NULL)

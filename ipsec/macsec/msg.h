@@ -101,7 +101,8 @@ struct macsec_msg_port_set {
 };
 
 struct macsec_msg_sa {
-	struct macsec_msg_which which; /* pn: next to use, or one above the highest accepted; 0 behind the last */
+	struct macsec_msg_which
+	    which; /* pn: next to use, or one above the highest accepted; 0 behind the last */
 	uint64_t lowest_pn;
 	uint8_t suite, confidentiality, in_use;
 	uint8_t zero[5];

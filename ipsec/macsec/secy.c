@@ -53,10 +53,12 @@ sa_create(struct sa **out, const struct macsec_secy *s, const struct macsec_sa_c
 
 	if (macsec_suite_key_len(conf->suite) == 0 || conf->an >= MACSEC_ANS ||
 	    conf->confidentiality >= MACSEC_CONFIDENTIALITY_COUNT) {
-		pk_diag_set(diag, "an association wants a cipher suite, an AN of 0 to 3 and a confidentiality offset of 0, 30 or 50");
+		pk_diag_set(diag,
+		    "an association wants a cipher suite, an AN of 0 to 3 and a confidentiality offset of 0, 30 or 50");
 		return -EINVAL;
 	}
-	sa = aligned_alloc(PK_CACHE_LINE, (sizeof(*sa) + PK_CACHE_LINE - 1) & ~(size_t)(PK_CACHE_LINE - 1));
+	sa = aligned_alloc(
+	    PK_CACHE_LINE, (sizeof(*sa) + PK_CACHE_LINE - 1) & ~(size_t)(PK_CACHE_LINE - 1));
 	if (sa == NULL)
 		return -ENOMEM;
 	memset(sa, 0, sizeof(*sa));
@@ -68,8 +70,8 @@ sa_create(struct sa **out, const struct macsec_secy *s, const struct macsec_sa_c
 	sa->confidentiality = conf->confidentiality;
 	sa->encrypt = conf->confidentiality != MACSEC_INTEGRITY_ONLY;
 	sa->offset = macsec_confidentiality_offset(conf->confidentiality);
-	sa->tci_an = (uint8_t)(conf->an | (s->conf.include_sci ? 0x20 : 0) | (s->conf.end_station ? 0x40 : 0) |
-	    (s->conf.scb ? 0x10 : 0) | (sa->encrypt ? 0x0c : 0));
+	sa->tci_an = (uint8_t)(conf->an | (s->conf.include_sci ? 0x20 : 0) |
+	    (s->conf.end_station ? 0x40 : 0) | (s->conf.scb ? 0x10 : 0) | (sa->encrypt ? 0x0c : 0));
 	if (sa->xpn) {
 		uint32_t ssci_be = __builtin_bswap32(conf->ssci), high;
 
@@ -163,7 +165,8 @@ macsec_rx_sc_add(struct macsec_secy *s, uint64_t sci, struct pk_diag *diag)
 		pk_diag_set(diag, "a port has at most %d receive channels", MACSEC_RX_SC_MAX);
 		return -ENOSPC;
 	}
-	sc = aligned_alloc(PK_CACHE_LINE, (sizeof(*sc) + PK_CACHE_LINE - 1) & ~(size_t)(PK_CACHE_LINE - 1));
+	sc = aligned_alloc(
+	    PK_CACHE_LINE, (sizeof(*sc) + PK_CACHE_LINE - 1) & ~(size_t)(PK_CACHE_LINE - 1));
 	if (sc == NULL)
 		return -ENOMEM;
 	memset(sc, 0, sizeof(*sc));
@@ -200,7 +203,8 @@ macsec_rx_sa_add(
 		return -ENOENT;
 	}
 	if (conf->an < MACSEC_ANS && sc->sa[conf->an] != NULL) {
-		pk_diag_set(diag, "channel %s already has a key under AN %u", macsec_sci_text(sci, text), conf->an);
+		pk_diag_set(diag, "channel %s already has a key under AN %u",
+		    macsec_sci_text(sci, text), conf->an);
 		return -EEXIST;
 	}
 	return sa_create(&sc->sa[conf->an & 3], s, conf, true, diag);
@@ -295,22 +299,26 @@ macsec_secy_reclaim(struct macsec_secy *s)
 /* ---- the whole ---------------------------------------------------------------------------------- */
 
 int
-macsec_secy_create(struct macsec_secy **out, const struct macsec_secy_conf *conf, struct pk_diag *diag)
+macsec_secy_create(
+    struct macsec_secy **out, const struct macsec_secy_conf *conf, struct pk_diag *diag)
 {
 	struct macsec_secy *s;
 
 	if (conf->validate > MACSEC_DISABLED || conf->clear_vlans > MACSEC_VLANS_MAX ||
 	    (conf->include_sci && (conf->end_station || conf->scb))) {
-		pk_diag_set(diag, "a SecTAG has an SCI or one of the bits ES and SCB, and at most %d VLAN tags before it",
+		pk_diag_set(diag,
+		    "a SecTAG has an SCI or one of the bits ES and SCB, and at most %d VLAN tags before it",
 		    MACSEC_VLANS_MAX);
 		return -EINVAL;
 	}
 	if (conf->replay_strict && conf->replay_window > MACSEC_STRICT_MAX) {
-		pk_diag_set(diag, "a strict replay window has at most %d packets; want a smaller one, or the standard's",
+		pk_diag_set(diag,
+		    "a strict replay window has at most %d packets; want a smaller one, or the standard's",
 		    MACSEC_STRICT_MAX);
 		return -EINVAL;
 	}
-	s = aligned_alloc(PK_CACHE_LINE, (sizeof(*s) + PK_CACHE_LINE - 1) & ~(size_t)(PK_CACHE_LINE - 1));
+	s = aligned_alloc(
+	    PK_CACHE_LINE, (sizeof(*s) + PK_CACHE_LINE - 1) & ~(size_t)(PK_CACHE_LINE - 1));
 	if (s == NULL)
 		return -ENOMEM;
 	memset(s, 0, sizeof(*s));
@@ -353,10 +361,10 @@ info(const struct sa *sa, struct macsec_sa_info *out)
 		.confidentiality = sa->confidentiality,
 		.an = sa->an,
 		.next_pn = next };
-	out->lowest_pn = !sa->protect    ? floor
-	    : next == 0                  ? sa->pn_max
-	    : next - 1 < sa->window      ? floor
-	                                 : PK_MAX(floor, next - sa->window);
+	out->lowest_pn = !sa->protect ? floor
+	    : next == 0               ? sa->pn_max
+	    : next - 1 < sa->window   ? floor
+	                              : PK_MAX(floor, next - sa->window);
 	memcpy(out->ki, sa->ki, sizeof(out->ki));
 	return true;
 }
@@ -372,8 +380,7 @@ macsec_tx_sa_info(const struct macsec_secy *s, uint8_t an, struct macsec_sa_info
 }
 
 bool
-macsec_rx_sa_info(
-    const struct macsec_secy *s, uint64_t sci, uint8_t an, struct macsec_sa_info *out)
+macsec_rx_sa_info(const struct macsec_secy *s, uint64_t sci, uint8_t an, struct macsec_sa_info *out)
 {
 	const struct rx_sc *sc = find(s, sci, NULL);
 

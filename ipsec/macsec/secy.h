@@ -30,9 +30,9 @@ struct ipsec_crypto;
  * _xform), in the same units, so that a port with an engine of its own can be told the same.
  */
 #define MACSEC_BURST      32
-#define MACSEC_RX_SC_MAX  32    /* receive channels of a SecY */
-#define MACSEC_STRICT_MAX 4096  /* widest strict replay window */
-#define MACSEC_VLANS_MAX  2     /* tags in clear */
+#define MACSEC_RX_SC_MAX  32   /* receive channels of a SecY */
+#define MACSEC_STRICT_MAX 4096 /* widest strict replay window */
+#define MACSEC_VLANS_MAX  2    /* tags in clear */
 
 /* What becomes of frames that are not valid: 802.1AE, 10.7.8.  Zero is closed. */
 enum macsec_validate_frames {
@@ -42,21 +42,24 @@ enum macsec_validate_frames {
 };
 
 struct macsec_secy_conf {
-	uint64_t sci;             /* of the transmit channel */
-	uint8_t validate;         /* enum macsec_validate_frames */
-	bool include_sci;         /* in each SecTAG; needed with more than two stations */
-	bool end_station, scb;    /* ES: the SCI is the source address and port 1.  SCB: EPON */
-	bool replay_protect;      /* refuse late frames; otherwise they are counted as delayed */
-	bool replay_strict;       /* also refuse what has come before within the window, which the standard lets pass */
-	uint32_t replay_window;   /* packet numbers; strict: up to MACSEC_STRICT_MAX */
-	uint8_t clear_vlans;      /* so many VLAN tags stay before the SecTAG, neither encrypted nor authenticated */
-	uint32_t max_len;         /* octets of a protected frame that the port takes; 0: any */
+	uint64_t sci;          /* of the transmit channel */
+	uint8_t validate;      /* enum macsec_validate_frames */
+	bool include_sci;      /* in each SecTAG; needed with more than two stations */
+	bool end_station, scb; /* ES: the SCI is the source address and port 1.  SCB: EPON */
+	bool replay_protect;   /* refuse late frames; otherwise they are counted as delayed */
+	bool
+	    replay_strict; /* also refuse what has come before within the window, which the standard lets pass */
+	uint32_t replay_window; /* packet numbers; strict: up to MACSEC_STRICT_MAX */
+	uint8_t
+	    clear_vlans; /* so many VLAN tags stay before the SecTAG, neither encrypted nor authenticated */
+	uint32_t max_len; /* octets of a protected frame that the port takes; 0: any */
 };
 
 struct macsec_sa_conf {
 	uint8_t suite; /* enum macsec_suite */
 	uint8_t an;    /* 0 .. 3 */
-	uint8_t confidentiality; /* enum macsec_confidentiality; receiving: its offset, the tag says whether */
+	uint8_t
+	    confidentiality; /* enum macsec_confidentiality; receiving: its offset, the tag says whether */
 	uint8_t key[MACSEC_KEY_MAX];
 	uint8_t salt[MACSEC_SALT]; /* XPN */
 	uint32_t ssci;             /* XPN: of the sender */
@@ -66,9 +69,9 @@ struct macsec_sa_conf {
 
 /* What becomes of a frame.  Zero is closed. */
 enum macsec_verdict {
-	MACSEC_DOWN = 0,     /* no SA to transmit with */
+	MACSEC_DOWN = 0, /* no SA to transmit with */
 	MACSEC_PASS,
-	MACSEC_UNTAGGED,     /* no SecTAG, and frames have to have one */
+	MACSEC_UNTAGGED, /* no SecTAG, and frames have to have one */
 	MACSEC_BAD_TAG,
 	MACSEC_UNKNOWN_SCI,
 	MACSEC_NO_SA,        /* its channel has no key under this AN */
@@ -84,21 +87,19 @@ enum macsec_verdict {
 const char *macsec_verdict_name(unsigned int verdict);
 
 /* Counters under the standard's names (10.7.9, 10.7.18, table 10-1), of the SecY and of each channel. */
-#define MACSEC_SECY_STATS(X)                         \
-	X(out_pkts_untagged, "OutPktsUntagged")      \
-	X(out_pkts_too_long, "OutPktsTooLong")       \
-	X(out_pkts_no_sa, "OutPktsNoSA")             \
+#define MACSEC_SECY_STATS(X)                           \
+	X(out_pkts_too_long, "OutPktsTooLong")         \
+	X(out_pkts_no_sa, "OutPktsNoSA")               \
 	X(out_pkts_pn_exhausted, "OutPktsPNExhausted") \
-	X(in_pkts_untagged, "InPktsUntagged")        \
-	X(in_pkts_no_tag, "InPktsNoTag")             \
-	X(in_pkts_bad_tag, "InPktsBadTag")           \
-	X(in_pkts_no_sci, "InPktsNoSCI")             \
-	X(in_pkts_unknown_sci, "InPktsUnknownSCI")   \
-	X(in_octets_validated, "InOctetsValidated")  \
-	X(in_octets_decrypted, "InOctetsDecrypted")  \
-	X(out_octets_protected, "OutOctetsProtected") \
+	X(in_pkts_no_tag, "InPktsNoTag")               \
+	X(in_pkts_bad_tag, "InPktsBadTag")             \
+	X(in_pkts_no_sci, "InPktsNoSCI")               \
+	X(in_pkts_unknown_sci, "InPktsUnknownSCI")     \
+	X(in_octets_validated, "InOctetsValidated")    \
+	X(in_octets_decrypted, "InOctetsDecrypted")    \
+	X(out_octets_protected, "OutOctetsProtected")  \
 	X(out_octets_encrypted, "OutOctetsEncrypted")
-#define MACSEC_TX_STATS(X)                       \
+#define MACSEC_TX_STATS(X)                        \
 	X(out_pkts_protected, "OutPktsProtected") \
 	X(out_pkts_encrypted, "OutPktsEncrypted")
 #define MACSEC_RX_STATS(X)                          \
@@ -114,6 +115,8 @@ const char *macsec_verdict_name(unsigned int verdict);
 
 #define MACSEC_STAT_MEMBER(member, name) pk_counter member;
 struct macsec_secy_stats {
+	pk_counter
+	    in_pkts_untagged; /* "InPktsUntagged": passed in clear, while frames are not validated strictly */
 	MACSEC_SECY_STATS(MACSEC_STAT_MEMBER)
 };
 struct macsec_tx_stats {
@@ -128,7 +131,8 @@ struct macsec_secy;
 /* Context: control thread, for all down to macsec_secy_reclaim().  Returns 0, -EINVAL with *diag, or -ENOMEM. */
 int macsec_secy_create(
     struct macsec_secy **out, const struct macsec_secy_conf *conf, struct pk_diag *diag);
-void macsec_secy_destroy(struct macsec_secy *s); /* wipes keys; NULL is allowed.  No lcore uses it any more. */
+void macsec_secy_destroy(
+    struct macsec_secy *s); /* wipes keys; NULL is allowed.  No lcore uses it any more. */
 
 const struct macsec_secy_conf *macsec_secy_conf(const struct macsec_secy *s);
 
@@ -136,8 +140,10 @@ const struct macsec_secy_conf *macsec_secy_conf(const struct macsec_secy *s);
  * `conf` is copied; the caller wipes its own.  An AN that is taken has to be deleted first: a key is never
  * replaced under its AN.  Return 0, -EINVAL, -ENOENT (no such channel), -EEXIST, -ENOSPC or -ENOMEM, with *diag.
  */
-int macsec_tx_sa_add(struct macsec_secy *s, const struct macsec_sa_conf *conf, struct pk_diag *diag);
-int macsec_rx_sc_add(struct macsec_secy *s, uint64_t sci, struct pk_diag *diag); /* 0 if it is there */
+int macsec_tx_sa_add(
+    struct macsec_secy *s, const struct macsec_sa_conf *conf, struct pk_diag *diag);
+int macsec_rx_sc_add(
+    struct macsec_secy *s, uint64_t sci, struct pk_diag *diag); /* 0 if it is there */
 int macsec_rx_sa_add(
     struct macsec_secy *s, uint64_t sci, const struct macsec_sa_conf *conf, struct pk_diag *diag);
 
@@ -162,8 +168,9 @@ void macsec_secy_reclaim(struct macsec_secy *s);
 /* What the control thread has set up.  Returns false when there is no such SA. */
 struct macsec_sa_info {
 	uint8_t suite, confidentiality, an;
-	bool in_use;      /* transmitting */
-	uint64_t next_pn; /* to be used next, or one above the highest accepted; 0 behind the last */
+	bool in_use; /* transmitting */
+	uint64_t
+	    next_pn; /* to be used next, or one above the highest accepted; 0 behind the last */
 	uint64_t lowest_pn;
 	uint8_t ki[16];
 };
@@ -175,7 +182,8 @@ bool macsec_rx_sa_info(
 bool macsec_rx_sc_at(const struct macsec_secy *s, unsigned int i, uint64_t *sci);
 const struct macsec_secy_stats *macsec_secy_stats(const struct macsec_secy *s);
 const struct macsec_tx_stats *macsec_tx_stats(const struct macsec_secy *s);
-const struct macsec_rx_stats *macsec_rx_stats(const struct macsec_secy *s, uint64_t sci); /* NULL: none */
+const struct macsec_rx_stats *macsec_rx_stats(
+    const struct macsec_secy *s, uint64_t sci); /* NULL: none */
 
 /* Whether frames can be protected now.  Context: any. */
 bool macsec_secy_transmits(const struct macsec_secy *s);
@@ -184,8 +192,8 @@ bool macsec_secy_transmits(const struct macsec_secy *s);
 
 /* A frame without preamble and FCS, in one piece. */
 struct macsec_frame {
-	uint8_t *data; /* moves */
-	uint32_t len;  /* changes */
+	uint8_t *data;   /* moves */
+	uint32_t len;    /* changes */
 	uint8_t verdict; /* enum macsec_verdict; data and len are of use with MACSEC_PASS alone */
 };
 
@@ -193,10 +201,12 @@ struct macsec_frame {
  * Protect frames f[0 .. n - 1], n <= MACSEC_BURST, in their order.  Before data and behind data + len there have to
  * be 16 octets of room each; frames are 14 octets at least.  Context: the lcore that owns the port; `c` is its engine.
  */
-void macsec_protect(struct macsec_secy *s, struct ipsec_crypto *c, struct macsec_frame *f, unsigned int n);
+void macsec_protect(
+    struct macsec_secy *s, struct ipsec_crypto *c, struct macsec_frame *f, unsigned int n);
 
 /*
  * Validate: what passes is as its sender had it.  Any length, any bytes.
  * A burst is judged in its order, so two copies of a frame in one burst are told apart.
  */
-void macsec_validate(struct macsec_secy *s, struct ipsec_crypto *c, struct macsec_frame *f, unsigned int n);
+void macsec_validate(
+    struct macsec_secy *s, struct ipsec_crypto *c, struct macsec_frame *f, unsigned int n);

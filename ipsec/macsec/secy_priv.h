@@ -7,18 +7,20 @@
 
 /* What the files of the SecY share: secy.c (the control thread's), secy_protect.c and secy_validate.c. */
 
-#define WINDOW_WORDS (MACSEC_STRICT_MAX / 64 + 1) /* one more, so that a full window never meets its own end */
+#define WINDOW_WORDS \
+	(MACSEC_STRICT_MAX / 64 + 1) /* one more, so that a full window never meets its own end */
 
 struct sa {
 	/* First line: what each frame needs.  The lcore writes next_pn, the control thread floor. */
-	_Atomic uint64_t next_pn; /* to use next; receiving: one above the highest accepted; 0: none is left */
-	_Atomic uint64_t floor;   /* receiving: lowest acceptable, whatever the window says */
+	_Atomic uint64_t
+	    next_pn; /* to use next; receiving: one above the highest accepted; 0: none is left */
+	_Atomic uint64_t floor; /* receiving: lowest acceptable, whatever the window says */
 	uint64_t pn_max;
-	uint8_t alg;             /* enum ipsec_alg */
-	uint8_t offset;          /* octets in clear behind the SecTAG */
+	uint8_t alg;    /* enum ipsec_alg */
+	uint8_t offset; /* octets in clear behind the SecTAG */
 	bool encrypt, xpn;
 	uint8_t an, suite, confidentiality;
-	uint8_t tci_an;          /* to transmit */
+	uint8_t tci_an;                                        /* to transmit */
 	uint8_t salt[MACSEC_SALT] __attribute__((aligned(4))); /* with SSCI in: see make_iv() */
 	uint32_t window;
 	bool protect, strict;

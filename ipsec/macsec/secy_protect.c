@@ -28,7 +28,8 @@ prepare(struct macsec_secy *s, struct sa *sa, struct macsec_frame *f, struct cle
 		pk_counter_add(&s->stats.out_pkts_pn_exhausted, 1);
 		return false;
 	}
-	if (__builtin_expect(s->conf.max_len != 0 && f->len + tag_len + MACSEC_ICV > s->conf.max_len, 0)) {
+	if (__builtin_expect(
+	        s->conf.max_len != 0 && f->len + tag_len + MACSEC_ICV > s->conf.max_len, 0)) {
 		f->verdict = MACSEC_TOO_LONG;
 		pk_counter_add(&s->stats.out_pkts_too_long, 1);
 		return false;
@@ -70,7 +71,8 @@ prepare(struct macsec_secy *s, struct sa *sa, struct macsec_frame *f, struct cle
 }
 
 void
-macsec_protect(struct macsec_secy *s, struct ipsec_crypto *c, struct macsec_frame *f, unsigned int n)
+macsec_protect(
+    struct macsec_secy *s, struct ipsec_crypto *c, struct macsec_frame *f, unsigned int n)
 {
 	const struct view *v = atomic_load_explicit(&s->view, memory_order_acquire);
 	struct ipsec_op op[MACSEC_BURST];
@@ -99,6 +101,9 @@ macsec_protect(struct macsec_secy *s, struct ipsec_crypto *c, struct macsec_fram
 				f[i].data = drop_tags_in(f[i].data, clear[i].tags, clear[i].saved);
 				f[i].len += clear[i].tags;
 			}
-	pk_counter_add(v->tx->encrypt ? &s->tx_stats.out_pkts_encrypted : &s->tx_stats.out_pkts_protected, nb);
-	pk_counter_add(v->tx->encrypt ? &s->stats.out_octets_encrypted : &s->stats.out_octets_protected, octets);
+	pk_counter_add(
+	    v->tx->encrypt ? &s->tx_stats.out_pkts_encrypted : &s->tx_stats.out_pkts_protected, nb);
+	pk_counter_add(
+	    v->tx->encrypt ? &s->stats.out_octets_encrypted : &s->stats.out_octets_protected,
+	    octets);
 }

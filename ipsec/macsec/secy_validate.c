@@ -69,7 +69,8 @@ replay_note(struct sa *sa, uint64_t pn)
 			from = to - WINDOW_WORDS + 1;
 		for (; from <= to; from++)
 			sa->seen[from % WINDOW_WORDS] = 0;
-		atomic_store_explicit(&sa->next_pn, pn == sa->pn_max ? 0 : pn + 1, memory_order_relaxed);
+		atomic_store_explicit(
+		    &sa->next_pn, pn == sa->pn_max ? 0 : pn + 1, memory_order_relaxed);
 	}
 	sa->seen[pn / 64 % WINDOW_WORDS] |= UINT64_C(1) << pn % 64;
 }
@@ -162,10 +163,12 @@ prepare(struct macsec_secy *s, const struct view *v, struct macsec_frame *f, str
 	replay = replay_check(seen->sa, seen->pn);
 	if (__builtin_expect(replay != MACSEC_PASS, 0) && seen->sa->protect)
 		return discard(f, replay,
-		    replay == MACSEC_REPLAYED ? &seen->sc->stats.in_pkts_replayed : &seen->sc->stats.in_pkts_late);
+		    replay == MACSEC_REPLAYED ? &seen->sc->stats.in_pkts_replayed
+		                              : &seen->sc->stats.in_pkts_late);
 	make_iv(seen->sa, seen->tag.sci, seen->pn, iv);
-	in_clear = (seen->tag.tci & MACSEC_TCI_E) != 0 ? PK_MIN((uint32_t)seen->sa->offset, seen->tag.data_len)
-	                                               : seen->tag.data_len;
+	in_clear = (seen->tag.tci & MACSEC_TCI_E) != 0
+	    ? PK_MIN((uint32_t)seen->sa->offset, seen->tag.data_len)
+	    : seen->tag.data_len;
 	*op = (struct ipsec_op){
 		.key = seen->sa->key,
 		.data = d + MACSEC_ADDRS + seen->tag.len + in_clear,
@@ -187,18 +190,20 @@ judge(struct macsec_secy *s, struct macsec_frame *f, struct seen *seen, const st
 	enum macsec_verdict replay;
 
 	if (__builtin_expect(!op->ok, 0)) {
-		(void)unverified(s, f, seen, MACSEC_NOT_VALID, &stats->in_pkts_not_valid, &stats->in_pkts_invalid);
+		(void)unverified(s, f, seen, MACSEC_NOT_VALID, &stats->in_pkts_not_valid,
+		    &stats->in_pkts_invalid);
 		return;
 	}
-	pk_counter_add(
-	    (seen->tag.tci & MACSEC_TCI_E) != 0 ? &s->stats.in_octets_decrypted : &s->stats.in_octets_validated,
+	pk_counter_add((seen->tag.tci & MACSEC_TCI_E) != 0 ? &s->stats.in_octets_decrypted
+	                                                   : &s->stats.in_octets_validated,
 	    seen->tag.data_len);
 	/* Frames before it in this burst have moved the window. */
 	replay = replay_check(seen->sa, seen->pn);
 	if (__builtin_expect(replay != MACSEC_PASS, 0)) {
 		if (seen->sa->protect) {
 			(void)discard(f, replay,
-			    replay == MACSEC_REPLAYED ? &stats->in_pkts_replayed : &stats->in_pkts_late);
+			    replay == MACSEC_REPLAYED ? &stats->in_pkts_replayed
+			                              : &stats->in_pkts_late);
 			return;
 		}
 		pk_counter_add(&stats->in_pkts_delayed, 1);
@@ -210,7 +215,8 @@ judge(struct macsec_secy *s, struct macsec_frame *f, struct seen *seen, const st
 }
 
 void
-macsec_validate(struct macsec_secy *s, struct ipsec_crypto *c, struct macsec_frame *f, unsigned int n)
+macsec_validate(
+    struct macsec_secy *s, struct ipsec_crypto *c, struct macsec_frame *f, unsigned int n)
 {
 	const struct view *v = atomic_load_explicit(&s->view, memory_order_acquire);
 	struct ipsec_op op[MACSEC_BURST];

@@ -74,9 +74,11 @@ macsec_confidentiality_offset(unsigned int c)
 const char *
 macsec_sci_text(uint64_t sci, char buf[MACSEC_SCI_TEXT])
 {
-	snprintf(buf, MACSEC_SCI_TEXT, "%02x:%02x:%02x:%02x:%02x:%02x/%u", (unsigned int)(sci >> 56 & 0xff),
-	    (unsigned int)(sci >> 48 & 0xff), (unsigned int)(sci >> 40 & 0xff), (unsigned int)(sci >> 32 & 0xff),
-	    (unsigned int)(sci >> 24 & 0xff), (unsigned int)(sci >> 16 & 0xff), (unsigned int)(sci & 0xffff));
+	snprintf(buf, MACSEC_SCI_TEXT, "%02x:%02x:%02x:%02x:%02x:%02x/%u",
+	    (unsigned int)(sci >> 56 & 0xff), (unsigned int)(sci >> 48 & 0xff),
+	    (unsigned int)(sci >> 40 & 0xff), (unsigned int)(sci >> 32 & 0xff),
+	    (unsigned int)(sci >> 24 & 0xff), (unsigned int)(sci >> 16 & 0xff),
+	    (unsigned int)(sci & 0xffff));
 	return buf;
 }
 

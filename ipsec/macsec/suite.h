@@ -22,7 +22,7 @@ enum macsec_suite {
 /* What of the user data is encrypted.  All of the frame is protected in any case. */
 enum macsec_confidentiality {
 	MACSEC_INTEGRITY_ONLY = 0,
-	MACSEC_CONFIDENTIAL,    /* everything behind the SecTAG */
+	MACSEC_CONFIDENTIAL, /* everything behind the SecTAG */
 	MACSEC_CONFIDENTIAL_30, /* but the first 30 octets, so that IPv4 headers can be read on the way */
 	MACSEC_CONFIDENTIAL_50, /* but the first 50, IPv6 */
 	MACSEC_CONFIDENTIALITY_COUNT,

@@ -23,8 +23,8 @@ mka_cmac(const uint8_t *key, size_t key_len, const void *bytes, size_t len, uint
 
 	if (key_len == 32)
 		memcpy(cipher, "AES-256-CBC", sizeof("AES-256-CBC"));
-	if (c != NULL && EVP_MAC_init(c, key, key_len, params) == 1 && EVP_MAC_update(c, bytes, len) == 1 &&
-	    EVP_MAC_final(c, mac, &n, 16) == 1 && n == 16)
+	if (c != NULL && EVP_MAC_init(c, key, key_len, params) == 1 &&
+	    EVP_MAC_update(c, bytes, len) == 1 && EVP_MAC_final(c, mac, &n, 16) == 1 && n == 16)
 		rc = 0;
 	EVP_MAC_CTX_free(c);
 	EVP_MAC_free(cmac);

@@ -67,7 +67,8 @@ mka_kay_create(struct mka_kay **out, const struct mka_kay_conf *conf, const stru
 	if (macsec_suite_key_len(conf->suite) == 0 ||
 	    conf->confidentiality >= MACSEC_CONFIDENTIALITY_COUNT || conf->hello_ns == 0 ||
 	    conf->life_ns <= conf->hello_ns) {
-		pk_diag_set(diag, "a port wants a cipher suite, a confidentiality offset, and a life time longer than its hello time");
+		pk_diag_set(diag,
+		    "a port wants a cipher suite, a confidentiality offset, and a life time longer than its hello time");
 		return -EINVAL;
 	}
 	k = calloc(1, sizeof(*k));
@@ -121,15 +122,16 @@ find(struct mka_kay *k, const uint8_t *ckn, size_t ckn_len)
 }
 
 int
-mka_kay_add(struct mka_kay *k, const uint8_t *cak, size_t cak_len, const uint8_t *ckn, size_t ckn_len,
-    uint64_t now_ns, struct pk_diag *diag)
+mka_kay_add(struct mka_kay *k, const uint8_t *cak, size_t cak_len, const uint8_t *ckn,
+    size_t ckn_len, uint64_t now_ns, struct pk_diag *diag)
 {
 	struct participant *p;
 	int rc;
 
 	if ((cak_len != 16 && cak_len != 32) || ckn_len == 0 || ckn_len > MKA_CKN_MAX) {
-		pk_diag_set(diag, "a CAK has 16 or 32 octets and its CKN 1 to %d; these have %zu and %zu", MKA_CKN_MAX,
-		    cak_len, ckn_len);
+		pk_diag_set(diag,
+		    "a CAK has 16 or 32 octets and its CKN 1 to %d; these have %zu and %zu",
+		    MKA_CKN_MAX, cak_len, ckn_len);
 		return -EINVAL;
 	}
 	if (find(k, ckn, ckn_len) != NULL) {
@@ -214,7 +216,8 @@ kay_server(struct mka_kay *k)
 /* ---- peers --------------------------------------------------------------------------------------- */
 
 static void
-remove_peer(struct mka_kay *k, struct participant *p, struct peer *peer, const char *why, uint64_t now_ns)
+remove_peer(
+    struct mka_kay *k, struct participant *p, struct peer *peer, const char *why, uint64_t now_ns)
 {
 	char text[MACSEC_SCI_TEXT];
 	struct peer gone = *peer;
@@ -249,12 +252,13 @@ new_peer(struct mka_kay *k, struct participant *p, const struct mkpdu *m, uint64
 		peer = &p->peer[p->nb_peers++];
 	} else {
 		for (unsigned int i = 0; i < p->nb_peers; i++)
-			if (!p->peer[i].live && (peer == NULL || p->peer[i].until_ns < peer->until_ns))
+			if (!p->peer[i].live &&
+			    (peer == NULL || p->peer[i].until_ns < peer->until_ns))
 				peer = &p->peer[i];
 	}
 	if (peer == NULL) {
-		kay_event(k, MKA_REFUSED, "%s: there are %d peers already", macsec_sci_text(m->sci, text),
-		    MKA_PEERS_MAX);
+		kay_event(k, MKA_REFUSED, "%s: there are %d peers already",
+		    macsec_sci_text(m->sci, text), MKA_PEERS_MAX);
 		return NULL;
 	}
 	*peer = (struct peer){ .sci = m->sci, .until_ns = now_ns + k->conf.life_ns };
@@ -294,7 +298,8 @@ static bool
 knows_us(const struct participant *p, const struct mkpdu *m, uint64_t now_ns)
 {
 	for (unsigned int i = 0; i < m->nb_live + m->nb_potential; i++) {
-		const struct mka_peer_id *id = i < m->nb_live ? &m->live[i] : &m->potential[i - m->nb_live];
+		const struct mka_peer_id *id = i < m->nb_live ? &m->live[i]
+		                                              : &m->potential[i - m->nb_live];
 
 		if (memcmp(id->mi, p->self.mi, MKA_MI) == 0 && recent(p, id->mn, now_ns))
 			return true;
@@ -310,12 +315,14 @@ refuse(struct mka_kay *k, const char *why, uint64_t sci)
 	char text[MACSEC_SCI_TEXT];
 
 	k->refused++;
-	kay_event(k, MKA_REFUSED, "%s%s%s", sci != 0 ? macsec_sci_text(sci, text) : "", sci != 0 ? ": " : "", why);
+	kay_event(k, MKA_REFUSED, "%s%s%s", sci != 0 ? macsec_sci_text(sci, text) : "",
+	    sci != 0 ? ": " : "", why);
 }
 
 /* 9.18: the server's word, or, to the server, a wish that it grants to all. */
 static void
-take_suspension(struct mka_kay *k, struct participant *p, struct peer *peer, uint8_t seconds, uint64_t now_ns)
+take_suspension(
+    struct mka_kay *k, struct participant *p, struct peer *peer, uint8_t seconds, uint64_t now_ns)
 {
 	uint64_t until = now_ns + PK_MIN(seconds, (uint8_t)MKA_SUSPEND_MAX_S) * PK_NS_PER_S;
 
@@ -339,7 +346,8 @@ take_suspension(struct mka_kay *k, struct participant *p, struct peer *peer, uin
 	}
 	for (unsigned int i = 0; i < p->nb_peers; i++)
 		if (p->peer[i].live)
-			p->peer[i].until_ns = PK_MAX(p->peer[i].until_ns, k->suspended_ns + k->conf.life_ns);
+			p->peer[i].until_ns =
+			    PK_MAX(p->peer[i].until_ns, k->suspended_ns + k->conf.life_ns);
 }
 
 static void
@@ -388,8 +396,8 @@ take(struct mka_kay *k, struct participant *p, const struct mkpdu *m, uint64_t n
 		peer = peer_of(p, m->actor.mi);
 		peer->live = true;
 		p->news = true;
-		kay_event(k, MKA_PEER_LIVE, "%s, priority %u%s", macsec_sci_text(peer->sci, text), peer->priority,
-		    replaced ? ", begun anew" : "");
+		kay_event(k, MKA_PEER_LIVE, "%s, priority %u%s", macsec_sci_text(peer->sci, text),
+		    peer->priority, replaced ? ", begun anew" : "");
 		kay_peer_live(k, p, peer, replaced, now_ns);
 	}
 	if (peer->live) {
@@ -495,7 +503,9 @@ say(struct mka_kay *k, struct participant *p, uint64_t now_ns)
 	p->last_ns = now_ns;
 	p->not_before = now_ns + ANSWER_NS;
 	/* 9.10.1: a delay can be bounded only by who speaks often enough. */
-	p->hello_ns = now_ns + (k->conf.delay_protect ? PK_MIN(k->conf.hello_ns, MKA_BOUNDED_HELLO_NS) : k->conf.hello_ns);
+	p->hello_ns = now_ns +
+	    (k->conf.delay_protect ? PK_MIN(k->conf.hello_ns, MKA_BOUNDED_HELLO_NS)
+	                           : k->conf.hello_ns);
 	k->ops->send(k->arg, frame, len + MKA_ICV);
 }
 
@@ -580,7 +590,8 @@ mka_kay_resume(struct mka_kay *k, const struct mka_saved *s, uint64_t now_ns)
 
 	if (s->version != MKA_SAVED_VERSION || s->nb_peers == 0 || s->nb_peers > MKA_PEERS_MAX ||
 	    s->ckn_len > MKA_CKN_MAX || s->an >= MACSEC_ANS || s->ki.kn == 0 || s->mn >= MN_LAST ||
-	    macsec_suite_key_len(s->suite) == 0 || s->confidentiality >= MACSEC_CONFIDENTIALITY_COUNT)
+	    macsec_suite_key_len(s->suite) == 0 ||
+	    s->confidentiality >= MACSEC_CONFIDENTIALITY_COUNT)
 		return -EINVAL;
 	p = find(k, s->ckn, s->ckn_len);
 	if (p == NULL)

@@ -30,16 +30,18 @@
 struct mka_kay_conf {
 	uint8_t mac[6];
 	uint64_t sci;
-	uint8_t priority;        /* of becoming key server: the lowest wins */
-	uint8_t suite;           /* enum macsec_suite: of SAKs that we distribute */
-	uint8_t confidentiality; /* enum macsec_confidentiality: likewise; integrity alone is taken from others only if it is ours too */
-	bool delay_protect;      /* bounded receive delay: hello twice a second */
+	uint8_t priority; /* of becoming key server: the lowest wins */
+	uint8_t suite;    /* enum macsec_suite: of SAKs that we distribute */
+	uint8_t
+	    confidentiality; /* enum macsec_confidentiality: likewise; integrity alone is taken from others only if it is ours too */
+	bool delay_protect;  /* bounded receive delay: hello twice a second */
 	uint64_t hello_ns, life_ns, retire_ns;
-	uint64_t rekey_ns;       /* a new SAK this often; 0: only when needed */
-	uint64_t pn_limit;       /* a new SAK from this packet number on; 0: three quarters of all */
+	uint64_t rekey_ns; /* a new SAK this often; 0: only when needed */
+	uint64_t pn_limit; /* a new SAK from this packet number on; 0: three quarters of all */
 };
 
-void mka_kay_conf_init(struct mka_kay_conf *conf); /* the standard's values; mac and sci are the caller's */
+void mka_kay_conf_init(
+    struct mka_kay_conf *conf); /* the standard's values; mac and sci are the caller's */
 
 /* An association for the SecY. */
 struct mka_sa {
@@ -58,12 +60,13 @@ enum mka_event {
 	MKA_PEER_NEW = 0, /* potential */
 	MKA_PEER_LIVE,
 	MKA_PEER_LOST,
-	MKA_SERVER,    /* another key server was elected, or we were */
-	MKA_KEY,       /* a SAK was made or received */
-	MKA_TRANSMIT,  /* we transmit with it */
-	MKA_RETIRED,   /* the one before is gone */
-	MKA_UP, MKA_DOWN, /* the controlled port */
-	MKA_REFUSED,   /* a MKPDU was refused */
+	MKA_SERVER,   /* another key server was elected, or we were */
+	MKA_KEY,      /* a SAK was made or received */
+	MKA_TRANSMIT, /* we transmit with it */
+	MKA_RETIRED,  /* the one before is gone */
+	MKA_UP,
+	MKA_DOWN,    /* the controlled port */
+	MKA_REFUSED, /* a MKPDU was refused */
 	MKA_EVENT_COUNT,
 };
 const char *mka_event_name(unsigned int event);

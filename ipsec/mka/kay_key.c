@@ -17,17 +17,18 @@
 #define NONE CP_STATE_COUNT
 static const uint8_t next[CP_STATE_COUNT][CP_EVENT_COUNT] = {
 	/*                 ALONE       PEERS       NEW_KEY     ALL_READY    RETIRE_OLD */
-	[CP_CHANGE] =    { NONE,       CP_SECURED, NONE,       NONE,        NONE },
-	[CP_SECURED] =   { CP_CHANGE,  NONE,       CP_RECEIVE, NONE,        NONE },
-	[CP_RECEIVE] =   { CP_CHANGE,  NONE,       CP_RECEIVE, CP_TRANSMIT, NONE },
-	[CP_TRANSMIT] =  { CP_CHANGE,  NONE,       CP_RECEIVE, NONE,        CP_RETIRE },
-	[CP_RETIRE] =    { CP_CHANGE,  NONE,       CP_RECEIVE, NONE,        NONE },
+	[CP_CHANGE] = { NONE, CP_SECURED, NONE, NONE, NONE },
+	[CP_SECURED] = { CP_CHANGE, NONE, CP_RECEIVE, NONE, NONE },
+	[CP_RECEIVE] = { CP_CHANGE, NONE, CP_RECEIVE, CP_TRANSMIT, NONE },
+	[CP_TRANSMIT] = { CP_CHANGE, NONE, CP_RECEIVE, NONE, CP_RETIRE },
+	[CP_RETIRE] = { CP_CHANGE, NONE, CP_RECEIVE, NONE, NONE },
 };
 
 const char *
 kay_state_name(enum cp_state s)
 {
-	static const char *const names[CP_STATE_COUNT] = { "change", "secured", "receive", "transmit", "retire" };
+	static const char *const names[CP_STATE_COUNT] = { "change", "secured", "receive",
+		"transmit", "retire" };
 
 	return s < CP_STATE_COUNT ? names[s] : "unknown";
 }
@@ -113,7 +114,8 @@ enable(struct mka_kay *k, bool on)
 		return;
 	k->enabled = on;
 	k->ops->enable(k->arg, on);
-	kay_event(k, on ? MKA_UP : MKA_DOWN, "%s", on ? "the link is secured" : "no key with anybody");
+	kay_event(
+	    k, on ? MKA_UP : MKA_DOWN, "%s", on ? "the link is secured" : "no key with anybody");
 }
 
 void
@@ -330,7 +332,8 @@ kay_elect(struct mka_kay *k, uint64_t now_ns)
 
 		if (kay_nb_live(p) > 0 &&
 		    (principal == NULL || p->ckn_len > principal->ckn_len ||
-		        (p->ckn_len == principal->ckn_len && memcmp(p->ckn, principal->ckn, p->ckn_len) > 0)))
+		        (p->ckn_len == principal->ckn_len &&
+		            memcmp(p->ckn, principal->ckn, p->ckn_len) > 0)))
 			principal = p;
 	}
 	if (principal == NULL) {
@@ -353,7 +356,8 @@ kay_elect(struct mka_kay *k, uint64_t now_ns)
 	if (principal != k->principal || server != k->server_sci) {
 		k->principal = principal;
 		k->server_sci = server;
-		kay_event(k, MKA_SERVER, "%s%s", server != 0 ? macsec_sci_text(server, text) : "nobody may be it",
+		kay_event(k, MKA_SERVER, "%s%s",
+		    server != 0 ? macsec_sci_text(server, text) : "nobody may be it",
 		    server == k->conf.sci ? ", this port" : "");
 		principal->news = true;
 	}
@@ -364,7 +368,8 @@ kay_elect(struct mka_kay *k, uint64_t now_ns)
 }
 
 void
-kay_peer_live(struct mka_kay *k, struct participant *p, const struct peer *peer, bool replaced, uint64_t now_ns)
+kay_peer_live(struct mka_kay *k, struct participant *p, const struct peer *peer, bool replaced,
+    uint64_t now_ns)
 {
 	const struct key *key;
 
@@ -373,8 +378,10 @@ kay_peer_live(struct mka_kay *k, struct participant *p, const struct peer *peer,
 		return;
 	k->fresh_wanted = true;
 	for (unsigned int i = 0; i < k->nb; i++)
-		for (unsigned int j = 0; k->participant[i] != p && j < k->participant[i]->nb_peers; j++)
-			replaced |= k->participant[i]->peer[j].live && k->participant[i]->peer[j].sci == peer->sci;
+		for (unsigned int j = 0; k->participant[i] != p && j < k->participant[i]->nb_peers;
+		     j++)
+			replaced |= k->participant[i]->peer[j].live &&
+			    k->participant[i]->peer[j].sci == peer->sci;
 	/* It may have this key already, from the same server. */
 	key = current(k);
 	if (!replaced && use_of(peer, &key->ki) != NULL && ssci_of(key, peer->sci) != 0)
@@ -386,7 +393,8 @@ kay_peer_gone(struct mka_kay *k, struct participant *p, const struct peer *peer,
 {
 	bool elsewhere = false;
 
-	for (unsigned int i = 0; k->principal != NULL && k->principal != p && i < k->principal->nb_peers; i++)
+	for (unsigned int i = 0;
+	     k->principal != NULL && k->principal != p && i < k->principal->nb_peers; i++)
 		elsewhere |= k->principal->peer[i].live && k->principal->peer[i].sci == peer->sci;
 	if (!elsewhere)
 		k->ops->rx_sc_delete(k->arg, peer->sci);
@@ -397,7 +405,8 @@ kay_peer_gone(struct mka_kay *k, struct participant *p, const struct peer *peer,
 
 /* Whom the server made it for: itself and its live peers.  False: one of them is unknown to us as yet. */
 static bool
-read_scis(struct mka_kay *k, struct participant *p, const struct peer *from, const struct mkpdu *m, struct key *key)
+read_scis(struct mka_kay *k, struct participant *p, const struct peer *from, const struct mkpdu *m,
+    struct key *key)
 {
 	bool all = m->nb_live <= MKA_PEERS_MAX;
 
@@ -420,7 +429,8 @@ read_scis(struct mka_kay *k, struct participant *p, const struct peer *from, con
 }
 
 void
-kay_take_sak(struct mka_kay *k, struct participant *p, struct peer *from, const struct mkpdu *m, uint64_t now_ns)
+kay_take_sak(struct mka_kay *k, struct participant *p, struct peer *from, const struct mkpdu *m,
+    uint64_t now_ns)
 {
 	struct key key = { .ki.kn = m->kn, .an = m->sak_an, .confidentiality = m->confidentiality };
 	const char *why = NULL;
@@ -442,7 +452,8 @@ kay_take_sak(struct mka_kay *k, struct participant *p, struct peer *from, const 
 		why = "a SAK of a cipher suite that is not supported";
 	else if (m->wrapped_len != macsec_suite_key_len(key.suite) + 8)
 		why = "a SAK of another length than its cipher suite's";
-	else if (key.confidentiality == MACSEC_INTEGRITY_ONLY && k->conf.confidentiality != MACSEC_INTEGRITY_ONLY)
+	else if (key.confidentiality == MACSEC_INTEGRITY_ONLY &&
+	    k->conf.confidentiality != MACSEC_INTEGRITY_ONLY)
 		why = "a SAK for integrity alone, and we want confidentiality";
 	else if (macsec_suite_xpn(key.suite) && !known)
 		why = "a SAK for stations that are not known yet";
@@ -495,21 +506,26 @@ kay_keys_tick(struct mka_kay *k, uint64_t now_ns)
 	server = kay_server(k);
 	if (k->state == CP_RECEIVE) {
 		use = server != NULL ? use_of(server, &k->latest.ki) : NULL;
-		if (waited >= k->conf.life_ns || (kay_is_server(k) ? all_use(k, &k->latest, false) : use != NULL && use->tx))
+		if (waited >= k->conf.life_ns ||
+		    (kay_is_server(k) ? all_use(k, &k->latest, false) : use != NULL && use->tx))
 			kay_step(k, CP_ALL_READY, now_ns);
 	} else if (k->state == CP_TRANSMIT) {
-		if (waited >= k->conf.life_ns || (waited >= k->conf.retire_ns && all_use(k, &k->latest, true)))
+		if (waited >= k->conf.life_ns ||
+		    (waited >= k->conf.retire_ns && all_use(k, &k->latest, true)))
 			kay_step(k, CP_RETIRE_OLD, now_ns);
 	}
 	bound_delay(k);
 	/* 9.18: nobody who is away could take a new key. */
 	if (!kay_is_server(k) || now_ns < k->suspended_ns || now_ns < k->suspend_until_ns)
 		return;
-	if (worn_out(k) || (k->conf.rekey_ns != 0 && current(k)->ki.kn != 0 && now_ns - k->made_ns >= k->conf.rekey_ns))
+	if (worn_out(k) ||
+	    (k->conf.rekey_ns != 0 && current(k)->ki.kn != 0 &&
+	        now_ns - k->made_ns >= k->conf.rekey_ns))
 		k->fresh_wanted = true;
 	/* One that is on its way is let go only for one that more can use. */
 	if (!k->fresh_wanted ||
-	    (k->state != CP_SECURED && k->state != CP_RETIRE && !(k->state == CP_RECEIVE && !fits(k, &k->latest))))
+	    (k->state != CP_SECURED && k->state != CP_RETIRE &&
+	        !(k->state == CP_RECEIVE && !fits(k, &k->latest))))
 		return;
 	if (make_sak(k, &key) < 0)
 		return;
@@ -569,13 +585,14 @@ say_use(struct key *key, struct mka_use *use)
 	use->tx = key->tx;
 	/* 9.10.1: where it stood a hello ago; with none left, at the end. */
 	use->lpn = key->told_pn;
-	key->told_pn = key->tx_pn != 0 ? key->tx_pn
+	key->told_pn = key->tx_pn != 0     ? key->tx_pn
 	    : macsec_suite_xpn(key->suite) ? UINT64_MAX
 	                                   : UINT32_MAX;
 }
 
 void
-kay_say_keys(struct mka_kay *k, struct participant *p, struct mkpdu *m, uint8_t wrapped[MKA_KEY_MAX + 8])
+kay_say_keys(
+    struct mka_kay *k, struct participant *p, struct mkpdu *m, uint8_t wrapped[MKA_KEY_MAX + 8])
 {
 	const struct key *key = current(k);
 	size_t len = macsec_suite_key_len(key->suite);

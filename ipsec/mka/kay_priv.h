@@ -52,10 +52,10 @@ enum cp_state {
 };
 
 enum cp_event {
-	CP_ALONE = 0,  /* the last live peer has gone */
-	CP_PEERS,      /* there are live peers */
-	CP_NEW_KEY,    /* a SAK has been made or received */
-	CP_ALL_READY,  /* server: all others receive; member: the server transmits; or the wait is over */
+	CP_ALONE = 0, /* the last live peer has gone */
+	CP_PEERS,     /* there are live peers */
+	CP_NEW_KEY,   /* a SAK has been made or received */
+	CP_ALL_READY, /* server: all others receive; member: the server transmits; or the wait is over */
 	CP_RETIRE_OLD, /* the time of the old key is over */
 	CP_EVENT_COUNT,
 };
@@ -66,8 +66,8 @@ struct key {
 	bool rx, tx;
 	bool ours; /* we made it, and have it to distribute */
 	uint8_t sak[MKA_KEY_MAX];
-	uint64_t tx_pn;      /* next number to transmit with, as far as known */
-	uint64_t told_pn;    /* what the others are told: where it stood at the last hello */
+	uint64_t tx_pn;   /* next number to transmit with, as far as known */
+	uint64_t told_pn; /* what the others are told: where it stood at the last hello */
 	/* Who it was made for, by falling SCI: 802.1X-2020, 9.10.1 numbers their SSCIs from 1. */
 	unsigned int nb_sci;
 	uint64_t sci[MKA_PEERS_MAX + 1];
@@ -102,12 +102,16 @@ unsigned int kay_nb_live(const struct participant *p);
 
 /* ---- kay_key.c ---- */
 void kay_step(struct mka_kay *k, enum cp_event event, uint64_t now_ns);
-void kay_elect(struct mka_kay *k, uint64_t now_ns);             /* after any change of live peers */
-void kay_peer_gone(struct mka_kay *k, struct participant *p, const struct peer *peer, uint64_t now_ns);
-void kay_peer_live(struct mka_kay *k, struct participant *p, const struct peer *peer, bool replaced, uint64_t now_ns);
-void kay_take_sak(struct mka_kay *k, struct participant *p, struct peer *from, const struct mkpdu *m, uint64_t now_ns);
+void kay_elect(struct mka_kay *k, uint64_t now_ns); /* after any change of live peers */
+void kay_peer_gone(
+    struct mka_kay *k, struct participant *p, const struct peer *peer, uint64_t now_ns);
+void kay_peer_live(struct mka_kay *k, struct participant *p, const struct peer *peer, bool replaced,
+    uint64_t now_ns);
+void kay_take_sak(struct mka_kay *k, struct participant *p, struct peer *from,
+    const struct mkpdu *m, uint64_t now_ns);
 void kay_keys_tick(struct mka_kay *k, uint64_t now_ns);
 uint64_t kay_keys_due(const struct mka_kay *k, uint64_t now_ns);
 /* Fill in how we use keys, and the SAK while it is to be distributed; `wrapped` is room for it. */
-void kay_say_keys(struct mka_kay *k, struct participant *p, struct mkpdu *m, uint8_t wrapped[MKA_KEY_MAX + 8]);
+void kay_say_keys(
+    struct mka_kay *k, struct participant *p, struct mkpdu *m, uint8_t wrapped[MKA_KEY_MAX + 8]);
 const char *kay_state_name(enum cp_state s);

@@ -13,4 +13,5 @@ struct mka_cak {
  * Returns how many, at least 1; or -EACCES (others may read it), -EINVAL or the errno of opening, with *diag, which
  * never contains what the file does.  Context: control thread.
  */
-int mka_keyfile_read(const char *path, struct mka_cak out[MKA_PARTICIPANTS_MAX], struct pk_diag *diag);
+int mka_keyfile_read(
+    const char *path, struct mka_cak out[MKA_PARTICIPANTS_MAX], struct pk_diag *diag);

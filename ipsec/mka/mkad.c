@@ -32,7 +32,8 @@ say(struct mkad *d, struct macsec_msg *m)
 }
 
 static void
-say_which(struct mkad_port *p, enum macsec_msg_type type, bool receive, uint64_t sci, uint8_t an, uint64_t pn)
+say_which(struct mkad_port *p, enum macsec_msg_type type, bool receive, uint64_t sci, uint8_t an,
+    uint64_t pn)
 {
 	struct macsec_msg m;
 
@@ -87,7 +88,8 @@ op_sa_add(void *arg, const struct mka_sa *sa)
 	struct macsec_msg m;
 
 	macsec_msg_init(&m, MACSEC_MSG_SA_ADD, p->wire);
-	m.sa_add.which = (struct macsec_msg_which){ .sci = sa->sci, .receive = sa->receive, .an = sa->an };
+	m.sa_add.which =
+	    (struct macsec_msg_which){ .sci = sa->sci, .receive = sa->receive, .an = sa->an };
 	m.sa_add.suite = sa->suite;
 	m.sa_add.confidentiality = sa->confidentiality;
 	m.sa_add.ssci = sa->ssci;
@@ -153,7 +155,9 @@ op_event(void *arg, enum mka_event event, const char *text)
 		pk_notice("wire %u: %s: %s", p->wire, mka_event_name(event), text);
 	}
 	p->d->nb_events++;
-	*e = (struct mkad_event){ .wall_ns = pk_clock_wall_ns(), .wire = p->wire, .event = (uint8_t)event };
+	*e = (struct mkad_event){
+		.wall_ns = pk_clock_wall_ns(), .wire = p->wire, .event = (uint8_t)event
+	};
 	snprintf(e->text, sizeof(e->text), "%s", text);
 }
 
@@ -195,7 +199,8 @@ make_kay(struct mkad_port *p)
 	conf.pn_limit = c->pn_limit;
 	rc = mka_kay_create(&p->kay, &conf, &ops, p, &diag);
 	for (int i = 0; rc == 0 && i < p->nb_cak; i++)
-		rc = mka_kay_add(p->kay, p->cak[i].cak, p->cak[i].cak_len, p->cak[i].ckn, p->cak[i].ckn_len, now, &diag);
+		rc = mka_kay_add(p->kay, p->cak[i].cak, p->cak[i].cak_len, p->cak[i].ckn,
+		    p->cak[i].ckn_len, now, &diag);
 	if (rc < 0) {
 		pk_error("wire %u: no key agreement: %s", p->wire, diag.text);
 		mka_kay_destroy(p->kay);
@@ -219,7 +224,8 @@ begin(struct mkad_port *p)
 
 		ki_bytes(&saved.ki, ki);
 		for (unsigned int i = 0; i < p->nb_sa; i++)
-			go_on |= !p->sa[i].which.receive && p->sa[i].in_use && p->sa[i].which.an == saved.an &&
+			go_on |= !p->sa[i].which.receive && p->sa[i].in_use &&
+			    p->sa[i].which.an == saved.an &&
 			    memcmp(p->sa[i].ki, ki, sizeof(ki)) == 0;
 		go_on = go_on && mka_kay_resume(p->kay, &saved, pk_clock_mono_ns()) == 0;
 	}
@@ -255,7 +261,8 @@ take_port(struct mkad *d, const struct macsec_msg *m)
 	struct mkad_port *p = port_of(d, m->h.port);
 
 	if (p == NULL) {
-		pk_warn("wire %u: picketd has MACsec on it, and there is no key for it here", m->h.port);
+		pk_warn("wire %u: picketd has MACsec on it, and there is no key for it here",
+		    m->h.port);
 		return;
 	}
 	p->port = m->port;
@@ -282,7 +289,8 @@ take_sa(struct mkad *d, const struct macsec_msg *m)
 	if (p->kay == NULL || m->sa.which.receive)
 		return;
 	memcpy(ki.mi, m->sa.ki, MKA_MI);
-	ki.kn = (uint32_t)m->sa.ki[12] << 24 | (uint32_t)m->sa.ki[13] << 16 | (uint32_t)m->sa.ki[14] << 8 | m->sa.ki[15];
+	ki.kn = (uint32_t)m->sa.ki[12] << 24 | (uint32_t)m->sa.ki[13] << 16 |
+	    (uint32_t)m->sa.ki[14] << 8 | m->sa.ki[15];
 	mka_kay_pn(p->kay, m->sa.which.an, &ki, m->sa.which.pn);
 }
 
@@ -383,7 +391,8 @@ on_retry(evutil_socket_t fd, short what, void *arg)
 	d->fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
 	if (d->fd < 0 || connect(d->fd, (struct sockaddr *)&addr, sizeof(addr)) < 0) {
 		if (!d->told_unreachable)
-			pk_notice("%s: %s; trying again every %d ms", d->conf->plane, strerror(errno), RETRY_MS);
+			pk_notice("%s: %s; trying again every %d ms", d->conf->plane,
+			    strerror(errno), RETRY_MS);
 		d->told_unreachable = true;
 		if (d->fd >= 0)
 			close(d->fd);
@@ -452,7 +461,8 @@ on_second(evutil_socket_t fd, short what, void *arg)
 /* ---- the whole ------------------------------------------------------------------------------------ */
 
 int
-mkad_create(struct mkad **out, struct event_base *base, const struct mkad_conf *conf, struct pk_diag *diag)
+mkad_create(
+    struct mkad **out, struct event_base *base, const struct mkad_conf *conf, struct pk_diag *diag)
 {
 	struct mkad *d = calloc(1, sizeof(*d));
 	int rc = 0;
@@ -463,7 +473,8 @@ mkad_create(struct mkad **out, struct event_base *base, const struct mkad_conf *
 	d->conf = conf;
 	d->fd = -1;
 	if (conf->ports.nb == 0 || conf->ports.nb > MACSEC_PORTS_MAX) {
-		pk_diag_set(diag, "%zu ports are configured; want 1 to %d lines such as port = 0 /etc/picket/mka0.key",
+		pk_diag_set(diag,
+		    "%zu ports are configured; want 1 to %d lines such as port = 0 /etc/picket/mka0.key",
 		    conf->ports.nb, MACSEC_PORTS_MAX);
 		rc = -EINVAL;
 	}
@@ -476,9 +487,10 @@ mkad_create(struct mkad **out, struct event_base *base, const struct mkad_conf *
 		char *end;
 		unsigned long wire = strtoul(conf->ports.item[i], &end, 10);
 
-		if (end == conf->ports.item[i] || wire >= MACSEC_PORTS_MAX || end[strspn(end, " \t")] != '/' ||
-		    port_of(d, (uint16_t)wire) != NULL) {
-			pk_diag_set(diag, "port = %.200s: want the number of a wire, once each, and the absolute path of a key file",
+		if (end == conf->ports.item[i] || wire >= MACSEC_PORTS_MAX ||
+		    end[strspn(end, " \t")] != '/' || port_of(d, (uint16_t)wire) != NULL) {
+			pk_diag_set(diag,
+			    "port = %.200s: want the number of a wire, once each, and the absolute path of a key file",
 			    conf->ports.item[i]);
 			rc = -EINVAL;
 			break;
@@ -511,8 +523,8 @@ mkad_start(struct mkad *d, struct pk_diag *diag)
 	d->retry = evtimer_new(d->base, on_retry, d);
 	d->timer = evtimer_new(d->base, on_timer, d);
 	d->second = event_new(d->base, -1, EV_PERSIST, on_second, d);
-	if (d->retry == NULL || d->timer == NULL || d->second == NULL || event_add(d->retry, &now) != 0 ||
-	    event_add(d->second, &second) != 0) {
+	if (d->retry == NULL || d->timer == NULL || d->second == NULL ||
+	    event_add(d->retry, &now) != 0 || event_add(d->second, &second) != 0) {
 		pk_diag_set(diag, "out of memory");
 		return -ENOMEM;
 	}

@@ -13,7 +13,8 @@ struct pk_control_request;
 struct mkad;
 
 /* Read the key files; `conf` is borrowed.  Returns 0 or negative errno with *diag. */
-int mkad_create(struct mkad **out, struct event_base *base, const struct mkad_conf *conf, struct pk_diag *diag);
+int mkad_create(
+    struct mkad **out, struct event_base *base, const struct mkad_conf *conf, struct pk_diag *diag);
 
 /* Begin: connect to picketd, again and again if need be. */
 int mkad_start(struct mkad *d, struct pk_diag *diag);

@@ -55,4 +55,5 @@ void mkad_wake(struct mkad *d); /* something has happened: see what is due */
 
 /* mkad_state.c: what is remembered over a restart. */
 void mkad_state_save(struct mkad_port *p, bool going);
-bool mkad_state_load(const struct mkad_port *p, struct mka_saved *out); /* of this picketd, and well-formed */
+bool mkad_state_load(
+    const struct mkad_port *p, struct mka_saved *out); /* of this picketd, and well-formed */

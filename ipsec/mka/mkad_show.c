@@ -36,10 +36,11 @@ mkad_show(struct pk_control_request *r, int argc, char **argv, void *arg)
 		    ",\"confidentiality\":\"%s\",\"an\":%u,\"key\":%u,\"live\":%u,\"potential\":%u,\"caks\":%u,\"keys\":%" PRIu64
 		    ",\"rx\":%" PRIu64 ",\"tx\":%" PRIu64 ",\"refused\":%" PRIu64 "}",
 		    p->wire, macsec_sci_text(p->port.sci, sci), k.state, k.up ? "true" : "false",
-		    k.server_sci != 0 ? macsec_sci_text(k.server_sci, server) : "", k.server_self ? "true" : "false",
-		    macsec_suite_name(k.suite), macsec_confidentiality_name(k.confidentiality), k.an,
-		    k.latest.kn != 0 ? k.latest.kn : k.old.kn, k.nb_live, k.nb_potential, k.nb_participants, k.keys, k.rx,
-		    k.tx, k.refused);
+		    k.server_sci != 0 ? macsec_sci_text(k.server_sci, server) : "",
+		    k.server_self ? "true" : "false", macsec_suite_name(k.suite),
+		    macsec_confidentiality_name(k.confidentiality), k.an,
+		    k.latest.kn != 0 ? k.latest.kn : k.old.kn, k.nb_live, k.nb_potential,
+		    k.nb_participants, k.keys, k.rx, k.tx, k.refused);
 	}
 	pk_control_done(r);
 }
@@ -56,16 +57,19 @@ mkad_show_peers(struct pk_control_request *r, int argc, char **argv, void *arg)
 		const struct mkad_port *p = &d->port[i];
 		struct mka_peer_info peer;
 
-		for (unsigned int k = 0; p->kay != NULL && mka_peer_info(p->kay, k, now, &peer); k++) {
+		for (unsigned int k = 0; p->kay != NULL && mka_peer_info(p->kay, k, now, &peer);
+		     k++) {
 			char sci[MACSEC_SCI_TEXT], mi[2 * MKA_MI + 1], ckn[2 * MKA_CKN_MAX + 1];
 
 			pk_control_rowf(r,
 			    "{\"wire\":%u,\"sci\":\"%s\",\"mi\":\"%s\",\"mn\":%u,\"priority\":%u,\"live\":%s,\"server\":%s"
-			    ",\"receives\":%s,\"transmits\":%s,\"ckn\":\"%s\",\"expires_ms\":%" PRIu64 "}",
-			    p->wire, macsec_sci_text(peer.sci, sci), hex(peer.mi, MKA_MI, mi), peer.mn, peer.priority,
-			    peer.live ? "true" : "false", peer.server ? "true" : "false",
-			    peer.receives ? "true" : "false", peer.transmits ? "true" : "false",
-			    hex(peer.ckn, peer.ckn_len, ckn), peer.expires_in_ns / PK_NS_PER_MS);
+			    ",\"receives\":%s,\"transmits\":%s,\"ckn\":\"%s\",\"expires_ms\":%" PRIu64
+			    "}",
+			    p->wire, macsec_sci_text(peer.sci, sci), hex(peer.mi, MKA_MI, mi),
+			    peer.mn, peer.priority, peer.live ? "true" : "false",
+			    peer.server ? "true" : "false", peer.receives ? "true" : "false",
+			    peer.transmits ? "true" : "false", hex(peer.ckn, peer.ckn_len, ckn),
+			    peer.expires_in_ns / PK_NS_PER_MS);
 		}
 	}
 	pk_control_done(r);
@@ -83,8 +87,9 @@ mkad_show_events(struct pk_control_request *r, int argc, char **argv, void *arg)
 	for (uint64_t i = from; i < d->nb_events; i++) {
 		const struct mkad_event *e = &d->event[i % MKAD_EVENTS];
 
-		pk_control_rowf(r, "{\"at\":%.3f,\"wire\":%u,\"event\":\"%s\",\"text\":%s}", (double)e->wall_ns / 1e9, e->wire,
-		    mka_event_name(e->event), pk_json_string(e->text, text, sizeof(text)));
+		pk_control_rowf(r, "{\"at\":%.3f,\"wire\":%u,\"event\":\"%s\",\"text\":%s}",
+		    (double)e->wall_ns / 1e9, e->wire, mka_event_name(e->event),
+		    pk_json_string(e->text, text, sizeof(text)));
 	}
 	pk_control_done(r);
 }
@@ -106,7 +111,9 @@ mkad_rekey(struct pk_control_request *r, int argc, char **argv, void *arg)
 		if (argc == 1 && p->wire != wire)
 			continue;
 		if (p->kay == NULL || mka_kay_rekey(p->kay, pk_clock_mono_ns()) < 0) {
-			pk_control_refuse(r, "wire %u: the key server is another, or there is nobody on the link", p->wire);
+			pk_control_refuse(r,
+			    "wire %u: the key server is another, or there is nobody on the link",
+			    p->wire);
 			return;
 		}
 	}
@@ -118,8 +125,10 @@ static bool
 has(const struct mka_cak *cak, int nb, const struct mka_cak *one)
 {
 	for (int i = 0; i < nb; i++)
-		if (cak[i].ckn_len == one->ckn_len && memcmp(cak[i].ckn, one->ckn, one->ckn_len) == 0 &&
-		    cak[i].cak_len == one->cak_len && memcmp(cak[i].cak, one->cak, one->cak_len) == 0)
+		if (cak[i].ckn_len == one->ckn_len &&
+		    memcmp(cak[i].ckn, one->ckn, one->ckn_len) == 0 &&
+		    cak[i].cak_len == one->cak_len &&
+		    memcmp(cak[i].cak, one->cak, one->cak_len) == 0)
 			return true;
 	return false;
 }
@@ -148,7 +157,8 @@ mkad_reload(struct pk_control_request *r, int argc, char **argv, void *arg)
 				(void)mka_kay_remove(p->kay, p->cak[k].ckn, p->cak[k].ckn_len, now);
 		for (int k = 0; p->kay != NULL && rc == 0 && k < nb; k++)
 			if (!has(p->cak, p->nb_cak, &cak[k]))
-				rc = mka_kay_add(p->kay, cak[k].cak, cak[k].cak_len, cak[k].ckn, cak[k].ckn_len, now, &diag);
+				rc = mka_kay_add(p->kay, cak[k].cak, cak[k].cak_len, cak[k].ckn,
+				    cak[k].ckn_len, now, &diag);
 		memcpy(p->cak, cak, sizeof(p->cak));
 		p->nb_cak = nb;
 		pk_wipe(cak, sizeof(cak));

@@ -39,7 +39,8 @@ mkad_state_save(struct mkad_port *p, bool going)
 	path_of(p, fresh, sizeof(fresh), ".new");
 	fd = open(fresh, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
 	if (fd < 0 || write(fd, &f, sizeof(f)) != (ssize_t)sizeof(f) || rename(fresh, path) < 0)
-		pk_warn("%s: cannot be written: %s; a restart will make a new key", fresh, strerror(errno));
+		pk_warn("%s: cannot be written: %s; a restart will make a new key", fresh,
+		    strerror(errno));
 	else
 		p->saved = f.saved;
 	if (fd >= 0)
@@ -58,7 +59,8 @@ mkad_state_load(const struct mkad_port *p, struct mka_saved *out)
 	fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
 		return false;
-	ok = read(fd, &f, sizeof(f)) == (ssize_t)sizeof(f) && read(fd, &more, 1) == 0 && f.epoch == p->d->epoch;
+	ok = read(fd, &f, sizeof(f)) == (ssize_t)sizeof(f) && read(fd, &more, 1) == 0 &&
+	    f.epoch == p->d->epoch;
 	close(fd);
 	if (ok)
 		*out = f.saved;

@@ -70,8 +70,10 @@ read_sak_use(struct mkpdu *m, struct pk_wire body, uint8_t b1, uint8_t b2)
 		return NULL;
 	if (pk_wire_left(&body) != 40)
 		return "a SAK use of an impossible length";
-	m->latest = (struct mka_use){ .an = b1 >> 6, .tx = (b1 & 0x20) != 0, .rx = (b1 & 0x10) != 0 };
-	m->old = (struct mka_use){ .an = b1 >> 2 & 3, .tx = (b1 & 0x02) != 0, .rx = (b1 & 0x01) != 0 };
+	m->latest =
+	    (struct mka_use){ .an = b1 >> 6, .tx = (b1 & 0x20) != 0, .rx = (b1 & 0x10) != 0 };
+	m->old =
+	    (struct mka_use){ .an = b1 >> 2 & 3, .tx = (b1 & 0x02) != 0, .rx = (b1 & 0x01) != 0 };
 	read_use(&body, &m->latest);
 	read_use(&body, &m->old);
 	return NULL;
@@ -158,7 +160,8 @@ open_frame(const uint8_t *frame, size_t len, struct pk_wire *w, size_t *body_len
 
 	if (len < HEADERS)
 		return "truncated";
-	if (frame[12] != EAPOL_ETHERTYPE >> 8 || frame[13] != (EAPOL_ETHERTYPE & 0xff) || frame[15] != TYPE_MKA)
+	if (frame[12] != EAPOL_ETHERTYPE >> 8 || frame[13] != (EAPOL_ETHERTYPE & 0xff) ||
+	    frame[15] != TYPE_MKA)
 		return "not EAPOL-MKA";
 	body = (size_t)frame[16] << 8 | frame[17];
 	/* 11.11: a whole number of quartets, with an ICV. */
@@ -215,7 +218,8 @@ mkpdu_decode(struct mkpdu *m, const uint8_t *frame, size_t len, size_t *body_len
 /* ---- writing ------------------------------------------------------------------------------------ */
 
 struct pen {
-	uint8_t *at, *end; /* what is written beyond `end` is not, so sets that do not fit are not begun */
+	uint8_t *at,
+	    *end; /* what is written beyond `end` is not, so sets that do not fit are not begun */
 };
 
 static void
@@ -280,7 +284,8 @@ mkpdu_encode(const struct mkpdu *m, const uint8_t source[6], uint8_t *frame)
 	put_be(&p, TYPE_MKA, 1);
 	put_be(&p, 0, 2);
 	put_set(&p, m->version, m->priority,
-	    (uint8_t)((m->key_server ? 0x80 : 0) | (m->desired ? 0x40 : 0) | m->capability << 4), len);
+	    (uint8_t)((m->key_server ? 0x80 : 0) | (m->desired ? 0x40 : 0) | m->capability << 4),
+	    len);
 	put_be(&p, m->sci, 8);
 	put(&p, m->actor.mi, MKA_MI);
 	put_be(&p, m->actor.mn, 4);
@@ -291,8 +296,9 @@ mkpdu_encode(const struct mkpdu *m, const uint8_t source[6], uint8_t *frame)
 	put_list(&p, SET_POTENTIAL, m->potential, m->nb_potential);
 	if (m->has_use) {
 		put_set(&p, SET_SAK_USE,
-		    (uint8_t)(m->latest.an << 6 | (m->latest.tx ? 0x20 : 0) | (m->latest.rx ? 0x10 : 0) |
-		        m->old.an << 2 | (m->old.tx ? 0x02 : 0) | (m->old.rx ? 0x01 : 0)),
+		    (uint8_t)(m->latest.an << 6 | (m->latest.tx ? 0x20 : 0) |
+		        (m->latest.rx ? 0x10 : 0) | m->old.an << 2 | (m->old.tx ? 0x02 : 0) |
+		        (m->old.rx ? 0x01 : 0)),
 		    (uint8_t)((m->plain_tx ? 0x80 : 0) | (m->plain_rx ? 0x40 : 0) |
 		        (m->delay_protect ? 0x10 : 0)),
 		    40);
@@ -302,7 +308,8 @@ mkpdu_encode(const struct mkpdu *m, const uint8_t source[6], uint8_t *frame)
 	if (m->has_sak) {
 		bool plain = m->suite == macsec_suite_id(MACSEC_GCM_AES_128);
 
-		put_set(&p, SET_DISTRIBUTED_SAK, (uint8_t)(m->sak_an << 6 | m->confidentiality << 4), 0,
+		put_set(&p, SET_DISTRIBUTED_SAK,
+		    (uint8_t)(m->sak_an << 6 | m->confidentiality << 4), 0,
 		    4 + (plain ? 0u : 8u) + m->wrapped_len);
 		put_be(&p, m->kn, 4);
 		if (!plain)

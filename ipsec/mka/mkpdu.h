@@ -14,12 +14,12 @@
  * A decoded MKPDU points into the bytes it was read from.  Decoding judges form alone: whose it is, whether its ICV
  * is right and what it means is the KaY's (kay.h).
  */
-#define MKA_VERSION     3 /* of MKA, as 802.1X-2020 has it */
-#define MKA_EAPOL       3 /* of EAPOL */
-#define MKA_CKN_MAX     32
-#define MKA_LIST_MAX    64   /* peers in one list that are read */
-#define MKA_FRAME_MAX   1514 /* octets of a frame that we make */
-#define MKA_ALGORITHM   UINT32_C(0x0080c201) /* agility: CMAC, AES key wrap */
+#define MKA_VERSION   3 /* of MKA, as 802.1X-2020 has it */
+#define MKA_EAPOL     3 /* of EAPOL */
+#define MKA_CKN_MAX   32
+#define MKA_LIST_MAX  64                   /* peers in one list that are read */
+#define MKA_FRAME_MAX 1514                 /* octets of a frame that we make */
+#define MKA_ALGORITHM UINT32_C(0x0080c201) /* agility: CMAC, AES key wrap */
 
 struct mka_ki {
 	uint8_t mi[MKA_MI]; /* of the key server */
@@ -58,8 +58,8 @@ struct mkpdu {
 	/* Distributed SAK */
 	bool has_sak;
 	uint8_t sak_an, confidentiality;
-	uint32_t kn;           /* 0: MACsec is not to be used */
-	uint64_t suite;        /* identifier; the default when it did not say */
+	uint32_t kn;    /* 0: MACsec is not to be used */
+	uint64_t suite; /* identifier; the default when it did not say */
 	const uint8_t *wrapped;
 	uint8_t wrapped_len;
 	/* Extended packet numbers and suspension */

@@ -6,7 +6,8 @@
 #define O(member) offsetof(struct mkad_conf, member)
 
 /* In the order of enum macsec_suite, from its 1, and of enum macsec_confidentiality. */
-static const char *const suites[] = { "gcm-aes-128", "gcm-aes-256", "gcm-aes-xpn-128", "gcm-aes-xpn-256", NULL };
+static const char *const suites[] = { "gcm-aes-128", "gcm-aes-256", "gcm-aes-xpn-128",
+	"gcm-aes-xpn-256", NULL };
 static const char *const confidentialities[] = { "integrity", "0", "30", "50", NULL };
 
 /* clang-format off */

@@ -44,7 +44,8 @@ run(struct event_base *base, struct pk_diag *diag)
 
 	/* The key files have been read; what is left are two local sockets. */
 	if (rc == 0)
-		rc = pk_priv_drop(&(struct pk_priv){ .user = conf.user, .no_exec = true, .no_inet = true }, diag);
+		rc = pk_priv_drop(
+		    &(struct pk_priv){ .user = conf.user, .no_exec = true, .no_inet = true }, diag);
 	if (rc == 0)
 		rc = mkad_start(d, diag);
 	snprintf(path, sizeof(path), "%s/picket-mkad.ctl", conf.run_dir);

@@ -18,9 +18,13 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 	uint8_t *buf;
 
 	if (crypto == NULL) {
-		struct macsec_sa_conf sa = { .suite = MACSEC_GCM_AES_128, .confidentiality = MACSEC_CONFIDENTIAL_30 };
-		struct macsec_secy_conf conf = { .include_sci = true, .replay_protect = true, .replay_strict = true,
-			.replay_window = 64, .sci = 5 };
+		struct macsec_sa_conf sa = { .suite = MACSEC_GCM_AES_128,
+			.confidentiality = MACSEC_CONFIDENTIAL_30 };
+		struct macsec_secy_conf conf = { .include_sci = true,
+			.replay_protect = true,
+			.replay_strict = true,
+			.replay_window = 64,
+			.sci = 5 };
 		struct pk_diag diag;
 
 		if (ipsec_crypto_create(&crypto, &diag) < 0)
@@ -31,8 +35,10 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 			for (uint8_t an = 0; an < 3; an++) {
 				sa.an = an;
 				sa.suite = (uint8_t)(1 + an + i % 2);
-				PK_ASSERT(macsec_rx_sc_add(s[i], UINT64_C(0x0200000000010001), &diag) == 0);
-				PK_ASSERT(macsec_rx_sa_add(s[i], UINT64_C(0x0200000000010001), &sa, &diag) == 0);
+				PK_ASSERT(macsec_rx_sc_add(
+				              s[i], UINT64_C(0x0200000000010001), &diag) == 0);
+				PK_ASSERT(macsec_rx_sa_add(
+				              s[i], UINT64_C(0x0200000000010001), &sa, &diag) == 0);
 			}
 			macsec_secy_commit(s[i]);
 			macsec_secy_reclaim(s[i]);

@@ -81,7 +81,8 @@ event(void *arg, enum mka_event e, const char *text)
 	PK_ASSERT(e < MKA_EVENT_COUNT && text != NULL);
 }
 
-static const struct mka_kay_ops ops = { send_nothing, no_chance, sc, sc, sa_add, sa_delete, sa_use, sa_floor, enable, event };
+static const struct mka_kay_ops ops = { send_nothing, no_chance, sc, sc, sa_add, sa_delete, sa_use,
+	sa_floor, enable, event };
 
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)

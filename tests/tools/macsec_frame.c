@@ -21,7 +21,8 @@ unhex(const char *text, uint8_t *out, size_t max)
 	size_t n = 0;
 	unsigned int v;
 
-	for (; text[0] != '\0' && text[1] != '\0' && n < max && sscanf(text, "%2x", &v) == 1; text += 2)
+	for (; text[0] != '\0' && text[1] != '\0' && n < max && sscanf(text, "%2x", &v) == 1;
+	     text += 2)
 		out[n++] = (uint8_t)v;
 	return n;
 }
@@ -47,8 +48,8 @@ main(void)
 		struct macsec_frame f = { .data = buf + ROOM };
 		struct macsec_secy *s;
 
-		if (sscanf(line, "%15s %31s %u %79s %llx %x %39s %llx %15s %15s %8199s", verb, suite, &an, key, &sci, &ssci, salt,
-		        &pn, conf_name, how, frame_hex) != 11) {
+		if (sscanf(line, "%15s %31s %u %79s %llx %x %39s %llx %15s %15s %8199s", verb,
+		        suite, &an, key, &sci, &ssci, salt, &pn, conf_name, how, frame_hex) != 11) {
 			fprintf(stderr, "macsec_frame: not a command: %.60s\n", line);
 			return 2;
 		}
@@ -67,8 +68,9 @@ main(void)
 		conf.include_sci = strcmp(how, "include") == 0;
 		conf.end_station = strcmp(how, "end") == 0;
 		f.len = (uint32_t)unhex(frame_hex, f.data, 4096);
-		if (macsec_secy_create(&s, &conf, &diag) < 0 || macsec_tx_sa_add(s, &sa, &diag) < 0 ||
-		    macsec_tx_sa_use(s, sa.an) < 0 || macsec_rx_sc_add(s, sci, &diag) < 0 ||
+		if (macsec_secy_create(&s, &conf, &diag) < 0 ||
+		    macsec_tx_sa_add(s, &sa, &diag) < 0 || macsec_tx_sa_use(s, sa.an) < 0 ||
+		    macsec_rx_sc_add(s, sci, &diag) < 0 ||
 		    macsec_rx_sa_add(s, sci, &sa, &diag) < 0) {
 			fprintf(stderr, "macsec_frame: %s\n", diag.text);
 			return 1;

@@ -62,7 +62,11 @@ make_secy(const struct macsec_secy_conf *conf)
 static struct macsec_sa_conf
 key(uint8_t suite, uint8_t an, uint64_t pn)
 {
-	struct macsec_sa_conf c = { .suite = suite, .an = an, .confidentiality = MACSEC_CONFIDENTIAL, .pn = pn, .ssci = 1 };
+	struct macsec_sa_conf c = { .suite = suite,
+		.an = an,
+		.confidentiality = MACSEC_CONFIDENTIAL,
+		.pn = pn,
+		.ssci = 1 };
 
 	for (unsigned int i = 0; i < sizeof(c.key); i++)
 		c.key[i] = (uint8_t)(i * 7 + an);
@@ -112,8 +116,9 @@ end_pair(struct pair *p)
 	macsec_secy_destroy(p->rx);
 }
 
-static const struct macsec_secy_conf usual = { .include_sci = true, .replay_protect = true, .replay_strict = true,
-	.replay_window = 64 };
+static const struct macsec_secy_conf usual = {
+	.include_sci = true, .replay_protect = true, .replay_strict = true, .replay_window = 64
+};
 
 /* ---- vectors ---- */
 
@@ -155,21 +160,24 @@ test_vectors(void **state)
 
 		if (line[0] == '#')
 			continue;
-		assert_int_equal(sscanf(line, "%31s %79s %31s %15s %511s %511s", suite, k, sci, pn, clear, secure), 6);
+		assert_int_equal(sscanf(line, "%31s %79s %31s %15s %511s %511s", suite, k, sci, pn,
+		                     clear, secure),
+		    6);
 		for (unsigned int i = 1; i < MACSEC_SUITE_COUNT; i++)
 			if (strcmp(macsec_suite_name(i), suite) == 0)
 				sa.suite = (uint8_t)i;
 		assert_int_equal(unhex(k, sa.key), macsec_suite_key_len(sa.suite));
 		unhex("e630e81a48de86a21c66fa6d", sa.salt);
 		conf.sci = strtoull(sci, NULL, 16);
-		sa.pn = strtoull(pn, NULL, 16) | (macsec_suite_xpn(sa.suite) ? UINT64_C(0xb0df459c) << 32 : 0);
+		sa.pn = strtoull(pn, NULL, 16) |
+		    (macsec_suite_xpn(sa.suite) ? UINT64_C(0xb0df459c) << 32 : 0);
 		clear_len = unhex(clear, want_clear);
 		secure_len = unhex(secure, want_secure);
 		conf.include_sci = (want_secure[14] & MACSEC_TCI_SC) != 0;
 		conf.end_station = (want_secure[14] & MACSEC_TCI_ES) != 0;
 		sa.an = want_secure[14] & MACSEC_AN_MASK;
-		sa.confidentiality =
-		    (want_secure[14] & MACSEC_TCI_E) != 0 ? MACSEC_CONFIDENTIAL : MACSEC_INTEGRITY_ONLY;
+		sa.confidentiality = (want_secure[14] & MACSEC_TCI_E) != 0 ? MACSEC_CONFIDENTIAL
+		                                                           : MACSEC_INTEGRITY_ONLY;
 		tx = make_secy(&conf);
 		rx = make_secy(&conf);
 		assert_int_equal(macsec_tx_sa_add(tx, &sa, &diag), 0);
@@ -198,7 +206,8 @@ test_vectors(void **state)
 static void
 test_round_trip(void **state)
 {
-	static const uint32_t lens[] = { 14, 15, 43, 44, 46, 59, 60, 61, 62, 64, 75, 128, 1514, 2000 };
+	static const uint32_t lens[] = { 14, 15, 43, 44, 46, 59, 60, 61, 62, 64, 75, 128, 1514,
+		2000 };
 	uint8_t frame[2048];
 
 	(void)state;
@@ -219,7 +228,10 @@ test_round_trip(void **state)
 
 			plain(frame, lens[l]);
 			if (conf.clear_vlans > 0 && l % 3 != 0 && lens[l] >= 28) {
-				memcpy(frame + 12, l % 3 == 1 ? "\x81\0\0\x07\x08\0" : "\x88\xa8\0\x07\x81\0\0\x08\x08\0", l % 3 == 1 ? 6 : 10);
+				memcpy(frame + 12,
+				    l % 3 == 1 ? "\x81\0\0\x07\x08\0"
+				               : "\x88\xa8\0\x07\x81\0\0\x08\x08\0",
+				    l % 3 == 1 ? 6 : 10);
 				tags = PK_MIN(l % 3 == 1 ? 4u : 8u, 4u * conf.clear_vlans);
 			}
 			put(&b, frame, lens[l]);
@@ -228,7 +240,8 @@ test_round_trip(void **state)
 			assert_memory_equal(b.f.data, frame, 12 + tags);
 			assert_memory_equal(b.f.data + 12 + tags, "\x88\xe5", 2);
 			if (sa.confidentiality == MACSEC_INTEGRITY_ONLY)
-				assert_memory_equal(b.f.data + 12 + tags + tag, frame + 12 + tags, lens[l] - 12 - tags);
+				assert_memory_equal(b.f.data + 12 + tags + tag, frame + 12 + tags,
+				    lens[l] - 12 - tags);
 			/* Ethernet fills up to 60 octets. */
 			b.f.len = PK_MAX(b.f.len, 60u);
 			assert_int_equal(validate(p.rx, &b), MACSEC_PASS);
@@ -325,15 +338,22 @@ test_window(void **state)
 	(void)state;
 	for (unsigned int run = 0; run < 24; run++) {
 		struct macsec_secy_conf conf = usual;
-		struct macsec_sa_conf sa = key(run % 2 ? MACSEC_GCM_AES_XPN_128 : MACSEC_GCM_AES_128, 0,
-		    run % 4 == 1 ? UINT64_C(0x7fffffc00) : run % 4 == 3 ? UINT64_C(0x3fffffc00) : 1);
+		struct macsec_sa_conf sa =
+		    key(run % 2 ? MACSEC_GCM_AES_XPN_128 : MACSEC_GCM_AES_128, 0,
+		        run % 4 == 1       ? UINT64_C(0x7fffffc00)
+		            : run % 4 == 3 ? UINT64_C(0x3fffffc00)
+		                           : 1);
 		static uint8_t frames[3000][64];
 		static bool seen[3000];
 		struct pair p;
 		unsigned int highest = 0;
 
 		conf.replay_strict = run % 3 != 0;
-		conf.replay_window = run % 5 == 0 ? 0 : run % 5 == 1 ? 1 : run % 5 == 2 ? 63 : run % 5 == 3 ? 64 : 1000;
+		conf.replay_window = run % 5 == 0 ? 0
+		    : run % 5 == 1                ? 1
+		    : run % 5 == 2                ? 63
+		    : run % 5 == 3                ? 64
+		                                  : 1000;
 		p = make_pair(&conf, &sa);
 		for (unsigned int i = 1; i < 3000; i++) {
 			struct buf b;
@@ -357,7 +377,8 @@ test_window(void **state)
 				i = highest + 200;
 			if (i == 0 || i >= 3000)
 				continue;
-			want = i > highest || highest + 1 - i <= conf.replay_window ? MACSEC_PASS : MACSEC_LATE;
+			want = i > highest || highest + 1 - i <= conf.replay_window ? MACSEC_PASS
+			                                                            : MACSEC_LATE;
 			if (want == MACSEC_PASS && seen[i] && conf.replay_strict)
 				want = MACSEC_REPLAYED;
 			put(&b, frames[i], 20 - 12 + 12 + 32);
@@ -414,11 +435,13 @@ test_exhaustion(void **state)
 
 		for (unsigned int i = 0; i < 5; i++) {
 			put(&b, frame, plain(frame, sizeof(frame)));
-			assert_int_equal(protect(p.tx, &b), i < 3 ? MACSEC_PASS : MACSEC_PN_EXHAUSTED);
+			assert_int_equal(
+			    protect(p.tx, &b), i < 3 ? MACSEC_PASS : MACSEC_PN_EXHAUSTED);
 			if (i < 3)
 				assert_int_equal(validate(p.rx, &b), MACSEC_PASS);
 		}
-		assert_int_equal(pk_counter_read(&macsec_secy_stats(p.tx)->out_pkts_pn_exhausted), 2);
+		assert_int_equal(
+		    pk_counter_read(&macsec_secy_stats(p.tx)->out_pkts_pn_exhausted), 2);
 		end_pair(&p);
 	}
 	{
@@ -463,7 +486,8 @@ test_roll_over(void **state)
 		assert_int_equal(macsec_tx_sa_add(p.tx, &next, &diag), 0);
 		assert_int_equal(macsec_tx_sa_use(p.tx, an % 4), 0);
 		publish(p.tx);
-		assert_true(macsec_tx_sa_info(p.tx, an % 4, &info) && info.in_use && info.next_pn == 1);
+		assert_true(
+		    macsec_tx_sa_info(p.tx, an % 4, &info) && info.in_use && info.next_pn == 1);
 		put(&b, frame, sizeof(frame));
 		assert_int_equal(protect(p.tx, &b), MACSEC_PASS);
 		assert_int_equal(b.f.data[14] & 3, an % 4);
@@ -555,17 +579,20 @@ test_modes(void **state)
 			p = make_pair(&conf, &sa);
 			put(&b, frame, plain(frame, sizeof(frame)));
 			assert_int_equal(validate(p.rx, &b), MACSEC_PASS);
-			assert_int_equal(pk_counter_read(&macsec_secy_stats(p.rx)->in_pkts_untagged), 1);
+			assert_int_equal(
+			    pk_counter_read(&macsec_secy_stats(p.rx)->in_pkts_untagged), 1);
 			assert_int_equal(protect(p.tx, &b), MACSEC_PASS);
 			len = b.f.len;
 			memcpy(good, b.f.data, len);
 			b.f.data[len - 1] ^= 1; /* the ICV */
-			assert_int_equal(validate(p.rx, &b), secret ? MACSEC_NOT_VALID : MACSEC_PASS);
+			assert_int_equal(
+			    validate(p.rx, &b), secret ? MACSEC_NOT_VALID : MACSEC_PASS);
 			if (!secret)
 				assert_memory_equal(b.f.data, frame, sizeof(frame));
 			put(&b, good, len);
 			b.f.data[27] ^= 1; /* the SCI */
-			assert_int_equal(validate(p.rx, &b), secret ? MACSEC_UNKNOWN_SCI : MACSEC_PASS);
+			assert_int_equal(
+			    validate(p.rx, &b), secret ? MACSEC_UNKNOWN_SCI : MACSEC_PASS);
 			put(&b, good, len);
 			b.f.data[14] ^= 1; /* the AN */
 			assert_int_equal(validate(p.rx, &b), secret ? MACSEC_NO_SA : MACSEC_PASS);
@@ -586,7 +613,8 @@ test_modes(void **state)
 		assert_int_equal(validate(p.rx, &b), MACSEC_PASS);
 		put(&b, good, 132);
 		assert_int_equal(validate(p.rx, &b), MACSEC_PASS);
-		assert_int_equal(pk_counter_read(&macsec_rx_stats(p.rx, SCI_A)->in_pkts_delayed), 1);
+		assert_int_equal(
+		    pk_counter_read(&macsec_rx_stats(p.rx, SCI_A)->in_pkts_delayed), 1);
 		end_pair(&p);
 	}
 }

@@ -43,8 +43,10 @@ static struct frame queue[256];
 static unsigned int nb_queue, nb_frames;
 static uint64_t now, rng;
 static struct frame last_frame;
-static const uint8_t cak128[16] = { 0, 0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0x77, 0x88, 0x99, 0xaa, 0xbb, 0xcc, 0xdd, 0xee, 0xff };
-static const uint8_t ckn[16] = { 1, 0x23, 0x45, 0x67, 0x89, 0xab, 0xcd, 0xef, 1, 0x23, 0x45, 0x67, 0x89, 0xab, 0xcd, 0xef };
+static const uint8_t cak128[16] = { 0, 0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0x77, 0x88, 0x99, 0xaa,
+	0xbb, 0xcc, 0xdd, 0xee, 0xff };
+static const uint8_t ckn[16] = { 1, 0x23, 0x45, 0x67, 0x89, 0xab, 0xcd, 0xef, 1, 0x23, 0x45, 0x67,
+	0x89, 0xab, 0xcd, 0xef };
 
 static int
 op_random(void *arg, void *bytes, size_t len)
@@ -103,7 +105,9 @@ op_sa_add(void *arg, const struct mka_sa *sa)
 	struct sa *at = sa->receive ? &s->rx[number(sa->sci)][sa->an] : &s->tx[sa->an];
 
 	assert_false(at->there); /* a key is never replaced under its AN */
-	*at = (struct sa){ .there = true, .sci = sa->sci, .an = sa->an, .suite = sa->suite, .ssci = sa->ssci };
+	*at = (struct sa){
+		.there = true, .sci = sa->sci, .an = sa->an, .suite = sa->suite, .ssci = sa->ssci
+	};
 	memcpy(at->key, sa->key, macsec_suite_key_len(sa->suite));
 	memcpy(at->salt, sa->salt, sizeof(at->salt));
 }
@@ -151,8 +155,8 @@ op_event(void *arg, enum mka_event event, const char *text)
 	snprintf(s->last, sizeof(s->last), "%s", text);
 }
 
-static const struct mka_kay_ops ops = { op_send, op_random, op_rx_sc_add, op_rx_sc_delete, op_sa_add, op_sa_delete,
-	op_sa_use, op_sa_floor, op_enable, op_event };
+static const struct mka_kay_ops ops = { op_send, op_random, op_rx_sc_add, op_rx_sc_delete,
+	op_sa_add, op_sa_delete, op_sa_use, op_sa_floor, op_enable, op_event };
 
 static void
 start(unsigned int i, uint8_t priority, uint8_t suite)
@@ -180,9 +184,11 @@ check(unsigned int nb)
 			continue;
 		assert_true(st[a].using >= 0);
 		for (unsigned int b = 0; b < nb; b++) {
-			const struct sa *tx = &st[a].tx[st[a].using], *rx = &st[b].rx[a + 1][tx->an];
+			const struct sa *tx = &st[a].tx[st[a].using],
+			                *rx = &st[b].rx[a + 1][tx->an];
 
-			if (a == b || st[b].kay == NULL || st[b].off || st[b].deaf || st[a].deaf || !st[b].enabled)
+			if (a == b || st[b].kay == NULL || st[b].off || st[b].deaf || st[a].deaf ||
+			    !st[b].enabled)
 				continue;
 			assert_true(rx->there);
 			assert_memory_equal(rx->key, tx->key, sizeof(rx->key));
@@ -275,14 +281,19 @@ teardown(void **state)
 static void
 test_crypto(void **state)
 {
-	static const uint8_t key[16] = { 0x2b, 0x7e, 0x15, 0x16, 0x28, 0xae, 0xd2, 0xa6, 0xab, 0xf7, 0x15, 0x88, 0x09, 0xcf, 0x4f, 0x3c };
-	static const uint8_t text[16] = { 0x6b, 0xc1, 0xbe, 0xe2, 0x2e, 0x40, 0x9f, 0x96, 0xe9, 0x3d, 0x7e, 0x11, 0x73, 0x93, 0x17, 0x2a };
-	static const uint8_t want[16] = { 0x07, 0x0a, 0x16, 0xb4, 0x6b, 0x4d, 0x41, 0x44, 0xf7, 0x9b, 0xdd, 0x9d, 0xd0, 0x4a, 0x28, 0x7c };
-	static const uint8_t wrap128[24] = { 0x1f, 0xa6, 0x8b, 0x0a, 0x81, 0x12, 0xb4, 0x47, 0xae, 0xf3, 0x4b, 0xd8, 0xfb, 0x5a, 0x7b, 0x82, 0x9d,
-		0x3e, 0x86, 0x23, 0x71, 0xd2, 0xcf, 0xe5 };
-	static const uint8_t wrap256[40] = { 0x28, 0xc9, 0xf4, 0x04, 0xc4, 0xb8, 0x10, 0xf4, 0xcb, 0xcc, 0xb3, 0x5c, 0xfb, 0x87, 0xf8, 0x26, 0x3f,
-		0x57, 0x86, 0xe2, 0xd8, 0x0e, 0xd3, 0x26, 0xcb, 0xc7, 0xf0, 0xe7, 0x1a, 0x99, 0xf4, 0x3b, 0xfb, 0x98, 0x8b, 0x9b, 0x7a, 0x02,
-		0xdd, 0x21 };
+	static const uint8_t key[16] = { 0x2b, 0x7e, 0x15, 0x16, 0x28, 0xae, 0xd2, 0xa6, 0xab, 0xf7,
+		0x15, 0x88, 0x09, 0xcf, 0x4f, 0x3c };
+	static const uint8_t text[16] = { 0x6b, 0xc1, 0xbe, 0xe2, 0x2e, 0x40, 0x9f, 0x96, 0xe9,
+		0x3d, 0x7e, 0x11, 0x73, 0x93, 0x17, 0x2a };
+	static const uint8_t want[16] = { 0x07, 0x0a, 0x16, 0xb4, 0x6b, 0x4d, 0x41, 0x44, 0xf7,
+		0x9b, 0xdd, 0x9d, 0xd0, 0x4a, 0x28, 0x7c };
+	static const uint8_t wrap128[24] = { 0x1f, 0xa6, 0x8b, 0x0a, 0x81, 0x12, 0xb4, 0x47, 0xae,
+		0xf3, 0x4b, 0xd8, 0xfb, 0x5a, 0x7b, 0x82, 0x9d, 0x3e, 0x86, 0x23, 0x71, 0xd2, 0xcf,
+		0xe5 };
+	static const uint8_t wrap256[40] = { 0x28, 0xc9, 0xf4, 0x04, 0xc4, 0xb8, 0x10, 0xf4, 0xcb,
+		0xcc, 0xb3, 0x5c, 0xfb, 0x87, 0xf8, 0x26, 0x3f, 0x57, 0x86, 0xe2, 0xd8, 0x0e, 0xd3,
+		0x26, 0xcb, 0xc7, 0xf0, 0xe7, 0x1a, 0x99, 0xf4, 0x3b, 0xfb, 0x98, 0x8b, 0x9b, 0x7a,
+		0x02, 0xdd, 0x21 };
 	uint8_t kek[32], data[32], out[48], back[32], mac[16];
 
 	(void)state;
@@ -352,7 +363,9 @@ test_election(void **state)
 	run(30 * S, 4, true);
 	assert_true(all_up(4));
 	assert_int_equal(info(0).server_sci, st[1].conf.sci);
-	assert_int_equal(st[0].rx[5][0].there + st[0].rx[5][1].there + st[0].rx[5][2].there + st[0].rx[5][3].there, 0);
+	assert_int_equal(st[0].rx[5][0].there + st[0].rx[5][1].there + st[0].rx[5][2].there +
+	        st[0].rx[5][3].there,
+	    0);
 	/* Nobody who may be server: no key. */
 	for (unsigned int i = 0; i < 3; i++)
 		st[i].off = true;
@@ -628,14 +641,34 @@ test_mkpdu(void **state)
 
 	(void)state;
 	for (unsigned int n = 0; n < 200; n++) {
-		struct mkpdu m = { .version = 3, .priority = (uint8_t)n, .key_server = n & 1, .desired = true, .capability = 3,
-			.sci = 77, .actor = { .mn = n + 1 }, .algorithm = MKA_ALGORITHM, .ckn = ckn, .ckn_len = (uint8_t)(1 + n % 16),
-			.nb_live = n % 31, .nb_potential = n / 31, .has_use = n % 3 != 0, .has_sak = n % 5 == 0, .sak_an = n % 4,
-			.confidentiality = n % 4, .kn = n + 1, .wrapped = wrapped, .wrapped_len = n % 2 ? 24 : 40,
-			.has_xpn = n % 3 == 1, .suspend_s = n % 3 == 1 ? 9 : 0 }, back;
+		struct mkpdu m = { .version = 3,
+			.priority = (uint8_t)n,
+			.key_server = n & 1,
+			.desired = true,
+			.capability = 3,
+			.sci = 77,
+			.actor = { .mn = n + 1 },
+			.algorithm = MKA_ALGORITHM,
+			.ckn = ckn,
+			.ckn_len = (uint8_t)(1 + n % 16),
+			.nb_live = n % 31,
+			.nb_potential = n / 31,
+			.has_use = n % 3 != 0,
+			.has_sak = n % 5 == 0,
+			.sak_an = n % 4,
+			.confidentiality = n % 4,
+			.kn = n + 1,
+			.wrapped = wrapped,
+			.wrapped_len = n % 2 ? 24 : 40,
+			.has_xpn = n % 3 == 1,
+			.suspend_s = n % 3 == 1 ? 9 : 0 },
+		             back;
 
 		m.suite = macsec_suite_id(n % 2 ? MACSEC_GCM_AES_128 : MACSEC_GCM_AES_XPN_256);
-		m.latest = (struct mka_use){ .ki.kn = n, .an = n % 4, .tx = true, .lpn = m.has_xpn ? UINT64_C(0x1234567890) : 9 };
+		m.latest = (struct mka_use){ .ki.kn = n,
+			.an = n % 4,
+			.tx = true,
+			.lpn = m.has_xpn ? UINT64_C(0x1234567890) : 9 };
 		for (unsigned int i = 0; i < MKA_LIST_MAX; i++)
 			m.live[i].mn = m.potential[i].mn = i + 1;
 		memset(frame + mkpdu_encode(&m, cak128, frame), 0, MKA_ICV);
@@ -646,10 +679,12 @@ test_mkpdu(void **state)
 		assert_int_equal(back.nb_live, m.nb_live);
 		assert_int_equal(back.nb_potential, m.nb_potential);
 		if (m.has_use)
-			assert_true(back.latest.lpn == m.latest.lpn && back.latest.an == m.latest.an && back.latest.tx);
+			assert_true(back.latest.lpn == m.latest.lpn &&
+			    back.latest.an == m.latest.an && back.latest.tx);
 		if (m.has_sak) {
 			assert_int_equal(back.wrapped_len, m.wrapped_len);
-			assert_true(back.suite == m.suite && back.kn == m.kn && back.sak_an == m.sak_an);
+			assert_true(
+			    back.suite == m.suite && back.kn == m.kn && back.sak_an == m.sak_an);
 			assert_memory_equal(back.wrapped, wrapped, m.wrapped_len);
 		}
 		assert_int_equal(back.suspend_s, m.suspend_s);
