@@ -246,13 +246,21 @@ port_of(struct mkad *d, uint16_t wire)
 	return NULL;
 }
 
+/* Ask for the associations of the next port.  One at a time, so that the answers of many fit into the socket. */
 static void
-ask(struct mkad_port *p)
+ask_next(struct mkad *d)
 {
 	struct macsec_msg m;
 
-	macsec_msg_init(&m, MACSEC_MSG_GET, p->wire);
-	say(p->d, &m);
+	for (; d->get_seq == 0 && d->turn < d->nb_ports; d->turn++) {
+		const struct mkad_port *p = &d->port[d->turn];
+
+		if (!p->known || (!p->asked && p->kay == NULL))
+			continue;
+		macsec_msg_init(&m, MACSEC_MSG_GET, p->wire);
+		say(d, &m);
+		d->get_seq = d->fd >= 0 ? d->seq : 0;
+	}
 }
 
 static void
@@ -270,7 +278,8 @@ take_port(struct mkad *d, const struct macsec_msg *m)
 	p->nb_sa = 0;
 	mka_kay_destroy(p->kay);
 	p->kay = NULL;
-	ask(p);
+	d->turn = PK_MIN(d->turn, (unsigned int)(p - d->port));
+	ask_next(d);
 }
 
 static void
@@ -299,8 +308,12 @@ take_status(struct mkad *d, const struct macsec_msg *m)
 {
 	struct mkad_port *p = port_of(d, m->h.port);
 
-	if (p != NULL && p->asked)
-		begin(p);
+	if (m->h.seq == d->get_seq) {
+		d->get_seq = 0;
+		if (p != NULL && p->asked)
+			begin(p);
+		ask_next(d);
+	}
 	/* Deleting what has gone with its channel is the ordinary case. */
 	if (m->status.error < 0 && m->status.error != -ENOENT)
 		pk_warn("wire %u: picketd refuses: %s", m->h.port, m->status.text);
@@ -326,6 +339,8 @@ lose(struct mkad *d, const char *why)
 	d->readable = NULL;
 	close(d->fd);
 	d->fd = -1;
+	d->get_seq = 0;
+	d->turn = 0;
 	/* KaYs go on saying things into the void until their peers have gone; what counts is what picketd has when it
 	 * is back. */
 	for (unsigned int i = 0; i < d->nb_ports; i++)
@@ -453,9 +468,9 @@ on_second(evutil_socket_t fd, short what, void *arg)
 
 	(void)fd;
 	(void)what;
-	for (unsigned int i = 0; i < d->nb_ports; i++)
-		if (d->port[i].known && d->port[i].kay != NULL)
-			ask(&d->port[i]);
+	if (d->get_seq == 0)
+		d->turn = 0;
+	ask_next(d);
 }
 
 /* ---- the whole ------------------------------------------------------------------------------------ */

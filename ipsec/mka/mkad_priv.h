@@ -41,7 +41,9 @@ struct mkad {
 	const struct mkad_conf *conf;
 	int fd;
 	uint32_t seq;
-	uint64_t epoch; /* picketd's */
+	uint32_t get_seq;  /* of the GET that waits for its answer; 0: none */
+	unsigned int turn; /* whose is next */
+	uint64_t epoch;    /* picketd's */
 	struct event *readable, *retry, *timer, *second;
 	bool told_unreachable;
 	unsigned int nb_ports;

@@ -16,7 +16,7 @@ stat_of() { # DPU NAME: over all channels
 lossless() { # TEXT SECONDS COMMAND...: no ping of one every 5 ms, there and back, gets lost meanwhile
 	text=$1 seconds=$2
 	shift 2
-	in_ns web ping -q -i 0.005 -w "$seconds" 192.0.2.30 >"$LAB_DIR/ping" 2>&1 &
+	in_ns web ping -q -i 0.005 -c $((seconds * 200)) -W 3 192.0.2.30 >"$LAB_DIR/ping" 2>&1 &
 	pinger=$!
 	"$@"
 	wait $pinger

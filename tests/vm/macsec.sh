@@ -13,7 +13,7 @@ ckn=0123456789abcdef0123456789abcdef
 
 stat_of() { # NAME: of the guest's kernel
 	guest host 'ip -s macsec show' | awk -v name="$1" '
-		/InPkts|OutPkts/ { n = split($0, key); next_line = 1; next }
+		/InPkts|OutPkts/ { sub(/^ *stats: */, ""); n = split($0, key); next_line = 1; next }
 		next_line { m = split($0, value); for (i = 1; i <= m; i++) sum[key[i]] += value[i]; next_line = 0 }
 		END { print sum[name] + 0 }'
 }
@@ -88,7 +88,7 @@ is 'pings of 84 octets lost' 0 "$(lost 10 56 0.2)"
 is 'pings of 1428 octets lost' 0 "$(lost 10 1400 0.2)"
 is '... none of them invalid to the kernel' 0 "$(stat_of InPktsNotValid)"
 is '... nor to us' 0 "$(ours InPktsNotValid)"
-in_ns web ping -q -i 0.05 -w 15 192.0.2.30 >"$LAB_DIR/ping" &
+in_ns web ping -q -i 0.05 -c 300 -W 5 192.0.2.30 >"$LAB_DIR/ping" &
 pinger=$!
 sleep 1
 dpuctl 1 mka rekey
@@ -132,7 +132,7 @@ s.bind(("out0", 0))
 s.send(bytes.fromhex(sys.argv[1]))' "$1"
 }
 is 'pings lost' 0 "$(lost 80 56 0.02)"
-throw "$(frame fffffffb)"
+throw "$(frame 100000001)"
 tampered=$(frame 100001000)
 throw "${tampered%?}$(echo "${tampered#"${tampered%?}"}" | tr 0-9a-f 1-9a-f0)"
 sleep 1
