@@ -16,8 +16,9 @@
 #include "lib/log.h"
 #include "lib/secret.h"
 
-#define POLL_MS  5  /* how often EAPOL is fetched: key agreement has seconds */
-#define POLL_MAX 16 /* frames of a port each time: what anybody on the link can send is bounded here */
+#define POLL_MS 5 /* how often EAPOL is fetched: key agreement has seconds */
+#define POLL_MAX \
+	16 /* frames of a port each time: what anybody on the link can send is bounded here */
 
 struct fw_macsec_link {
 	struct event_base *base;
@@ -283,7 +284,8 @@ on_poll(evutil_socket_t fd, short what, void *arg)
 			m.eapol.len = (uint16_t)len;
 			/* A frame that finds no room is lost, as on a wire; a flood of them ends no connection. */
 			if (len >= 18 && l->fd >= 0)
-				(void)!send(l->fd, &m, macsec_msg_len(&m), MSG_NOSIGNAL | MSG_DONTWAIT);
+				(void)!send(
+				    l->fd, &m, macsec_msg_len(&m), MSG_NOSIGNAL | MSG_DONTWAIT);
 		}
 	}
 }

@@ -89,7 +89,7 @@ struct fw_path_conf {
 	struct fw_session_mem
 	    *mem; /* of the table, which outlives us; borrowed, NULL: private memory */
 	struct fw_meters *meters; /* of rules, shared by all lcores; borrowed, NULL: of its own */
-	uint64_t secured_wires; /* bit i: nothing passes the outside of wire i but under MACsec */
+	uint64_t secured_wires;   /* bit i: nothing passes the outside of wire i but under MACsec */
 	const struct fw_posture *posture; /* of the host; borrowed, NULL: it is not attested */
 	const struct fw_overlay *overlay; /* tunnels to look into; borrowed, NULL: none */
 	bool ftp, tftp;                   /* sessions of these may announce others: fw/related.h */
