@@ -1,8 +1,10 @@
 #pragma once
 
+#include "fw/eve.h"
 #include "fw/link.h"
 #include "fw/macsec_link.h"
 #include "fw/posture.h"
+#include "fw/signatures.h"
 #include "fw/worker.h"
 
 struct event_base;
@@ -21,6 +23,8 @@ struct fw_show_conf {
 	const struct fw_link *link;
 	const struct fw_posture_link *posture;
 	const struct fw_macsec_link *macsec; /* NULL: no port has it */
+	struct fw_signatures *signatures;
+	struct fw_eve *eve; /* NULL: there is no event log */
 	const struct fw_wire *wires;
 	uint16_t nb_wires;
 	const char *instance;

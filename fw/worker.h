@@ -56,6 +56,8 @@ void fw_workers_publish(struct fw_workers *w, struct fw_rules *rules);
 
 /* Wait until no lcore can know what was taken out of its view before.  Context: control thread. */
 void fw_workers_synchronize(struct fw_workers *w);
+/* Look at the clock on the wall, for rules with a schedule: once a second.  Context: control thread. */
+void fw_workers_wall(struct fw_workers *w);
 
 /*
  * The host is attested for another `lease_ns`; 0: it is not.  Returns when no packet is judged otherwise
