@@ -333,7 +333,8 @@ start(struct picketd *d, struct pk_diag *diag)
 		return rc;
 	for (unsigned int i = 0; i < d->nb_macsec; i++)
 		if (fw_macsec_conf(d->macsec[i])->required)
-			workers.path.secured_wires |= UINT64_C(1) << fw_macsec_conf(d->macsec[i])->wire;
+			workers.path.secured_wires |= UINT64_C(1)
+			    << fw_macsec_conf(d->macsec[i])->wire;
 	workers.path.huge = o->huge;
 	workers.path.pool = d->pool;
 	if (getrandom(workers.path.seed, sizeof(workers.path.seed), 0) !=
