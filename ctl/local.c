@@ -38,6 +38,10 @@ static const struct ctl_column lcore_columns[] = { { "lcore", "LCORE" }, { "sess
 	{ "taken_over", "TAKEN OVER" } };
 static const struct ctl_column wire_columns[] = { { "wire", "WIRE" }, { "inside", "INSIDE" },
 	{ "outside", "OUTSIDE" }, { "queues", "QUEUES" } };
+static const struct ctl_column macsec_columns[] = { { "wire", "WIRE" }, { "channel", "CHANNEL" },
+	{ "sci", "SCI" }, { "up", "UP" }, { "state", "STATE" }, { "suite", "SUITE" },
+	{ "an", "AN" }, { "next_pn", "NEXT PN" }, { "packets", "PACKETS" },
+	{ "refused", "REFUSED" } };
 static const struct ctl_column config_columns[] = { { "option", "OPTION" }, { "value", "VALUE" } };
 static const struct ctl_column plane_columns[] = { { "instance", "DPU" }, { "plane", "PLANE" },
 	{ "generation", "GENERATION" }, { "agent", "AGENT" }, { "commits", "COMMITS" },
@@ -170,6 +174,7 @@ show_picketd(struct ctl_context *ctx, int argc, char **argv)
 		{ "show sa", VIEW("picketd", sa_columns) },
 		{ "show tunnels", VIEW("picketd", tunnel_columns) },
 		{ "show ipsec", VIEW("picketd", ipsec_columns) },
+		{ "show macsec", VIEW("picketd", macsec_columns) },
 		{ "show plane", VIEW("picketd", plane_columns) },
 	};
 
@@ -186,7 +191,7 @@ static int
 show_config(struct ctl_context *ctx, int argc, char **argv)
 {
 	static const char *const daemons[] = { "picketd", "picket-nftd", "picket-agentd",
-		"picket-attestd", "picket-policyd" };
+		"picket-attestd", "picket-mkad", "picket-policyd" };
 	struct view view = { argc > 0 ? argv[0] : "picketd", config_columns,
 		PK_COUNT(config_columns) };
 
@@ -194,7 +199,7 @@ show_config(struct ctl_context *ctx, int argc, char **argv)
 		if (strcmp(view.daemon, daemons[i]) == 0 && argc <= 1)
 			return show(ctx, &view, "show config", 0, NULL);
 	return ctl_usage(
-	    ctx, "want one of picketd, picket-nftd, picket-agentd, picket-attestd, picket-policyd");
+	    ctx, "want one of picketd, picket-nftd, picket-agentd, picket-attestd, picket-mkad, picket-policyd");
 }
 
 static const char *
@@ -278,6 +283,38 @@ attestd(struct ctl_context *ctx, int argc, char **argv)
 	pk_bug(__FILE__, __LINE__, "every command for the verifier has a view");
 }
 
+static const struct ctl_column mka_columns[] = { { "wire", "WIRE" }, { "sci", "SCI" },
+	{ "state", "STATE" }, { "up", "UP" }, { "server", "KEY SERVER" }, { "suite", "SUITE" },
+	{ "an", "AN" }, { "key", "KEY" }, { "live", "LIVE" }, { "potential", "POTENTIAL" },
+	{ "keys", "KEYS" }, { "refused", "REFUSED" } };
+static const struct ctl_column mka_peer_columns[] = { { "wire", "WIRE" }, { "sci", "SCI" },
+	{ "priority", "PRIORITY" }, { "live", "LIVE" }, { "server", "KEY SERVER" },
+	{ "receives", "RECEIVES" }, { "transmits", "TRANSMITS" }, { "mn", "MN" },
+	{ "ckn", "CKN" } };
+static const struct ctl_column mka_event_columns[] = { { "at", "AT" }, { "wire", "WIRE" },
+	{ "event", "EVENT" }, { "text", "WHAT" } };
+
+/* The key agreement of this DPU's links. */
+static int
+mkad(struct ctl_context *ctx, int argc, char **argv)
+{
+	static const struct {
+		const char *words, *ask;
+		struct view view;
+	} views[] = {
+		{ "mka status", "show mka", VIEW("picket-mkad", mka_columns) },
+		{ "mka peers", "show mka-peers", VIEW("picket-mkad", mka_peer_columns) },
+		{ "mka events", "show mka-events", VIEW("picket-mkad", mka_event_columns) },
+		{ "mka rekey", "mka rekey", VIEW("picket-mkad", mka_columns) },
+		{ "mka reload", "mka reload", VIEW("picket-mkad", mka_columns) },
+	};
+
+	for (size_t i = 0; i < PK_COUNT(views); i++)
+		if (strcmp(views[i].words, ctx->command->words) == 0)
+			return show(ctx, &views[i].view, views[i].ask, argc, argv);
+	pk_bug(__FILE__, __LINE__, "every command for key agreement has a view");
+}
+
 #define FILTER "[src|dst|host PREFIX] [proto P] [sport|dport|port N] [wire N]"
 
 const struct ctl_command ctl_local_commands[] = {
@@ -298,6 +335,7 @@ const struct ctl_command ctl_local_commands[] = {
 	    "security associations, with what they have carried", show_picketd },
 	{ "show tunnels", "[reqid N]", "tunnels, and the SA each uses", show_picketd },
 	{ "show ipsec", "", "how many SAs there are, and who makes keys", show_picketd },
+	{ "show macsec", "", "links with MACsec: channels, keys and counters", show_picketd },
 	{ "show plane", "", "what the data plane enforces, and since when", show_picketd },
 	{ "attest status", "", "how this DPU's verifier sees the host behind it", attestd },
 	{ "attest reasons", "", "why its last evidence was refused, and what to do", attestd },
@@ -306,6 +344,11 @@ const struct ctl_command ctl_local_commands[] = {
 	{ "attest forget", "", "let another TPM enrol for the host", attestd },
 	{ "attest evidence", "DIR",
 	    "write the last evidence there, to check it or to learn from it", attestd },
+	{ "mka status", "", "key agreement on links with MACsec", mkad },
+	{ "mka peers", "", "who takes part in it", mkad },
+	{ "mka events", "", "what has happened in it lately", mkad },
+	{ "mka rekey", "[WIRE]", "make a new key now, if this DPU is key server", mkad },
+	{ "mka reload", "", "read the key files again", mkad },
 	{ "show config", "[DAEMON]", "configuration a daemon runs with", show_config },
 	{ "monitor", "[drops] " FILTER, "verdicts as they fall, until interrupted", monitor },
 	{ NULL, NULL, NULL, NULL },

@@ -13,6 +13,18 @@
  */
 #define FW_DROPS(X)                                                                                \
 	X(NO_POLICY, "no-policy", "no policy has been accepted yet: nothing passes")               \
+	/* macsec: before the path sees the frame, and after it has let it pass */                 \
+	X(MACSEC_DOWN, "macsec-down", "MACsec is required on this link, and not up")               \
+	X(MACSEC_UNTAGGED, "macsec-untagged", "in clear on a link with MACsec")                    \
+	X(MACSEC_BAD_TAG, "macsec-bad-tag", "a SecTAG that is cut short or impossible")            \
+	X(MACSEC_UNKNOWN_SCI, "macsec-unknown-sci", "MACsec of a channel that nobody has")         \
+	X(MACSEC_NO_SA, "macsec-no-sa", "MACsec under an association number without a key")        \
+	X(MACSEC_LATE, "macsec-late", "MACsec: the packet number is before the replay window")     \
+	X(MACSEC_REPLAYED, "macsec-replayed", "MACsec: this packet number has come before")        \
+	X(MACSEC_NOT_VALID, "macsec-not-valid", "MACsec: the integrity check value is wrong")      \
+	X(MACSEC_PN_EXHAUSTED, "macsec-pn-exhausted",                                              \
+	    "MACsec: no packet number is left under this key")                                     \
+	X(MACSEC_TOO_LONG, "macsec-too-long", "longer with MACsec than the port takes")            \
 	/* parse: what the frame itself shows */                                                   \
 	X(TRUNCATED, "truncated", "the frame ends before its headers do")                          \
 	X(MAC_SOURCE, "mac-source", "the source MAC address is a group address")                   \

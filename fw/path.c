@@ -302,10 +302,10 @@ fw_path_tick(struct fw_path *p, const struct fw_rules *rules, uint64_t now_ns, u
 }
 
 void
-fw_path_not_sent(struct fw_path *p, enum fw_side to, unsigned int n)
+fw_path_not_sent(struct fw_path *p, enum fw_side to, unsigned int n, enum fw_drop why)
 {
 	pk_counter_add(&p->stats.sent[to], -(uint64_t)n);
-	pk_counter_add(&p->stats.drop[FW_DROP_TX_FULL], n);
+	pk_counter_add(&p->stats.drop[why], n);
 }
 
 void

@@ -94,6 +94,7 @@ struct fw_path_conf {
 	struct fw_session_mem
 	    *mem;           /* of the table, which outlives us; borrowed, NULL: private memory */
 	struct fw_esp *esp; /* IPsec, shared by all lcores; borrowed, NULL: there is none */
+	uint64_t secured_wires; /* bit i: nothing passes the outside of wire i but under MACsec */
 	const struct fw_wall *wall;       /* borrowed, NULL: now_ns is UTC, and nothing turns */
 	const struct fw_posture *posture; /* of the host; borrowed, NULL: it is not attested */
 	const struct fw_overlay *overlay; /* tunnels to look into; borrowed, NULL: none */
@@ -189,9 +190,9 @@ struct fw_made {
 bool fw_path_tick(struct fw_path *p, const struct fw_rules *rules, uint64_t now_ns,
     unsigned int budget, struct fw_made *made);
 
-/* The port took only some of a side's packets: count the others, which the caller has freed.  They
- * leave `sent` (not sent_bytes, which stays a little high) for the drop reason tx-full. */
-void fw_path_not_sent(struct fw_path *p, enum fw_side to, unsigned int n);
+/* Packets that were to leave on side `to` do not, because of `why`; the caller has freed them.  They leave `sent`
+ * (not sent_bytes, which stays a little high) for that drop reason. */
+void fw_path_not_sent(struct fw_path *p, enum fw_side to, unsigned int n, enum fw_drop why);
 
 /* n packets go out that no packet was the cause of.  Context: the owning lcore. */
 void fw_path_count_made(struct fw_path *p, unsigned int n);

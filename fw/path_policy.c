@@ -8,15 +8,17 @@
 
 #define WALK_BURST 64 /* sessions judged anew at once, if there is time */
 
-/* What a rule asks for beyond its match, of what this data plane has: IPsec, if it is
- * configured, and inspection when there is memory for it. */
+/* What a rule asks for beyond its match, of what this data plane has: IPsec if it is configured, MACsec on some links,
+ * and inspection when there is memory for it. */
 static enum fw_drop
-ask_terms(const struct fw_path *p, struct fw_decision *d)
+ask_terms(const struct fw_batch *b, struct fw_decision *d)
 {
 	const struct pk_rule_terms *t = d->terms;
+	const struct fw_path *p = b->p;
 	uint8_t all = p->conf.inspect_all;
 
 	if (t != NULL && t->encryption != PK_ENCRYPTION_NONE &&
+	    !fw_link_protects(p, b->wire, t->encryption) &&
 	    (t->encryption == PK_ENCRYPTION_MTLS || p->conf.esp == NULL))
 		return FW_DROP_ENCRYPTION_MISSING;
 	if (t != NULL && t->inspect != PK_INSPECT_NONE)
@@ -47,7 +49,7 @@ fw_policy_ask(struct fw_batch *b, enum fw_side opener, uint32_t vrf, const struc
 	    app, fw_path_unix_s(b->p, b->now_ns), d);
 	if (d->verdict == PK_VERDICT_ALLOW)
 		return likely(d->terms == NULL && b->p->conf.inspect_all == 0) ? FW_DROP_NONE
-		                                                               : ask_terms(b->p, d);
+		                                                               : ask_terms(b, d);
 	if (!subject.is_subject)
 		return FW_DROP_NO_SUBJECT;
 	return d->verdict == PK_VERDICT_REJECT ? FW_DROP_RULE_REJECT : FW_DROP_RULE_DENY;

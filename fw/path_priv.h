@@ -362,6 +362,14 @@ void fw_limits_add(struct fw_path *p, uint32_t i, uint32_t tenant, uint64_t now_
 bool fw_limits_room(const struct fw_path *p, uint32_t i, uint32_t tenant);
 void fw_limits_drop(struct fw_path *p, uint32_t i, bool half_open, bool whole);
 
+/* Whether the link of this wire has what a rule asks for: MACsec protects whatever passes there, or nothing passes. */
+static inline bool
+fw_link_protects(const struct fw_path *p, uint16_t wire, uint8_t encryption)
+{
+	return encryption == PK_ENCRYPTION_REQUIRED && wire < FW_WIRES_MAX &&
+	    (p->conf.secured_wires >> wire & 1) != 0;
+}
+
 /* ---- path_policy.c ---- */
 
 /* Ask policy about a flow from src to dst.  Returns FW_DROP_NONE if it may be. */

@@ -128,7 +128,8 @@ enum fw_drop
 fw_protect_open(struct fw_batch *b, const struct fw_pkt *pk, const struct fw_decision *d)
 {
 	const struct esp_sad *sad = b->p->conf.esp->sad;
-	bool wanted = d->terms != NULL && d->terms->encryption != PK_ENCRYPTION_NONE;
+	bool wanted = d->terms != NULL && d->terms->encryption != PK_ENCRYPTION_NONE &&
+	    !fw_link_protects(p, p->sessions.hot[i].key.wire, d->terms->encryption);
 	struct esp_flow flow;
 
 	if (b->from == FW_OUTSIDE) {

@@ -18,6 +18,7 @@
 
 #include "fw/esp.h"
 #include "fw/link.h"
+#include "fw/macsec_link.h"
 #include "fw/options.h"
 #include "fw/posture.h"
 #include "fw/sadb_link.h"
@@ -33,7 +34,7 @@
 
 struct options {
 	char *instance, *run_dir, *user, *lcores;
-	struct pk_conf_list wires, eal, ipsec_addresses;
+	struct pk_conf_list wires, macsec, eal, ipsec_addresses;
 	uint64_t ipsec_sas, buffers, memory, idle_sleep, trace_records;
 	bool huge, session_records;
 	char *session_dir;
@@ -60,6 +61,11 @@ static const struct pk_conf_option options[] = {
 	{ "wire", PK_CONF_LIST, NULL, NULL, 0, 0, NULL, false,
 	    "A wire: the inside port, a space, the outside port.  Ports are af_packet:IFACE, af_xdp:IFACE, "
 	    "tap:NAME, pci:ADDRESS, vdev:DEVARGS or name:PORT.", AT(wires) },
+	{ "macsec", PK_CONF_LIST, NULL, NULL, 0, 0, NULL, false,
+	    "MACsec on the outside port of a wire: its number, counted from 0; required (nothing passes in clear) or preferred "
+	    "(until key agreement has succeeded, then as required); and, if wanted: replay-window N (64 packets), replay-standard "
+	    "(also let through what comes twice within the window), replay-off, no-sci, end-station, clear-vlans N (tags before the "
+	    "SecTAG).  Keys come from picket-mkad.", AT(macsec) },
 	{ "lcores", PK_CONF_STRING, NULL, "0,1", 0, 0, NULL, false,
 	    "Cores in the words of DPDK's --lcores.  The first is for control, each other runs packets.", AT(lcores) },
 	{ "software-rss", PK_CONF_WORD, NULL, "auto", 0, 0, software_rss_words, false,
@@ -119,10 +125,13 @@ struct picketd {
 	struct fw_wire wires[FW_WIRES_MAX];
 	uint16_t nb_wires;
 	struct fw_esp *esp;
+	struct fw_macsec *macsec[FW_WIRES_MAX]; /* nb_macsec of them */
+	unsigned int nb_macsec;
 	struct fw_overlay overlay;
 	struct fw_workers *workers;
 	struct fw_sadb_link *sadb;
 	struct fw_link *link;
+	struct fw_macsec_link *macsec_link;
 	struct fw_posture_link *posture;
 	struct fw_show *show;
 	struct fw_signatures *signatures;
@@ -168,11 +177,66 @@ start_eal(const struct options *o, struct pk_diag *diag)
 	return 0;
 }
 
+/* What the options say of MACsec on wire i.  Returns 1, 0 (nothing), or -EINVAL with *diag. */
+static int
+macsec_of(const struct options *o, size_t i, struct fw_macsec_conf *conf, struct pk_diag *diag)
+{
+	bool found = false;
+
+	for (size_t k = 0; k < o->macsec.nb; k++) {
+		struct fw_macsec_conf c;
+
+		if (fw_macsec_parse(o->macsec.item[k], &c, diag) < 0)
+			return -EINVAL;
+		if (c.wire >= o->wires.nb || (c.wire == i && found)) {
+			pk_diag_set(diag, "macsec = %.100s: %s", o->macsec.item[k],
+			    found ? "this wire has another one"
+			          : "there is no such wire; they are counted from 0");
+			return -EINVAL;
+		}
+		if (c.wire == i) {
+			*conf = c;
+			found = true;
+		}
+	}
+	return found;
+}
+
+/* A SecY on the outside port, which has been opened.  It makes frames longer than those of the inside. */
+static int
+add_macsec(struct picketd *d, struct fw_wire *w, struct fw_macsec_conf *conf, struct pk_diag *diag)
+{
+	struct rte_ether_addr mac;
+	uint32_t inside, outside;
+	int rc;
+
+	conf->port = w->port[FW_OUTSIDE].id;
+	conf->pool = d->pool;
+	rc = rte_eth_macaddr_get(conf->port, &mac);
+	if (rc < 0) {
+		pk_diag_set(
+		    diag, "port \"%s\": has no MAC address for MACsec", w->port[FW_OUTSIDE].spec);
+		return rc;
+	}
+	conf->secy.sci = macsec_sci_of(mac.addr_bytes, 1);
+	inside = fw_port_mtu(&w->port[FW_INSIDE], 0);
+	outside = fw_port_mtu(&w->port[FW_OUTSIDE], inside + MACSEC_GROWTH);
+	if (outside < inside + MACSEC_GROWTH) {
+		pk_warn(
+		    "port \"%s\": takes %u octets, and MACsec adds %d to the %u of the inside; longer frames drop as macsec-too-long",
+		    w->port[FW_OUTSIDE].spec, outside, MACSEC_GROWTH, inside);
+		conf->secy.max_len = outside + RTE_ETHER_HDR_LEN + MACSEC_VLANS_MAX * 4;
+	}
+	rc = fw_macsec_create(&d->macsec[d->nb_macsec], conf, diag);
+	if (rc == 0)
+		w->port[FW_OUTSIDE].macsec = d->macsec[d->nb_macsec++];
+	return rc;
+}
+
 static int
 open_wires(struct picketd *d, struct pk_diag *diag)
 {
 	const struct options *o = &d->options;
-	uint16_t nb_lcores = (uint16_t)(rte_lcore_count() - 1);
 
 	if (o->wires.nb == 0 || o->wires.nb > FW_WIRES_MAX) {
 		pk_diag_set(diag,
@@ -182,20 +246,32 @@ open_wires(struct picketd *d, struct pk_diag *diag)
 	}
 	for (size_t i = 0; i < o->wires.nb; i++) {
 		struct fw_wire *w = &d->wires[i];
+		uint16_t nb_queues = (uint16_t)(rte_lcore_count() - 1);
 		char inside[256], outside[256];
-		int rc;
+		struct fw_macsec_conf macsec;
+		int rc, has_macsec;
 
 		if (sscanf(o->wires.item[i], "%255s %255s", inside, outside) != 2) {
 			pk_diag_set(diag, "wire = %s: want an inside port and an outside port",
 			    o->wires.item[i]);
 			return -EINVAL;
 		}
-		rc = fw_port_open(&w->port[FW_INSIDE], inside, nb_lcores, d->pool, diag);
+		has_macsec = macsec_of(o, i, &macsec, diag);
+		if (has_macsec < 0)
+			return has_macsec;
+		/* A SecY is one lcore's, so that packet numbers have one writer. */
+		if (has_macsec)
+			nb_queues = 1;
+		rc = fw_port_open(&w->port[FW_INSIDE], inside, nb_queues, d->pool, diag);
 		if (rc == 0)
-			rc = fw_port_open(&w->port[FW_OUTSIDE], outside, nb_lcores, d->pool, diag);
+			rc = fw_port_open(&w->port[FW_OUTSIDE], outside, nb_queues, d->pool, diag);
 		if (rc < 0)
 			return rc;
 		d->nb_wires++;
+		if (has_macsec)
+			rc = add_macsec(d, w, &macsec, diag);
+		if (rc < 0)
+			return rc;
 	}
 	return 0;
 }
@@ -368,6 +444,10 @@ start(struct picketd *d, struct pk_diag *diag)
 	rc = fw_path_options_networks(&o->path, &workers.path, &d->overlay, diag);
 	if (rc < 0)
 		return rc;
+	for (unsigned int i = 0; i < d->nb_macsec; i++)
+		if (fw_macsec_conf(d->macsec[i])->required)
+			workers.path.secured_wires |= UINT64_C(1)
+			    << fw_macsec_conf(d->macsec[i])->wire;
 	workers.path.huge = o->huge;
 	workers.path.pool = d->pool;
 	workers.path.esp = d->esp;
@@ -413,6 +493,13 @@ start(struct picketd *d, struct pk_diag *diag)
 		show.esp = d->esp;
 		show.sadb = d->sadb;
 	}
+	if (d->nb_macsec > 0) {
+		snprintf(path, sizeof(path), "%s/macsec.sock", o->run_dir);
+		rc = fw_macsec_link_create(&d->macsec_link, d->base, path, o->instance, d->workers,
+		    d->macsec, d->nb_macsec, diag);
+		if (rc < 0)
+			return rc;
+	}
 	snprintf(path, sizeof(path), "%s/picketd.ctl", o->run_dir);
 	rc = fw_signatures_create(&d->signatures,
 	    &(struct fw_signatures_conf){ .base = d->base,
@@ -428,6 +515,7 @@ start(struct picketd *d, struct pk_diag *diag)
 	show.workers = d->workers;
 	show.link = d->link;
 	show.posture = d->posture;
+	show.macsec = d->macsec_link;
 	show.nb_wires = d->nb_wires;
 	show.path = path;
 	return fw_show_create(&d->show, &show, diag);
@@ -437,12 +525,15 @@ static void
 stop(struct picketd *d)
 {
 	fw_show_destroy(d->show);
+	fw_macsec_link_destroy(d->macsec_link);
 	fw_posture_link_destroy(d->posture);
 	fw_link_destroy(d->link);
 	fw_sadb_link_destroy(d->sadb);
 	fw_workers_stop(d->workers);
 	d->workers = NULL;
 	fw_esp_destroy(d->esp);
+	for (unsigned int i = 0; i < d->nb_macsec; i++)
+		fw_macsec_destroy(d->macsec[i]);
 	fw_signatures_destroy(d->signatures);
 	fw_eve_close(d->eve);
 	for (uint16_t i = 0; i < d->nb_wires; i++)

@@ -1,8 +1,12 @@
 #include "fw/port.h"
 
 #include <errno.h>
+#include <net/if.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include <rte_bus_vdev.h>
 #include <rte_dev.h>
@@ -235,6 +239,33 @@ fw_port_close(struct fw_port *port)
 {
 	(void)rte_eth_dev_stop(port->id);
 	(void)rte_eth_dev_close(port->id);
+}
+
+uint32_t
+fw_port_mtu(const struct fw_port *port, uint32_t want)
+{
+	const char *name = strchr(port->spec, ':');
+	struct ifreq ifr = { .ifr_mtu = 0 };
+	uint16_t mtu = 0;
+	uint32_t is;
+	int fd;
+
+	if (!port->kernel) {
+		if (rte_eth_dev_get_mtu(port->id, &mtu) == 0 && mtu < want && want <= UINT16_MAX &&
+		    rte_eth_dev_set_mtu(port->id, (uint16_t)want) == 0)
+			mtu = (uint16_t)want;
+		return mtu;
+	}
+	/* Drivers of kernel interfaces do not know what their interface takes. */
+	fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	snprintf(ifr.ifr_name, sizeof(ifr.ifr_name), "%.15s", name + 1);
+	is = fd >= 0 && ioctl(fd, SIOCGIFMTU, &ifr) == 0 ? (uint32_t)ifr.ifr_mtu : 0;
+	ifr.ifr_mtu = (int)want;
+	if (is < want && fd >= 0 && ioctl(fd, SIOCSIFMTU, &ifr) == 0)
+		is = want;
+	if (fd >= 0)
+		close(fd);
+	return is;
 }
 
 /*

@@ -7,6 +7,7 @@
 
 struct rte_mbuf;
 struct rte_mempool;
+struct fw_macsec;
 
 /*
  * A DPDK port of whatever kind, opened by a short name:
@@ -28,8 +29,9 @@ struct fw_port {
 	uint16_t nb_queues; /* receive and transmit queues in use */
 	uint16_t reta_mask; /* several queues: of the RSS hash, and which queue it chooses */
 	uint16_t reta[FW_PORT_RETA];
-	bool kernel;    /* af_packet, af_xdp: frames may have partial checksums */
-	char spec[256]; /* as configured */
+	bool kernel;              /* af_packet, af_xdp: frames may have partial checksums */
+	struct fw_macsec *macsec; /* what is between it and the path; borrowed, NULL: nothing */
+	char spec[256];           /* as configured */
 };
 
 /*
@@ -40,6 +42,10 @@ struct fw_port {
 int fw_port_open(struct fw_port *port, const char *spec, uint16_t nb_queues,
     struct rte_mempool *pool, struct pk_diag *diag);
 void fw_port_close(struct fw_port *port);
+
+/* Have the port take packets of `want` octets, behind their Ethernet header, if it takes fewer and can be told.
+ * Returns how many it takes.  Context: control thread, before privileges are dropped. */
+uint32_t fw_port_mtu(const struct fw_port *port, uint32_t want);
 
 /* Receive at most n packets, fit for the path.  Context: the lcore that owns the queue. */
 unsigned int fw_port_rx(

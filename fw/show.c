@@ -401,6 +401,7 @@ static const struct pk_control_command commands[] = {
 	{ "show ipsec", "", "how many SAs there are, and who makes keys", fw_show_ipsec },
 	{ "show lcores", "", "load of each lcore", show_lcores },
 	{ "show wires", "", "wires and their ports", show_wires },
+	{ "show macsec", "", "secured links: channels, keys and counters", fw_show_macsec },
 	{ "show config", "", "configuration in use", show_config },
 	{ "monitor", "[drops] [FILTER]", "verdicts as they fall", fw_show_monitor },
 	{ "capture", "[drops] [FILTER] [count N] [seconds N] [snaplen N]",

@@ -2,6 +2,7 @@
 
 #include "fw/eve.h"
 #include "fw/link.h"
+#include "fw/macsec_link.h"
 #include "fw/posture.h"
 #include "fw/sadb_link.h"
 #include "fw/signatures.h"
@@ -24,6 +25,7 @@ struct fw_show_conf {
 	const struct fw_posture_link *posture;
 	const struct fw_esp *esp; /* NULL: no IPsec */
 	const struct fw_sadb_link *sadb;
+	const struct fw_macsec_link *macsec; /* NULL: no port has it */
 	struct fw_signatures *signatures;
 	struct fw_eve *eve; /* NULL: there is no event log */
 	const struct fw_wire *wires;

@@ -40,6 +40,8 @@ void fw_show_tenants(struct pk_control_request *r, int argc, char **argv, void *
 void fw_show_sa(struct pk_control_request *r, int argc, char **argv, void *arg);
 void fw_show_tunnels(struct pk_control_request *r, int argc, char **argv, void *arg);
 void fw_show_ipsec(struct pk_control_request *r, int argc, char **argv, void *arg);
+/* fw/show_macsec.c */
+void fw_show_macsec(struct pk_control_request *r, int argc, char **argv, void *arg);
 
 /* fw/show_trace.c */
 int fw_show_trace_create(struct fw_show *s);

@@ -15,6 +15,7 @@
 
 #include "fw/esp.h"
 #include "fw/keep.h"
+#include "fw/macsec.h"
 #include "fw/relay.h"
 #include "fw/shared.h"
 #include "fw/steer.h"
@@ -38,6 +39,7 @@ struct poll {
 struct exit {
 	uint16_t port, queue;
 	uint16_t lcore; /* number of the one that has the queue: us, or whom to hand them to */
+	struct fw_macsec *macsec;
 };
 
 struct worker {
@@ -103,6 +105,11 @@ send_here(struct worker *w, const struct exit *e, enum fw_side side, struct rte_
 {
 	uint16_t sent = 0;
 
+	if (unlikely(e->macsec != NULL)) {
+		n = fw_macsec_tx(e->macsec, w->path, pkts, n);
+		if (n == 0)
+			return;
+	}
 	/* Virtual ports take what fits into their ring at this moment; a few tries let the
 	 * other end catch up, more would stall every other flow of this lcore. */
 	for (unsigned int tries = 0; sent < n && tries < TX_RETRIES; tries++)
@@ -110,8 +117,22 @@ send_here(struct worker *w, const struct exit *e, enum fw_side side, struct rte_
 		    rte_eth_tx_burst(e->port, e->queue, pkts + sent, (uint16_t)(n - sent)));
 	if (unlikely(sent < n)) {
 		rte_pktmbuf_free_bulk(pkts + sent, n - sent);
-		fw_path_not_sent(w->path, side, n - sent);
+		fw_path_not_sent(w->path, side, n - sent, FW_DROP_TX_FULL);
 	}
+}
+
+/* A port with MACsec: send what key agreement has to say, and receive what is for the path. */
+static __rte_noinline unsigned int
+receive_macsec(
+    struct worker *w, const struct poll *p, struct rte_mbuf **pkts, unsigned int n, uint64_t now_ns)
+{
+	struct rte_mbuf *eapol[FW_BURST];
+	unsigned int nb = fw_macsec_injected(p->rx->macsec, eapol, FW_BURST), sent = 0;
+
+	if (unlikely(nb > 0))
+		sent = rte_eth_tx_burst(p->rx->id, p->queue, eapol, (uint16_t)nb);
+	rte_pktmbuf_free_bulk(eapol + sent, nb - sent);
+	return n > 0 ? fw_macsec_rx(p->rx->macsec, w->path, pkts, n, now_ns) : 0;
 }
 
 static void
@@ -131,7 +152,7 @@ transmit(struct worker *w, uint16_t wire, struct fw_burst *out)
 		    fw_relay_mark(wire, (enum fw_side)side), out->pkt[side], n);
 		if (unlikely(put < n)) {
 			rte_pktmbuf_free_bulk(out->pkt[side] + put, n - put);
-			fw_path_not_sent(w->path, (enum fw_side)side, n - put);
+			fw_path_not_sent(w->path, (enum fw_side)side, n - put, FW_DROP_TX_FULL);
 		}
 	}
 }
@@ -260,6 +281,8 @@ run(void *arg)
 			const struct poll *p = &w->polls[i];
 			unsigned int n = fw_port_rx(p->rx, p->queue, pkts, FW_BURST);
 
+			if (unlikely(p->rx->macsec != NULL))
+				n = receive_macsec(w, p, pkts, n, now_ns);
 			if (n == 0)
 				continue;
 			if (unlikely(all->esp != NULL)) {
@@ -342,6 +365,7 @@ add_exit(struct worker *w, const struct fw_wire *wire, uint16_t number, enum fw_
 		.port = wire->port[side].id,
 		.queue = queue,
 		.lcore = (uint16_t)lcore,
+		.macsec = wire->port[side].macsec,
 	};
 }
 
@@ -601,10 +625,14 @@ fw_workers_stop(struct fw_workers *all)
 
 /* At most one burst or one idle sleep long; the control thread has nothing better to do than to tell whoever
  * asked the moment it is over. */
-static void
-wait_for_lcores(struct fw_workers *w)
+void
+fw_workers_wait(struct fw_workers *w)
 {
-	uint64_t token = rte_rcu_qsbr_start(w->qsbr);
+	uint64_t token;
+
+	if (!w->started)
+		return;
+	token = rte_rcu_qsbr_start(w->qsbr);
 
 	while (rte_rcu_qsbr_check(w->qsbr, token, false) == 0)
 		sleep_ns(5 * PK_NS_PER_US);
@@ -615,15 +643,8 @@ fw_workers_publish(struct fw_workers *w, struct fw_rules *rules)
 {
 	struct fw_rules *old = atomic_exchange_explicit(&w->rules, rules, memory_order_acq_rel);
 
-	wait_for_lcores(w);
+	fw_workers_wait(w);
 	fw_rules_destroy(old);
-}
-
-void
-fw_workers_wait(struct fw_workers *w)
-{
-	if (w->started)
-		wait_for_lcores(w);
 }
 
 unsigned int
@@ -646,7 +667,7 @@ fw_workers_posture(struct fw_workers *w, uint64_t lease_ns)
 	old = atomic_exchange_explicit(&w->posture.until_ns, until, memory_order_acq_rel);
 	/* A lease that goes on changes nothing for anybody. */
 	if ((old > now) != (until > now))
-		wait_for_lcores(w);
+		fw_workers_wait(w);
 }
 
 uint64_t

@@ -9,6 +9,8 @@
 #   host1   203.0.113.2 -- pcie -- 203.0.113.1 dpu1       the machines behind the DPUs, each with a TPM
 #   host2   203.0.113.6 -- pcie -- 203.0.113.5 dpu2       (swtpm); only where lab_hosts makes them
 #
+# With LAB_MACSEC=yes the four outside ports and the fabric between them carry MACsec, and nothing else but EAPOL.
+#
 # Set before sourcing: SRCDIR, BUILDDIR.  LAB names the namespaces, so that two labs can stand side by
 # side; LAB_DIR holds state, sockets, logs and pids, and goes with the lab.
 
@@ -54,6 +56,11 @@ workload() {
 	# A real NIC segments and sums; between namespaces nobody would.
 	ip netns exec "$LAB-$1" ethtool -K eth0 tx off >/dev/null
 	veth "$3" "out$4" fabric "$3-$4"
+	if [ -n "${LAB_MACSEC:-}" ]; then
+		# 32 octets more than the workloads' frames.
+		ip -n "$LAB-$3" link set dev "out$4" mtu 1600
+		ip -n "$LAB-fabric" link set dev "$3-$4" mtu 1600
+	fi
 	ip -n "$LAB-fabric" link set dev "$3-$4" master fabric
 }
 
@@ -74,6 +81,8 @@ lab_up() {
 	done
 	ip -n "$LAB-fabric" link add fabric type bridge
 	ip -n "$LAB-fabric" link set dev fabric type bridge mcast_snooping 0 2>/dev/null || true
+	# EAPOL is for the next station, which a bridge usually is.
+	[ -z "${LAB_MACSEC:-}" ] || ip -n "$LAB-fabric" link set dev fabric type bridge group_fwd_mask 8
 	ip -n "$LAB-fabric" link set dev fabric up
 	workload web 10 dpu1 0
 	workload client 20 dpu1 1
@@ -154,7 +163,28 @@ start_picketd() { # N [OPTION...]
 	mkdir -p "$LAB_DIR/run-dpu$n"
 	spawn picketd$n dpu$n "$BIN/picketd" -c /dev/null -o instance=dpu$n -o run-dir="$LAB_DIR/run-dpu$n" \
 		-o huge=no -o memory=128m -o buffers=16383 -o sessions=65536 -o lcores='0@0-1,1@0-1' \
-		-o wire='af_packet:in0 af_packet:out0' -o wire='af_packet:in1 af_packet:out1' "$@"
+		-o wire='af_packet:in0 af_packet:out0' -o wire='af_packet:in1 af_packet:out1' \
+		${LAB_MACSEC:+-o macsec='0 required' -o macsec='1 required'} "$@"
+}
+
+lab_cak() { # one CAK for all who are on the fabric
+	(umask 077 && printf '70696b6574 %s\n' "$(head -c 32 /dev/urandom | od -An -tx1 | tr -d ' \n')" >"$LAB_DIR/fabric.key")
+}
+
+start_mkad() { # N [OPTION...]
+	n=$1
+	shift
+	spawn mkad$n dpu$n "$BIN/picket-mkad" -c /dev/null -o run-dir="$LAB_DIR/run-dpu$n" \
+		-o plane="$LAB_DIR/run-dpu$n/macsec.sock" -o state-dir="$LAB_DIR/mkad$n" -o port="0 $LAB_DIR/fabric.key" \
+		-o port="1 $LAB_DIR/fabric.key" -o priority=$((10 * n)) "$@"
+}
+
+# All four stations have the key of one server, and none is still changing to it.
+mka_settled() {
+	for n in 1 2; do
+		dpuctl $n -j mka status
+	done | grep '"state": *"retire"' | grep '"live": *3' | sed 's/.*"server": *"\([^"]*\)".*"key": *\([0-9]*\).*/\1 \2/' |
+		sort | uniq -c | grep -q '^ *4 '
 }
 
 start_nftd() { # N [OPTION...]
@@ -278,7 +308,12 @@ lab_start() { # all programs; returns when both DPUs are connected
 		start_plane $n
 		start_agentd $n
 	done
-	wait_for 30 dpus_connected 2
+	wait_for 30 dpus_connected 2 || return 1
+	[ -n "${LAB_MACSEC:-}" ] || return 0
+	lab_cak
+	start_mkad 1
+	start_mkad 2
+	wait_for 30 mka_settled
 }
 
 pkctl() { # as the operator
