@@ -159,14 +159,14 @@ static int
 show_config(struct ctl_context *ctx, int argc, char **argv)
 {
 	static const char *const daemons[] = { "picketd", "picket-agentd", "picket-attestd",
-		"picket-policyd" };
+		"picket-iked", "picket-policyd" };
 	struct view view = { argc > 0 ? argv[0] : "picketd", config_columns,
 		PK_COUNT(config_columns) };
 
 	for (size_t i = 0; i < PK_COUNT(daemons); i++)
 		if (strcmp(view.daemon, daemons[i]) == 0 && argc <= 1)
 			return show(ctx, &view, "show config", 0, NULL);
-	return ctl_usage(ctx, "want one of picketd, picket-agentd, picket-attestd, picket-policyd");
+	return ctl_usage(ctx, "want one of picketd, picket-agentd, picket-attestd, picket-iked, picket-policyd");
 }
 
 static const char *
