@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "ctl/policy_offline.h"
+#include "policy/terms.h"
 
 /* Probes in, verdicts out, one JSON line each: what conformance suites are run with. */
 
@@ -164,6 +165,9 @@ answer(const struct ctl_offline *o, const char *file, size_t line, const char *t
 		json_object_set_new(row, "verdict", json_string(pk_verdict_name(a.verdict)));
 		json_object_set_new(row, "rule", ctl_offline_rule(a.rule));
 		put_apps(row, &a);
+		if (a.encryption != PK_ENCRYPTION_NONE)
+			json_object_set_new(
+			    row, "encryption", json_string(policy_encryption_text(a.encryption)));
 		if (a.audit_verdict != a.verdict)
 			json_object_set_new(
 			    row, "audit_verdict", json_string(pk_verdict_name(a.audit_verdict)));

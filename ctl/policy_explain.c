@@ -5,6 +5,7 @@
 #include "ctl/policy_reach.h"
 #include "policy/app.h"
 #include "policy/service.h"
+#include "policy/terms.h"
 #include "policy/walk.h"
 
 /* What a question needs at hand. */
@@ -19,17 +20,19 @@ struct explain {
 static const char *
 because(const struct policy_rule *r, char *buf, size_t size)
 {
-	char apps[256];
+	char apps[256], terms[256];
 
 	if (r == NULL)
 		return snprintf(buf, size, "no rule"), buf;
 	if (r->flags & PK_RULE_DEFAULT)
 		snprintf(buf, size, "default of %s", r->name);
 	else
-		snprintf(buf, size, "rule \"%s\" of policy \"%s\"  %s:%u%s%s%s", r->name, r->policy,
-		    r->file, r->line, r->nb_apps > 0 ? "  provided it speaks " : "",
+		snprintf(buf, size, "rule \"%s\" of policy \"%s\"  %s:%u%s%s%s%s%s", r->name,
+		    r->policy, r->file, r->line, r->nb_apps > 0 ? "  provided it speaks " : "",
 		    policy_apps_text(apps, sizeof(apps), r->apps, r->nb_apps),
-		    r->nb_apps > 1 ? " (one of these)" : "");
+		    r->nb_apps > 1 ? " (one of these)" : "",
+		    pk_rule_terms_any(&r->terms) ? "  with " : "",
+		    policy_terms_text(terms, sizeof(terms), &r->terms));
 	return buf;
 }
 
@@ -50,13 +53,31 @@ print_way(const struct explain *x, int d)
 	}
 }
 
+static const char *
+encryption_clause(unsigned int encryption)
+{
+	switch (encryption) {
+	case PK_ENCRYPTION_NONE:
+		return "";
+	case PK_ENCRYPTION_REQUIRED:
+		return ", encrypted";
+	case PK_ENCRYPTION_IPSEC:
+		return ", inside IPsec";
+	case PK_ENCRYPTION_MTLS:
+		return ", inside mutual TLS";
+	default:
+		return ", but one side wants IPsec and the other mutual TLS, so it drops";
+	}
+}
+
 static void
 print_text(const struct explain *x, const struct policy_answer *a, const char *from, const char *to,
     const char *service)
 {
 	char why[512];
 
-	printf("%s -> %s %s: %s\n", from, to, service, pk_verdict_name(a->verdict));
+	printf("%s -> %s %s: %s%s\n", from, to, service, pk_verdict_name(a->verdict),
+	    encryption_clause(a->encryption));
 	for (int d = 0; d < PK_DIRECTION_COUNT; d++) {
 		const struct policy_side *s = &a->side[d];
 
@@ -123,6 +144,9 @@ print_json(const struct explain *x, const struct policy_answer *a, const char *f
 	    side_json(x, PK_EGRESS, &a->side[PK_EGRESS]), "ingress",
 	    side_json(x, PK_INGRESS, &a->side[PK_INGRESS]), "rule", ctl_offline_rule(a->rule));
 
+	if (a->encryption != PK_ENCRYPTION_NONE)
+		json_object_set_new(
+		    row, "encryption", json_string(policy_encryption_text(a->encryption)));
 	json_dumpf(row, stdout, JSON_COMPACT | JSON_ENSURE_ASCII);
 	putchar('\n');
 	json_decref(row);

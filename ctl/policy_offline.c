@@ -140,6 +140,22 @@ ctl_offline_apps(const struct policy_rule *r)
 	return apps;
 }
 
+static void
+put_limit(json_t *row, const struct pk_rule_terms *t)
+{
+	json_t *limit = json_object();
+
+	if (t->sessions_per_s != 0)
+		json_object_set_new(limit, "newConnections", json_integer(t->sessions_per_s));
+	if (t->packets_per_s != 0)
+		json_object_set_new(limit, "packets", json_integer(t->packets_per_s));
+	if (t->bytes_per_s != 0)
+		json_object_set_new(limit, "bytes", json_integer((json_int_t)t->bytes_per_s));
+	if (json_object_size(limit) > 0)
+		json_object_set(row, "limit", limit);
+	json_decref(limit);
+}
+
 json_t *
 ctl_offline_rule(const struct policy_rule *r)
 {
@@ -151,6 +167,17 @@ ctl_offline_rule(const struct policy_rule *r)
 	    "line", (json_int_t)r->line);
 	if (r->nb_apps > 0)
 		json_object_set_new(row, "app", ctl_offline_apps(r));
+	if (r->terms.encryption != PK_ENCRYPTION_NONE)
+		json_object_set_new(
+		    row, "encryption", json_string(pk_encryption_name(r->terms.encryption)));
+	if (r->terms.inspect != PK_INSPECT_NONE) {
+		json_object_set_new(row, "inspect", json_string(pk_inspect_name(r->terms.inspect)));
+		json_object_set_new(
+		    row, "fail", json_string(r->terms.fail_open ? "open" : "closed"));
+	}
+	if (r->terms.dscp != 0)
+		json_object_set_new(row, "dscp", json_integer(r->terms.dscp & PK_DSCP_MAX));
+	put_limit(row, &r->terms);
 	return row;
 }
 

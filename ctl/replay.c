@@ -32,6 +32,7 @@
 struct replay {
 	struct ctl_context *ctx;
 	struct fw_path_options options;
+	struct fw_overlay overlay;
 	struct fw_rules *rules;
 	struct fw_path *path;
 	struct fw_trace *trace;
@@ -230,6 +231,7 @@ start_path(struct replay *r)
 		(char *)"--no-telemetry", (char *)"-m", (char *)"512", (char *)"--log-level=error",
 		(char *)"--lcores=0@0", (char *)"--iova-mode=va", (char *)"--no-shconf" };
 	struct fw_path_conf conf;
+	struct pk_diag diag;
 
 	if (rte_eal_init(PK_COUNT(argv), argv) < 0)
 		return ctl_refused(r->ctx, "DPDK does not start: %s", rte_strerror(rte_errno));
@@ -241,6 +243,8 @@ start_path(struct replay *r)
 	fw_trace_set_level(r->trace, FW_TRACE_ALL);
 	fw_path_conf_init(&conf);
 	fw_path_options_apply(&r->options, &conf);
+	if (fw_path_options_overlay(&r->options, &conf, &r->overlay, &diag) < 0)
+		return ctl_refused(r->ctx, "%s", diag.text);
 	conf.huge = false;
 	conf.pool = r->pool;
 	conf.trace = r->trace;

@@ -753,8 +753,14 @@ workload_delete(struct ctl_context *ctx, int argc, char **argv)
 static json_t *
 side_json(const Picket__V1__ExplainDirection *d)
 {
-	return json_pack("{ss ss s{ss ss ss si}}", "verdict", d->verdict, "subject", d->subject,
-	    "rule", "policy", d->policy, "name", d->rule, "file", d->file, "line", (int)d->line);
+	json_t *row = json_pack("{ss ss s{ss ss ss si}}", "verdict", d->verdict, "subject",
+	    d->subject, "rule", "policy", d->policy, "name", d->rule, "file", d->file, "line",
+	    (int)d->line);
+
+	if (d->encryption[0] != '\0')
+		json_object_set_new(
+		    json_object_get(row, "rule"), "encryption", json_string(d->encryption));
+	return row;
 }
 
 static void
@@ -768,8 +774,9 @@ print_side(const char *direction, const Picket__V1__ExplainDirection *d)
 	if (d->line == 0)
 		printf(" by default\n");
 	else
-		printf(" by rule \"%s\" of policy \"%s\" (%s:%u)\n", d->rule, d->policy, d->file,
-		    d->line);
+		printf(" by rule \"%s\" of policy \"%s\" (%s:%u)%s%s\n", d->rule, d->policy,
+		    d->file, d->line, d->encryption[0] != '\0' ? ", encryption " : "",
+		    d->encryption);
 }
 
 static int
@@ -799,9 +806,12 @@ explain(struct ctl_context *ctx, int argc, char **argv)
 		    row, "egress", r->egress->judged ? side_json(r->egress) : json_null());
 		json_object_set_new(
 		    row, "ingress", r->ingress->judged ? side_json(r->ingress) : json_null());
+		if (r->encryption[0] != '\0')
+			json_object_set_new(row, "encryption", json_string(r->encryption));
 		print_json(row);
 	} else {
-		printf("%s -> %s %s: %s (generation %llu)\n", argv[0], argv[1], argv[2], r->verdict,
+		printf("%s -> %s %s: %s%s%s (generation %llu)\n", argv[0], argv[1], argv[2],
+		    r->verdict, r->encryption[0] != '\0' ? ", encryption " : "", r->encryption,
 		    (unsigned long long)r->generation);
 		print_side("egress", r->egress);
 		print_side("ingress", r->ingress);

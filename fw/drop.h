@@ -37,6 +37,9 @@
 	X(TCP_OPTIONS, "tcp-options", "TCP options that run over the end of the header")           \
 	X(OVERSIZED, "oversized",                                                                  \
 	    "a coalesced segment, and the port it leaves by cannot split it")                      \
+	X(OVERLAY, "overlay",                                                                      \
+	    "a tunnel's packet in pieces, or without a whole frame of a virtual network")          \
+	X(OVERLAY_PEER, "overlay-peer", "a tunnel between addresses that are no tunnel endpoints") \
 	/* guard: whether the sender may be who it says */                                         \
 	X(SPOOF, "spoof", "from inside: the source address is no workload of this wire")           \
 	X(SPOOF_MAC, "spoof-mac", "from inside: the source MAC is not that of the workload")       \
@@ -85,6 +88,14 @@
 	X(RULE_DENY, "rule-deny", "a rule, or the default at the end of the rules, says deny")     \
 	X(RULE_REJECT, "rule-reject", "a rule says reject; the sender was told")                   \
 	X(REVOKED, "revoked", "its session was allowed once, and is no longer")                    \
+	X(ENCRYPTION_MISSING, "encryption-missing",                                                \
+	    "its rule asks for encryption that the way to the other end does not have")            \
+	X(INSPECT_MISSING, "inspect-missing",                                                      \
+	    "its rule asks for inspection that there is none of, and fails closed")                \
+	X(RULE_SESSIONS, "rule-sessions",                                                          \
+	    "its rule has let in as many sessions this second as it may")                          \
+	X(RULE_PACKETS, "rule-packets", "its rule has let through as many packets as it may")      \
+	X(RULE_BYTES, "rule-bytes", "its rule has let through as many bytes as it may")            \
 	X(APP_DENIED, "app-denied",                                                                \
 	    "its application is none that a rule allows; the session is cut")                      \
 	X(APP_OVERLAP, "app-overlap",                                                              \

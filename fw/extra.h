@@ -11,6 +11,7 @@
  */
 enum fw_extra_what {
 	FW_EXTRA_PROXY = 1 << 0, /* its handshake was done in the server's place: path_proxy.c */
+	FW_EXTRA_FTP = 1 << 1,   /* a control connection: path_helper.c */
 };
 
 /*
@@ -42,10 +43,23 @@ struct fw_proxy {
 	uint32_t older, newer; /* of those waiting */
 };
 
+/* How far one side of an FTP control connection has been read. */
+struct fw_ftp_side {
+	uint32_t next; /* sequence number that reading goes on at */
+	bool known;    /* whether it is known */
+	bool begins;   /* a line begins there */
+};
+
+struct fw_ftp {
+	struct fw_ftp_side side[2]; /* client, server */
+	bool asked;                 /* the client has asked the server for a port */
+};
+
 struct fw_extra {
 	uint32_t session; /* index */
 	uint32_t next;    /* in its chain, or in the list of free ones */
 	uint8_t what;     /* enum fw_extra_what */
+	struct fw_ftp ftp;
 	struct fw_proxy proxy;
 };
 

@@ -28,19 +28,14 @@ look_up(struct fw_guard *g, const struct fw_rules *r, uint64_t generation, uint1
     uint32_t vrf, uint8_t family, const uint8_t *bytes)
 {
 	size_t len = family == 4 ? 4 : 16;
-	uint64_t a = 0, b = 0;
+	uint64_t a[2] = { 0 };
 	struct fw_guard_slot *s;
 	const struct fw_endpoint *e;
 	struct pk_addr addr = { .family = family };
 
 	fw_guard_begin(g, generation);
-	if (likely(family == 4)) {
-		memcpy(&a, bytes, 4);
-	} else {
-		memcpy(&a, bytes, 8);
-		memcpy(&b, bytes + 8, 8);
-	}
-	s = &g->slot[fw_guard_slot_of(a ^ b, wire, vrf)];
+	memcpy(a, bytes, len);
+	s = &g->slot[fw_guard_slot_of(family == 4 ? a[0] : fw_guard_fold(a[0], a[1]), wire, vrf)];
 	if (likely(s->family == family && s->wire == wire && s->vrf == vrf &&
 	        memcmp(s->addr, bytes, len) == 0))
 		return s;
@@ -93,7 +88,7 @@ claim(struct fw_guard *g, const struct fw_rules *r, uint64_t generation, const s
 
 	if (unlikely(!s->known))
 		return FW_DROP_SPOOF;
-	if (s->has_mac && unlikely(memcmp(s->mac, pk->data + 6, 6) != 0))
+	if (s->has_mac && unlikely(memcmp(s->mac, pk->data + pk->l2 + 6, 6) != 0))
 		return FW_DROP_SPOOF_MAC;
 	return FW_DROP_NONE;
 }
@@ -104,7 +99,7 @@ arp_inside(
 {
 	const uint8_t *a = pk->data + pk->l3;
 
-	if (memcmp(a + 8, pk->data + 6, 6) != 0)
+	if (memcmp(a + 8, pk->data + pk->l2 + 6, 6) != 0)
 		return FW_DROP_SPOOF_MAC;
 	if (is_zero(a + 14, 4))
 		return FW_DROP_NONE;
@@ -216,7 +211,7 @@ nd_inside(
 	if (why != FW_DROP_NONE)
 		return why;
 	/* The address in the option is the one that others will send to, as in ARP. */
-	if (link_address != NULL && memcmp(link_address, pk->data + 6, 6) != 0)
+	if (link_address != NULL && memcmp(link_address, pk->data + pk->l2 + 6, 6) != 0)
 		return FW_DROP_SPOOF_MAC;
 	if (!is_zero(ip + 8, 16) && !is_link_local(ip + 8)) {
 		why = claim(g, r, generation, pk, 6, ip + 8);

@@ -56,8 +56,7 @@ struct fw_guard {
 /* Forget what is not of `generation`.  The calls below do so themselves. */
 void fw_guard_begin(struct fw_guard *g, uint64_t generation);
 
-/* Where an address is remembered: `a` is the IPv4 address as it lies in memory, or both halves of an IPv6
- * address, one xor the other. */
+/* Where an address is remembered: `a` is the IPv4 address as it lies in memory, or fw_guard_fold() of an IPv6 one. */
 static inline unsigned int
 fw_guard_slot_of(uint64_t a, uint16_t wire, uint32_t vrf)
 {
@@ -65,37 +64,59 @@ fw_guard_slot_of(uint64_t a, uint16_t wire, uint32_t vrf)
 	return (unsigned int)(a * UINT64_C(0x9e3779b97f4a7c15) >> 40) & (FW_GUARD_SLOTS - 1);
 }
 
-/* From `vrf` to `known` of an IPv4 workload of `wire`, outside any VLAN. */
+/* Of the last words of neighbours only the last byte differs, which a product would hand on to the bits above
+ * those that are looked at: one slot for a whole network. */
 static inline uint64_t
-fw_guard_who(uint16_t wire)
+fw_guard_fold(uint64_t high, uint64_t low)
 {
-	return (uint64_t)wire << 32 | UINT64_C(4) << 48 | UINT64_C(1) << 56;
+	uint64_t a = high ^ low;
+
+	return a ^ a >> 32;
 }
 
 /*
- * Whether `src`, an IPv4 address as it lies in memory, is remembered as one of `want`, and the six bytes at
- * `mac` as its MAC; two more are read behind them.  False means no more than that fw_guard_inside() has to
- * be asked.
+ * Whether `src`, an address as it lies in memory, is remembered as one of a workload of `wire`, outside any VLAN,
+ * and the six bytes at `mac` as its MAC; two more are read behind them.  False means no more than that
+ * fw_guard_inside() has to be asked.
  */
 static inline __attribute__((always_inline)) bool
-fw_guard_remembers(const struct fw_guard *g, uint64_t want, uint32_t src, const uint8_t *mac)
+fw_guard_vouches(const struct fw_guard_slot *s, uint8_t family, uint16_t wire, const uint8_t *mac)
 {
-	const struct fw_guard_slot *s = &g->slot[fw_guard_slot_of(src, (uint16_t)(want >> 32), 0)];
+	const uint64_t want = (uint64_t)wire << 32 | (uint64_t)family << 48 | UINT64_C(1) << 56;
 	uint64_t who, known_mac, their_mac;
-	uint32_t addr;
 
-	/* In three loads: the address, from `vrf` to `known`, and the MAC with `has_mac`. */
-	memcpy(&addr, s->addr, sizeof(addr));
+	/* From `vrf` to `known` in one load, and the MAC with `has_mac`. */
 	memcpy(&who, &s->vrf, sizeof(who));
 	memcpy(&known_mac, s->mac, sizeof(known_mac));
 	memcpy(&their_mac, mac, sizeof(their_mac));
-	return ((addr ^ src) | (who ^ want)) == 0 &&
-	    ((known_mac ^ their_mac) << 16 == 0 || (known_mac >> 48 & 1) == 0);
+	return who == want && ((known_mac ^ their_mac) << 16 == 0 || (known_mac >> 48 & 1) == 0);
+}
+
+static inline __attribute__((always_inline)) bool
+fw_guard_remembers4(const struct fw_guard *g, uint16_t wire, uint32_t src, const uint8_t *mac)
+{
+	const struct fw_guard_slot *s = &g->slot[fw_guard_slot_of(src, wire, 0)];
+	uint32_t addr;
+
+	memcpy(&addr, s->addr, sizeof(addr));
+	return addr == src && fw_guard_vouches(s, 4, wire, mac);
+}
+
+static inline __attribute__((always_inline)) bool
+fw_guard_remembers6(
+    const struct fw_guard *g, uint16_t wire, const uint8_t src[16], const uint8_t *mac)
+{
+	const struct fw_guard_slot *s;
+	uint64_t a[2];
+
+	memcpy(a, src, sizeof(a));
+	s = &g->slot[fw_guard_slot_of(fw_guard_fold(a[0], a[1]), wire, 0)];
+	return memcmp(s->addr, src, 16) == 0 && fw_guard_vouches(s, 6, wire, mac);
 }
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ &&
         offsetof(struct fw_guard_slot, known) == offsetof(struct fw_guard_slot, vrf) + 7 &&
         offsetof(struct fw_guard_slot, has_mac) == offsetof(struct fw_guard_slot, mac) + 6,
-    "fw_guard_remembers() reads them so");
+    "fw_guard_vouches() reads them so");
 
 /*
  * Check a parsed packet from inside.  For packets of kind ARP and ND this is the whole judgement, from

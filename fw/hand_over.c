@@ -80,7 +80,7 @@ fw_path_record(const struct fw_path *p, uint32_t i, uint64_t now_ns, struct fw_r
 	    s.state == FW_STATE_NONE || s.state >= FW_STATE_COUNT)
 		return false;
 	/* Without the numbers of its proxy it is of no use to anybody, nor half inspected. */
-	if ((s.flags & FW_SESSION_EXTRA) != 0)
+	if (!fw_session_portable(&s, &c))
 		return false;
 
 	memset(out, 0, sizeof(*out));
@@ -96,6 +96,10 @@ fw_path_record(const struct fw_path *p, uint32_t i, uint64_t now_ns, struct fw_r
 	for (unsigned int k = 0; k < PK_COUNT(flags); k++)
 		if ((s.flags & flags[k].table) != 0)
 			out->flags |= flags[k].record;
+	if ((c.kin & FW_KIN_RELATED) != 0)
+		out->flags |= FW_RECORD_RELATED;
+	if ((c.kin & FW_KIN_REVERSED) != 0)
+		out->flags |= FW_RECORD_REVERSED;
 	/* The reader's clock may be a burst behind the lcore's. */
 	idle = (uint64_t)(uint32_t)PK_MAX((int32_t)(fw_units(now_ns) - s.seen), 0);
 	timeout = p->timeout[s.state];
@@ -112,7 +116,7 @@ fw_path_record(const struct fw_path *p, uint32_t i, uint64_t now_ns, struct fw_r
 				.scale = s.scale >> 4 * d & 15,
 			};
 	} else {
-		out->flags &= FW_RECORD_LOG_END;
+		out->flags &= FW_RECORD_FLAGS_OTHERS;
 	}
 	for (unsigned int d = 0; d < 2; d++) {
 		out->packets[d] = c.packets[d] + s.packets[d];
@@ -211,6 +215,9 @@ fill(struct fw_path *p, uint32_t i, const struct fw_record *r, const struct fw_p
 	c->rule_id = r->rule_id;
 	c->slot_and_selector = r->selector;
 	c->opened_ns = now_ns - age_ns;
+	c->kin = (uint8_t)(((r->flags & FW_RECORD_RELATED) != 0 ? FW_KIN_RELATED : 0) |
+	    ((r->flags & FW_RECORD_REVERSED) != 0 ? FW_KIN_REVERSED : 0));
+	fw_helper_begin(p, i);
 	if (r->link_len != 0) {
 		struct fw_ether e = {
 			.len = r->link_len, .stripped = r->link_stripped, .tci = r->link_tci

@@ -4,7 +4,7 @@
 #include "fw/session.h"
 
 /*
- * The fast lane: data and ACKs of established TCP sessions over IPv4, which is nearly all there is.
+ * The fast lane: data and ACKs of established TCP sessions, which is nearly all there is.
  *
  * It is the general stages in short, and decides nothing of its own.  A packet is in the lane when each
  * question that the general stages would ask of it has the common answer; at the first other answer it
@@ -13,7 +13,8 @@
  *
  *      general stage          the lane's answer
  *      port, checksums        one segment, nothing taken off or left to do; L4 verified if that is wanted
- *      fw_parse()             Ethernet, untagged; IPv4 without options, whole, sum right; TCP with ACK only
+ *      fw_parse()             Ethernet, untagged; IPv4 without options, whole, sum right, or IPv6 without
+ *                             extension headers; TCP with ACK only
  *      fw_guard_inside()      remembered: this address, this MAC, this wire, this generation
  *      fw_sessions_settle()   the first tag that matched was the one
  *      fw_judge()             right side, this generation, established, in order
@@ -29,9 +30,9 @@ struct fw_lane {
 	const struct fw_sessions *t;
 	const struct fw_guard *guard;
 	uint64_t ol_mask, ol_want; /* of mbuf flags: must be as wanted */
-	uint64_t last;             /* what the end of the key and the state of a session must be */
+	uint32_t tail;             /* end of the key, but for the family */
 	uint32_t generation, seen;
-	uint64_t who; /* what the guard must remember of an address inside */
+	uint16_t wire;
 	uint8_t from; /* enum fw_side */
 };
 
@@ -46,8 +47,8 @@ void fw_lane_init(struct fw_lane *l, bool open, const struct fw_sessions *t, str
 
 /*
  * Read pkts[0 .. n - 1] into pkt[0 .. n - 1], with key and hash, and ask for their buckets.  Returns a mask:
- * bit i says that packet i is in the lane and the first line of pkt[i] filled in; of the others pkt[i] says
- * nothing.  *bytes grows by the lengths of all.
+ * bit i says that packet i is in the lane, and the first line of pkt[i] and the addresses of IPv6 are filled in; of
+ * the others pkt[i] says nothing.  *bytes grows by the lengths of all.
  * Context of all: the owning lcore.
  */
 uint32_t fw_lane_read(const struct fw_lane *l, struct rte_mbuf *const *pkts, unsigned int n,

@@ -93,7 +93,9 @@ say_counts(struct fw_link *l)
 		const struct fw_path_stats *s = fw_path_stats(fw_workers_path(l->workers, i));
 
 		m.counts.refused += pk_counter_read(&s->drop[FW_DROP_RULE_DENY]) +
-		    pk_counter_read(&s->drop[FW_DROP_RULE_REJECT]);
+		    pk_counter_read(&s->drop[FW_DROP_RULE_REJECT]) +
+		    pk_counter_read(&s->drop[FW_DROP_ENCRYPTION_MISSING]) +
+		    pk_counter_read(&s->drop[FW_DROP_INSPECT_MISSING]);
 		m.counts.revoked += pk_counter_read(&s->revoked);
 	}
 	if (memcmp(&m.counts, &l->told, sizeof(l->told)) == 0)

@@ -1,5 +1,6 @@
 #pragma once
 
+#include "fw/overlay.h"
 #include "fw/path.h"
 #include "lib/conf.h"
 
@@ -18,6 +19,9 @@ struct fw_path_options {
 	uint64_t syn_cookies;
 	uint64_t inspect_sessions, inspect_bytes, inspect_packets;
 	int inspect_fail; /* index into fw_inspect_fail_words */
+	bool ftp, tftp;
+	uint64_t vxlan, geneve;
+	struct pk_conf_list overlay_peers;
 	uint64_t timeout[FW_TIMEOUT_COUNT];
 };
 
@@ -54,6 +58,21 @@ static const char *const fw_inspect_fail_words[] = { "closed", "open", NULL };
 	    "With no room to look for an application: refuse the packet (closed), or let the "     \
 	    "session pass as if it spoke what its rule names (open).",                             \
 	    offsetof(s, m.inspect_fail) },                                                         \
+	{ "overlay-vxlan", PK_CONF_NUMBER, "port", "0", 0, 65535, NULL, false,                     \
+	    "Judge VXLAN on this UDP port by what is in it (RFC 7348: 4789).  0: it is UDP.",      \
+	    offsetof(s, m.vxlan) },                                                                \
+	{ "overlay-geneve", PK_CONF_NUMBER, "port", "0", 0, 65535, NULL, false,                    \
+	    "Judge Geneve on this UDP port by what is in it (RFC 8926: 6081).  0: it is UDP.",     \
+	    offsetof(s, m.geneve) },                                                               \
+	{ "overlay-peer", PK_CONF_LIST, NULL, NULL, 0, 0, NULL, false,                             \
+	    "A network of tunnel endpoints; both ends of a tunnel have to be in one of these.",    \
+	    offsetof(s, m.overlay_peers) },                                                        \
+	{ "ftp-helper", PK_CONF_BOOL, NULL, "no", 0, 0, NULL, false,                               \
+	    "Read FTP control connections (TCP port 21), and let the data connections they "       \
+	    "announce pass as their rule lets them.", offsetof(s, m.ftp) },                        \
+	{ "tftp-helper", PK_CONF_BOOL, NULL, "no", 0, 0, NULL, false,                              \
+	    "Let the answer to a TFTP request (UDP port 69) pass, from whichever port it comes.",  \
+	    offsetof(s, m.tftp) },                                                                 \
 	{ "reevaluate-rate", PK_CONF_NUMBER, "sessions/s", "200000", 0, 100000000, NULL, false,    \
 	    "Idle sessions judged anew after a change of policy, on each lcore.  0: sessions wait "\
 	    "for their next packet.", offsetof(s, m.reevaluate_rate) },                            \
@@ -96,7 +115,7 @@ static const char *const fw_inspect_fail_words[] = { "closed", "open", NULL };
 	    offsetof(s, m.timeout[FW_TIMEOUT_##which]) }
 /* clang-format on */
 
-/* Put the options into a path's configuration. */
+/* Put the options into a path's configuration, all but those of overlays. */
 static inline void
 fw_path_options_apply(const struct fw_path_options *o, struct fw_path_conf *conf)
 {
@@ -115,6 +134,18 @@ fw_path_options_apply(const struct fw_path_options *o, struct fw_path_conf *conf
 	conf->inspect_bytes = (uint16_t)o->inspect_bytes;
 	conf->inspect_packets = (uint16_t)o->inspect_packets;
 	conf->inspect_open = o->inspect_fail == 1;
+	conf->ftp = o->ftp;
+	conf->tftp = o->tftp;
 	for (unsigned int i = 0; i < FW_TIMEOUT_COUNT; i++)
 		conf->timeout_ns[i] = o->timeout[i];
+}
+
+/* And those; *overlay is the caller's, and has to outlive the path.  Returns 0, or -EINVAL with *diag. */
+static inline int
+fw_path_options_overlay(const struct fw_path_options *o, struct fw_path_conf *conf,
+    struct fw_overlay *overlay, struct pk_diag *diag)
+{
+	conf->overlay = o->vxlan != 0 || o->geneve != 0 ? overlay : NULL;
+	return fw_overlay_init(overlay, (uint16_t)o->vxlan, (uint16_t)o->geneve,
+	    (const char *const *)o->overlay_peers.item, o->overlay_peers.nb, diag);
 }

@@ -6,6 +6,9 @@
 #include <rte_branch_prediction.h>
 #include <rte_common.h>
 
+#include "fw/bytes.h"
+#include "fw/overlay.h"
+
 #define ETH_LEN        14
 #define TYPE_IPV4      0x0800
 #define TYPE_ARP       0x0806
@@ -14,46 +17,6 @@
 #define TYPE_QINQ      0x88a8
 #define IPV6_LEN       40
 #define EXTENSIONS_MAX 8 /* headers; nobody sends more but to see what we do (RFC 9098) */
-
-/*
- * Loads by memcpy become one instruction.  Bounds are checked once per header, by the caller, which
- * is cheaper than the cursor of lib/wire.h and is why this file is fuzzed with buffers of exact size.
- */
-static __rte_always_inline uint16_t
-be16(const uint8_t *p)
-{
-	uint16_t v;
-
-	memcpy(&v, p, sizeof(v));
-	return __builtin_bswap16(v);
-}
-
-static __rte_always_inline uint32_t
-be32(const uint8_t *p)
-{
-	uint32_t v;
-
-	memcpy(&v, p, sizeof(v));
-	return __builtin_bswap32(v);
-}
-
-static __rte_always_inline uint32_t
-raw32(const uint8_t *p)
-{
-	uint32_t v;
-
-	memcpy(&v, p, sizeof(v));
-	return v;
-}
-
-static __rte_always_inline uint64_t
-raw64(const uint8_t *p)
-{
-	uint64_t v;
-
-	memcpy(&v, p, sizeof(v));
-	return v;
-}
 
 /* Refuse: later stages look at `drop` only. */
 static __rte_always_inline enum fw_drop
@@ -69,14 +32,11 @@ fw_sum(const uint8_t *bytes, size_t len, uint32_t sum)
 	uint64_t s = sum;
 
 	for (; len >= 4; len -= 4, bytes += 4)
-		s += raw32(bytes);
+		s += fw_raw32(bytes);
 	/* 32-bit words of the machine's order: right up to a final byte swap (RFC 1071 section 2). */
 	s = (s & 0xffff) + (s >> 16 & 0xffff) + (s >> 32 & 0xffff) + (s >> 48);
 	if (len >= 2) {
-		uint16_t v;
-
-		memcpy(&v, bytes, sizeof(v));
-		s += v;
+		s += fw_raw16(bytes);
 		bytes += 2;
 		len -= 2;
 	}
@@ -209,16 +169,16 @@ parse_tcp(struct fw_pkt *pk, const uint8_t *l4, uint32_t bytes, uint32_t readabl
 	header = (uint32_t)(l4[12] >> 4) * 4;
 	if (unlikely(header < 20 || header > bytes || header > readable))
 		return refuse(pk, FW_DROP_L4_HEADER);
-	sport = be16(l4);
-	dport = be16(l4 + 2);
+	sport = fw_be16(l4);
+	dport = fw_be16(l4 + 2);
 	if (unlikely(sport == 0 || dport == 0))
 		return refuse(pk, FW_DROP_PORT_ZERO);
 	pk->tcp_flags = l4[13];
 	if (unlikely((tcp_flags_valid >> (l4[13] & 0x37) & 1) == 0))
 		return refuse(pk, FW_DROP_TCP_FLAGS);
-	pk->seq = be32(l4 + 4);
-	pk->ack = be32(l4 + 8);
-	pk->win = be16(l4 + 14);
+	pk->seq = fw_be32(l4 + 4);
+	pk->ack = fw_be32(l4 + 8);
+	pk->win = fw_be16(l4 + 14);
 	pk->l4_len = (uint16_t)header;
 	pk->payload = (uint16_t)(bytes - header);
 	pk->selector = dport;
@@ -233,18 +193,18 @@ parse_udp(struct fw_pkt *pk, const uint8_t *l4, uint32_t bytes, uint32_t readabl
 
 	if (unlikely(bytes < 8 || readable < 8))
 		return refuse(pk, FW_DROP_L4_HEADER);
-	len = be16(l4 + 4);
+	len = fw_be16(l4 + 4);
 	/* A first fragment has not all that the length speaks of. */
 	if (unlikely(len < 8 || (len > bytes && !pk->fragment)))
 		return refuse(pk, FW_DROP_L4_HEADER);
-	dport = be16(l4 + 2);
+	dport = fw_be16(l4 + 2);
 	/* RFC 768: a source port of 0 means that no answer is expected. */
 	if (unlikely(dport == 0))
 		return refuse(pk, FW_DROP_PORT_ZERO);
 	pk->l4_len = 8;
 	pk->payload = (uint16_t)(len - 8);
 	pk->selector = dport;
-	key_ports(pk, IPPROTO_UDP, be16(l4), dport);
+	key_ports(pk, IPPROTO_UDP, fw_be16(l4), dport);
 	return FW_DROP_NONE;
 }
 
@@ -255,8 +215,8 @@ parse_sctp(struct fw_pkt *pk, const uint8_t *l4, uint32_t bytes, uint32_t readab
 
 	if (bytes < 12 || readable < 12)
 		return refuse(pk, FW_DROP_L4_HEADER);
-	sport = be16(l4);
-	dport = be16(l4 + 2);
+	sport = fw_be16(l4);
+	dport = fw_be16(l4 + 2);
 	if (sport == 0 || dport == 0) /* RFC 9260 section 3.1 */
 		return refuse(pk, FW_DROP_PORT_ZERO);
 	pk->l4_len = 12;
@@ -286,19 +246,19 @@ parse_embedded(struct fw_pkt *pk, const uint8_t *icmp, uint32_t bytes)
 	pk->inner = (uint16_t)(ip - pk->data);
 	if (pk->l4_proto == IPPROTO_ICMP) {
 		if (left < 20 || ip[0] >> 4 != 4 || (header = (uint32_t)(ip[0] & 15) * 4) < 20 ||
-		    left < header || (be16(ip + 6) & 0x1fff) != 0)
+		    left < header || (fw_be16(ip + 6) & 0x1fff) != 0)
 			return refuse(pk, FW_DROP_ICMP_INNER);
 		proto = ip[9];
 		/* Whoever the error goes to must have sent what it is about. */
 		if (memcmp(ip + 12, outer + 16, 4) != 0)
 			return refuse(pk, FW_DROP_ICMP_INNER);
-		key_v4(pk, raw32(ip + 12), raw32(ip + 16));
+		key_v4(pk, fw_raw32(ip + 12), fw_raw32(ip + 16));
 	} else {
 		if (left < IPV6_LEN || ip[0] >> 4 != 6 ||
 		    walk_ipv6(ip, left, &proto, &header, &fragment) != FW_DROP_NONE)
 			return refuse(pk, FW_DROP_ICMP_INNER);
 		/* About a fragment is well, if it is the first, which alone has ports. */
-		if (fragment != 0 && (be16(ip + fragment + 2) & 0xfff8) != 0)
+		if (fragment != 0 && (fw_be16(ip + fragment + 2) & 0xfff8) != 0)
 			return refuse(pk, FW_DROP_ICMP_INNER);
 		if (memcmp(ip + 8, outer + 24, 16) != 0)
 			return refuse(pk, FW_DROP_ICMP_INNER);
@@ -310,11 +270,11 @@ parse_embedded(struct fw_pkt *pk, const uint8_t *icmp, uint32_t bytes)
 		return refuse(pk, FW_DROP_ICMP_INNER);
 	switch (proto) {
 	case IPPROTO_TCP:
-		pk->seq = be32(l4 + 4);
+		pk->seq = fw_be32(l4 + 4);
 		/* fall through */
 	case IPPROTO_UDP:
 	case IPPROTO_SCTP:
-		key_ports(pk, proto, be16(l4), be16(l4 + 2));
+		key_ports(pk, proto, fw_be16(l4), fw_be16(l4 + 2));
 		break;
 	case IPPROTO_ICMP:
 	case IPPROTO_ICMPV6: {
@@ -324,7 +284,7 @@ parse_embedded(struct fw_pkt *pk, const uint8_t *icmp, uint32_t bytes)
 		/* Never an error about an error (RFC 1122 section 3.2.2, RFC 4443 section 2.4 e). */
 		if (query < 0 || proto != pk->l4_proto)
 			return refuse(pk, FW_DROP_ICMP_INNER);
-		key_icmp(pk, proto, (uint8_t)query, request, be16(l4 + 4));
+		key_icmp(pk, proto, (uint8_t)query, request, fw_be16(l4 + 4));
 		break;
 	}
 	default:
@@ -341,12 +301,12 @@ parse_icmp(struct fw_pkt *pk, uint8_t proto, const uint8_t *l4, uint32_t bytes, 
 
 	if (bytes < 8 || readable < 8)
 		return refuse(pk, FW_DROP_L4_HEADER);
-	pk->selector = be16(l4);
+	pk->selector = fw_be16(l4);
 	pk->l4_len = 8;
 	pk->payload = (uint16_t)(bytes - 8);
 	query = icmp_query(proto, l4[0], &pk->request);
 	if (query >= 0) {
-		key_icmp(pk, proto, (uint8_t)query, pk->request, be16(l4 + 4));
+		key_icmp(pk, proto, (uint8_t)query, pk->request, fw_be16(l4 + 4));
 		return FW_DROP_NONE;
 	}
 	if (icmp_is_error(proto, l4[0]))
@@ -469,7 +429,7 @@ parse_ipv4(struct fw_pkt *pk, uint32_t off)
 		if (off + header > pk->contiguous)
 			return refuse(pk, FW_DROP_TRUNCATED);
 	}
-	total = be16(ip + 2);
+	total = fw_be16(ip + 2);
 	if (unlikely(total < header))
 		return refuse(pk, FW_DROP_IP_HEADER);
 	if (unlikely(off + total > pk->len)) /* longer frames are padded, to 60 bytes and more */
@@ -478,8 +438,8 @@ parse_ipv4(struct fw_pkt *pk, uint32_t off)
 		if (fw_sum_fold(fw_sum(ip, header, 0)) != 0xffff)
 			return refuse(pk, FW_DROP_IP_CHECKSUM);
 	}
-	src = raw32(ip + 12);
-	dst = raw32(ip + 16);
+	src = fw_raw32(ip + 12);
+	dst = fw_raw32(ip + 16);
 	key_v4(pk, src, dst);
 	if (unlikely(header > 20) && !ipv4_options_ok(ip + 20, header - 20))
 		return refuse(pk, FW_DROP_IP_OPTION);
@@ -491,9 +451,9 @@ parse_ipv4(struct fw_pkt *pk, uint32_t off)
 		return refuse(pk, FW_DROP_LAND);
 	pk->l4 = (uint16_t)(off + header);
 	pk->l3_end = off + total;
-	field = be16(ip + 6);
+	field = fw_be16(ip + 6);
 	if (unlikely((field & 0x3fff) != 0)) {
-		enum fw_drop why = fragment(pk, be16(ip + 4), (field & 0x1fffu) * 8,
+		enum fw_drop why = fragment(pk, fw_be16(ip + 4), (field & 0x1fffu) * 8,
 		    (field & 0x2000) != 0, header, total - header);
 
 		if (why != FW_DROP_NONE || pk->frag_off != 0)
@@ -543,7 +503,7 @@ walk_ipv6(const uint8_t *ip, uint32_t readable, uint8_t *proto, uint32_t *header
 			if (*frag != 0) /* a fragment of a fragment: nobody makes one */
 				return FW_DROP_IP_EXTENSION;
 			*frag = at;
-			if ((be16(ip + at + 2) & 0xfff8) != 0) {
+			if ((fw_be16(ip + at + 2) & 0xfff8) != 0) {
 				*proto = ip[at];
 				*header = at + 8;
 				return FW_DROP_NONE;
@@ -570,12 +530,12 @@ walk_ipv6(const uint8_t *ip, uint32_t readable, uint8_t *proto, uint32_t *header
 static __rte_always_inline bool
 ipv6_is_unroutable(const uint8_t *a, bool *zero)
 {
-	uint64_t hi = raw64(a), lo = raw64(a + 8);
+	uint64_t hi = fw_raw64(a), lo = fw_raw64(a + 8);
 
 	*zero = (hi | lo) == 0;
 	if (likely(hi != 0))
 		return false;
-	return lo == 0 || lo == __builtin_bswap64(1) || be32(a + 8) == 0xffff;
+	return lo == 0 || lo == __builtin_bswap64(1) || fw_be32(a + 8) == 0xffff;
 }
 
 static __rte_always_inline enum fw_drop
@@ -596,8 +556,8 @@ parse_ipv6(struct fw_pkt *pk, uint32_t off)
 		return refuse(pk, FW_DROP_IP_VERSION);
 	key_v6(pk, ip + 8, ip + 24);
 	pk->l4_proto = proto = ip[6];
-	total =
-	    IPV6_LEN + (uint32_t)be16(ip + 4); /* a jumbogram says 0, and then has no room for L4 */
+	total = IPV6_LEN +
+	    (uint32_t)fw_be16(ip + 4); /* a jumbogram says 0, and then has no room for L4 */
 	if (unlikely(off + total > pk->len))
 		return refuse(pk, FW_DROP_IP_LENGTH);
 	/* RFC 4291 section 2.7: a group is no sender.  :: is, in DAD and DHCPv6 only: the guard knows. */
@@ -611,14 +571,14 @@ parse_ipv6(struct fw_pkt *pk, uint32_t off)
 	if (unlikely(proto != IPPROTO_TCP && proto != IPPROTO_UDP)) {
 		why = (enum fw_drop)walk_ipv6(ip, readable, &proto, &header, &frag);
 		if (unlikely(frag != 0)) {
-			uint32_t field = be16(ip + frag + 2);
+			uint32_t field = fw_be16(ip + frag + 2);
 			enum fw_drop size = FW_DROP_NONE;
 
 			pk->l4_proto = proto;
 			/* An atomic fragment is a whole packet (RFC 6946), and goes on as one. */
 			if ((field & 0xfff9) != 0)
-				size = fragment(pk, be32(ip + frag + 4), field & 0xfff8, field & 1,
-				    frag - IPV6_LEN, total - frag - 8);
+				size = fragment(pk, fw_be32(ip + frag + 4), field & 0xfff8,
+				    field & 1, frag - IPV6_LEN, total - frag - 8);
 			if (size != FW_DROP_NONE)
 				return size;
 			if (why == FW_DROP_TRUNCATED && pk->fragment)
@@ -651,16 +611,51 @@ parse_arp(struct fw_pkt *pk, uint32_t off)
 	pk->l3 = pk->l4 = (uint16_t)off;
 	if (off + 28 > pk->contiguous)
 		return refuse(pk, FW_DROP_TRUNCATED);
-	if (be16(a) != 1 || be16(a + 2) != TYPE_IPV4 || a[4] != 6 || a[5] != 4 ||
-	    (be16(a + 6) != 1 && be16(a + 6) != 2))
+	if (fw_be16(a) != 1 || fw_be16(a + 2) != TYPE_IPV4 || a[4] != 6 || a[5] != 4 ||
+	    (fw_be16(a + 6) != 1 && fw_be16(a + 6) != 2))
 		return refuse(pk, FW_DROP_ARP);
-	key_v4(pk, raw32(a + 14), raw32(a + 24));
+	key_v4(pk, fw_raw32(a + 14), fw_raw32(a + 24));
 	pk->kind = FW_KIND_ARP;
 	return FW_DROP_NONE;
 }
 
+static __rte_always_inline enum fw_drop
+parse_l3(struct fw_pkt *pk, uint16_t type, uint32_t off)
+{
+	if (likely(type == TYPE_IPV4))
+		return parse_ipv4(pk, off);
+	if (likely(type == TYPE_IPV6))
+		return parse_ipv6(pk, off);
+	if (type == TYPE_ARP)
+		return parse_arp(pk, off);
+	return refuse(pk, FW_DROP_ETHERTYPE);
+}
+
+/* A tunnel's packet is its inner frame: untagged (RFC 7348 section 6.1), and no longer than the outer packet. */
+static __rte_noinline enum fw_drop
+parse_inner(struct fw_pkt *pk, const struct fw_tunnel *t)
+{
+	uint32_t len = pk->len;
+	enum fw_drop why;
+
+	pk->outer_l3 = t->outer_l3;
+	pk->outer_l4 = t->outer_l4;
+	pk->l2 = t->l2;
+	pk->key.vrf = FW_VRF_VNI | t->vni;
+	pk->checksum_ok = false; /* the port has looked at the outer header */
+	if (t->l2 + (uint32_t)ETH_LEN > pk->contiguous)
+		return refuse(pk, FW_DROP_TRUNCATED);
+	if ((pk->data[t->l2 + 6] & 1) != 0)
+		return refuse(pk, FW_DROP_MAC_SOURCE);
+	pk->len = t->end;
+	why = parse_l3(pk, fw_be16(pk->data + t->l2 + 12), t->l2 + (uint32_t)ETH_LEN);
+	pk->len = len;
+	return why;
+}
+
 enum fw_drop
-fw_parse(struct fw_pkt *pk, const uint8_t *data, uint32_t contiguous, uint32_t len, uint16_t tci)
+fw_parse(struct fw_pkt *pk, const uint8_t *data, uint32_t contiguous, uint32_t len, uint16_t tci,
+    const struct fw_overlay *overlay)
 {
 	uint32_t off = ETH_LEN;
 	uint16_t type;
@@ -676,6 +671,7 @@ fw_parse(struct fw_pkt *pk, const uint8_t *data, uint32_t contiguous, uint32_t l
 	pk->tcp_flags = 0;
 	pk->l4_proto = 0;
 	pk->l4_len = 0;
+	pk->l2 = pk->outer_l3 = pk->outer_l4 = 0;
 	pk->l3 = pk->l4 = pk->l3_end = 0;
 	pk->selector = 0;
 	pk->request = true;
@@ -684,7 +680,7 @@ fw_parse(struct fw_pkt *pk, const uint8_t *data, uint32_t contiguous, uint32_t l
 		return refuse(pk, FW_DROP_TRUNCATED);
 	if (unlikely((data[6] & 1) != 0)) /* IEEE 802.3 section 3.2.3 */
 		return refuse(pk, FW_DROP_MAC_SOURCE);
-	type = be16(data + 12);
+	type = fw_be16(data + 12);
 	/* VLAN ID 0 is a priority tag: it names no VLAN (IEEE 802.1Q section 9.6). */
 	if (unlikely(tci != 0)) {
 		pk->key.vrf = tci & 0xfff;
@@ -695,17 +691,19 @@ fw_parse(struct fw_pkt *pk, const uint8_t *data, uint32_t contiguous, uint32_t l
 			return refuse(pk, FW_DROP_TRUNCATED);
 		if (++tags > 2)
 			return refuse(pk, FW_DROP_VLAN_DEPTH);
-		pk->key.vrf = pk->key.vrf << 12 | (be16(data + off) & 0xfff);
-		type = be16(data + off + 2);
+		pk->key.vrf = pk->key.vrf << 12 | (fw_be16(data + off) & 0xfff);
+		type = fw_be16(data + off + 2);
 		off += 4;
 	}
-	if (likely(type == TYPE_IPV4))
-		return parse_ipv4(pk, off);
-	if (likely(type == TYPE_IPV6))
-		return parse_ipv6(pk, off);
-	if (type == TYPE_ARP)
-		return parse_arp(pk, off);
-	return refuse(pk, FW_DROP_ETHERTYPE);
+	if (unlikely(overlay != NULL) && (type == TYPE_IPV4 || type == TYPE_IPV6)) {
+		struct fw_tunnel t;
+		enum fw_drop why;
+
+		if (fw_overlay_open(overlay, type == TYPE_IPV4 ? 4 : 6, data, off, pk->contiguous,
+		        len, &t, &why))
+			return why != FW_DROP_NONE ? refuse(pk, why) : parse_inner(pk, &t);
+	}
+	return parse_l3(pk, type, off);
 }
 
 static void
@@ -745,13 +743,13 @@ fw_pkt_ports(const struct fw_pkt *pk, uint16_t *sport, uint16_t *dport)
 	case IPPROTO_TCP:
 	case IPPROTO_UDP:
 	case IPPROTO_SCTP:
-		*sport = be16(pk->data + pk->l4);
-		*dport = be16(pk->data + pk->l4 + 2);
+		*sport = fw_be16(pk->data + pk->l4);
+		*dport = fw_be16(pk->data + pk->l4 + 2);
 		break;
 	case IPPROTO_ICMP:
 	case IPPROTO_ICMPV6:
 		if (pk->l4 + 6u <= pk->contiguous)
-			*sport = be16(pk->data + pk->l4 + 4);
+			*sport = fw_be16(pk->data + pk->l4 + 4);
 		*dport = pk->selector;
 		break;
 	default:

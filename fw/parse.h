@@ -5,6 +5,7 @@
 #include "fw/drop.h"
 #include "lib/addr.h"
 
+struct fw_overlay;
 struct rte_mbuf;
 
 /*
@@ -14,7 +15,9 @@ struct rte_mbuf;
  *
  *     | Ethernet | 802.1Q, 802.1ad | IPv4 + options      | TCP UDP SCTP ICMP | payload | padding |
  *                                  | IPv6 + extensions   |
- *     0                            l3                    l4         l4 + header         len
+ *     l2                           l3                    l4         l4 + header         len
+ *
+ * In a tunnel (fw/overlay.h) this is the inner frame, and l2 is where it begins; otherwise l2 is 0.
  */
 
 /* The names by which both directions of a session are found: addresses in ascending order, ports
@@ -26,8 +29,9 @@ struct fw_key {
 		    [2]; /* keyed digest of two IPv6 addresses; the session holds them whole */
 	};
 	uint16_t
-	    port[2];  /* host order; ICMP: identifier, request type << 1 | who asks (see parse.c) */
-	uint32_t vrf; /* address space: the VLAN ID, or outer << 12 | inner; 0 untagged */
+	    port[2]; /* host order; ICMP: identifier, request type << 1 | who asks (see parse.c) */
+	uint32_t
+	    vrf; /* address space: the VLAN ID, or outer << 12 | inner; 0 untagged; or a VNI's */
 	uint16_t wire;
 	uint8_t proto;
 	uint8_t family; /* 4 or 6 */
@@ -71,15 +75,16 @@ struct fw_pkt {
 	uint8_t kind;        /* enum fw_kind */
 	bool request;        /* ICMP: asks, so it may open a session */
 	bool checksum_ok;    /* skip the IPv4 header checksum: the port has verified it */
-	uint16_t l3, l4;     /* offsets into the frame */
-	uint16_t l4_len;     /* bytes of the L4 header; 0 for protocols we do not know */
-	uint16_t inner;      /* ICMP error: offset of the embedded IP header */
-	uint16_t contiguous; /* bytes that may be read at `data` */
-	uint32_t l3_end;     /* offset one past the IP packet */
-	bool fragment;       /* one of several; then the next four tell which */
-	bool frag_more;      /* and not the last */
-	uint16_t frag_off;   /* bytes of the original that lie before it */
-	uint16_t frag_len;   /* bytes of the original that it carries, L4 header and all */
+	uint16_t l2, l3, l4; /* offsets into the frame */
+	uint16_t outer_l3, outer_l4; /* of the tunnel it is in; both 0: in none */
+	uint16_t l4_len;             /* bytes of the L4 header; 0 for protocols we do not know */
+	uint16_t inner;              /* ICMP error: offset of the embedded IP header */
+	uint16_t contiguous;         /* bytes that may be read at `data` */
+	uint32_t l3_end;             /* offset one past the IP packet */
+	bool fragment;               /* one of several; then the next four tell which */
+	bool frag_more;              /* and not the last */
+	uint16_t frag_off;           /* bytes of the original that lie before it */
+	uint16_t frag_len;           /* bytes of the original that it carries, L4 header and all */
 	uint32_t frag_id;
 	uint8_t addr[2][16];    /* IPv6: lower, higher */
 } __attribute__((aligned(64))); /* a burst of them in as few lines as can be */
@@ -89,11 +94,11 @@ struct fw_pkt {
 /*
  * Parse the frame whose first `contiguous` bytes are at `data` and which is `len` bytes in all.
  * Fills *pk, whose `wire` (in key) and `checksum_ok` the caller has set; reads no byte beyond data[contiguous - 1].
- * `tci` is a VLAN tag which the port has taken off, 0 for none.  Returns pk->drop.
- * Context: any.
+ * `tci` is a VLAN tag which the port has taken off, 0 for none.  `overlay`: the tunnels to look into, NULL for none.
+ * Returns pk->drop.  Context: any.
  */
-enum fw_drop fw_parse(
-    struct fw_pkt *pk, const uint8_t *data, uint32_t contiguous, uint32_t len, uint16_t tci);
+enum fw_drop fw_parse(struct fw_pkt *pk, const uint8_t *data, uint32_t contiguous, uint32_t len,
+    uint16_t tci, const struct fw_overlay *overlay);
 
 /* The addresses of the packet itself, and its ports, for policy, traces and people.  Zero family
  * when it has none.  Packets that fail to parse may be asked, too.  Context: any. */

@@ -83,6 +83,17 @@ fw_path_create(struct fw_path **out, const struct fw_path_conf *conf)
 	        .seed = conf->seed[0] });
 	if (rc < 0)
 		goto fail;
+	p->own_meters = conf->meters == NULL;
+	p->meters = conf->meters;
+	if (p->own_meters && fw_meters_create(&p->meters) < 0) {
+		rc = -ENOMEM;
+		goto fail;
+	}
+	p->related = conf->related;
+	if (p->related == NULL && (conf->ftp || conf->tftp))
+		rc = fw_related_create(&p->related, conf->seed);
+	if (rc < 0)
+		goto fail;
 	rc = fw_extras_init(&p->extras, RTE_MAX(conf->nb_sessions / 4, 1024u));
 	if (rc < 0)
 		goto fail;
@@ -102,7 +113,11 @@ fw_path_destroy(struct fw_path *p)
 {
 	if (p == NULL)
 		return;
+	if (p->own_meters)
+		fw_meters_destroy(p->meters);
 	fw_inspect_destroy(p->inspect);
+	if (p->related != p->conf.related)
+		fw_related_destroy(p->related);
 	fw_extras_fini(&p->extras);
 	fw_frags_fini(&p->frags);
 	fw_hosts_fini(&p->sources);

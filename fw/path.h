@@ -8,6 +8,9 @@
 #include "fw/trace.h"
 #include "lib/counter.h"
 
+struct fw_meters;
+struct fw_overlay;
+struct fw_related;
 struct fw_session_mem;
 struct rte_mbuf;
 struct rte_mempool;
@@ -85,7 +88,11 @@ struct fw_path_conf {
 	struct fw_trace *trace;   /* where records go; borrowed, NULL for nowhere */
 	struct fw_session_mem
 	    *mem; /* of the table, which outlives us; borrowed, NULL: private memory */
+	struct fw_meters *meters; /* of rules, shared by all lcores; borrowed, NULL: of its own */
 	const struct fw_posture *posture; /* of the host; borrowed, NULL: it is not attested */
+	const struct fw_overlay *overlay; /* tunnels to look into; borrowed, NULL: none */
+	bool ftp, tftp;                   /* sessions of these may announce others: fw/related.h */
+	struct fw_related *related;       /* shared with other lcores; borrowed, NULL: our own */
 };
 
 /*
@@ -111,7 +118,8 @@ struct fw_path_stats {
 	    syn_cookies_accepted; /* SYNs answered; ACKs that brought one back */
 	pk_counter syn_cookies_switched, syn_cookies_on; /* how often; 1: now */
 	pk_counter policy_lookups, reevaluated, revoked; /* revoked: cut by a change of policy */
-	pk_counter inspect_packets, inspect_evicted, inspect_full; /* fw/inspect.h */
+	pk_counter inspect_packets, inspect_evicted, inspect_full;     /* fw/inspect.h */
+	pk_counter related_announced, related_refused, related_opened; /* fw/related.h */
 } PK_CACHE_ALIGNED;
 
 /* What one call hands back: packets to transmit, per side of the wire.  The caller owns them. */

@@ -33,7 +33,7 @@ read_packet(struct fw_batch *b, struct rte_mbuf *m, unsigned int n, struct fw_pk
 	}
 	if (unlikely((m->ol_flags & RTE_MBUF_F_RX_VLAN_STRIPPED) != 0))
 		tci = m->vlan_tci;
-	(void)fw_parse(pk, data, contiguous, m->pkt_len, tci);
+	(void)fw_parse(pk, data, contiguous, m->pkt_len, tci, b->p->conf.overlay);
 }
 
 /* Offset of the checksum in the L4 header, or 0 for protocols we leave alone. */
@@ -43,17 +43,14 @@ checksum_offset(uint8_t proto)
 	return proto == IPPROTO_TCP ? 16 : proto == IPPROTO_UDP ? 6 : 0;
 }
 
-/*
- * Sum of all of L4, whichever segments it lies in; 0xffff for a packet that is right.  DPDK's
- * rte_raw_cksum_mbuf() (22.11) loses a carry when a segment before the last is of odd length.
- */
+/* Sum of `left` bytes from offset `off` on, whichever segments they lie in.  DPDK's rte_raw_cksum_mbuf() (22.11)
+ * loses a carry when a segment before the last is of odd length. */
 static uint16_t
-l4_sum(const struct fw_pkt *pk)
+sum_from(const struct rte_mbuf *m, uint32_t off, uint32_t left, uint32_t sum)
 {
-	uint32_t left = pk->l3_end - pk->l4, off = pk->l4, done = 0;
-	uint32_t sum = pk->l4_proto != IPPROTO_ICMP ? fw_sum_pseudo(pk, pk->l4_proto, left) : 0;
+	uint32_t done = 0;
 
-	for (const struct rte_mbuf *m = pk->m; m != NULL && done < left; m = m->next) {
+	for (; m != NULL && done < left; m = m->next) {
 		uint32_t n = m->data_len;
 		uint16_t part;
 
@@ -71,6 +68,16 @@ l4_sum(const struct fw_pkt *pk)
 	return fw_sum_fold(sum);
 }
 
+/* Of all of L4; 0xffff for a packet that is right. */
+static uint16_t
+l4_sum(const struct fw_pkt *pk)
+{
+	uint32_t left = pk->l3_end - pk->l4;
+
+	return sum_from(pk->m, pk->l4, left,
+	    pk->l4_proto != IPPROTO_ICMP ? fw_sum_pseudo(pk, pk->l4_proto, left) : 0);
+}
+
 static __rte_noinline enum fw_drop
 verify_checksum(const struct fw_pkt *pk)
 {
@@ -79,7 +86,8 @@ verify_checksum(const struct fw_pkt *pk)
 	/* That of a packet in fragments is over all of them: the receiver's to verify. */
 	if (pk->fragment)
 		return FW_DROP_NONE;
-	switch (RX_L4(pk->m)) {
+	/* In a tunnel it is the outer one that the port speaks of. */
+	switch (pk->outer_l4 == 0 ? RX_L4(pk->m) : RTE_MBUF_F_RX_L4_CKSUM_UNKNOWN) {
 	case RTE_MBUF_F_RX_L4_CKSUM_GOOD:
 	case RTE_MBUF_F_RX_L4_CKSUM_NONE: /* there is none yet, and the data is known to be good */
 		return FW_DROP_NONE;
@@ -118,6 +126,42 @@ verify_checksum(const struct fw_pkt *pk)
  * receiver.  If the port it leaves by can do the work it is asked to; if not, checksums are done here,
  * and coalesced segments cannot pass.
  */
+/* What is unfinished is the outer header. */
+static enum fw_drop
+complete_outer(const struct fw_pkt *pk)
+{
+	struct rte_mbuf *m = pk->m;
+	uint8_t *ip = rte_pktmbuf_mtod_offset(m, uint8_t *, pk->outer_l3), *udp;
+	uint16_t sum;
+
+	if ((m->ol_flags & RTE_MBUF_F_RX_LRO) != 0 && m->tso_segsz != 0)
+		return FW_DROP_OVERSIZED;
+	if (pk->outer_l4 + 8u > m->data_len)
+		return FW_DROP_L4_HEADER;
+	udp = rte_pktmbuf_mtod_offset(m, uint8_t *, pk->outer_l4);
+	if (ip[0] >> 4 == 4 && RX_IP(m) == RTE_MBUF_F_RX_IP_CKSUM_NONE) {
+		memset(ip + 10, 0, 2);
+		sum = (uint16_t)~fw_sum_fold(fw_sum(ip, (size_t)(pk->outer_l4 - pk->outer_l3), 0));
+		memcpy(ip + 10, &sum, 2);
+	}
+	if (RX_L4(m) != RTE_MBUF_F_RX_L4_CKSUM_NONE)
+		return FW_DROP_NONE;
+	memset(udp + 6, 0, 2);
+	/* RFC 7348 section 5: over IPv4 it should be zero.  Over IPv6 not every endpoint takes that (RFC 6935). */
+	if (ip[0] >> 4 == 6) {
+		struct fw_pkt outer = { .data = rte_pktmbuf_mtod(m, const uint8_t *),
+			.l3 = pk->outer_l3 };
+		uint32_t bytes = (uint32_t)(udp[4] << 8 | udp[5]);
+
+		sum = (uint16_t)~sum_from(
+		    m, pk->outer_l4, bytes, fw_sum_pseudo(&outer, IPPROTO_UDP, bytes));
+		if (sum == 0)
+			sum = 0xffff;
+		memcpy(udp + 6, &sum, 2);
+	}
+	return FW_DROP_NONE;
+}
+
 static __rte_noinline enum fw_drop
 complete(struct fw_path *p, const struct fw_pkt *pk)
 {
@@ -126,6 +170,8 @@ complete(struct fw_path *p, const struct fw_pkt *pk)
 	bool lro = (m->ol_flags & RTE_MBUF_F_RX_LRO) != 0 && m->tso_segsz != 0;
 	uint8_t *field;
 
+	if (pk->outer_l4 != 0)
+		return complete_outer(pk);
 	if (lro && (!p->conf.tx_tso || pk->l4_proto != IPPROTO_TCP || pk->fragment))
 		return FW_DROP_OVERSIZED;
 	/* What is computed over all fragments cannot be made here; nobody should leave it to us. */
@@ -177,6 +223,24 @@ is_unfinished(const struct rte_mbuf *m)
 	    (m->ol_flags & RTE_MBUF_F_RX_LRO) != 0;
 }
 
+void
+fw_overwrite(struct rte_mbuf *m, uint32_t off, const uint8_t *bytes, uint32_t len)
+{
+	for (; m != NULL && len > 0; m = m->next) {
+		uint32_t n;
+
+		if (off >= m->data_len) {
+			off -= m->data_len;
+			continue;
+		}
+		n = RTE_MIN(m->data_len - off, len);
+		memcpy(rte_pktmbuf_mtod_offset(m, uint8_t *, off), bytes, n);
+		bytes += n;
+		len -= n;
+		off = 0;
+	}
+}
+
 /* All that is asked of a packet before its session, in the order of the stages. */
 void
 fw_admit(struct fw_batch *b, struct rte_mbuf *m, unsigned int n, struct fw_pkt *pk)
@@ -206,7 +270,7 @@ fw_admit(struct fw_batch *b, struct rte_mbuf *m, unsigned int n, struct fw_pkt *
 
 /*
  * The general stages take over a packet that the lane has read.  What it has looked at need not be looked at
- * again: the second line is what fw_parse() would make of a packet that is in the lane, which has but one shape.
+ * again: the second line is what fw_parse() would make of a packet that is in the lane, which has but two shapes.
  */
 void
 fw_admit_again(struct fw_pkt *pk)
@@ -219,17 +283,20 @@ fw_admit_again(struct fw_pkt *pk)
 	pk->kind = FW_KIND_SESSION;
 	pk->request = true;
 	pk->checksum_ok = RX_IP(m) == RTE_MBUF_F_RX_IP_CKSUM_GOOD;
+	pk->l2 = 0;
+	pk->outer_l3 = 0;
+	pk->outer_l4 = 0;
 	pk->l3 = 14;
-	pk->l4 = 34;
-	pk->l4_len = (uint16_t)((data[46] >> 4) * 4);
+	pk->l4 = pk->key.family == 4 ? 34 : 54;
+	pk->l4_len = (uint16_t)((data[pk->l4 + 12] >> 4) * 4);
 	pk->inner = 0;
 	pk->contiguous = (uint16_t)RTE_MIN(m->data_len, UINT16_MAX);
-	pk->l3_end = 34u + pk->l4_len + pk->payload;
+	pk->l3_end = (uint32_t)pk->l4 + pk->l4_len + pk->payload;
 	pk->fragment = false;
 	pk->frag_more = false;
 	pk->frag_off = 0;
 	pk->frag_len = 0;
-	pk->tcp_flags = data[47];
+	pk->tcp_flags = data[pk->l4 + 13];
 	pk->l4_proto = IPPROTO_TCP;
 	pk->selector = pk->key.port[pk->hi ^ 1]; /* the destination's */
 }

@@ -15,7 +15,7 @@ cease(struct fw_path *p, uint32_t i)
 		fw_inspect_drop(p->inspect, e);
 	if (!fw_app_known(s->app))
 		s->app = FW_APP_NONE;
-	if (fw_extras_find(&p->extras, i) == NULL)
+	if (p->sessions.cold[i].care == 0)
 		s->flags &= (uint8_t)~FW_SESSION_EXTRA;
 }
 

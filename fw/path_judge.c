@@ -66,7 +66,7 @@ judge_session(struct fw_batch *b, struct fw_pkt *pk, uint32_t i)
 	struct fw_extra *e = NULL;
 	struct fw_session as_was;
 	struct fw_decision decision;
-	bool inspected;
+	bool inspected, held;
 	enum fw_drop why;
 
 	if (unlikely((b->from == fw_session_origin(s)) != (d == 0))) {
@@ -79,16 +79,18 @@ judge_session(struct fw_batch *b, struct fw_pkt *pk, uint32_t i)
 			return why;
 	}
 	inspected = fw_inspect_wants(s);
+	held = false;
 	if (unlikely((s->flags & FW_SESSION_EXTRA) != 0)) {
 		e = fw_extras_find(&p->extras, i);
 		why = e != NULL && (e->what & FW_EXTRA_PROXY) != 0 ? fw_proxy_enter(b, pk, i, d, e)
 		                                                   : FW_DROP_NONE;
 		if (why != FW_DROP_NONE)
 			goto done;
+		held = fw_terms_wanted(p, i);
 	}
-	if (unlikely(inspected))
+	if (unlikely(inspected || held))
 		as_was = *s;
-	if (likely(!inspected && before == FW_STATE_ESTABLISHED &&
+	if (likely(!inspected && !held && before == FW_STATE_ESTABLISHED &&
 	        (pk->tcp_flags & FW_TCP_PLAIN_MASK) == FW_TCP_PLAIN && fw_tcp_plain(s, pk, d))) {
 		s->seen = b->seen;
 	} else if (pk->l4_proto == IPPROTO_TCP) {
@@ -109,6 +111,10 @@ judge_session(struct fw_batch *b, struct fw_pkt *pk, uint32_t i)
 			if (why != FW_DROP_NONE)
 				goto refused;
 		}
+		if (unlikely(held) && (why = fw_terms_packet(b, pk, i)) != FW_DROP_NONE) {
+			*s = as_was;
+			goto done;
+		}
 		if (mv.counts || mv.new != mv.old)
 			s->seen = b->seen;
 		if (mv.new != mv.old)
@@ -119,13 +125,17 @@ judge_session(struct fw_batch *b, struct fw_pkt *pk, uint32_t i)
 			if (why != FW_DROP_NONE)
 				goto refused;
 		}
+		if (unlikely(held) && (why = fw_terms_packet(b, pk, i)) != FW_DROP_NONE)
+			goto done;
 		s->seen = b->seen;
 		if (unlikely(before == FW_STATE_UDP_NEW && d == 1)) {
 			s->state = FW_STATE_UDP;
 			fw_session_moved(p, i, before, b->now_ns);
 		}
 	}
-	fw_session_count(&p->sessions, i, d, pk->len);
+	fw_session_count(&p->sessions, s, d, pk->len);
+	if (unlikely(e != NULL) && (e->what & FW_EXTRA_FTP) != 0)
+		fw_helper_packet(b, pk, i, d, e);
 	if (unlikely(e != NULL) && (e->what & FW_EXTRA_PROXY) != 0)
 		fw_proxy_leave(b, pk, i, d, e);
 	why = FW_DROP_NONE;
@@ -238,13 +248,16 @@ judge_fragment(struct fw_batch *b, struct fw_pkt *pk)
 	if (f->numbered && !fw_tcp_fits(s, d, end))
 		goto done;
 	why = fw_frag_add(f, pk);
+	if (why == FW_DROP_NONE && unlikely((s->flags & FW_SESSION_EXTRA) != 0) && !f->error &&
+	    fw_terms_wanted(p, i))
+		why = fw_terms_packet(b, pk, i);
 	if (why != FW_DROP_NONE)
 		goto done;
 	if (f->numbered && fw_seq_ge(end, s->side[d].end))
 		s->side[d].end = end;
 	if (!f->error) {
 		s->seen = b->seen;
-		fw_session_count(t, i, d, pk->len);
+		fw_session_count(t, s, d, pk->len);
 	}
 	if (fw_frag_complete(f))
 		fw_frags_remove(&p->frags, f);

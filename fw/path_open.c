@@ -61,6 +61,9 @@ fw_session_open(struct fw_batch *b, struct fw_pkt *pk)
 	struct fw_session *s;
 	struct fw_hello hello;
 	struct pk_addr src, dst;
+	struct fw_related_flow flow;
+	uint16_t selector = pk->selector;
+	uint8_t app = FW_APP_NONE, kin = 0;
 	uint32_t i, tenant = FW_TENANT_UNKNOWN;
 	bool proxied = pk->l4_proto == IPPROTO_TCP && fw_proxy_accepts(b, pk, &hello);
 	enum fw_drop why;
@@ -75,8 +78,13 @@ fw_session_open(struct fw_batch *b, struct fw_pkt *pk)
 	if (why != FW_DROP_NONE)
 		goto done;
 	fw_pkt_addrs(pk, &src, &dst);
-	why = fw_policy_ask(b, b->from, pk->key.vrf, &src, &dst, pk->l4_proto, pk->selector,
-	    FW_APP_NONE, &decision);
+	if (unlikely(fw_helper_allows(b, pk, &src, &dst, &flow))) {
+		kin = (uint8_t)(FW_KIN_RELATED | (flow.reversed ? FW_KIN_REVERSED : 0));
+		selector = flow.selector;
+		app = flow.app;
+	}
+	why = fw_policy_ask_kin(
+	    b, b->from, pk->key.vrf, &src, &dst, pk->l4_proto, selector, app, kin, &decision);
 	if (why != FW_DROP_NONE) {
 		fw_policy_note(b, FW_SESSION_NONE, 0, &decision);
 		goto done;
@@ -97,6 +105,10 @@ fw_session_open(struct fw_batch *b, struct fw_pkt *pk)
 	}
 	if (pk->l4_proto == IPPROTO_TCP && unlikely(fw_proxy_wants(b, pk, why)))
 		why = fw_proxy_answer(b, pk);
+	if (why != FW_DROP_NONE)
+		goto done;
+	if (unlikely(decision.terms != NULL))
+		why = fw_terms_open(b, &decision);
 	if (why != FW_DROP_NONE)
 		goto done;
 	i = fw_sessions_create(t, pk);
@@ -136,11 +148,17 @@ fw_session_open(struct fw_batch *b, struct fw_pkt *pk)
 	fw_session_held(p, i, tenant, b->now_ns);
 	if (pk->l4_proto == IPPROTO_TCP)
 		t->ether[i] = fw_ethers_get(&p->ethers, pk);
-	fw_policy_note(b, i, pk->selector, &decision);
+	fw_policy_note(b, i, selector, &decision);
 	t->cold[i].opened_ns = b->now_ns;
+	t->cold[i].kin = kin;
+	if (unlikely(kin != 0)) {
+		s->app = app;
+		pk_counter_add(&p->stats.related_opened, 1);
+	}
+	fw_helper_opened(b, pk, i);
 	fw_sessions_publish(t, i);
 	if (likely(!proxied))
-		fw_session_count(t, i, 0, pk->len);
+		fw_session_count(t, s, 0, pk->len);
 	fw_sessions_moved(t, i, FW_STATE_NONE);
 	fw_timer_file(&t->timer, i, b->now_ns + ((uint64_t)p->timeout[s->state] << FW_SEEN_SHIFT));
 	pk_counter_add(&p->stats.sessions_created, 1);
@@ -148,6 +166,8 @@ fw_session_open(struct fw_batch *b, struct fw_pkt *pk)
 	/* What the server gets in the place of this ACK is a SYN. */
 	if (unlikely(proxied))
 		why = FW_DROP_SYN_PROXY;
+	if (unlikely(fw_terms_wanted(p, i)) && why == FW_DROP_NONE)
+		why = fw_terms_packet(b, pk, i);
 	if (unlikely(decision.undecided))
 		why = begin_inspection(b, pk, i, why, &decision);
 done:

@@ -8,6 +8,17 @@
 
 #define WALK_BURST 64 /* sessions judged anew at once, if there is time */
 
+/* What a rule asks for beyond its match, of what this data plane has: it neither encrypts nor inspects. */
+static enum fw_drop
+ask_terms(const struct pk_rule_terms *t)
+{
+	if (t->encryption != PK_ENCRYPTION_NONE)
+		return FW_DROP_ENCRYPTION_MISSING;
+	if (t->inspect != PK_INSPECT_NONE && !t->fail_open)
+		return FW_DROP_INSPECT_MISSING;
+	return FW_DROP_NONE;
+}
+
 /* Ask policy about a flow from src to dst.  Returns FW_DROP_NONE if it may be. */
 enum fw_drop
 fw_policy_ask(struct fw_batch *b, enum fw_side opener, uint32_t vrf, const struct pk_addr *src,
@@ -23,10 +34,21 @@ fw_policy_ask(struct fw_batch *b, enum fw_side opener, uint32_t vrf, const struc
 	fw_rules_decide(
 	    b->rules, inside ? PK_EGRESS : PK_INGRESS, &subject, &peer, proto, selector, app, d);
 	if (d->verdict == PK_VERDICT_ALLOW)
-		return FW_DROP_NONE;
+		return likely(d->terms == NULL) ? FW_DROP_NONE : ask_terms(d->terms);
 	if (!subject.is_subject)
 		return FW_DROP_NO_SUBJECT;
 	return d->verdict == PK_VERDICT_REJECT ? FW_DROP_RULE_REJECT : FW_DROP_RULE_DENY;
+}
+
+enum fw_drop
+fw_policy_ask_kin(struct fw_batch *b, enum fw_side opener, uint32_t vrf, const struct pk_addr *src,
+    const struct pk_addr *dst, uint8_t proto, uint16_t selector, uint8_t app, uint8_t kin,
+    struct fw_decision *d)
+{
+	if (unlikely((kin & FW_KIN_REVERSED) != 0))
+		return fw_policy_ask(b, opener == FW_INSIDE ? FW_OUTSIDE : FW_INSIDE, vrf, dst, src,
+		    proto, selector, app, d);
+	return fw_policy_ask(b, opener, vrf, src, dst, proto, selector, app, d);
 }
 
 /* Count the hit and write the rule into the session, if there is one. */
@@ -45,6 +67,7 @@ fw_policy_note(struct fw_batch *b, uint32_t i, uint16_t selector, const struct f
 	c = &b->p->sessions.cold[i];
 	c->rule_id = info.id;
 	c->slot_and_selector = info.slot << 16 | selector;
+	fw_terms_note(b->p, i, d);
 	if (d->log == PK_RULE_LOG_ALL)
 		b->p->sessions.hot[i].flags |= FW_SESSION_LOG_END;
 }
@@ -108,8 +131,8 @@ fw_policy_ask_session(struct fw_batch *b, uint32_t i, struct fw_decision *d)
 	uint16_t sport, dport;
 
 	fw_session_names(s, c, &src, &dst, &sport, &dport);
-	return fw_policy_ask(b, fw_session_origin(s), s->key.vrf, &src, &dst, s->key.proto,
-	    (uint16_t)c->slot_and_selector, s->app, d);
+	return fw_policy_ask_kin(b, fw_session_origin(s), s->key.vrf, &src, &dst, s->key.proto,
+	    (uint16_t)c->slot_and_selector, s->app, c->kin, d);
 }
 
 /* Policy has changed since the session was allowed.  What it speaks is still known, if it was. */
@@ -144,6 +167,15 @@ ask_again(struct fw_batch *b, uint32_t i, struct fw_decision *decision)
 	return why;
 }
 
+/* A session that has lost what its rule asks for ends under the name of that. */
+static enum fw_drop
+ended_by(enum fw_drop why)
+{
+	return why == FW_DROP_ENCRYPTION_MISSING || why == FW_DROP_INSPECT_MISSING
+	    ? why
+	    : FW_DROP_REVOKED;
+}
+
 /* Ask again because of a packet, of whichever direction: a flow that is no longer allowed passes
  * nothing. */
 enum fw_drop
@@ -154,7 +186,7 @@ fw_policy_reevaluate(struct fw_batch *b, struct fw_pkt *pk, uint32_t i, unsigned
 
 	if (why == FW_DROP_NONE)
 		return FW_DROP_NONE;
-	return fw_policy_cut(b, pk, i, d, FW_DROP_REVOKED, &decision);
+	return fw_policy_cut(b, pk, i, d, ended_by(why), &decision);
 }
 
 enum fw_drop
@@ -315,7 +347,7 @@ fw_policy_walk(struct fw_path *p, const struct fw_rules *rules, uint64_t now_ns,
 				/* There is no packet to write a record about. */
 				if (decision.log != PK_RULE_LOG_NONE)
 					s->flags |= FW_SESSION_LOG_END;
-				fw_session_end(p, i, now_ns, FW_DROP_REVOKED);
+				fw_session_end(p, i, now_ns, ended_by(why));
 			}
 		}
 		p->walk_at = i + 1;

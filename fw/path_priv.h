@@ -8,8 +8,10 @@
 #include "fw/guard.h"
 #include "fw/host.h"
 #include "fw/inspect.h"
+#include "fw/meter.h"
 #include "fw/path.h"
 #include "fw/reject.h"
+#include "fw/related.h"
 #include "fw/session.h"
 
 /*
@@ -21,6 +23,8 @@
  *      path_judge.c    what its session says to a packet: TCP, UDP, ICMP errors, fragments
  *      path_open.c     no session: policy, limits, a new one
  *      path_inspect.c  sessions whose application is looked for
+ *      path_terms.c    what rules ask of each packet: limits, marks
+ *      path_helper.c   sessions that announce others: FTP, TFTP
  *      path_proxy.c    SYN cookies, and the sessions that began with one
  *      path_limit.c    who holds how many sessions, and may
  *      path_life.c     how sessions move on, make room and end
@@ -53,6 +57,9 @@ struct fw_path {
 	bool counting; /* there are limits to sessions, so hosts are kept */
 	struct fw_frags frags;
 	struct fw_inspect *inspect;
+	struct fw_meters *meters;
+	bool own_meters;
+	struct fw_related *related; /* NULL: nobody may announce anything */
 	struct fw_extras extras;
 	struct fw_cookies cookies;
 	uint32_t half_open;                    /* TCP sessions without a whole handshake */
@@ -91,6 +98,9 @@ fw_session_origin(const struct fw_session *s)
 
 /* Fill in *pk from packet n of the batch, and ask all that is asked before its session. */
 void fw_admit(struct fw_batch *b, struct rte_mbuf *m, unsigned int n, struct fw_pkt *pk);
+
+/* Write over bytes of a packet, whichever segments they lie in. */
+void fw_overwrite(struct rte_mbuf *m, uint32_t off, const uint8_t *bytes, uint32_t len);
 
 /* The general stages take over a packet that leaves the lane: fill in what it has not. */
 void fw_admit_again(struct fw_pkt *pk);
@@ -132,6 +142,49 @@ enum fw_drop fw_inspect_packet(struct fw_batch *b, struct fw_pkt *pk, uint32_t i
 
 /* Session i ends. */
 void fw_inspect_forget(struct fw_path *p, uint32_t i);
+
+/*
+ * Whether all there is of a session is in its records, or can be begun anew from them wherever it is taken on: not
+ * the numbers of its proxy, nor how far it has been inspected.
+ */
+static inline bool
+fw_session_portable(const struct fw_session *s, const struct fw_session_cold *c)
+{
+	return (c->care & FW_CARE_PROXY) == 0 && !fw_inspect_wants(s);
+}
+
+/* ---- path_terms.c ---- */
+
+/* Session i is now judged by the rule of *d: whether its packets have to come by fw_terms_packet(). */
+void fw_terms_note(struct fw_path *p, uint32_t i, const struct fw_decision *d);
+
+/* A session would begin by the rule of *d, with `pk`.  Takes a token of its limit, if it has one. */
+enum fw_drop fw_terms_open(struct fw_batch *b, const struct fw_decision *d);
+
+/* Whether session i, which has FW_SESSION_EXTRA, is to be held to terms. */
+static inline bool
+fw_terms_wanted(const struct fw_path *p, uint32_t i)
+{
+	return (p->sessions.cold[i].care & FW_CARE_TERMS) != 0;
+}
+
+/* A packet that session i, whose policy is of this generation, has accepted: hold it to the limits of the rule, and
+ * mark it if it passes. */
+enum fw_drop fw_terms_packet(struct fw_batch *b, struct fw_pkt *pk, uint32_t i);
+/* ---- path_helper.c ---- */
+
+/* Whether `pk` from src to dst, which has no session, begins a flow that another session has announced.  *flow: what
+ * policy is to be asked about it. */
+bool fw_helper_allows(struct fw_batch *b, const struct fw_pkt *pk, const struct pk_addr *src,
+    const struct pk_addr *dst, struct fw_related_flow *flow);
+
+/* Session i was opened by `pk`; and it is there, however it came: it may announce others. */
+void fw_helper_opened(struct fw_batch *b, const struct fw_pkt *pk, uint32_t i);
+void fw_helper_begin(struct fw_path *p, uint32_t i);
+
+/* A packet from side d of session i, which has accepted it.  `e` is FW_EXTRA_FTP. */
+void fw_helper_packet(
+    struct fw_batch *b, const struct fw_pkt *pk, uint32_t i, unsigned int d, struct fw_extra *e);
 
 /* ---- path_proxy.c ---- */
 
@@ -212,6 +265,11 @@ void fw_limits_drop(struct fw_path *p, uint32_t i, bool half_open, bool whole);
 enum fw_drop fw_policy_ask(struct fw_batch *b, enum fw_side opener, uint32_t vrf,
     const struct pk_addr *src, const struct pk_addr *dst, uint8_t proto, uint16_t selector,
     uint8_t app, struct fw_decision *d);
+
+/* The same about a flow that another has announced, if `kin` (enum fw_kin) says so. */
+enum fw_drop fw_policy_ask_kin(struct fw_batch *b, enum fw_side opener, uint32_t vrf,
+    const struct pk_addr *src, const struct pk_addr *dst, uint8_t proto, uint16_t selector,
+    uint8_t app, uint8_t kin, struct fw_decision *d);
 
 /* The same about session i, as it was opened. */
 enum fw_drop fw_policy_ask_session(struct fw_batch *b, uint32_t i, struct fw_decision *d);

@@ -169,6 +169,7 @@ fw_proxy_begin(struct fw_batch *b, const struct fw_pkt *pk, uint32_t i, const st
 	if (e == NULL)
 		return false;
 	e->what |= FW_EXTRA_PROXY;
+	p->sessions.cold[i].care |= FW_CARE_PROXY;
 	e->proxy = (struct fw_proxy){
 		.cookie = pk->ack - 1,
 		.ts_val = h->ts_val,
@@ -327,25 +328,6 @@ fw_proxy_enter(
 
 /* ---- translation ---- */
 
-/* Write over bytes of a packet, whichever segments they lie in. */
-static void
-overwrite(struct rte_mbuf *m, uint32_t off, const uint8_t *bytes, uint32_t len)
-{
-	for (; m != NULL && len > 0; m = m->next) {
-		uint32_t n;
-
-		if (off >= m->data_len) {
-			off -= m->data_len;
-			continue;
-		}
-		n = RTE_MIN(m->data_len - off, len);
-		memcpy(rte_pktmbuf_mtod_offset(m, uint8_t *, off), bytes, n);
-		bytes += n;
-		len -= n;
-		off = 0;
-	}
-}
-
 /* RFC 1624 equation 3, for a checksum whose data summed up to `old` and sums up to `new`. */
 static uint16_t
 adjusted(uint16_t checksum, uint32_t old, uint32_t new)
@@ -419,7 +401,7 @@ fw_proxy_leave(
 		sum = adjusted(sum, was, fw_sum(h, len, 0));
 		memcpy(h + 16, &sum, 2);
 	}
-	overwrite(pk->m, pk->l4, h, len);
+	fw_overwrite(pk->m, pk->l4, h, len);
 }
 
 void
@@ -445,8 +427,8 @@ fw_proxy_error_leave(struct fw_pkt *pk, unsigned int d, const struct fw_extra *e
 	(void)put32(seq, pk->seq);
 	memcpy(&sum, pk->data + pk->l4 + 2, 2);
 	sum = adjusted(sum, fw_sum(pk->data + at + 4, 4, 0), fw_sum(seq, 4, 0));
-	overwrite(pk->m, at + 4, seq, 4);
-	overwrite(pk->m, pk->l4 + 2u, (const uint8_t *)&sum, 2);
+	fw_overwrite(pk->m, at + 4, seq, 4);
+	fw_overwrite(pk->m, pk->l4 + 2u, (const uint8_t *)&sum, 2);
 }
 
 uint32_t

@@ -42,7 +42,7 @@ fw_path_restore(struct fw_path *p, uint64_t now_ns, int64_t ahead_ns, uint32_t *
 		s->generation = 0;
 		set_times(p, i, now_ns, ahead_ns);
 		/* What there was of it besides (fw/extra.h, fw/inspect.h) is gone. */
-		if ((s->flags & FW_SESSION_EXTRA) != 0 ||
+		if (!fw_session_portable(s, &t->cold[i]) ||
 		    !fw_session_hold(p, i, FW_TENANT_UNKNOWN)) {
 			/* It is not yet as others are, so what it holds is taken back by hand. */
 			if (t->ether[i] != 0)
@@ -51,6 +51,12 @@ fw_path_restore(struct fw_path *p, uint64_t now_ns, int64_t ahead_ns, uint32_t *
 			(*refused)++;
 			continue;
 		}
+		if ((t->cold[i].care & FW_CARE_HELPED) != 0) {
+			t->cold[i].care &= (uint8_t)~FW_CARE_HELPED;
+			fw_helper_begin(p, i);
+		}
+		if (t->cold[i].care == 0)
+			s->flags &= (uint8_t)~FW_SESSION_EXTRA;
 		idle = fw_units(now_ns) - s->seen;
 		fw_timer_file(&t->timer, i,
 		    now_ns +

@@ -99,6 +99,7 @@ struct picketd {
 	struct rte_mempool *pool;
 	struct fw_wire wires[FW_WIRES_MAX];
 	uint16_t nb_wires;
+	struct fw_overlay overlay;
 	struct fw_workers *workers;
 	struct fw_link *link;
 	struct fw_posture_link *posture;
@@ -238,6 +239,9 @@ start(struct picketd *d, struct pk_diag *diag)
 	fw_path_conf_init(&workers.path);
 	workers.nb_wires = d->nb_wires;
 	fw_path_options_apply(&o->path, &workers.path);
+	rc = fw_path_options_overlay(&o->path, &workers.path, &d->overlay, diag);
+	if (rc < 0)
+		return rc;
 	workers.path.huge = o->huge;
 	workers.path.pool = d->pool;
 	if (getrandom(workers.path.seed, sizeof(workers.path.seed), 0) !=

@@ -272,14 +272,16 @@ fw_record_fault(const struct fw_record *r)
 	    r->state > FW_RECORD_OTHER)
 		return "a state that its protocol does not have";
 	if ((r->flags & ~FW_RECORD_FLAGS_ALL) != 0 ||
-	    (!tcp && (r->flags & ~FW_RECORD_LOG_END) != 0))
+	    (!tcp && (r->flags & ~FW_RECORD_FLAGS_OTHERS) != 0) ||
+	    (r->flags & (FW_RECORD_RELATED | FW_RECORD_REVERSED)) == FW_RECORD_REVERSED)
 		return "flags that it cannot have";
 	if (icmp && r->dport != 0)
 		return "an ICMP identifier on both sides";
 	if (!tcp && !icmp && r->proto != IPPROTO_UDP && r->proto != IPPROTO_SCTP &&
 	    (r->sport != 0 || r->dport != 0))
 		return "ports that its protocol does not have";
-	if ((tcp || r->proto == IPPROTO_UDP || r->proto == IPPROTO_SCTP) && r->selector != r->dport)
+	if ((tcp || r->proto == IPPROTO_UDP || r->proto == IPPROTO_SCTP) &&
+	    (r->flags & FW_RECORD_RELATED) == 0 && r->selector != r->dport)
 		return "a selector that is not its destination port";
 	if (r->side[0].scale > SCALE_MAX || r->side[1].scale > SCALE_MAX)
 		return "a window shift above 14";

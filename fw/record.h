@@ -72,8 +72,11 @@ enum fw_record_flags {
 	FW_RECORD_LOOSE = 1 << 2,      /* picked up in mid-stream */
 	FW_RECORD_SYN_R = 1 << 3,      /* R's SYN has been seen, so its side counts */
 	FW_RECORD_LOG_END = 1 << 4,    /* its rule logs how sessions end */
+	FW_RECORD_RELATED = 1 << 5,    /* another has announced it: the selector is that one's, */
+	FW_RECORD_REVERSED = 1 << 6,   /* and policy is asked as if its other side had opened it */
 };
-#define FW_RECORD_FLAGS_ALL 0x1f
+#define FW_RECORD_FLAGS_ALL    0x7f
+#define FW_RECORD_FLAGS_OTHERS 0x70 /* that sessions other than TCP's may have */
 
 struct fw_record_side {
 	uint32_t end;  /* one past the highest sequence number sent, SYN and FIN counted */

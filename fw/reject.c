@@ -37,6 +37,60 @@ put32(uint8_t *p, uint32_t v)
 	put16(p + 2, v);
 }
 
+static void
+exchange(uint8_t *a, uint8_t *b, size_t len)
+{
+	uint8_t t[16];
+
+	memcpy(t, a, len);
+	memcpy(a, b, len);
+	memcpy(b, t, len);
+}
+
+/* The tunnel's header around a frame that ends at `total`: lengths and sums, and its ends exchanged if `back`.  The
+ * ports stay: the source port only spreads flows, and the other is the tunnel's in both directions. */
+static void
+wrap(const struct fw_pkt *pk, uint8_t *f, uint32_t total, bool back)
+{
+	uint8_t *ip = f + pk->outer_l3, *udp = f + pk->outer_l4;
+	bool v4 = ip[0] >> 4 == 4;
+	uint32_t header = (uint32_t)(pk->outer_l4 - pk->outer_l3);
+	uint16_t sum;
+
+	if (back) {
+		exchange(f, f + 6, 6);
+		exchange(ip + (v4 ? 12 : 8), ip + (v4 ? 16 : 24), v4 ? 4 : 16);
+	}
+	ip[v4 ? 8 : 7] = 64;
+	put16(udp + 4, total - pk->outer_l4);
+	put16(udp + 6, 0);
+	if (v4) {
+		put16(ip + 2, total - pk->outer_l3);
+		put16(ip + 10, 0);
+		sum = (uint16_t)~fw_sum_fold(fw_sum(ip, header, 0));
+		memcpy(ip + 10, &sum, 2);
+		return;
+	}
+	put16(ip + 4, total - pk->outer_l4);
+}
+
+/* Over IPv6 the sum of the tunnel's UDP is over all of it, so it comes last. */
+static void
+wrap_sum(const struct fw_pkt *pk, struct rte_mbuf *m)
+{
+	uint8_t *f = rte_pktmbuf_mtod(m, uint8_t *), *udp = f + pk->outer_l4;
+	struct fw_pkt outer = { .data = f, .l3 = pk->outer_l3 };
+	uint32_t bytes = m->data_len - (uint32_t)pk->outer_l4;
+	uint16_t sum;
+
+	if (likely(pk->outer_l4 == 0) || f[pk->outer_l3] >> 4 == 4)
+		return;
+	sum = (uint16_t)~fw_sum_fold(fw_sum(udp, bytes, fw_sum_pseudo(&outer, IPPROTO_UDP, bytes)));
+	if (sum == 0)
+		sum = 0xffff; /* RFC 768: 0 would mean none */
+	memcpy(udp + 6, &sum, 2);
+}
+
 /*
  * An mbuf with the link header of `pk` and an IP header for `l4_bytes` of `proto`, both with source and
  * destination exchanged if `back`.  *l4 is where the rest goes.
@@ -59,10 +113,10 @@ frame(const struct fw_pkt *pk, struct rte_mempool *pool, bool back, uint8_t prot
 		return NULL;
 	}
 	memcpy(f, pk->data, pk->l3); /* addresses, tags and EtherType */
-	if (back) {
-		memcpy(f, pk->data + 6, 6);
-		memcpy(f + 6, pk->data, 6);
-	}
+	if (back)
+		exchange(f + pk->l2, f + pk->l2 + 6, 6);
+	if (unlikely(pk->outer_l4 != 0))
+		wrap(pk, f, total, back);
 	/* A tag that the port has taken off it has to put on again. */
 	if (pk->m != NULL && (pk->m->ol_flags & RTE_MBUF_F_RX_VLAN_STRIPPED) != 0) {
 		m->vlan_tci = pk->m->vlan_tci;
@@ -96,12 +150,14 @@ frame(const struct fw_pkt *pk, struct rte_mempool *pool, bool back, uint8_t prot
 
 /* The checksum is symmetric in the addresses, so it does not matter which way round they are. */
 static void
-finish(const struct fw_pkt *pk, uint8_t proto, uint8_t *l4, uint32_t bytes, uint8_t *field)
+finish(const struct fw_pkt *pk, struct rte_mbuf *m, uint8_t proto, uint8_t *l4, uint32_t bytes,
+    uint8_t *field)
 {
 	uint32_t sum = proto == IPPROTO_ICMP ? 0 : fw_sum_pseudo(pk, proto, bytes);
 	uint16_t v = (uint16_t)~fw_sum_fold(fw_sum(l4, bytes, sum));
 
 	memcpy(field, &v, 2);
+	wrap_sum(pk, m);
 }
 
 struct rte_mbuf *
@@ -124,7 +180,7 @@ fw_reject_segment(
 	l4[13] = s->flags;
 	put16(l4 + 14, s->win);
 	memcpy(l4 + 20, s->options, s->options_len);
-	finish(pk, IPPROTO_TCP, l4, len, l4 + 16);
+	finish(pk, m, IPPROTO_TCP, l4, len, l4 + 16);
 	return m;
 }
 
@@ -142,7 +198,7 @@ may_answer(const struct fw_pkt *pk)
 {
 	const uint8_t *ip = pk->data + pk->l3;
 
-	if (pk->kind != FW_KIND_SESSION || (pk->data[0] & 1) != 0)
+	if (pk->kind != FW_KIND_SESSION || (pk->data[pk->l2] & 1) != 0)
 		return false;
 	if (pk->key.family == 4)
 		return ip[16] >> 4 < 14 &&
@@ -180,7 +236,7 @@ fw_reject_make(const struct fw_pkt *pk, struct rte_mempool *pool)
 	l4[0] = pk->key.family == 4 ? 3 : 1;
 	l4[1] = pk->key.family == 4 ? 13 : 1;
 	memcpy(l4 + 8, pk->data + pk->l3, quote);
-	finish(pk, proto, l4, 8 + quote, l4 + 2);
+	finish(pk, m, proto, l4, 8 + quote, l4 + 2);
 	return m;
 }
 

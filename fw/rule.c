@@ -33,6 +33,14 @@ fw_rules_next(const struct fw_rules *r, uint32_t from)
 	return FW_RULE_NONE;
 }
 
+const struct pk_rule_terms *
+fw_rules_terms(const struct fw_rules *r, uint32_t rule)
+{
+	const struct fw_rule_text *t = text_of(r, rule);
+
+	return t != NULL ? &t->terms : NULL;
+}
+
 bool
 fw_rules_info(const struct fw_rules *r, uint32_t rule, struct fw_rule_info *out)
 {
@@ -49,6 +57,7 @@ fw_rules_info(const struct fw_rules *r, uint32_t rule, struct fw_rule_info *out)
 		.tier = t->tier,
 		.line = t->line,
 		.slot = rule,
+		.terms = &t->terms,
 		.policy = t->policy,
 		.name = t->name,
 		.file = t->file,
@@ -385,6 +394,9 @@ fw_rules_decide(const struct fw_rules *r, enum pk_direction direction,
 
 		out->verdict = (enum pk_verdict)x->verdict;
 		out->log = (enum pk_log_mode)x->log;
+		out->encryption = x->encryption;
+		if ((x->flags & FW_ACTION_TERMS) != 0)
+			out->terms = &text_of(r, x->slot)->terms;
 		out->rule = x->slot;
 		out->undecided = (x->flags & FW_ACTION_APPS) != 0 && !fw_app_known(app);
 	}

@@ -80,10 +80,12 @@ struct fw_decision {
 	enum pk_verdict
 	    audit_verdict; /* what it would be if audit rules counted; else as verdict */
 	enum pk_log_mode log;
-	uint8_t audited;   /* an audit rule matched on the way */
-	uint8_t undecided; /* the verdict stands only if the session speaks what the rule names */
-	uint32_t rule;     /* decided, or FW_RULE_NONE */
+	uint8_t encryption; /* enum pk_encryption: what an allowed flow has to have besides */
+	uint8_t audited;    /* an audit rule matched on the way */
+	uint8_t undecided;  /* the verdict stands only if the session speaks what the rule names */
+	uint32_t rule;      /* decided, or FW_RULE_NONE */
 	uint32_t audit_rule;
+	const struct pk_rule_terms *terms; /* of an allowed flow; NULL: none.  Borrowed */
 };
 
 /* One line for people about a rule. */
@@ -95,8 +97,12 @@ struct fw_rule_info {
 	uint8_t tier;
 	uint32_t line;
 	uint32_t slot; /* its number */
+	const struct pk_rule_terms *terms;
 	const char *policy, *name, *file;
 };
+
+/* The terms of a rule, by its number; NULL: there is no such rule.  Borrowed, valid as long as `r`. */
+const struct pk_rule_terms *fw_rules_terms(const struct fw_rules *r, uint32_t rule);
 
 uint64_t fw_rules_generation(const struct fw_rules *r);
 
@@ -106,8 +112,8 @@ uint32_t fw_rules_count(const struct fw_rules *r);
 /* The first rule numbered `from` or above, or FW_RULE_NONE. */
 uint32_t fw_rules_next(const struct fw_rules *r, uint32_t from);
 
-/* About a rule, by its number or by its id.  Strings are borrowed, valid as long as `r`, which may be
- * NULL for no policy.  Returns false, with *out all zero, when there is no such rule. */
+/* About a rule, by its number or by its id.  Strings and terms are borrowed, valid as long as `r`,
+ * which may be NULL for no policy.  Returns false, with *out all zero, when there is no such rule. */
 bool fw_rules_info(const struct fw_rules *r, uint32_t rule, struct fw_rule_info *out);
 bool fw_rules_info_by_id(const struct fw_rules *r, uint64_t id, struct fw_rule_info *out);
 

@@ -18,13 +18,16 @@
 
 /* ---- a generation, as lcores read it: parts only ---- */
 
-#define FW_ACTION_APPS 0x80 /* beside enum pk_rule_flags: its text names applications */
+/* Beside enum pk_rule_flags: its text names applications, or has terms. */
+#define FW_ACTION_APPS  0x80
+#define FW_ACTION_TERMS 0x40
 
 /* Of the rule at a position. */
 struct fw_action {
 	uint32_t slot;
 	uint32_t next_tier; /* position of the first rule of a later tier */
 	uint8_t verdict, log, flags;
+	uint8_t encryption; /* enum pk_encryption */
 };
 
 struct fw_actions {
@@ -102,7 +105,8 @@ struct fw_rule_text {
 	uint32_t line;
 	uint8_t verdict, direction, flags, tier;
 	uint8_t app[PK_MSG_APPS]; /* enum dpi_app; those that are not known here are 0 */
-	char policy[64], name[48], file[112];
+	struct pk_rule_terms terms;
+	char policy[64], name[48], file[80];
 };
 
 struct fw_id_entry {
@@ -196,8 +200,8 @@ struct fw_rule_source {
 	struct fw_rule_text *text; /* owned; NULL: as in the slot */
 	uint32_t pos;              /* while a program is made; then in its places */
 	uint32_t first_peer, nb_peers, first_service, nb_services;
-	uint8_t tier, verdict, log, flags;
-	bool any_peer, any_service, has_apps;
+	uint8_t tier, verdict, log, flags, encryption;
+	bool any_peer, any_service, has_apps, has_terms;
 	bool taken; /* counted by its slot */
 };
 

@@ -134,7 +134,9 @@ actions_build(struct fw_parts *m, struct fw_program *p, const struct fw_program_
 			.next_tier = next,
 			.verdict = r->verdict,
 			.log = r->log,
-			.flags = (uint8_t)(r->flags | (r->has_apps ? FW_ACTION_APPS : 0)),
+			.encryption = r->encryption,
+			.flags = (uint8_t)(r->flags | (r->has_apps ? FW_ACTION_APPS : 0) |
+			    (r->has_terms ? FW_ACTION_TERMS : 0)),
 			.slot = r->slot->slot,
 		};
 		p->has_audit |= (r->flags & PK_RULE_AUDIT) != 0;

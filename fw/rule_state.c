@@ -381,7 +381,8 @@ take_text(struct fw_rules_state *s, struct fw_rule_source *r, const struct pk_ms
 		.verdict = m->verdict,
 		.direction = s->filling->direction,
 		.flags = m->flags,
-		.tier = m->tier };
+		.tier = m->tier,
+		.terms = m->terms };
 	size_t head = sizeof(t.part);
 
 	for (unsigned int i = 0; i < PK_MSG_APPS && m->app[i] != 0; i++)
@@ -423,7 +424,9 @@ take_rule(struct fw_rules_state *s, const struct pk_msg_rule *m, struct pk_diag 
 	r->verdict = m->verdict;
 	r->log = m->log;
 	r->flags = m->flags;
+	r->encryption = m->terms.encryption;
 	r->has_apps = m->app[0] != 0;
+	r->has_terms = pk_rule_terms_any(&m->terms);
 	r->first_peer = p->nb_peers;
 	r->first_service = p->nb_services;
 	if (take_text(s, r, m) < 0)

@@ -236,9 +236,9 @@ find_in_chain(const struct fw_sessions *t, uint32_t b, uint16_t tag, const struc
 	return FW_SESSION_NONE;
 }
 
-/* By the first tag that matches in bucket b; also asks for the session's line. */
+/* By the first tag that matches in bucket b; also asks for the session's line, and that of its IPv6 addresses. */
 static __rte_always_inline uint32_t
-guess_in(const struct fw_sessions *t, uint32_t b, uint16_t tag)
+guess_in(const struct fw_sessions *t, uint32_t b, uint16_t tag, const struct fw_pkt *pk)
 {
 	unsigned int m = fw_bucket_match(&t->bucket[b], tag);
 	uint32_t i;
@@ -247,6 +247,8 @@ guess_in(const struct fw_sessions *t, uint32_t b, uint16_t tag)
 		return FW_SESSION_NONE;
 	i = t->bucket[b].index[__builtin_ctz(m)];
 	__builtin_prefetch(&t->hot[i], 1); /* to be written */
+	if (pk->key.family == 6)
+		rte_prefetch0(&t->cold[i]);
 	return i;
 }
 
@@ -264,7 +266,7 @@ fw_sessions_guess(const struct fw_sessions *t, struct fw_pkt *pkt, unsigned int 
 		uint32_t b = (uint32_t)pkt[k].hash & t->mask;
 		uint16_t tag = fw_hash_tag(pkt[k].hash);
 
-		guess[k] = guess_in(t, b, tag);
+		guess[k] = guess_in(t, b, tag, &pkt[k]);
 		if (unlikely(guess[k] == FW_SESSION_NONE)) {
 			rte_prefetch0(&t->bucket[fw_hash_other(t, b, tag)]);
 			missed |= UINT32_C(1) << k;
@@ -276,8 +278,8 @@ fw_sessions_guess(const struct fw_sessions *t, struct fw_pkt *pkt, unsigned int 
 		unsigned int k = (unsigned int)__builtin_ctz(missed);
 		uint16_t tag = fw_hash_tag(pkt[k].hash);
 
-		pkt[k].session =
-		    guess_in(t, fw_hash_other(t, (uint32_t)pkt[k].hash & t->mask, tag), tag);
+		pkt[k].session = guess_in(
+		    t, fw_hash_other(t, (uint32_t)pkt[k].hash & t->mask, tag), tag, &pkt[k]);
 		guess[k] = pkt[k].session != FW_SESSION_NONE ? pkt[k].session : 0;
 	}
 	for (unsigned int k = 0; k < n; k++)
@@ -446,7 +448,10 @@ hash_record(const struct fw_sessions *t, uint32_t i, struct fw_pkt *pk)
 void
 fw_sessions_fetch(const struct fw_sessions *t, const uint32_t *i, unsigned int n)
 {
-	uint32_t bucket[FW_BURST];
+	struct {
+		uint32_t bucket;
+		uint16_t tag;
+	} at[FW_BURST];
 
 	for (unsigned int k = 0; k < n; k++)
 		__builtin_prefetch(&t->hot[i[k]], 1);
@@ -454,12 +459,15 @@ fw_sessions_fetch(const struct fw_sessions *t, const uint32_t *i, unsigned int n
 		struct fw_pkt pk;
 
 		hash_record(t, i[k], &pk);
-		bucket[k] = (uint32_t)pk.hash & t->mask;
-		__builtin_prefetch(&t->bucket[bucket[k]], 1);
+		at[k].bucket = (uint32_t)pk.hash & t->mask;
+		at[k].tag = fw_hash_tag(pk.hash);
+		__builtin_prefetch(&t->bucket[at[k].bucket], 1);
 	}
-	/* As in fw_sessions_guess(). */
+	/* Loads, as in fw_sessions_guess().  Every eighth session of a full table is in its second bucket. */
 	for (unsigned int k = 0; k < n; k++)
-		(void)*(const volatile uint32_t *)&t->bucket[bucket[k]].nb;
+		if (unlikely(fw_bucket_match(&t->bucket[at[k].bucket], at[k].tag) == 0))
+			__builtin_prefetch(
+			    &t->bucket[fw_hash_other(t, at[k].bucket, at[k].tag)], 1);
 }
 
 void
@@ -534,7 +542,7 @@ is_sound(const struct fw_session *s, const struct fw_session_cold *c)
 	    tcp != (k->proto == IPPROTO_TCP) ||
 	    (s->state == FW_STATE_UDP_NEW || s->state == FW_STATE_UDP) !=
 	        (k->proto == IPPROTO_UDP) ||
-	    (s->scale & 15) > 14 || s->scale >> 4 > 14 ||
+	    (c->care & ~FW_CARE_ALL) != 0 || (s->scale & 15) > 14 || s->scale >> 4 > 14 ||
 	    (fw_app_known(s->app) && s->app != FW_APP_UNKNOWN && s->app > FW_APP_LAST))
 		return false;
 	if (k->family == 4)

@@ -42,7 +42,7 @@
  * hot[] and cold[] as fw_path_walk() does: read `version` (odd: alive), copy, read `version` again.
  * Keys do not change under one version; counters and states may be a packet apart.
  *
- *      hot.key, cold.addr, cold.rule_id, opened_ns, selector   written once, before version turns odd
+ *      hot.key, cold.addr, cold.rule_id, opened_ns, selector, kin   written once, before version turns odd
  *      hot.generation, cold.rule_id                            again by a re-evaluation
  *      hot.state, side, win, seen, packets, bytes              by every packet
  *      cold.packets, cold.bytes                                when the small counters run over
@@ -106,7 +106,14 @@ enum fw_session_flags {
 	FW_SESSION_LOOSE = 1 << 4,      /* picked up in mid-stream */
 	FW_SESSION_SYN_R = 1 << 5,      /* R's SYN has been seen, so side[1] counts */
 	FW_SESSION_LOG_END = 1 << 6,    /* its rule logs how sessions end */
-	FW_SESSION_EXTRA = 1 << 7,      /* not for the lane: fw/extra.h, fw/inspect.h */
+	FW_SESSION_EXTRA = 1 << 7,      /* not for the lane: enum fw_care, fw/inspect.h */
+};
+
+/* Sessions that announce others, and those announced (fw/related.h). */
+enum fw_kin {
+	FW_KIN_RELATED =
+	    1 << 0, /* policy is asked by the selector of the one that has announced it, */
+	FW_KIN_REVERSED = 1 << 1, /* and as if its other side had opened it */
 };
 
 struct fw_tcp_side {
@@ -116,6 +123,14 @@ struct fw_tcp_side {
 
 #define FW_SEEN_SHIFT \
 	20 /* hot times count in 2^20 ns, about a millisecond, and wrap after 52 days */
+
+/* What each packet of a session is to be held to, but for its application.  Such sessions have FW_SESSION_EXTRA. */
+enum fw_care {
+	FW_CARE_TERMS = 1 << 0,  /* its rule meters packets, or marks them: path_terms.c */
+	FW_CARE_PROXY = 1 << 1,  /* its handshake was done in the server's place: path_proxy.c */
+	FW_CARE_HELPED = 1 << 2, /* it may announce others: path_helper.c */
+};
+#define FW_CARE_ALL (FW_CARE_TERMS | FW_CARE_PROXY | FW_CARE_HELPED)
 
 /* The line that every packet touches. */
 struct fw_session {
@@ -143,6 +158,8 @@ struct fw_session_cold {
 	uint64_t opened_ns;
 	uint32_t next;              /* free ones */
 	uint16_t ether;             /* the link header, see fw/ether.h */
+	uint8_t care;               /* enum fw_care */
+	uint8_t kin;                /* enum fw_kin */
 	uint32_t slot_and_selector; /* rule slot << 16 | service selector of the opening packet */
 } __attribute__((aligned(32)));
 
@@ -316,6 +333,15 @@ fw_words_hash(const struct fw_sessions *t, struct fw_words w)
 	return fw_hash_mix(fw_hash_mix(w.q[0] ^ t->key[0], w.q[1] ^ t->key[1]) ^ w.tail, t->key[2]);
 }
 
+/* What stands for two IPv6 addresses, as they lie in memory, in a key. */
+static __rte_always_inline uint64_t
+fw_addrs_digest(const struct fw_sessions *t, const uint64_t low[2], const uint64_t high[2])
+{
+	uint64_t h = fw_hash_mix(low[0] ^ t->key[2], low[1] ^ t->key[3]);
+
+	return fw_hash_mix(high[0] ^ t->key[0] ^ h, high[1] ^ t->key[1] ^ (h << 32 | h >> 32));
+}
+
 /* Complete pk->key and compute pk->hash. */
 static __rte_always_inline void
 fw_sessions_hash(const struct fw_sessions *t, struct fw_pkt *pk)
@@ -324,8 +350,7 @@ fw_sessions_hash(const struct fw_sessions *t, struct fw_pkt *pk)
 		uint64_t a[4], h;
 
 		memcpy(a, pk->addr, sizeof(a));
-		h = fw_hash_mix(a[0] ^ t->key[2], a[1] ^ t->key[3]);
-		h = fw_hash_mix(a[2] ^ t->key[0] ^ h, a[3] ^ t->key[1] ^ (h << 32 | h >> 32));
+		h = fw_addrs_digest(t, a, a + 2);
 		memcpy(pk->key.digest, &h, sizeof(h));
 	}
 	pk->hash = fw_words_hash(t, fw_key_words(&pk->key));
@@ -384,18 +409,18 @@ fw_sessions_settle(const struct fw_sessions *t, const struct fw_pkt *pk, uint32_
 	return fw_sessions_find(t, pk);
 }
 
-/* Count a packet of `bytes` in direction d (0 forward).  The walker adds both parts up. */
+/* Count a packet of `bytes` in direction d (0 forward) of *s, a session of *t.  The walker adds both parts up. */
 static __rte_always_inline void
-fw_session_count(struct fw_sessions *t, uint32_t i, unsigned int d, uint32_t bytes)
+fw_session_count(struct fw_sessions *t, struct fw_session *s, unsigned int d, uint32_t bytes)
 {
-	struct fw_session *s = &t->hot[i];
-
 	s->packets[d]++;
 	s->bytes[d] += bytes;
 	/* 2^15 packets of at most 2^16 bytes: both are carried before either can wrap. */
 	if (unlikely(s->packets[d] >= 1 << 15)) {
-		t->cold[i].packets[d] += s->packets[d];
-		t->cold[i].bytes[d] += s->bytes[d];
+		struct fw_session_cold *c = &t->cold[s - t->hot];
+
+		c->packets[d] += s->packets[d];
+		c->bytes[d] += s->bytes[d];
 		s->packets[d] = 0;
 		s->bytes[d] = 0;
 	}

@@ -107,6 +107,9 @@ show_counters(struct pk_control_request *r, int argc, char **argv, void *arg)
 		pk_counter_add(
 		    &sum.syn_cookies_switched, pk_counter_read(&p->syn_cookies_switched));
 		pk_counter_add(&sum.syn_cookies_on, pk_counter_read(&p->syn_cookies_on));
+		pk_counter_add(&sum.related_announced, pk_counter_read(&p->related_announced));
+		pk_counter_add(&sum.related_refused, pk_counter_read(&p->related_refused));
+		pk_counter_add(&sum.related_opened, pk_counter_read(&p->related_opened));
 		sessions += fw_path_nb_sessions(path);
 		lost += fw_trace_lost(fw_workers_trace(s->conf.workers, i));
 	}
@@ -139,6 +142,9 @@ show_counters(struct pk_control_request *r, int argc, char **argv, void *arg)
 	counter_row(r, "syn-cookies-switched-on", sum.syn_cookies_switched);
 	/* How many lcores are in that mode now. */
 	counter_row(r, "syn-cookies-on", sum.syn_cookies_on);
+	counter_row(r, "related-announced", sum.related_announced);
+	counter_row(r, "related-refused", sum.related_refused);
+	counter_row(r, "related-opened", sum.related_opened);
 	counter_row(r, "policy-lookups", sum.policy_lookups);
 	counter_row(r, "sessions-reevaluated", sum.reevaluated);
 	counter_row(r, "sessions-revoked", sum.revoked);
@@ -209,13 +215,15 @@ show_rules(struct pk_control_request *r, int argc, char **argv, void *arg)
 		}
 		pk_control_rowf(r,
 		    "{\"policy\":%s,\"name\":%s,\"direction\":\"%s\",\"verdict\":\"%s\",\"mode\":\"%s\",\"hits\":%" PRIu64
-		    ",\"file\":%s,\"line\":%u,\"tier\":%u,\"id\":\"%016" PRIx64 "\"}",
+		    ",\"file\":%s,\"line\":%u,\"tier\":%u,\"encryption\":\"%s\",\"inspect\":\"%s\",\"id\":\"%016" PRIx64
+		    "\"}",
 		    pk_json_string(info.policy, policy, sizeof(policy)),
 		    pk_json_string(info.name, name, sizeof(name)),
 		    pk_direction_name(info.direction), pk_verdict_name(info.verdict),
 		    (info.flags & PK_RULE_AUDIT) != 0 ? "audit" : "enforce",
 		    hits - s->baseline[info.slot], pk_json_string(info.file, file, sizeof(file)),
-		    info.line, info.tier, info.id);
+		    info.line, info.tier, pk_encryption_name(info.terms->encryption),
+		    pk_inspect_name(info.terms->inspect), info.id);
 	}
 	pk_control_done(r);
 }

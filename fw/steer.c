@@ -7,6 +7,8 @@
 #include <rte_ether.h>
 #include <rte_mbuf.h>
 
+#include "fw/bytes.h"
+#include "fw/overlay.h"
 #include "fw/parse.h"
 
 #define FRAG_WAYS 4
@@ -219,7 +221,7 @@ sort_one(struct fw_steering *g, uint16_t wire, enum fw_side from, const struct r
 			return g->me;
 	}
 	/* What is refused, and what has no session, is judged here as well as anywhere. */
-	if (fw_parse(&pk, data, contiguous, m->pkt_len, tci) != FW_DROP_NONE ||
+	if (fw_parse(&pk, data, contiguous, m->pkt_len, tci, g->s->overlay) != FW_DROP_NONE ||
 	    pk.kind == FW_KIND_ARP || pk.kind == FW_KIND_ND)
 		return g->me;
 	if (pk.fragment) {
@@ -237,11 +239,12 @@ sort_one(struct fw_steering *g, uint16_t wire, enum fw_side from, const struct r
 }
 
 /*
- * Untagged, IPv4 without options or IPv6 without extensions, whole, TCP or UDP: nearly all there is.  Then *src,
+ * Untagged, IPv4 without options or IPv6 without extensions, whole, TCP or UDP, no tunnel: nearly all there is.  Then *src,
  * *dst and *ports are where the addresses and the ports are, and the family is returned; 0 otherwise.
  */
 static __rte_always_inline unsigned int
-plain(const struct rte_mbuf *m, const uint8_t **src, const uint8_t **dst, const uint8_t **ports)
+plain(const struct fw_overlay *overlay, const struct rte_mbuf *m, const uint8_t **src,
+    const uint8_t **dst, const uint8_t **ports)
 {
 	const uint8_t *d = rte_pktmbuf_mtod(m, const uint8_t *);
 	uint16_t type, frag;
@@ -257,7 +260,8 @@ plain(const struct rte_mbuf *m, const uint8_t **src, const uint8_t **dst, const 
 		*src = d + 26;
 		*dst = d + 30;
 		*ports = d + 34;
-		return 4;
+		return likely(overlay == NULL) || !fw_overlay_port(overlay, fw_be16(d + 36)) ? 4
+		                                                                             : 0;
 	}
 	if (type != RTE_BE16(RTE_ETHER_TYPE_IPV6) || m->data_len < 14 + 40 + 4 ||
 	    (d[20] != IPPROTO_TCP && d[20] != IPPROTO_UDP))
@@ -265,25 +269,7 @@ plain(const struct rte_mbuf *m, const uint8_t **src, const uint8_t **dst, const 
 	*src = d + 22;
 	*dst = d + 38;
 	*ports = d + 54;
-	return 6;
-}
-
-static __rte_always_inline uint16_t
-port_at(const uint8_t *p)
-{
-	uint16_t v;
-
-	memcpy(&v, p, sizeof(v));
-	return __builtin_bswap16(v);
-}
-
-static __rte_always_inline uint32_t
-word_at(const uint8_t *p)
-{
-	uint32_t v;
-
-	memcpy(&v, p, sizeof(v));
-	return v;
+	return likely(overlay == NULL) || !fw_overlay_port(overlay, fw_be16(d + 56)) ? 6 : 0;
 }
 
 bool
@@ -300,7 +286,7 @@ fw_steering_sort(struct fw_steering *g, uint16_t wire, enum fw_side from,
 		rte_prefetch0(rte_pktmbuf_mtod(pkts[i], const void *));
 	for (unsigned int i = 0; i < n; i++) {
 		const uint8_t *src, *dst, *ports;
-		unsigned int family = plain(pkts[i], &src, &dst, &ports), o;
+		unsigned int family = plain(s->overlay, pkts[i], &src, &dst, &ports), o;
 
 		if (unlikely(family == 0))
 			o = sort_one(g, wire, from, pkts[i], now_ns);
@@ -308,11 +294,11 @@ fw_steering_sort(struct fw_steering *g, uint16_t wire, enum fw_side from,
 			o = g->me; /* the port has seen to it */
 		else if (likely(family == 4))
 			o = choose(s,
-			    end_v4(s, word_at(src), port_at(ports)) +
-			        end_v4(s, word_at(dst), port_at(ports + 2)));
+			    end_v4(s, fw_raw32(src), fw_be16(ports)) +
+			        end_v4(s, fw_raw32(dst), fw_be16(ports + 2)));
 		else
 			o = choose(
-			    s, end_v6(s, src, port_at(ports)) + end_v6(s, dst, port_at(ports + 2)));
+			    s, end_v6(s, src, fw_be16(ports)) + end_v6(s, dst, fw_be16(ports + 2)));
 		to[i] = (uint16_t)o;
 		others |= o ^ g->me;
 	}

@@ -50,6 +50,7 @@ struct fw_steer_wire {
 struct fw_steer {
 	uint64_t key[3];
 	uint16_t nb_lcores;
+	const struct fw_overlay *overlay; /* tunnels, sorted by what they carry; borrowed or NULL */
 	struct fw_steer_wire wire[FW_WIRES_MAX];
 };
 

@@ -14,6 +14,8 @@
 #include <rte_rcu_qsbr.h>
 
 #include "fw/keep.h"
+#include "fw/meter.h"
+#include "fw/related.h"
 #include "fw/relay.h"
 #include "fw/steer.h"
 #include "lib/log.h"
@@ -53,6 +55,8 @@ struct worker {
 struct fw_workers {
 	_Atomic(struct fw_rules *) rules;
 	struct fw_posture posture;
+	struct fw_meters *meters;
+	struct fw_related *related; /* NULL: no helper is on */
 	_Atomic int quit;
 	struct rte_rcu_qsbr *qsbr;
 	uint64_t idle_sleep_max_ns;
@@ -402,6 +406,8 @@ worker_create(struct fw_workers *all, const struct fw_workers_conf *conf, unsign
 		return rc;
 	path.trace = w->trace;
 	path.posture = &all->posture;
+	path.meters = all->meters;
+	path.related = all->related;
 	/* A workload's sessions are spread over the lcores, about evenly. */
 	for (unsigned int o = 0; o < FW_OWNER_COUNT; o++) {
 		path.limit[o].sessions = share(conf->path.limit[o].sessions);
@@ -465,6 +471,7 @@ spread(struct fw_workers *all, const struct fw_workers_conf *conf)
 	if (all->keep != NULL)
 		fw_keep_seed(all->keep, seed);
 	fw_steer_init(&all->steer, (uint16_t)all->nb, seed);
+	all->steer.overlay = conf->path.overlay;
 	all->nb_wires = conf->nb_wires;
 	if (!deal_out(all, conf))
 		return 0;
@@ -495,12 +502,19 @@ fw_workers_start(struct fw_workers **out, const struct fw_workers_conf *conf, st
 		free(all);
 		return rc;
 	}
+	if (conf->path.ftp || conf->path.tftp)
+		rc = fw_related_create(&all->related, conf->path.seed);
+	if (rc < 0)
+		goto fail;
 	rc = -ENOMEM;
 	pk_diag_set(diag, "no memory for %u sessions; want a smaller `sessions` or more huge pages",
 	    conf->path.nb_sessions);
 	all->idle_sleep_max_ns = conf->idle_sleep_max_ns;
 	all->qsbr = rte_zmalloc("fw_qsbr", rte_rcu_qsbr_get_memsize(nb_lcores), PK_CACHE_LINE);
 	if (all->qsbr == NULL || rte_rcu_qsbr_init(all->qsbr, nb_lcores) != 0)
+		goto fail;
+	rc = fw_meters_create(&all->meters);
+	if (rc < 0)
 		goto fail;
 	RTE_LCORE_FOREACH_WORKER(lcore) {
 		rc = worker_create(all, conf, lcore);
@@ -543,9 +557,11 @@ fw_workers_stop(struct fw_workers *all)
 		fw_steering_destroy(all->worker[i]->steering);
 		rte_free(all->worker[i]);
 	}
+	fw_related_destroy(all->related);
 	fw_relay_destroy(all->relay);
 	fw_keep_close(all->keep, all->started);
 	fw_rules_destroy(atomic_load(&all->rules));
+	fw_meters_destroy(all->meters);
 	rte_free(all->qsbr);
 	free(all);
 }

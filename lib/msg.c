@@ -28,6 +28,11 @@ static const char *const stage_names[PK_STAGE_COUNT] = { "none", "received", "ac
 	"rejected" };
 static const char *const log_mode_names[PK_RULE_LOG_COUNT] = { "none", "new", "all" };
 
+static const char *const encryption_names[PK_ENCRYPTION_COUNT] = { "none", "required", "ipsec",
+	"mtls" };
+
+static const char *const inspect_names[PK_INSPECT_COUNT] = { "none", "standard", "strict" };
+
 static const char *
 name_of(const char *const *names, size_t n, unsigned int value)
 {
@@ -62,6 +67,38 @@ const char *
 pk_log_mode_name(unsigned int mode)
 {
 	return name_of(log_mode_names, PK_COUNT(log_mode_names), mode);
+}
+
+const char *
+pk_encryption_name(unsigned int encryption)
+{
+	return name_of(encryption_names, PK_COUNT(encryption_names), encryption);
+}
+
+const char *
+pk_inspect_name(unsigned int inspect)
+{
+	return name_of(inspect_names, PK_COUNT(inspect_names), inspect);
+}
+
+const char *
+pk_rule_terms_check(const struct pk_rule_terms *t, unsigned int verdict)
+{
+	static const uint8_t zero[sizeof(t->zero)];
+
+	if (verdict != PK_VERDICT_ALLOW && pk_rule_terms_any(t))
+		return "terms in a rule that allows";
+	if (t->encryption >= PK_ENCRYPTION_COUNT)
+		return "a known encryption";
+	if (t->inspect >= PK_INSPECT_COUNT || t->fail_open > 1)
+		return "a known way of inspection";
+	if (t->fail_open && t->inspect == PK_INSPECT_NONE)
+		return "something to fail, where it may";
+	if (t->dscp != 0 && (t->dscp & ~PK_DSCP_MAX) != PK_DSCP)
+		return "a codepoint below 64, marked as one";
+	if (memcmp(t->zero, zero, sizeof(zero)) != 0)
+		return "terms of this version alone";
+	return NULL;
 }
 
 void
@@ -157,6 +194,8 @@ check_rule(const struct pk_msg_rule *r)
 	for (unsigned int i = 1; i < PK_MSG_APPS; i++)
 		if (r->app[i] != 0 && r->app[i - 1] == 0)
 			return "no 0 among the applications";
+	if ((want = pk_rule_terms_check(&r->terms, r->verdict)) != NULL)
+		return want;
 	return check_match(&r->match);
 }
 

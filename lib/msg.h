@@ -1,5 +1,7 @@
 #pragma once
 
+#include <stdbool.h>
+
 #include "lib/addr.h"
 #include "lib/base.h"
 
@@ -26,7 +28,7 @@
  * These messages are also the compiled form of policy that offline tools evaluate: one form, one
  * meaning, wherever the question is asked.
  */
-#define PK_MSG_VERSION 1
+#define PK_MSG_VERSION 2
 #define PK_MSG_SIZE    512 /* bytes, every message */
 
 enum pk_msg_type {
@@ -83,6 +85,18 @@ enum pk_log_mode {
 	PK_RULE_LOG_NEW, /* one record per session, or per refused packet (rate-limited) */
 	PK_RULE_LOG_ALL, /* also when the session ends */
 	PK_RULE_LOG_COUNT,
+};
+
+/*
+ * What a rule that allows asks of the way between the DPU and the other end.  Links that protect all they
+ * carry (MACsec) satisfy `required`.  A plane that cannot give it drops the flow, in both directions.
+ */
+enum pk_encryption {
+	PK_ENCRYPTION_NONE = 0,
+	PK_ENCRYPTION_REQUIRED, /* one or the other */
+	PK_ENCRYPTION_IPSEC,
+	PK_ENCRYPTION_MTLS,
+	PK_ENCRYPTION_COUNT,
 };
 
 enum pk_rule_flags {
@@ -229,6 +243,31 @@ struct pk_msg_rule_match {
 	struct pk_service service[PK_MSG_SERVICES];
 };
 
+/* How thoroughly signatures are to be looked for in what a rule allows. */
+enum pk_inspect {
+	PK_INSPECT_NONE = 0,
+	PK_INSPECT_STANDARD, /* until either direction has been inspected far enough */
+	PK_INSPECT_STRICT,   /* until both have */
+	PK_INSPECT_COUNT,
+};
+
+/* On what terms a rule allows; all zero in others.  Zero asks for nothing. */
+struct pk_rule_terms {
+	uint8_t encryption; /* enum pk_encryption */
+	uint8_t inspect;    /* enum pk_inspect */
+	uint8_t fail_open;  /* 1: what cannot be inspected passes; else it drops */
+	uint8_t dscp; /* RFC 2474: PK_DSCP | codepoint that its packets leave with; 0: their own */
+	/* What it lets through, on this DPU and in both directions together; each 0: any amount. */
+	uint32_t sessions_per_s; /* new ones */
+	uint64_t bytes_per_s;    /* of frames */
+	uint32_t packets_per_s;
+	uint8_t zero[12];
+};
+_Static_assert(sizeof(struct pk_rule_terms) == 32, "as long as it was, and without holes");
+
+#define PK_DSCP     0x80 /* beside a codepoint in terms: there is one */
+#define PK_DSCP_MAX 63
+
 struct pk_msg_rule {
 	uint64_t program;
 	uint64_t id;     /* the same rule has the same number in every generation */
@@ -240,7 +279,8 @@ struct pk_msg_rule {
 	uint8_t flags;   /* enum pk_rule_flags */
 	char policy[64]; /* cut if longer */
 	char name[48];
-	char file[112]; /* its end, if longer */
+	char file[80]; /* its end, if longer */
+	struct pk_rule_terms terms;
 	struct pk_msg_rule_match match;
 	/* Only for sessions that speak one of these; none: any.  Numbers of dpi_app_id() (dpi/apps.h), ascending, 0
 	 * behind the last.  A plane that does not know one never finds it, so the rule does not match. */
@@ -333,3 +373,16 @@ const char *pk_verdict_name(unsigned int verdict);
 const char *pk_direction_name(unsigned int direction);
 const char *pk_stage_name(unsigned int stage);
 const char *pk_log_mode_name(unsigned int mode);
+const char *pk_encryption_name(unsigned int encryption);
+const char *pk_inspect_name(unsigned int inspect);
+
+/* Whether a rule of `verdict` may have these terms.  Returns NULL, or what would have been right. */
+const char *pk_rule_terms_check(const struct pk_rule_terms *t, unsigned int verdict);
+
+static inline bool
+pk_rule_terms_any(const struct pk_rule_terms *t)
+{
+	static const struct pk_rule_terms none;
+
+	return memcmp(t, &none, sizeof(none)) != 0;
+}

@@ -7,6 +7,7 @@
 #include "policy/map.h"
 #include "policy/model_priv.h"
 #include "policy/network.h"
+#include "policy/terms.h"
 
 /*
  * The kinds of documents, each a table of keys.  docs/policy.md says the same to people; whoever
@@ -232,11 +233,10 @@ static const struct policy_words actions = { action_words, PK_COUNT(action_words
 static const struct policy_words logs = { log_words, PK_COUNT(log_words), NULL };
 static const struct policy_words modes = { mode_words, PK_COUNT(mode_words), NULL };
 
-#define LATER                                                                 \
-	{ .key = "encryption" }, { .key = "encrypt" }, { .key = "attested" }, \
-	    { .key = "inspect" }, { .key = "schedule" }, { .key = "limit" },  \
-	{                                                                     \
-		.key = "fqdns"                                                \
+#define LATER                                         \
+	{ .key = "attested" }, { .key = "schedule" }, \
+	{                                             \
+		.key = "fqdns"                        \
 	}
 
 #define RULE(peer_key)                                                                           \
@@ -251,6 +251,16 @@ static const struct policy_words modes = { mode_words, PK_COUNT(mode_words), NUL
 		    offsetof(struct policy_rule_def, log), 0 },                                  \
 	    { "app", "an application such as tls, or a list of them", policy_read_apps, NULL,    \
 		    offsetof(struct policy_rule_def, apps), 0 },                                 \
+	    { "encryption", "required, ipsec or mtls", policy_read_encryption, NULL,             \
+		    offsetof(struct policy_rule_def, terms), 0 },                                \
+	    { "inspect", "standard or strict", policy_read_inspect, NULL,                        \
+		    offsetof(struct policy_rule_def, terms), 0 },                                \
+	    { "dscp", "a codepoint: a name such as EF, or a whole number from 0 to 63",          \
+		    policy_read_dscp, NULL, offsetof(struct policy_rule_def, terms), 0 },        \
+	    { "limit", "a map with newConnections, packets or bytes", policy_read_limit, NULL,   \
+		    offsetof(struct policy_rule_def, terms), 0 },                                \
+	    { "fail", "open or closed", policy_read_fail, NULL,                                  \
+		    offsetof(struct policy_rule_def, terms), 0 },                                \
 	    LATER
 
 static const struct policy_field egress_fields[] = { RULE("to") };
@@ -314,6 +324,7 @@ read_rules(struct policy_reader *r, const struct policy_node *n, void *out, cons
 		if (rule->apps.nb > 0 && rule->action != PK_VERDICT_ALLOW)
 			policy_reader_error(r, policy_node_get(item, "app"), "bad-app",
 			    "\"app\" stands in rules that allow: what a session speaks is not known before it may speak");
+		policy_terms_settle(r, item, rule->action, &rule->terms);
 		if (rule->name == NULL) {
 			snprintf(name, sizeof(name), "#%u", i + 1);
 			rule->name = policy_arena_text(r->arena, name);
@@ -437,6 +448,12 @@ read_test_service(struct policy_reader *r, const struct policy_node *n, void *ou
 
 static const struct policy_words expectations = { action_words, PK_VERDICT_ALLOW + 1, NULL };
 
+static const char *const protection_words[] = { "none", "required", "ipsec", "mtls" };
+static const uint8_t protection_values[] = { PK_ENCRYPTION_NONE + 1, PK_ENCRYPTION_REQUIRED + 1,
+	PK_ENCRYPTION_IPSEC + 1, PK_ENCRYPTION_MTLS + 1 };
+static const struct policy_words protections = { protection_words, PK_COUNT(protection_words),
+	protection_values };
+
 static void
 read_tests(struct policy_reader *r, const struct policy_node *n, void *out, const void *arg)
 {
@@ -449,6 +466,8 @@ read_tests(struct policy_reader *r, const struct policy_node *n, void *out, cons
 		    offsetof(struct policy_test, service), 1 },
 		{ "expect", "allow, deny or reject", policy_read_word, &expectations,
 		    offsetof(struct policy_test, expect), 1 },
+		{ "encryption", "none, required, ipsec or mtls", policy_read_word, &protections,
+		    offsetof(struct policy_test, encryption), 0 },
 		{ .key = "app" },
 	};
 	static const struct policy_schema schema = POLICY_SCHEMA("a test", fields);
@@ -467,6 +486,9 @@ read_tests(struct policy_reader *r, const struct policy_node *n, void *out, cons
 		t->column = n->items[i]->column;
 		r->want = "a list of tests, each a map";
 		policy_schema_read(r, n->items[i], &schema, t);
+		if (t->encryption != 0 && t->expect != PK_VERDICT_ALLOW)
+			policy_reader_error(
+			    r, n->items[i], "bad-terms", "\"encryption\" goes with expect: allow");
 	}
 }
 
@@ -614,7 +636,23 @@ read_mac(struct policy_reader *r, const struct policy_node *n, void *out, const 
 }
 
 static const struct policy_range wires = { 0, 65535 };
-static const struct policy_range vrfs = { 0, 0xffffff }; /* a VNI has 24 bits */
+static const struct policy_range vrfs = { 0, 0xffffff }; /* two VLAN tags */
+static const struct policy_range vnis = { 1, 0xffffff };
+
+/* Two ways to say which address space; `arg`: its range. */
+static void
+read_space(struct policy_reader *r, const struct policy_node *n, void *out, const void *arg)
+{
+	struct policy_workload_def *w = out;
+
+	if (w->has_space)
+		policy_reader_error(
+		    r, n, "bad-value", "vrf and vni both name the address space; want one of them");
+	w->has_space = 1;
+	policy_read_uint(r, n, &w->vrf, arg);
+	if (arg == &vnis)
+		w->vrf |= POLICY_VRF_VNI;
+}
 
 static const struct policy_field workload_fields[] = {
 	{ "addresses", "a list of addresses such as 192.0.2.1", read_addresses, NULL,
@@ -624,8 +662,8 @@ static const struct policy_field workload_fields[] = {
 	    offsetof(struct policy_workload_def, dpu), 0 },
 	{ "wire", "a whole number from 0 to 65535", policy_read_uint, &wires,
 	    offsetof(struct policy_workload_def, wire), 0 },
-	{ "vrf", "a whole number from 0 to 16777215", policy_read_uint, &vrfs,
-	    offsetof(struct policy_workload_def, vrf), 0 },
+	{ "vrf", "a whole number from 0 to 16777215", read_space, &vrfs, 0, 0 },
+	{ "vni", "a whole number from 1 to 16777215", read_space, &vnis, 0, 0 },
 	{ "ports", "a map of names to ports such as tcp/8080", policy_read_ports, NULL,
 	    offsetof(struct policy_workload_def, ports), 0 },
 };

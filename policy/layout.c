@@ -422,7 +422,8 @@ same_rule(const struct policy_rule *a, const struct policy_rule *b)
 	    a->flags == b->flags && a->tier == b->tier && a->any_peer == b->any_peer &&
 	    a->any_service == b->any_service && a->nb_peers == b->nb_peers &&
 	    a->nb_services == b->nb_services && a->policy == b->policy && a->name == b->name &&
-	    a->file == b->file && a->line == b->line && a->nb_apps == b->nb_apps &&
+	    a->file == b->file && a->line == b->line &&
+	    memcmp(&a->terms, &b->terms, sizeof(a->terms)) == 0 && a->nb_apps == b->nb_apps &&
 	    (a->nb_apps == 0 || memcmp(a->apps, b->apps, a->nb_apps * sizeof(a->apps[0])) == 0) &&
 	    (a->nb_peers == 0 ||
 	        memcmp(a->peers, b->peers, a->nb_peers * sizeof(a->peers[0])) == 0) &&
@@ -468,6 +469,10 @@ compile_template(struct compile *c, const struct policy_rule *base, const number
 		policy_hash_add_text(&c->hash, "apps");
 	for (uint32_t a = 0; a < t.rule.nb_apps; a++)
 		policy_hash_add_u64(&c->hash, t.rule.apps[a]);
+	if (pk_rule_terms_any(&t.rule.terms)) {
+		policy_hash_add_text(&c->hash, "terms");
+		policy_hash_add(&c->hash, &t.rule.terms, sizeof(t.rule.terms));
+	}
 	policy_hash_add_text(&c->hash, t.rule.policy);
 	policy_hash_add_text(&c->hash, t.rule.name);
 	policy_hash_add_text(&c->hash, t.rule.file);
@@ -741,7 +746,8 @@ make_rule(struct compile *c, const struct compile_policy *p, int dir, struct com
 {
 	const struct policy_meta *m = &p->def->meta;
 
-	r->rule = (struct policy_rule){ .verdict = (enum pk_verdict)r->def->action,
+	r->rule = (struct policy_rule){ .terms = r->def->terms,
+		.verdict = (enum pk_verdict)r->def->action,
 		.log = (enum pk_log_mode)r->def->log,
 		.flags = p->def->mode == POLICY_AUDIT ? PK_RULE_AUDIT : 0,
 		.tier = p->tier->order,

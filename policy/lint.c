@@ -278,6 +278,8 @@ policy_lint(const struct policy_model *m, const struct policy_table *t, struct p
 		rc = policy_connect_create(&c, t, pool);
 	if (rc == 0 && c != NULL)
 		rc = policy_lint_rules(&v, t, c, f);
+	if (rc == 0 && c != NULL)
+		rc = policy_lint_terms(&v, c, f);
 	policy_connect_destroy(c);
 	policy_pool_destroy(pool);
 	policy_inventory_fini(&v);

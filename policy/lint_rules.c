@@ -283,12 +283,23 @@ first_walk(struct lint *l)
 
 /* ---- second walk --------------------------------------------------------------------------------- */
 
+/* Of two rules with one verdict; either may be no rule. */
+static int
+same_terms(const struct policy_rule *a, const struct policy_rule *b)
+{
+	static const struct pk_rule_terms none;
+
+	return memcmp(a != NULL ? &a->terms : &none, b != NULL ? &b->terms : &none, sizeof(none)) ==
+	    0;
+}
+
 /* Whether both say the same of all traffic.  Where not, or where `gone` decided, *instead is who does. */
 static int
 same_verdicts(const struct policy_parts *a, const struct policy_parts *b)
 {
 	for (size_t i = 0, k = 0; i < a->nb && k < b->nb;) {
-		if (a->at[i].verdict != b->at[k].verdict)
+		if (a->at[i].verdict != b->at[k].verdict ||
+		    !same_terms(a->at[i].rule, b->at[k].rule))
 			return 0;
 		if (a->at[i].span.high < b->at[k].span.high)
 			i++;

@@ -79,6 +79,7 @@ struct policy_rule_def {
 	struct policy_peers peers;
 	struct policy_services services;
 	struct policy_apps apps;
+	struct pk_rule_terms terms; /* of a rule that allows */
 };
 
 struct policy_rules_def {
@@ -100,6 +101,8 @@ struct policy_test {
 	struct policy_test_end from, to;
 	struct policy_service_ref service;
 	uint8_t expect; /* enum pk_verdict */
+	uint8_t
+	    encryption; /* what the flow has to have: enum pk_encryption + 1; 0: whatever it is */
 };
 
 struct policy_tests {
@@ -155,6 +158,8 @@ struct policy_addresses {
 	struct policy_address *at;
 };
 
+#define POLICY_VRF_VNI (UINT32_C(1) << 24) /* in vrf: the rest is a VNI, as in fw/overlay.h */
+
 struct policy_workload_def {
 	struct policy_meta meta;
 	struct policy_addresses addresses;
@@ -164,6 +169,7 @@ struct policy_workload_def {
 	uint32_t wire, vrf;
 	uint8_t has_mac;
 	uint8_t mac[6];
+	uint8_t has_space; /* vrf has been read */
 	uint8_t
 	    imported; /* a Pod: it carries its namespace's labels too, and is allowed by default */
 };

@@ -12,6 +12,7 @@
 #include "policy/map.h"
 #include "policy/network.h"
 #include "policy/query_priv.h"
+#include "policy/terms.h"
 
 #define NOBODY UINT32_MAX
 
@@ -802,6 +803,12 @@ judge(const struct policy_query *q, const struct plane *p, enum pk_direction dir
 	out->audit_rule = d.audited ? rule_of(q, p, d.audit_rule) : NULL;
 }
 
+static unsigned int
+encryption_of(const struct policy_side *s)
+{
+	return s->rule != NULL ? s->rule->terms.encryption : PK_ENCRYPTION_NONE;
+}
+
 int
 policy_query_flow(const struct policy_query *q, const struct policy_end *src,
     const struct policy_end *dst, struct policy_point point, struct policy_answer *out,
@@ -852,6 +859,9 @@ policy_query_flow(const struct policy_query *q, const struct policy_end *src,
 	                                                               : ingress->audit_verdict;
 	out->rule = egress->verdict != PK_VERDICT_ALLOW || !ingress->judged ? egress->rule
 	                                                                    : ingress->rule;
+	if (out->verdict == PK_VERDICT_ALLOW)
+		out->encryption =
+		    policy_encryption_merge(encryption_of(egress), encryption_of(ingress));
 	return 0;
 }
 

@@ -75,6 +75,9 @@ struct policy_answer {
 	enum pk_verdict verdict; /* of the flow: the first side that does not allow */
 	enum pk_verdict audit_verdict;
 	const struct policy_rule *rule; /* that decided; NULL when nobody judged */
+	/* What an allowed flow has to have besides, by both sides: enum pk_encryption, or PK_ENCRYPTION_COUNT when
+	 * they contradict each other. */
+	unsigned int encryption;
 };
 
 /*

@@ -242,6 +242,13 @@ policy_resource_of_program(const struct policy_program *o)
 		to->services = service_list + used;
 		to->n_apps = from->nb_apps;
 		to->apps = (uint32_t *)(uintptr_t)from->apps;
+		to->encryption = from->terms.encryption;
+		to->inspect = from->terms.inspect;
+		to->fail_open = from->terms.fail_open;
+		to->dscp = from->terms.dscp;
+		to->sessions_per_s = from->terms.sessions_per_s;
+		to->bytes_per_s = from->terms.bytes_per_s;
+		to->packets_per_s = from->terms.packets_per_s;
 		to->policy = text(from->policy);
 		to->name = text(from->name);
 		to->file = text(from->file);
@@ -402,8 +409,29 @@ decode_set(struct decoded *d, const Picket__V1__Set *m)
 }
 
 static const char *
+decode_terms(struct pk_rule_terms *to, const Picket__V1__Rule *from)
+{
+	if (from->encryption > UINT8_MAX)
+		return "a known encryption";
+	if (from->inspect > UINT8_MAX)
+		return "a known way of inspection";
+	to->encryption = (uint8_t)from->encryption;
+	to->inspect = (uint8_t)from->inspect;
+	to->fail_open = from->fail_open != 0;
+	if (from->dscp > UINT8_MAX)
+		return "a codepoint below 64";
+	to->dscp = (uint8_t)from->dscp;
+	to->sessions_per_s = from->sessions_per_s;
+	to->bytes_per_s = from->bytes_per_s;
+	to->packets_per_s = from->packets_per_s;
+	return pk_rule_terms_check(to, from->verdict);
+}
+
+static const char *
 decode_rule(struct policy_rule *to, struct pk_service *services, const Picket__V1__Rule *from)
 {
+	const char *want;
+
 	if (from->verdict >= PK_VERDICT_COUNT || from->log >= PK_RULE_LOG_COUNT)
 		return "a known verdict and log mode";
 	if ((from->flags & ~(uint32_t)PK_RULE_FLAGS_ALL) != 0)
@@ -422,6 +450,8 @@ decode_rule(struct policy_rule *to, struct pk_service *services, const Picket__V
 	for (size_t i = 0; i < from->n_apps; i++)
 		if (from->apps[i] == 0 || (i > 0 && from->apps[i] <= from->apps[i - 1]))
 			return "applications in ascending order";
+	if ((want = decode_terms(&to->terms, from)) != NULL)
+		return want;
 	for (size_t i = 0; i < from->n_services; i++) {
 		const Picket__V1__Service *s = from->services[i];
 

@@ -32,6 +32,7 @@ struct policy_rule {
 	const struct pk_service *services;
 	uint32_t nb_apps;     /* 0: whatever is spoken */
 	const uint32_t *apps; /* dpi_app_id(), ascending; services are then of TCP and UDP */
+	struct pk_rule_terms terms;
 	const char *policy;
 	const char *name;
 	const char *file; /* as given on the command line or in the upload */

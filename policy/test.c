@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "policy/query_priv.h"
+#include "policy/terms.h"
 
 /*
  * Inline tests.  An end given by labels stands for all workloads of the inventory that carry them,
@@ -217,6 +218,12 @@ run_pair(const struct policy_query *q, const struct policy_test *t, const char *
 		}
 		if (!as_expected(a.verdict, (enum pk_verdict)t->expect)) {
 			failed_sentence(&a, (enum pk_verdict)t->expect, why);
+			return 0;
+		}
+		if (t->encryption != 0 && a.encryption != t->encryption - 1U) {
+			pk_diag_set(why, "is allowed with encryption %s, but %s was expected",
+			    policy_encryption_text(a.encryption),
+			    policy_encryption_text(t->encryption - 1U));
 			return 0;
 		}
 	}

@@ -122,17 +122,19 @@ lab_init() { # certificates for the server, both DPUs and an operator
 	"$BIN/picket-policyd" -o state-dir="$LAB_DIR/policyd" issue operator admin "$LAB_DIR/operator" >>"$LAB_DIR/init.log" 2>&1
 }
 
-start_policyd() {
+start_policyd() { # [OPTION...]
 	mkdir -p "$LAB_DIR/run-policy"
 	spawn policyd policy "$BIN/picket-policyd" -c /dev/null -o state-dir="$LAB_DIR/policyd" \
-		-o listen=$LAB_SERVER -o run-dir="$LAB_DIR/run-policy"
+		-o listen=$LAB_SERVER -o run-dir="$LAB_DIR/run-policy" "$@"
 }
 
-start_agentd() { # N
-	mkdir -p "$LAB_DIR/run-dpu$1"
-	spawn agentd$1 dpu$1 "$BIN/picket-agentd" -c /dev/null -o instance=dpu$1 -o server=$LAB_SERVER \
-		-o identity="$LAB_DIR/dpu$1.id" -o state-dir="$LAB_DIR/agentd$1" -o run-dir="$LAB_DIR/run-dpu$1" \
-		-o heartbeat=1s
+start_agentd() { # N [OPTION...]
+	n=$1
+	shift
+	mkdir -p "$LAB_DIR/run-dpu$n"
+	spawn agentd$n dpu$n "$BIN/picket-agentd" -c /dev/null -o instance=dpu$n -o server=$LAB_SERVER \
+		-o identity="$LAB_DIR/dpu$n.id" -o state-dir="$LAB_DIR/agentd$n" -o run-dir="$LAB_DIR/run-dpu$n" \
+		-o heartbeat=1s "$@"
 }
 
 start_picketd() { # N [OPTION...]

@@ -18,6 +18,7 @@
 #include "lib/posture.h"
 #include "lib/rpc.h"
 #include "lib/spiffe.h"
+#include "policy/agent/identity.h"
 #include "policy/agent/plane.h"
 #include "policy/agent/state.h"
 #include "policy/proto/picket.pb-c.h"
@@ -25,6 +26,8 @@
 #define PROTOCOL   1
 #define HELD_BATCH 8192 /* resources in one Held message: below 512 KiB */
 #define O(member)  offsetof(struct agent_conf, member)
+
+static const char *const svid_keys[] = { "p256", "sm2", NULL };
 
 /* clang-format off */
 const struct pk_conf_option agent_options[] = {
@@ -43,6 +46,9 @@ const struct pk_conf_option agent_options[] = {
 	  "Socket of the data plane.  Empty: picketd.sock in run-dir.", O(plane) },
 	{ "user", PK_CONF_STRING, NULL, "", 0, 0, NULL, false,
 	  "Run as this user when started by root.  Empty: stay.", O(user) },
+	{ "svid-keys", PK_CONF_WORD, NULL, "p256", 0, 0, svid_keys, false,
+	  "Keys of the SVIDs of this DPU and the workloads behind it: p256 is ECDSA on P-256; sm2 wants an authority for SM2 "
+	  "on the server, and programs that can use such keys, which TLS by OpenSSL 3.0 cannot.", O(svid_keys) },
 	{ "keepalive", PK_CONF_DURATION, NULL, "20s", PK_NS_PER_S, 3600 * PK_NS_PER_S, NULL, false,
 	  "Ask a silent server for a sign of life after this long, and give it up after as long again.",
 	  O(keepalive_ns) },
@@ -145,6 +151,7 @@ struct agentd {
 	struct event *lease;
 	struct pk_msg_posture posture;
 	bool has_posture;
+	struct agent_identities *identities;
 	/* what is being received */
 	struct policy_state *staged;
 	uint64_t staged_generation;
@@ -257,6 +264,7 @@ on_posture(void *arg, const struct pk_msg_posture *p)
 
 	a->posture = *p;
 	a->has_posture = true;
+	agent_identities_posture(a->identities, p);
 	event_del(a->lease);
 	if (p->attested) {
 		uint64_t left = p->until_mono_ns > now ? p->until_mono_ns - now : 0;
@@ -280,6 +288,7 @@ on_lease(evutil_socket_t fd, short what, void *arg)
 	a->posture.attested = a->posture.fresh = 0;
 	a->posture.until_mono_ns = 0;
 	snprintf(a->posture.text, sizeof(a->posture.text), "the lease has run out");
+	agent_identities_posture(a->identities, &a->posture);
 	say_posture(a);
 }
 
@@ -455,6 +464,7 @@ on_rejected(struct agentd *a, uint64_t generation, const char *text)
 	}
 	policy_state_destroy(a->wanted);
 	a->wanted = back;
+	agent_identities_workloads(a->identities, a->wanted);
 	a->wanted_generation = a->accepted_generation;
 	if (a->wanted_generation != 0 &&
 	    agent_plane_want(a->plane, a->wanted_generation, a->wanted) != 0)
@@ -668,6 +678,7 @@ stage_commit(struct agentd *a, const Picket__V1__Commit *m, uint64_t nonce)
 	a->staged = NULL;
 	a->wanted_generation = m->generation;
 	a->wanted_nonce = nonce;
+	agent_identities_workloads(a->identities, a->wanted);
 	pk_notice("generation %llu received: %zu resources", (unsigned long long)m->generation,
 	    policy_state_count(a->wanted));
 	say_status(a, m->generation, nonce, PICKET__V1__STAGE__STAGE_RECEIVED, "", false);
@@ -747,9 +758,17 @@ on_message(struct pk_rpc_stream *stream, const uint8_t *bytes, size_t len, void 
 		if (!allowed(a, E_IN_SYNC))
 			break;
 		move(a, E_IN_SYNC);
+		if (!a->synced)
+			agent_identities_connected(a->identities, true);
 		a->synced = true;
 		a->wait_ns = a->conf->reconnect_min_ns;
 		say_heartbeat(a);
+		break;
+	case PICKET__V1__SERVER_MESSAGE__BODY_SVID:
+		agent_identities_svid(a->identities, m->svid);
+		break;
+	case PICKET__V1__SERVER_MESSAGE__BODY_TRUST:
+		agent_identities_trust(a->identities, m->trust);
 		break;
 	default:
 		/* From a newer server, which must not rely on our understanding it. */
@@ -809,6 +828,7 @@ move(struct agentd *a, enum stream_event event)
 		if (a->heard)
 			a->since_unix_ns = pk_clock_wall_ns();
 		a->heard = a->synced = false;
+		agent_identities_connected(a->identities, false);
 		pk_notice("server %s: not connected: %s", a->conf->server, a->why);
 		retry_later(a);
 	}
@@ -839,6 +859,14 @@ on_reconnect(evutil_socket_t fd, short what, void *arg)
 	}
 	move(a, E_UP);
 }
+
+static void
+say_for_identities(void *arg, const Picket__V1__AgentMessage *m)
+{
+	say(arg, m);
+}
+
+static const struct agent_identity_ops identity_ops = { .say = say_for_identities };
 
 static void
 on_heartbeat(evutil_socket_t fd, short what, void *arg)
@@ -922,7 +950,7 @@ agentd_create(struct agentd **out, struct event_base *base, const struct agent_c
 {
 	struct agentd *a = calloc(1, sizeof(*a));
 	static const struct timeval at_once;
-	char posture[512];
+	char posture[512], svid[512];
 	struct timeval beat = { .tv_sec = (time_t)(conf->heartbeat_ns / PK_NS_PER_S),
 		.tv_usec = (suseconds_t)(conf->heartbeat_ns % PK_NS_PER_S / PK_NS_PER_US) };
 	int err = -ENOMEM;
@@ -966,6 +994,12 @@ agentd_create(struct agentd **out, struct event_base *base, const struct agent_c
 		err = -EIO;
 		goto fail;
 	}
+	snprintf(svid, sizeof(svid), "%s/picket-agentd.svid", conf->run_dir);
+	err = agent_identities_create(&a->identities, base, svid, a->dpu,
+	    (enum agent_svid_keys)conf->svid_keys, &identity_ops, a, diag);
+	if (err != 0)
+		goto fail;
+	agent_identities_workloads(a->identities, a->wanted);
 	err = pk_rpc_create(&a->rpc, base, diag);
 	if (err != 0)
 		goto fail;
@@ -999,6 +1033,7 @@ agentd_destroy(struct agentd *a)
 	pk_rpc_destroy(a->rpc);
 	agent_plane_destroy(a->plane);
 	pk_posture_ear_destroy(a->ear);
+	agent_identities_destroy(a->identities);
 	if (a->lease != NULL)
 		event_free(a->lease);
 	if (a->reconnect != NULL)
@@ -1010,6 +1045,12 @@ agentd_destroy(struct agentd *a)
 	policy_state_destroy(a->staged);
 	parts_fini(&a->parts);
 	free(a);
+}
+
+void
+agentd_show_identities(struct agentd *a, struct pk_control_request *r)
+{
+	agent_identities_show(a->identities, r);
 }
 
 void

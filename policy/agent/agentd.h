@@ -26,6 +26,7 @@ struct agent_conf {
 	char *run_dir;
 	char *plane; /* socket; empty: RUN_DIR/picketd.sock */
 	char *user;
+	int svid_keys; /* enum agent_svid_keys */
 	uint64_t keepalive_ns;
 	uint64_t heartbeat_ns;
 	uint64_t reconnect_min_ns;
@@ -40,4 +41,5 @@ extern const size_t agent_nb_options;
 int agentd_create(struct agentd **out, struct event_base *base, const struct agent_conf *conf,
     struct pk_diag *diag);
 void agentd_destroy(struct agentd *a);
+void agentd_show_identities(struct agentd *a, struct pk_control_request *r);
 void agentd_show_status(struct agentd *a, struct pk_control_request *r); /* one row */

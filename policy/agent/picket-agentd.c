@@ -32,6 +32,14 @@ show_status(struct pk_control_request *r, int argc, char **argv, void *arg)
 }
 
 static void
+show_identities(struct pk_control_request *r, int argc, char **argv, void *arg)
+{
+	(void)argc;
+	(void)argv;
+	agentd_show_identities(arg, r);
+}
+
+static void
 show_config(struct pk_control_request *r, int argc, char **argv, void *arg)
 {
 	(void)argc;
@@ -43,6 +51,9 @@ show_config(struct pk_control_request *r, int argc, char **argv, void *arg)
 static const struct pk_control_command commands[] = {
 	{ "show status", "", "the server, the data plane and the generation each is at",
 	    show_status },
+	{ "show identities", "",
+	    "the SVIDs of the workloads behind this DPU that are in use, and its own",
+	    show_identities },
 	{ "show config", "", "the options and their values", show_config },
 	{ NULL, NULL, NULL, NULL },
 };

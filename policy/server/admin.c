@@ -404,6 +404,7 @@ const struct pk_rpc_method policyd_methods[] = {
 	{ .path = ADMIN "Status", .call = on_status },
 	{ .path = ADMIN "Rollout", .call = rollout_on_rollout },
 	{ .path = ADMIN "Audit", .call = audit_on_audit },
+	{ .path = ADMIN "Identities", .call = identity_on_identities },
 	{ .path = ADMIN "EndRollout", .call = apply_on_end_rollout },
 	{ .path = ADMIN "UpdateWorkloads", .call = apply_on_workloads },
 	{ .path = ADMIN "ListWorkloads", .call = question_on_workloads },

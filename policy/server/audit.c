@@ -74,27 +74,47 @@ audit_apply(struct apply *a, int last)
 	    why.text, last);
 }
 
-/* ---- refused calls: from the control thread ------------------------------------------------------ */
+/* ---- what the control thread has to note ------------------------------------------------------ */
 
-struct denial {
+struct line {
 	struct pk_job job;
 	struct policyd *p;
 	char who[PK_RPC_PEER_MAX];
-	char reason[256];
+	char what[32], result[16];
+	char message[256], reason[256];
 };
 
 static void
-denial_work(struct pk_job *job)
+line_work(struct pk_job *job)
 {
-	struct denial *d = (struct denial *)job;
+	struct line *d = (struct line *)job;
 
-	note(d->p, d->who, "call", "denied", d->p->latest_generation, "", d->reason, 0);
+	note(d->p, d->who, d->what, d->result, d->p->latest_generation, d->message, d->reason, 0);
 }
 
 static void
-denial_done(struct pk_job *job)
+line_done(struct pk_job *job)
 {
 	free(job);
+}
+
+void
+audit_note(struct policyd *p, const char *who, const char *what, const char *result,
+    const char *message, const char *reason)
+{
+	struct line *d = p->helper != NULL ? calloc(1, sizeof(*d)) : NULL;
+
+	if (d == NULL)
+		return;
+	d->job.work = line_work;
+	d->job.done = line_done;
+	d->p = p;
+	snprintf(d->who, sizeof(d->who), "%s", who);
+	snprintf(d->what, sizeof(d->what), "%s", what);
+	snprintf(d->result, sizeof(d->result), "%s", result);
+	snprintf(d->message, sizeof(d->message), "%s", message);
+	snprintf(d->reason, sizeof(d->reason), "%s", reason);
+	pk_helper_give(p->helper, &d->job);
 }
 
 void
@@ -102,22 +122,17 @@ audit_denied(const struct policyd *p, const char *who, const char *reason)
 {
 	/* Whoever is refused chooses how often. */
 	static struct pk_log_limit limit = PK_LOG_LIMIT(10, 10);
-	struct denial *d;
+	char text[256];
 	uint32_t left_out;
 
-	if (p->helper == NULL || !pk_log_limit(&limit, pk_clock_mono_ns(), &left_out) ||
-	    (d = calloc(1, sizeof(*d))) == NULL)
+	if (!pk_log_limit(&limit, pk_clock_mono_ns(), &left_out))
 		return;
-	d->job.work = denial_work;
-	d->job.done = denial_done;
-	d->p = (struct policyd *)(uintptr_t)p;
-	snprintf(d->who, sizeof(d->who), "%s", who);
 	if (left_out != 0)
-		snprintf(d->reason, sizeof(d->reason),
-		    "%.180s (%u denials before are not in the log)", reason, left_out);
+		snprintf(text, sizeof(text), "%.180s (%u denials before are not in the log)",
+		    reason, left_out);
 	else
-		snprintf(d->reason, sizeof(d->reason), "%s", reason);
-	pk_helper_give(p->helper, &d->job);
+		snprintf(text, sizeof(text), "%s", reason);
+	audit_note((struct policyd *)(uintptr_t)p, who, "call", "denied", "", text);
 }
 
 /* ---- start --------------------------------------------------------------------------------------- */

@@ -19,9 +19,10 @@
 #include <openssl/x509v3.h>
 
 #include "lib/spiffe.h"
+#include "lib/svid_trust.h"
+#include "policy/server/ca_priv.h"
 
 #define SERIAL_BITS 127 /* RFC 5280, section 4.1.2.2: positive, at most 20 bytes */
-#define BACKDATE_S  300 /* clocks of DPUs may be a little behind ours */
 #define SAN_MAX     2048
 
 struct owner {
@@ -149,8 +150,8 @@ write_cert(
 	return close_file(f, PEM_write_X509(f, cert) == 1, path, diag);
 }
 
-static int
-add_extension(X509 *cert, X509 *issuer, int nid, const char *value)
+int
+ca_add_extension(X509 *cert, X509 *issuer, int nid, const char *value)
 {
 	X509V3_CTX ctx;
 	X509_EXTENSION *ext;
@@ -166,14 +167,38 @@ add_extension(X509 *cert, X509 *issuer, int nid, const char *value)
 	return ok;
 }
 
-static int
-random_serial(X509 *cert)
+int
+ca_random_serial(X509 *cert)
 {
 	BIGNUM *n = BN_new();
 	int ok = n != NULL && BN_rand(n, SERIAL_BITS, BN_RAND_TOP_ONE, BN_RAND_BOTTOM_ANY) == 1 &&
 	    BN_to_ASN1_INTEGER(n, X509_get_serialNumber(cert)) != NULL;
 
 	BN_free(n);
+	return ok;
+}
+
+/* An SM2 signature is over a hash with the signer's id in it (GM/T 0009, section 10). */
+int
+ca_sign(X509 *cert, EVP_PKEY *key)
+{
+	EVP_MD_CTX *ctx;
+	EVP_PKEY_CTX *by;
+	int ok;
+
+	if (!EVP_PKEY_is_a(key, "SM2"))
+		return X509_sign(cert, key, EVP_sha256()) != 0;
+	ctx = EVP_MD_CTX_new();
+	by = EVP_PKEY_CTX_new(key, NULL);
+	ok = ctx != NULL && by != NULL &&
+	    EVP_PKEY_CTX_set1_id(by, PK_SVID_SM2_ID, (int)strlen(PK_SVID_SM2_ID)) == 1;
+	if (ok) {
+		EVP_MD_CTX_set_pkey_ctx(ctx, by);
+		ok = EVP_DigestSignInit(ctx, NULL, EVP_sm3(), NULL, key) == 1 &&
+		    X509_sign_ctx(cert, ctx) > 0;
+	}
+	EVP_MD_CTX_free(ctx);
+	EVP_PKEY_CTX_free(by);
 	return ok;
 }
 
@@ -189,8 +214,8 @@ sign(EVP_PKEY *key, const char *subject, const char *san, const char *usage, X50
 	bool ok;
 
 	ok = cert != NULL && name != NULL && X509_set_version(cert, X509_VERSION_3) == 1 &&
-	    random_serial(cert) &&
-	    X509_gmtime_adj(X509_getm_notBefore(cert), -BACKDATE_S) != NULL &&
+	    ca_random_serial(cert) &&
+	    X509_gmtime_adj(X509_getm_notBefore(cert), -CA_BACKDATE_S) != NULL &&
 	    X509_gmtime_adj(X509_getm_notAfter(cert), days * 24 * 3600) != NULL &&
 	    X509_NAME_add_entry_by_txt(
 	        name, "O", MBSTRING_UTF8, (const uint8_t *)"Picket", -1, -1, 0) &&
@@ -199,16 +224,16 @@ sign(EVP_PKEY *key, const char *subject, const char *san, const char *usage, X50
 	    X509_set_subject_name(cert, name) &&
 	    X509_set_issuer_name(cert, authority ? name : X509_get_subject_name(issuer)) &&
 	    X509_set_pubkey(cert, key) &&
-	    add_extension(cert, authority ? cert : issuer, NID_basic_constraints,
+	    ca_add_extension(cert, authority ? cert : issuer, NID_basic_constraints,
 	        authority ? "critical,CA:TRUE,pathlen:0" : "critical,CA:FALSE") &&
-	    add_extension(cert, authority ? cert : issuer, NID_key_usage,
+	    ca_add_extension(cert, authority ? cert : issuer, NID_key_usage,
 	        authority ? "critical,keyCertSign,cRLSign" : "critical,digitalSignature") &&
-	    add_extension(cert, authority ? cert : issuer, NID_subject_key_identifier, "hash") &&
+	    ca_add_extension(cert, authority ? cert : issuer, NID_subject_key_identifier, "hash") &&
 	    (authority ||
-	        add_extension(cert, issuer, NID_authority_key_identifier, "keyid:always")) &&
-	    (usage == NULL || add_extension(cert, issuer, NID_ext_key_usage, usage)) &&
-	    add_extension(cert, authority ? cert : issuer, NID_subject_alt_name, san) &&
-	    X509_sign(cert, authority ? key : issuer_key, EVP_sha256()) != 0;
+	        ca_add_extension(cert, issuer, NID_authority_key_identifier, "keyid:always")) &&
+	    (usage == NULL || ca_add_extension(cert, issuer, NID_ext_key_usage, usage)) &&
+	    ca_add_extension(cert, authority ? cert : issuer, NID_subject_alt_name, san) &&
+	    ca_sign(cert, authority ? key : issuer_key);
 	X509_NAME_free(name);
 	if (ok)
 		return cert;
@@ -416,6 +441,32 @@ server_ca_init(const char *dir, const char *domain, const char *const *names, si
 	    (err = path_join(admin, sizeof(admin), dir, "operator/admin", diag)) == 0)
 		err = issue(&a, "operator", "admin", admin, &o, diag);
 out:
+	X509_free(cert);
+	EVP_PKEY_free(key);
+	authority_fini(&a);
+	return err;
+}
+
+int
+server_ca_init_gm(const char *dir, const char *user, struct pk_diag *diag)
+{
+	struct authority a;
+	char uri[SAN_MAX];
+	EVP_PKEY *key = NULL;
+	X509 *cert = NULL;
+	struct owner o;
+	int err;
+
+	if ((err = find_owner(user, &o, diag)) != 0 || (err = authority_load(&a, dir, diag)) != 0)
+		return err;
+	snprintf(uri, sizeof(uri), "URI:spiffe://%s", a.id.domain);
+	key = EVP_PKEY_Q_keygen(NULL, NULL, "SM2");
+	if (key == NULL)
+		err = no_openssl("an SM2 key", diag);
+	else if ((cert = sign(key, "Picket authority (SM2)", uri, NULL, NULL, NULL, diag)) == NULL)
+		err = -EIO;
+	else if ((err = write_key(dir, "ca-gm.key", key, &o, diag)) == 0)
+		err = write_cert(dir, "ca-gm.crt", cert, &o, diag);
 	X509_free(cert);
 	EVP_PKEY_free(key);
 	authority_fini(&a);

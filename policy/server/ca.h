@@ -29,6 +29,12 @@ int server_ca_init(const char *dir, const char *domain, const char *const *names
 int server_ca_issue(
     const char *dir, const char *kind, const char *name, const char *out, struct pk_diag *diag);
 
+/*
+ * A second authority of the same domain, ca-gm.crt and ca-gm.key, with an SM2 key, which signs with SM3: for SVIDs whose
+ * keys are on SM2 (policy/server/issuer.h).  TLS by OpenSSL 3.0 cannot use SM2, so gRPC keeps the first one.
+ */
+int server_ca_init_gm(const char *dir, const char *user, struct pk_diag *diag);
+
 /* A new certificate for the server, for `names`, with the key it has; the running server takes it up. */
 int server_ca_renew(const char *dir, const char *const *names, size_t nb_names, const char *user,
     struct pk_diag *diag);

@@ -174,6 +174,45 @@ server_dpus_target(struct server_dpus *all, struct server_change *c, struct serv
 	return err;
 }
 
+static struct dpu *
+find(struct server_dpus *all, const char *name)
+{
+	struct server_span *span = server_spans_get(all->spans, name);
+
+	return span != NULL ? span->user : NULL;
+}
+
+int
+server_dpus_say(struct server_dpus *all, const char *name, Picket__V1__ServerMessage *m)
+{
+	struct dpu *d = find(all, name);
+
+	if (d == NULL || d->stream == NULL)
+		return -ENOENT;
+	if (d->state == S_HELLO)
+		return -EBUSY;
+	return dpu_send(d, m);
+}
+
+void
+server_dpus_say_all(struct server_dpus *all, struct pk_rpc_buffer *b)
+{
+	for (size_t i = 0; i < all->known.nb; i++) {
+		struct dpu *d = all->known.at[i];
+
+		if (d->stream != NULL && d->state != S_HELLO &&
+		    pk_rpc_stream_send(d->stream, pk_rpc_buffer_get(b)) != 0)
+			d->trust_due = true;
+	}
+	pk_rpc_buffer_put(b);
+}
+
+bool
+server_dpus_lives(const struct server_dpus *all, const char *dpu, const char *workload)
+{
+	return server_spans_lives(all->spans, dpu, workload);
+}
+
 uint32_t
 server_dpus_nb_workloads(const struct server_dpus *all)
 {
@@ -258,6 +297,7 @@ server_dpus_open(struct server_dpus *all, const char *name, struct pk_rpc_stream
 	d->nb_resyncs = 0;
 	d->held_generation = 0;
 	d->told = false;
+	d->trust_due = false;
 	d->since_unix_ns = pk_clock_wall_ns();
 	*state = d;
 	all->ops->seen(all->arg, name);

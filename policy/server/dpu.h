@@ -5,7 +5,11 @@
 #include "policy/server/posture.h"
 #include "policy/server/span.h"
 
+struct pk_rpc_buffer;
 struct pk_rpc_stream;
+struct Picket__V1__Evidence;
+struct Picket__V1__ServerMessage;
+struct Picket__V1__SvidRequest;
 
 /*
  * The DPUs the server knows, and the discovery stream of each that is connected.
@@ -57,6 +61,11 @@ struct server_dpus_ops {
 	void (*counted)(void *arg, const char *dpu, const struct server_dpu_counts *c);
 	/* What it says of the host behind it. */
 	void (*posture)(void *arg, const char *dpu, const struct server_posture *s);
+	/* It wants to hear whom to believe: it has said hello, or missed something since. */
+	void (*trust)(void *arg, const char *dpu);
+	void (*svid)(void *arg, const char *dpu, const struct Picket__V1__SvidRequest *m);
+	/* Of its own TPM; NULL: it has gone. */
+	void (*evidence)(void *arg, const char *dpu, const struct Picket__V1__Evidence *m);
 };
 
 int server_dpus_create(struct server_dpus **out, const struct server_dpus_ops *ops, void *arg);
@@ -93,6 +102,14 @@ void server_dpus_canary_end(struct server_dpus *d, uint64_t generation,
 /* -ENOENT when the DPU is not connected. */
 int server_dpus_counts(struct server_dpus *d, const char *dpu, struct server_dpu_counts *out);
 int server_dpus_status(struct server_dpus *d, const char *dpu, struct server_dpu_status *out);
+
+/* Say something to one DPU.  -ENOENT when it is not connected, -EBUSY when it has not said hello. */
+int server_dpus_say(struct server_dpus *d, const char *dpu, struct Picket__V1__ServerMessage *m);
+/* The same bytes of a ServerMessage to all that are connected; takes the reference.  Who cannot be told now is
+ * told later, by ops->trust. */
+void server_dpus_say_all(struct server_dpus *d, struct pk_rpc_buffer *b);
+/* Whether a workload lives behind a DPU. */
+bool server_dpus_lives(const struct server_dpus *d, const char *dpu, const char *workload);
 
 /* In order of name. */
 uint32_t server_dpus_nb_workloads(const struct server_dpus *d); /* those without a DPU too */

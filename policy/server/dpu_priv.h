@@ -72,7 +72,8 @@ struct dpu {
 	uint64_t held_generation, held_hash;
 	unsigned int nb_resyncs; /* since something was received */
 	struct plan plan;
-	bool told; /* that it is in sync */
+	bool told;      /* that it is in sync */
+	bool trust_due; /* it did not hear of a change of whom to believe */
 	bool plane;
 	uint64_t nonce;
 	uint64_t bytes_sent;
@@ -112,7 +113,7 @@ void dpu_move(struct dpu *d, enum event event);
 void dpu_end(struct dpu *d, unsigned int status, const char *why);
 /* Its span has changed: remember what it holds instead. */
 void dpu_behind(struct dpu *d, struct policy_resource *old, struct policy_resource *now);
-void dpu_send(struct dpu *d, Picket__V1__ServerMessage *m);
+int dpu_send(struct dpu *d, Picket__V1__ServerMessage *m); /* 0, or what the stream said */
 
 /* plan.c */
 void plan_fini(struct plan *p);

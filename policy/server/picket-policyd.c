@@ -29,6 +29,7 @@ static struct pk_program program = {
 	    "  (none)                                serve\n"
 	    "  init [--domain D] [--server NAME,...] make the authority, the server's certificate\n"
 	    "                                        and a first operator, \"admin\"\n"
+	    "  init-gm                               make a second authority, for SVIDs on SM2\n"
 	    "  issue dpu|operator NAME DIR           make an identity in DIR\n"
 	    "  renew [--server NAME,...]             make a new certificate for the server\n",
 };
@@ -169,6 +170,20 @@ command_init(int argc, char **argv, bool renew)
 }
 
 static int
+command_init_gm(int argc)
+{
+	struct pk_diag diag;
+
+	if (argc != 0)
+		return usage("init-gm takes no arguments");
+	if (server_ca_init_gm(conf.ca_dir, files_user(), &diag) != 0)
+		return refuse(&diag);
+	printf("authority for SM2 in %s/ca-gm.crt; start the server anew to have it used\n",
+	    conf.ca_dir);
+	return 0;
+}
+
+static int
 command_issue(int argc, char **argv)
 {
 	struct pk_diag diag;
@@ -266,6 +281,8 @@ main(int argc, char **argv)
 		rc = serve();
 	else if (strcmp(argv[0], "init") == 0)
 		rc = command_init(argc - 1, argv + 1, false);
+	else if (strcmp(argv[0], "init-gm") == 0)
+		rc = command_init_gm(argc - 1);
 	else if (strcmp(argv[0], "renew") == 0)
 		rc = command_init(argc - 1, argv + 1, true);
 	else if (strcmp(argv[0], "issue") == 0)

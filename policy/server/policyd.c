@@ -11,6 +11,8 @@
 
 #define O(member) offsetof(struct server_conf, member)
 
+static const char *const svid_hosts[] = { "attested", "any", NULL };
+
 /* clang-format off */
 const struct pk_conf_option server_options[] = {
 	{ "listen", PK_CONF_STRING, NULL, "[::]:7443", 0, 0, NULL, false,
@@ -37,6 +39,11 @@ const struct pk_conf_option server_options[] = {
 	  O(keepalive_ns) },
 	{ "attest-grace", PK_CONF_DURATION, NULL, "60s", 0, 86400 * PK_NS_PER_S, NULL, false,
 	  "So long after a DPU has gone its host stays attested to other DPUs, if it was.", O(attest_grace_ns) },
+	{ "svid-ttl", PK_CONF_DURATION, NULL, "30m", 2 * PK_NS_PER_S, 86400 * PK_NS_PER_S, NULL, false,
+	  "How long an X.509-SVID lasts.  DPUs renew theirs halfway.", O(svid_ttl_ns) },
+	{ "svid-host", PK_CONF_WORD, NULL, "attested", 0, 0, svid_hosts, false,
+	  "Whose workloads are given SVIDs: attested, those of hosts that are trusted at the time; any: also those of hosts whose "
+	  "DPU has no verifier.", O(svid_host) },
 	{ "message-max", PK_CONF_SIZE, "bytes", "64m", 1 << 20, 1 << 30, NULL, false,
 	  "Largest message taken from a client; bounds what one apply can bring.", O(message_max) },
 	{ "streams-max", PK_CONF_NUMBER, "streams", "128", 1, 65536, NULL, false,
@@ -216,6 +223,33 @@ on_posture(void *arg, const char *dpu, const struct server_posture *s)
 }
 
 static void
+on_trust(void *arg, const char *dpu)
+{
+	identity_trust(arg, dpu);
+}
+
+static void
+on_svid(void *arg, const char *dpu, const Picket__V1__SvidRequest *m)
+{
+	identity_asked(arg, dpu, m);
+}
+
+static void
+on_evidence(void *arg, const char *dpu, const Picket__V1__Evidence *m)
+{
+	(void)arg;
+	(void)dpu;
+	(void)m;
+}
+
+static void
+on_host_lost(void *arg, const char *dpu, const struct server_posture *s)
+{
+	identity_revoke(arg, PK_SVID_REVOKED_HOST, dpu, "the verifiers",
+	    s->text[0] != '\0' ? s->text : "its host is not attested any more");
+}
+
+static void
 on_postures_changed(void *arg)
 {
 	apply_posture(arg);
@@ -226,6 +260,9 @@ static const struct server_dpus_ops dpus_ops = {
 	.seen = on_seen,
 	.counted = on_counted,
 	.posture = on_posture,
+	.trust = on_trust,
+	.svid = on_svid,
+	.evidence = on_evidence,
 };
 
 int
@@ -258,8 +295,10 @@ policyd_create(struct policyd **out, struct event_base *base, const struct serve
 	if ((err = server_store_open(&p->store, path, diag)) != 0)
 		goto fail;
 	snprintf(path, sizeof(path), "%s/attested", conf->state);
-	err = server_postures_create(
-	    &p->postures, base, path, conf->attest_grace_ns, on_postures_changed, p, diag);
+	err = server_postures_create(&p->postures, base, path, conf->attest_grace_ns,
+	    on_postures_changed, on_host_lost, p, diag);
+	if (err == 0)
+		err = identity_open(p, conf, diag);
 	if (err != 0)
 		goto fail;
 	p->attested = server_postures_attested(p->postures);
@@ -288,6 +327,7 @@ policyd_destroy(struct policyd *p)
 	if (p == NULL)
 		return;
 	/* Jobs first: they end by answering, and need the calls for that. */
+	identity_stop(p);
 	pk_helper_destroy(p->helper);
 	p->helper = NULL;
 	apply_stop(p);
@@ -297,6 +337,7 @@ policyd_destroy(struct policyd *p)
 	pk_rpc_destroy(p->rpc);
 	server_dpus_destroy(p->dpus);
 	server_postures_destroy(p->postures);
+	identity_destroy(p);
 	policy_compiler_destroy(p->compiler);
 	server_shadow_destroy(p->shadow);
 	policy_touched_fini(&p->touched);

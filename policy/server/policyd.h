@@ -30,6 +30,8 @@ struct server_conf {
 	uint64_t message_max;
 	uint64_t streams_max;
 	uint64_t attest_grace_ns;
+	uint64_t svid_ttl_ns;
+	int svid_host;
 };
 
 extern const struct pk_conf_option server_options[];

@@ -5,6 +5,7 @@
 #include "lib/helper.h"
 #include "lib/rpc.h"
 #include "lib/spiffe.h"
+#include "lib/svid_trust.h"
 #include "policy/compiler.h"
 #include "policy/govern.h"
 #include "policy/model.h"
@@ -14,6 +15,7 @@
 #include "policy/server/store.h"
 
 struct event;
+struct identities;
 struct pk_chain;
 struct rollout;
 
@@ -104,6 +106,7 @@ struct policyd {
 	struct rollout *rollout; /* NULL: there has been none */
 	struct policy_roles *roles;
 	struct server_postures *postures;
+	struct identities *identities;
 	struct apply *posture; /* in the queue: the change of posture that is next; NULL: none */
 	/* the helper's */
 	struct server_store *store;
@@ -186,10 +189,26 @@ Picket__V1__Rollout *rollout_end_record(
 void rollout_on_rollout(
     struct pk_rpc_call *c, const char *peer, const uint8_t *bytes, size_t len, void *arg);
 
+/* identity.c.  Context: control thread. */
+int identity_open(struct policyd *p, const struct server_conf *conf, struct pk_diag *diag);
+void identity_stop(struct policyd *p); /* sign what has been asked for, and nothing more */
+void identity_destroy(struct policyd *p);
+/* Tell a DPU whom to believe, all of it. */
+void identity_trust(struct policyd *p, const char *dpu);
+void identity_asked(struct policyd *p, const char *dpu, const Picket__V1__SvidRequest *m);
+/* What has been issued so far to a DPU, for the workloads behind it, or to a workload is refused from now on. */
+void identity_revoke(struct policyd *p, enum pk_svid_revoked kind, const char *name,
+    const char *who, const char *why);
+void identity_on_identities(
+    struct pk_rpc_call *c, const char *peer, const uint8_t *bytes, size_t len, void *arg);
+
 /* audit.c */
 int audit_open(struct policyd *p, const char *state, struct pk_diag *diag); /* before the helper */
 /* What has become of a change; `last`: of its batch.  Context: helper. */
 void audit_apply(struct apply *a, int last);
+/* What is no change of policy.  Context: control thread. */
+void audit_note(struct policyd *p, const char *who, const char *what, const char *result,
+    const char *message, const char *reason);
 /* A call was refused.  Context: control thread. */
 void audit_denied(const struct policyd *p, const char *who, const char *reason);
 void audit_on_audit(

@@ -26,6 +26,7 @@ struct server_postures {
 	char path[4096];
 	struct timeval grace;
 	void (*changed)(void *arg);
+	void (*lost)(void *arg, const char *dpu, const struct server_posture *s);
 	void *arg;
 	struct event *gather;
 	struct entry **entry; /* by name */
@@ -62,6 +63,8 @@ set_attested(struct entry *e, bool attested)
 	if (e->s.attested == attested)
 		return;
 	e->s.attested = attested;
+	if (!attested)
+		e->all->lost(e->all->arg, e->dpu, &e->s);
 	if (!evtimer_pending(e->all->gather, NULL))
 		evtimer_add(e->all->gather, &soon);
 }
@@ -167,7 +170,9 @@ load(struct server_postures *p)
 
 int
 server_postures_create(struct server_postures **out, struct event_base *base, const char *path,
-    uint64_t grace_ns, void (*changed)(void *arg), void *arg, struct pk_diag *diag)
+    uint64_t grace_ns, void (*changed)(void *arg),
+    void (*lost)(void *arg, const char *dpu, const struct server_posture *s), void *arg,
+    struct pk_diag *diag)
 {
 	struct server_postures *p = calloc(1, sizeof(*p));
 
@@ -178,6 +183,7 @@ server_postures_create(struct server_postures **out, struct event_base *base, co
 	}
 	p->base = base;
 	p->changed = changed;
+	p->lost = lost;
 	p->arg = arg;
 	p->grace.tv_sec = (time_t)(grace_ns / PK_NS_PER_S);
 	p->grace.tv_usec = (suseconds_t)(grace_ns % PK_NS_PER_S / 1000);

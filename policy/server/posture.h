@@ -25,9 +25,12 @@ struct server_posture {
 	char text[128];
 };
 
-/* `changed` is called when the set of attested DPUs has changed, once for all that changed at a time. */
+/* `changed` is called when the set of attested DPUs has changed, once for all that changed at a time; `lost` at
+ * once for each host that was attested and is not any more. */
 int server_postures_create(struct server_postures **out, struct event_base *base, const char *path,
-    uint64_t grace_ns, void (*changed)(void *arg), void *arg, struct pk_diag *diag);
+    uint64_t grace_ns, void (*changed)(void *arg),
+    void (*lost)(void *arg, const char *dpu, const struct server_posture *s), void *arg,
+    struct pk_diag *diag);
 void server_postures_destroy(struct server_postures *p);
 
 /* What DPU `dpu` says of its host. */

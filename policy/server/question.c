@@ -5,6 +5,7 @@
 
 #include "policy/query.h"
 #include "policy/server/policyd_priv.h"
+#include "policy/terms.h"
 
 /*
  * Questions to the compiled policy.  The helper has it, so the helper answers; a question may wait for
@@ -196,6 +197,8 @@ fill_side(Picket__V1__ExplainDirection *m, const struct policy_side *s, const ch
 	m->file = admin_borrow(s->rule->file != NULL ? s->rule->file : "");
 	m->line = s->rule->line;
 	m->audit = s->audit_verdict != s->verdict;
+	if (s->rule->terms.encryption != PK_ENCRYPTION_NONE)
+		m->encryption = admin_borrow(pk_encryption_name(s->rule->terms.encryption));
 }
 
 /* One answer for the service: of its points, the first that is not allowed, else the first. */
@@ -252,6 +255,8 @@ explain_work(struct pk_job *job)
 		fill_side(&egress, &a.side[PK_EGRESS], src_text);
 		fill_side(&ingress, &a.side[PK_INGRESS], dst_text);
 		m.verdict = admin_borrow(pk_verdict_name(a.verdict));
+		if (a.encryption != PK_ENCRYPTION_NONE)
+			m.encryption = admin_borrow(policy_encryption_text(a.encryption));
 		m.egress = &egress;
 		m.ingress = &ingress;
 		m.generation = p->latest_generation;

@@ -43,7 +43,7 @@ static const uint8_t next[S_COUNT][E_COUNT] = {
 };
 /* clang-format on */
 
-void
+int
 dpu_send(struct dpu *d, Picket__V1__ServerMessage *m)
 {
 	struct pk_rpc_buffer *b;
@@ -57,6 +57,7 @@ dpu_send(struct dpu *d, Picket__V1__ServerMessage *m)
 	err = b != NULL ? pk_rpc_stream_send(d->stream, b) : -ENOMEM;
 	if (err != 0)
 		pk_warn("dpu %s: message not sent: %s", d->span->name, strerror(-err));
+	return err;
 }
 
 static void
@@ -67,7 +68,7 @@ send_want_held(struct dpu *d)
 
 	m.body_case = PICKET__V1__SERVER_MESSAGE__BODY_WANT_HELD;
 	m.want_held = &body;
-	dpu_send(d, &m);
+	(void)dpu_send(d, &m);
 }
 
 static void
@@ -80,7 +81,7 @@ send_in_sync(struct dpu *d)
 	body.generation = d->held_generation;
 	m.body_case = PICKET__V1__SERVER_MESSAGE__BODY_IN_SYNC;
 	m.in_sync = &body;
-	dpu_send(d, &m);
+	(void)dpu_send(d, &m);
 }
 
 /* ---- what it is behind by ---- */
@@ -172,6 +173,7 @@ dpu_end(struct dpu *d, unsigned int status, const char *why)
 	if (status != PK_RPC_OK)
 		pk_rpc_stream_close(s, status, why);
 	pk_notice("dpu %s: disconnected: %s", d->span->name, why);
+	d->all->ops->evidence(d->all->arg, d->span->name, NULL);
 	d->all->ops->progress(d->all->arg, d->span->name, 0, SERVER_STAGE_NONE, why);
 }
 
@@ -311,6 +313,7 @@ on_hello(struct dpu *d, const Picket__V1__Hello *m)
 	if (d->all->generation == 0) {
 		note(d, m->generation, (enum server_stage)m->stage, "");
 		dpu_move(d, E_HELLO_EARLY);
+		d->all->ops->trust(d->all->arg, d->span->name);
 		return;
 	}
 	/* A DPU that never had a generation gets one, be it empty: only that makes it enforce. */
@@ -324,6 +327,8 @@ on_hello(struct dpu *d, const Picket__V1__Hello *m)
 	}
 	note(d, m->generation, (enum server_stage)m->stage, "");
 	dpu_move(d, same ? E_HELLO_SAME : E_HELLO_OTHER);
+	if (d->stream != NULL)
+		d->all->ops->trust(d->all->arg, d->span->name);
 }
 
 /* What it claims to hold: our own copy if that is it, else a stand-in that has only a version. */
@@ -455,6 +460,12 @@ on_message(struct pk_rpc_stream *s, const uint8_t *bytes, size_t len, void *stat
 	case PICKET__V1__AGENT_MESSAGE__BODY_POSTURE:
 		on_posture(d, m->posture);
 		break;
+	case PICKET__V1__AGENT_MESSAGE__BODY_SVID_REQUEST:
+		d->all->ops->svid(d->all->arg, d->span->name, m->svid_request);
+		break;
+	case PICKET__V1__AGENT_MESSAGE__BODY_EVIDENCE:
+		d->all->ops->evidence(d->all->arg, d->span->name, m->evidence);
+		break;
 	default:
 		/* A newer agent may say more; what we do not know is not an offence. */
 		break;
@@ -469,6 +480,10 @@ on_writable(struct pk_rpc_stream *s, void *state)
 
 	if (d->stream == s && d->state == S_SENDING)
 		plan_send(d);
+	if (d->stream == s && d->trust_due) {
+		d->trust_due = false;
+		d->all->ops->trust(d->all->arg, d->span->name);
+	}
 }
 
 static void

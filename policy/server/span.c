@@ -640,6 +640,19 @@ server_spans_get(struct server_spans *s, const char *dpu)
 	return &own->s;
 }
 
+bool
+server_spans_lives(const struct server_spans *s, const char *dpu, const char *workload)
+{
+	uint32_t i = dpu[0] != '\0' ? policy_map_get_text(&s->span_index, dpu) : NONE, at;
+	const struct own_span *own;
+
+	if (i == NONE)
+		return false;
+	own = s->spans.at[i];
+	at = policy_map_get_text(&own->names, workload);
+	return at != NONE && own->workloads.at[at].nb > 0;
+}
+
 uint32_t
 server_spans_nb_workloads(const struct server_spans *s)
 {

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <stdbool.h>
+
 #include "policy/server/change.h"
 
 /*
@@ -48,6 +50,9 @@ int server_spans_apply(struct server_spans *s, struct server_change *c,
     void (*changed)(void *arg, struct server_span *span, struct policy_resource *old,
         struct policy_resource *now),
     void *arg);
+
+/* Whether "tenant/workload" lives behind `dpu`. */
+bool server_spans_lives(const struct server_spans *s, const char *dpu, const char *workload);
 
 /* All workloads, those without a DPU too. */
 uint32_t server_spans_nb_workloads(const struct server_spans *s);

@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "fw/overlay.h"
 #include "fw/parse.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
@@ -9,6 +10,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 {
+	static const struct fw_overlay overlay = {
+		.vxlan = 4789,
+		.geneve = 6081,
+		.nb_peers = 2,
+		.peer = { { .addr.family = 4 }, { .addr.family = 6 } },
+	};
 	struct fw_pkt pk = { 0 };
 	struct pk_addr src, dst;
 	uint16_t sport, dport;
@@ -17,7 +24,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 		return 0;
 	/* Checksums are the one thing a fuzzer cannot guess. */
 	pk.checksum_ok = true;
-	(void)fw_parse(&pk, data, (uint32_t)len, (uint32_t)len, 0);
+	(void)fw_parse(&pk, data, (uint32_t)len, (uint32_t)len, 0, &overlay);
 	fw_pkt_addrs(&pk, &src, &dst);
 	fw_pkt_ports(&pk, &sport, &dport);
 	if (pk.drop == FW_DROP_NONE) {

@@ -68,6 +68,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 		conf.seed[0] = 1;
 		PK_ASSERT(fw_path_create(&paths[0], &conf) == 0);
 		conf.tcp_loose = true;
+		conf.ftp = conf.tftp = true;
 		conf.limit[FW_OWNER_WORKLOAD] = (struct fw_limits){ 4, 2, 3 };
 		conf.limit[FW_OWNER_TENANT] = (struct fw_limits){ 6, 0, 5 };
 		conf.limit[FW_OWNER_SOURCE] = (struct fw_limits){ 0, 3, 2 };

@@ -1,29 +1,7 @@
-# TAP for shell tests.  Sourced after LAB is set; brings the lab of conf/demo.
+# For tests in namespaces.  Sourced after LAB is set; brings TAP and the lab of conf/demo.
 set -u
 . "$SRCDIR/conf/demo/lab.sh"
-tap_n=0 tap_failed=0
-
-ok() { # TEXT COMMAND...: ok when the command succeeds
-	text=$1
-	shift
-	tap_n=$((tap_n + 1))
-	if "$@"; then
-		echo "ok $tap_n - $text"
-	else
-		echo "not ok $tap_n - $text"
-		tap_failed=$((tap_failed + 1))
-	fi
-}
-
-is() { # TEXT EXPECTED GOT
-	tap_n=$((tap_n + 1))
-	if [ "$2" = "$3" ]; then
-		echo "ok $tap_n - $1"
-	else
-		echo "not ok $tap_n - $1: expected \"$2\", got \"$3\""
-		tap_failed=$((tap_failed + 1))
-	fi
-}
+. "$SRCDIR/tests/tap.sh"
 
 finish() {
 	trap '' EXIT INT TERM
@@ -31,22 +9,16 @@ finish() {
 		tail -n 15 "$LAB_DIR"/*.log 2>/dev/null
 	fi
 	lab_down
-	echo "1..$tap_n"
-	exit $((tap_failed > 0))
+	tap_end
 }
 
 need_lab() { # skips the whole test when there can be none
 	if ! why=$(lab_can); then
-		echo "1..0 # SKIP $why"
-		exit 0
+		skip_all "$why"
 	fi
 	lab_down
 	trap finish EXIT
 	trap 'exit 1' INT TERM
-}
-
-quiet() { # COMMAND...: what it says is not TAP
-	"$@" >/dev/null
 }
 
 http() { # FROM ADDRESS

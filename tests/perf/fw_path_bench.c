@@ -119,6 +119,7 @@ make_path(uint32_t nb_sessions)
 	conf.pool = pool;
 	conf.seed[0] = 11;
 	conf.seed[1] = 12;
+	conf.syn_cookies = 0; /* all handshakes are under way at once */
 	PK_ASSERT(fw_path_create(&p, &conf) == 0);
 	return p;
 }

@@ -52,7 +52,7 @@ segment(struct fw_pkt *pk, uint8_t *frame, uint8_t family, uint8_t flags, uint32
 	uint32_t len = world_frame(&w, frame);
 
 	memset(pk, 0, sizeof(*pk));
-	assert_int_equal(fw_parse(pk, frame, len, len, 0), FW_DROP_NONE);
+	assert_int_equal(fw_parse(pk, frame, len, len, 0, NULL), FW_DROP_NONE);
 }
 
 /* RFC 9293 section 3.7.1, RFC 7323 section 2: never more than was offered. */

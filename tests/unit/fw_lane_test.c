@@ -71,7 +71,7 @@ next_frame(enum fw_side from, uint8_t *frame)
 		w->phase = 0;
 		w->round++;
 	}
-	p.family = f % 12 == 0 ? 6 : 4;
+	p.family = f % 3 == 0 ? 6 : 4;
 	p.proto = IPPROTO_TCP;
 	p.from_outside = opener_outside != other;
 	p.in = 1 + f / 4 % 4;
@@ -130,6 +130,8 @@ static uint32_t
 damage(uint8_t *frame, uint32_t len)
 {
 	uint8_t *ip = frame + 14;
+	const bool v6 = frame[12] == 0x86;
+	const uint32_t header = v6 ? 40 : 20;
 	uint16_t sum;
 
 	switch (rnd(10)) {
@@ -137,25 +139,41 @@ damage(uint8_t *frame, uint32_t len)
 		frame[6 + rnd(6)] ^= (uint8_t)(1 << rnd(8)); /* source MAC */
 		break;
 	case 1:
-		ip[rnd(20)] ^= (uint8_t)(1 << rnd(8));
+		ip[rnd(header)] ^= (uint8_t)(1 << rnd(8));
 		break;
 	case 2:
-		ip[20 + rnd(20)] ^= (uint8_t)(1 << rnd(8));
+		ip[header + rnd(20)] ^= (uint8_t)(1 << rnd(8));
 		break;
 	case 3:
-		ip[12 + 4 * rnd(2)] = (uint8_t[]){ 0, 127, 224, 255, 10 }[rnd(5)];
+		if (v6) {
+			uint8_t *addr = ip + 8 + 16 * rnd(2);
+
+			memset(addr, 0, one_in(2) ? 8 : 15);
+			world_put(
+			    addr, (uint64_t[]){ 0, 0xff02, 0xfe80, 0xfec0, 0x2001 }[rnd(5)], 2);
+		} else {
+			ip[12 + 4 * rnd(2)] = (uint8_t[]){ 0, 127, 224, 255, 10 }[rnd(5)];
+		}
 		break;
-	case 4:
-		memcpy(ip + 12, ip + 16, 4); /* LAND */
+	case 4: /* LAND */
+		if (v6)
+			memcpy(ip + 8, ip + 24, 16);
+		else
+			memcpy(ip + 12, ip + 16, 4);
 		break;
 	case 5:
+		if (v6) {
+			ip[6] = (uint8_t[]){ IPPROTO_HOPOPTS, IPPROTO_FRAGMENT, IPPROTO_UDP,
+				IPPROTO_NONE }[rnd(4)];
+			break;
+		}
 		world_put(ip + 6, (uint64_t[]){ 0x2000, 0x4000, 0x2001, 0x0003 }[rnd(4)], 2);
 		break;
 	case 6:
-		world_put(ip + 20 + 2 * rnd(2), 0, 2); /* port */
+		world_put(ip + header + 2 * rnd(2), 0, 2); /* port */
 		break;
 	case 7:
-		world_put(ip + 2, rnd(1600), 2); /* length */
+		world_put(ip + (v6 ? 4 : 2), rnd(1600), 2); /* length */
 		break;
 	case 8:
 		len = rnd(len) + 1;
@@ -220,7 +238,7 @@ number(struct rte_mbuf *const *pkts, unsigned int n, const struct rte_mbuf *m)
 }
 
 static void
-compare_sent(struct twins *t, struct rte_mbuf *pkts[2][FW_BURST], unsigned int n, uint64_t *plain)
+compare_sent(struct twins *t, struct rte_mbuf *pkts[2][FW_BURST], unsigned int n, uint64_t plain[2])
 {
 	for (unsigned int side = 0; side < FW_SIDE_COUNT; side++) {
 		unsigned int nb = t->out[LANE].nb[side];
@@ -235,8 +253,10 @@ compare_sent(struct twins *t, struct rte_mbuf *pkts[2][FW_BURST], unsigned int n
 			assert_int_equal(a->pkt_len, b->pkt_len);
 			assert_int_equal(a->ol_flags, b->ol_flags);
 			assert_memory_equal(data, rte_pktmbuf_mtod(b, void *), a->data_len);
-			*plain += a->data_len >= 54 && data[12] == 8 && data[23] == IPPROTO_TCP &&
+			plain[0] += a->data_len >= 54 && data[12] == 8 && data[23] == IPPROTO_TCP &&
 			    (data[47] & 0x17) == FW_TCP_ACK;
+			plain[1] += a->data_len >= 74 && data[12] == 0x86 &&
+			    data[20] == IPPROTO_TCP && (data[67] & 0x17) == FW_TCP_ACK;
 		}
 		if (nb > 0) {
 			rte_pktmbuf_free_bulk(t->out[LANE].pkt[side], nb);
@@ -276,7 +296,7 @@ run(uint64_t seed, bool loose, bool verify, uint32_t limit)
 {
 	struct fw_path_conf conf;
 	struct fw_rules *rules = world_rules(1, 4, true, allow, PK_COUNT(allow));
-	uint64_t now = 1000 * PK_NS_PER_S, generation = 1, packets = 0, plain = 0;
+	uint64_t now = 1000 * PK_NS_PER_S, generation = 1, packets = 0, plain[2] = { 0 };
 	struct twins t;
 
 	rng = seed;
@@ -331,7 +351,7 @@ run(uint64_t seed, bool loose, bool verify, uint32_t limit)
 			fw_path_tick(t.path[k], rules, now, 64, NULL);
 		}
 		packets += n;
-		compare_sent(&t, pkts, n, &plain);
+		compare_sent(&t, pkts, n, plain);
 		compare_records(&t);
 		assert_memory_equal(fw_path_stats(t.path[LANE]), fw_path_stats(t.path[GENERAL]),
 		    sizeof(struct fw_path_stats));
@@ -342,8 +362,9 @@ run(uint64_t seed, bool loose, bool verify, uint32_t limit)
 	assert_true(world_balanced(t.path[LANE]));
 	/* The account of what has been compared: enough of it in the lane, and enough outside. */
 	assert_true(packets > BURSTS * UINT64_C(16));
-	assert_true(plain > packets / 5);
-	assert_true(plain < packets * 4 / 5);
+	assert_true(plain[0] > packets / 8);
+	assert_true(plain[1] > packets / 16);
+	assert_true(plain[0] + plain[1] < packets * 4 / 5);
 	for (unsigned int k = 0; k < 2; k++) {
 		fw_path_destroy(t.path[k]);
 		fw_trace_destroy(t.trace[k]);

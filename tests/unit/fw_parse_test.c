@@ -17,7 +17,7 @@ parse(struct fw_pkt *pk, const uint8_t *frame, uint32_t len)
 	assert_non_null(copy);
 	memcpy(copy, frame, len);
 	memset(pk, 0, sizeof(*pk));
-	got = fw_parse(pk, copy, len, len, 0);
+	got = fw_parse(pk, copy, len, len, 0, NULL);
 	assert_int_equal(got, pk->drop);
 	fw_pkt_addrs(pk, &src, &dst);
 	fw_pkt_ports(pk, &sport, &dport);
@@ -145,7 +145,7 @@ test_checksum(void **state)
 	frame[22]--;
 	assert_int_equal(parse(&pk, frame, len), FW_DROP_IP_CHECKSUM);
 	pk.checksum_ok = true;
-	assert_int_equal(fw_parse(&pk, frame, len, len, 0), FW_DROP_NONE);
+	assert_int_equal(fw_parse(&pk, frame, len, len, 0, NULL), FW_DROP_NONE);
 }
 
 /* RFC 8200 section 4, RFC 6946, RFC 5095. */

@@ -164,6 +164,8 @@ random_record(void)
 	case IPPROTO_TCP:
 		r.state = (uint8_t)(FW_RECORD_SYN_SENT + rnd() % FW_RECORD_CLOSED);
 		r.flags = (uint16_t)(rnd() & FW_RECORD_FLAGS_ALL);
+		if ((r.flags & FW_RECORD_RELATED) == 0)
+			r.flags &= (uint16_t)~FW_RECORD_REVERSED;
 		for (unsigned int d = 0; d < 2; d++)
 			r.side[d] = (struct fw_record_side){ (uint32_t)rnd(), (uint32_t)rnd(),
 				(uint16_t)rnd(), (uint8_t)(rnd() % 15) };
@@ -274,6 +276,7 @@ test_refused(void **state)
 	REFUSED(r.state = 200, "state");
 	REFUSED(r.direction = 2, "direction");
 	REFUSED(r.flags = 0x8000, "flags");
+	REFUSED(r.flags = FW_RECORD_REVERSED, "flags");
 	REFUSED(r.side[1].scale = 15, "shift");
 	REFUSED(r.selector = 80, "selector");
 	REFUSED(r.idle_ms = r.age_ms + 1, "idle");

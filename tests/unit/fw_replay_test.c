@@ -21,6 +21,7 @@
 #include <rte_mbuf.h>
 
 #include "dpi/app.h"
+#include "fw/overlay.h"
 #include "fw/path.h"
 #include "fw/rule.h"
 #include "fw/session.h"
@@ -194,6 +195,7 @@ struct policy_rule {
 	enum pk_verdict verdict;
 	bool has_peer, has_service;
 	uint32_t app[PK_MSG_APPS];
+	struct pk_rule_terms terms;
 	struct pk_prefix peer;
 	struct pk_service service;
 };
@@ -210,7 +212,41 @@ one_of(const char *word, const char *const *list, unsigned int n, unsigned int *
 	return false;
 }
 
-/* [egress|ingress] allow|deny|reject|pass [peer WHO] [tcp|udp|icmp|sctp [LOW[-HIGH]]] [app NAME ...] */
+/* What may stand before `app`: `encryption WORD`, `inspect WORD`, `fail open`, `dscp N`, `new N`, `packets N`, `bytes N`.  Returns how many words, 0 if it is
+ * none of these. */
+static unsigned int
+parse_terms(char **words, unsigned int n, struct pk_rule_terms *t)
+{
+	if (n < 2)
+		return 0;
+	if (strcmp(words[0], "encryption") == 0) {
+		for (t->encryption = 1; t->encryption < PK_ENCRYPTION_COUNT; t->encryption++)
+			if (strcmp(words[1], pk_encryption_name(t->encryption)) == 0)
+				return 2;
+	} else if (strcmp(words[0], "inspect") == 0) {
+		for (t->inspect = 1; t->inspect < PK_INSPECT_COUNT; t->inspect++)
+			if (strcmp(words[1], pk_inspect_name(t->inspect)) == 0)
+				return 2;
+	} else if (strcmp(words[0], "dscp") == 0) {
+		t->dscp = (uint8_t)(PK_DSCP | strtoul(words[1], NULL, 10));
+		return 2;
+	} else if (strcmp(words[0], "new") == 0) {
+		t->sessions_per_s = (uint32_t)strtoul(words[1], NULL, 10);
+		return 2;
+	} else if (strcmp(words[0], "packets") == 0) {
+		t->packets_per_s = (uint32_t)strtoul(words[1], NULL, 10);
+		return 2;
+	} else if (strcmp(words[0], "bytes") == 0) {
+		t->bytes_per_s = strtoull(words[1], NULL, 10);
+		return 2;
+	} else if (strcmp(words[0], "fail") == 0 && strcmp(words[1], "open") == 0) {
+		t->fail_open = 1;
+		return 2;
+	}
+	return 0;
+}
+
+/* [egress|ingress] allow|deny|reject|pass [peer WHO] [tcp|udp|icmp|sctp [LOW[-HIGH]]] [TERMS] [app NAME ...] */
 static int
 parse_rule(struct replay *r, char **words, unsigned int n, struct policy_rule *rule, bool *both)
 {
@@ -244,7 +280,7 @@ parse_rule(struct replay *r, char **words, unsigned int n, struct policy_rule *r
 			rule->service.proto = 58;
 		rule->service.high = UINT16_MAX;
 		i++;
-		if (i < n && strcmp(words[i], "app") != 0) {
+		if (i < n && words[i][0] >= '0' && words[i][0] <= '9') {
 			unsigned int low, high;
 			int got = sscanf(words[i], "%u-%u", &low, &high);
 
@@ -255,6 +291,8 @@ parse_rule(struct replay *r, char **words, unsigned int n, struct policy_rule *r
 			i++;
 		}
 	}
+	for (which = 1; which != 0; i += which)
+		which = parse_terms(words + i, n - i, &rule->terms);
 	if (i + 1 < n && strcmp(words[i], "app") == 0) {
 		unsigned int nb = 0;
 
@@ -300,6 +338,7 @@ say_program(struct replay *r, enum pk_direction d, const struct policy_rule *rul
 		snprintf(m.rule.policy, sizeof(m.rule.policy), "replay");
 		snprintf(m.rule.name, sizeof(m.rule.name), "%s-%u", pk_direction_name(d), nb);
 		memcpy(m.rule.app, rules[i].app, sizeof(m.rule.app));
+		m.rule.terms = rules[i].terms;
 		m.rule.match.any_peer = !rules[i].has_peer;
 		m.rule.match.any_service = !rules[i].has_service;
 		if (rules[i].has_peer) {
@@ -318,7 +357,7 @@ say_program(struct replay *r, enum pk_direction d, const struct policy_rule *rul
 static void
 set_policy(struct replay *r, char **words, unsigned int n)
 {
-	static const uint32_t vrfs[] = { 0, 10, 20, 10 << 12 | 20 };
+	static const uint32_t vrfs[] = { 0, 10, 20, 10 << 12 | 20, FW_VRF_VNI | 5001 };
 	struct policy_rule rules[RULES_MAX + 1];
 	unsigned int nb = 0, start = 0;
 	struct pk_msg m;
@@ -355,10 +394,12 @@ set_policy(struct replay *r, char **words, unsigned int n)
 	say_identity(r, ID_WORKLOAD, "app=web", true);
 	say_identity(r, ID_KNOWN, "app=db", false);
 	say_identity(r, ID_IDLE, "app=idle", false);
-	/* The workload also speaks on VLAN 10, on VLAN 20, and on VLAN 20 inside VLAN 10. */
+	/* The workload also speaks on VLAN 10, on VLAN 20, on VLAN 20 inside VLAN 10, and in virtual network 5001; in 5002 its
+	 * address is another tenant's, who has no policy. */
 	for (unsigned int i = 0; i < PK_COUNT(vrfs); i++)
 		say_endpoint(r, "workload", vrfs[i], ID_WORKLOAD, true, 0,
 		    r->with_workload_mac ? packet_workload_mac : NULL);
+	say_endpoint(r, "workload", FW_VRF_VNI | 5002, ID_IDLE, true, 0, NULL);
 	say_endpoint(r, "neighbour", 0, ID_WORKLOAD, true, 0, NULL);
 	say_endpoint(r, "idle", 0, ID_IDLE, true, 0, NULL);
 	say_endpoint(r, "elsewhere", 0, ID_WORKLOAD, true, 1, NULL);
@@ -626,9 +667,13 @@ check_made(
 		complain(r, "made a packet with wrong checksums or lengths: %s", text);
 	if (v.family == 0)
 		return;
-	if (memcmp(bytes, p->bytes + (e->side == p->side ? 6 : 0), 6) != 0 || v.hops == 0 ||
-	    memcmp(bytes + 12, p->bytes + 12, (size_t)(v.ip - bytes) - 12) != 0)
+	if (memcmp(v.ether, to.ether + (e->side == p->side ? 6 : 0), 6) != 0 || v.hops == 0 ||
+	    memcmp(v.ether + 12, to.ether + 12, (size_t)(v.ip - v.ether) - 12) != 0)
 		complain(r, "made a packet with wrong MAC address, VLAN or hop limit: %s", text);
+	if (v.vni != to.vni || memcmp(bytes, p->bytes + (e->side == p->side ? 6 : 0), 6) != 0 ||
+	    pk_addr_compare(&v.tunnel_dst, e->side == p->side ? &to.tunnel_src : &to.tunnel_dst) !=
+	        0)
+		complain(r, "made a packet for another tunnel: %s", text);
 	if (e->rst) {
 		bool has_ack = (v.tcp_flags & 0x10) != 0;
 
@@ -925,6 +970,14 @@ set_limit(struct replay *r, const char *name, uint32_t n)
 	return false;
 }
 
+static const struct fw_overlay overlay = {
+	.vxlan = 4789,
+	.geneve = 6081,
+	.nb_peers = 2,
+	.peer = { { .addr = { .family = 4, .bytes = { 203, 0, 113 } }, .len = 24 },
+	    { .addr = { .family = 6, .bytes = { 0x20, 0x01, 0x0d, 0xb8, 0, 2 } }, .len = 64 } },
+};
+
 static bool
 set_option(struct replay *r, char **words, unsigned int n)
 {
@@ -949,6 +1002,12 @@ set_option(struct replay *r, char **words, unsigned int n)
 			r->conf.inspect_packets = (uint16_t)atoi(words[2]);
 		else if (strcmp(words[1], "inspect-fail-open") == 0)
 			r->conf.inspect_open = yes;
+		else if (strcmp(words[1], "overlay") == 0)
+			r->conf.overlay = yes ? &overlay : NULL;
+		else if (strcmp(words[1], "ftp-helper") == 0)
+			r->conf.ftp = yes;
+		else if (strcmp(words[1], "tftp-helper") == 0)
+			r->conf.tftp = yes;
 		else if (strcmp(words[1], "reevaluate-rate") == 0)
 			r->conf.reevaluate_rate = (uint32_t)atoi(words[2]);
 		else

@@ -465,7 +465,12 @@ test_judged(void **state)
 	r.dport = r.selector = 54;
 	assert_int_equal(fw_path_install(a.path, strict, &r, a.now_ns, &why), FW_INSTALL_REFUSED);
 	assert_int_equal(why, FW_DROP_RULE_DENY);
-	r.dport = r.selector = 53;
+	/* Another has announced it: what counts is what that one may. */
+	r.selector = 53;
+	r.flags |= FW_RECORD_RELATED;
+	assert_int_equal(fw_path_install(a.path, strict, &r, a.now_ns, &why), FW_INSTALL_DONE);
+	r.flags &= (uint16_t)~FW_RECORD_RELATED;
+	r.dport = 53;
 	r.src = world_addr(4, true, 2); /* no workload under these rules */
 	assert_int_equal(fw_path_install(a.path, strict, &r, a.now_ns, &why), FW_INSTALL_REFUSED);
 	assert_int_equal(why, FW_DROP_NO_SUBJECT);

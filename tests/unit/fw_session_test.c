@@ -159,7 +159,7 @@ test_counters(void **state)
 	fw_sessions_hash(&t, &pk);
 	i = fw_sessions_create(&t, &pk);
 	for (unsigned int k = 0; k < 200000; k++)
-		fw_session_count(&t, i, 1, 65535);
+		fw_session_count(&t, &t.hot[i], 1, 65535);
 	assert_int_equal(t.cold[i].packets[1] + t.hot[i].packets[1], 200000);
 	assert_int_equal(t.cold[i].bytes[1] + t.hot[i].bytes[1], UINT64_C(200000) * 65535);
 	fw_sessions_fini(&t);

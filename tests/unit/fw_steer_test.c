@@ -370,7 +370,7 @@ test_owner(void **state)
 				        w.lcore[0].steering, 0, FW_INSIDE, &m, 1, 0, to[reply]))
 					to[reply][0] = 0;
 				assert_int_equal(
-				    fw_parse(&pk, frame.bytes, frame.len, frame.len, 0), 0);
+				    fw_parse(&pk, frame.bytes, frame.len, frame.len, 0, NULL), 0);
 				assert_int_equal(to[reply][0], fw_steer_owner(&w.steer, &pk));
 				rte_pktmbuf_free(m);
 			}

@@ -34,12 +34,14 @@ static const struct {
 } people[] = {
 	{ "workload", "192.0.2.10", "2001:db8::10" },
 	{ "neighbour", "192.0.2.11", "2001:db8::11" },
-	{ "idle", "192.0.2.12", "2001:db8::12" },       /* a workload without programs */
-	{ "elsewhere", "192.0.2.13", "2001:db8::13" },  /* a workload of wire 1 */
-	{ "stranger", "192.0.2.99", "2001:db8::99" },   /* nobody's address */
-	{ "peer", "198.51.100.20", "2001:db8:1::20" },  /* outside, not in the inventory */
-	{ "known", "198.51.100.30", "2001:db8:1::30" }, /* outside, in the inventory */
-	{ "router", "203.0.113.1", "2001:db8:2::1" },   /* on the way to the peer */
+	{ "idle", "192.0.2.12", "2001:db8::12" },        /* a workload without programs */
+	{ "elsewhere", "192.0.2.13", "2001:db8::13" },   /* a workload of wire 1 */
+	{ "stranger", "192.0.2.99", "2001:db8::99" },    /* nobody's address */
+	{ "peer", "198.51.100.20", "2001:db8:1::20" },   /* outside, not in the inventory */
+	{ "known", "198.51.100.30", "2001:db8:1::30" },  /* outside, in the inventory */
+	{ "router", "203.0.113.1", "2001:db8:2::1" },    /* on the way to the peer */
+	{ "vtep-in", "203.0.113.10", "2001:db8:2::10" }, /* tunnel endpoints */
+	{ "vtep-out", "203.0.113.20", "2001:db8:2::20" },
 	{ "workload-ll", "169.254.0.10", "fe80::10" },
 	{ "router-ll", "169.254.0.1", "fe80::1" },
 	{ "all-nodes", "224.0.0.1", "ff02::1" },
@@ -95,10 +97,14 @@ struct spec {
 	struct pk_addr src, dst, target;
 	uint8_t smac[6], dmac[6], hwaddr[6];
 	uint8_t flags, icmp_type, icmp_code, nd_type;
-	bool mf, df, badsum, nosum, badipsum, sackok, noopt, partial;
+	bool mf, df, badsum, nosum, badipsum, sackok, noopt, partial, outer_mf;
+	struct pk_addr vtep; /* outer source; family 0: as usual */
+	unsigned int outer;  /* family of the tunnel; 0: IPv4 */
+	uint8_t tunnel[8];   /* its header, to the bytes as they usually are: xor */
 	int64_t seq, ack, win, len, mss, ws, tsval, tsecr, urg, doff, sport, dport, vlan, vlan2,
-	    vlan3, ttl, ihl, iplen, version, frag, id, mtu, code, type, cut, udplen, next, wire, op,
-	    hlen, plen, htype, optlen, ethertype, pad, res;
+	    vlan3, ttl, tos, ihl, iplen, version, frag, id, mtu, code, type, cut, udplen, next,
+	    wire, op, hlen, plen, htype, optlen, ethertype, pad, res, vxlan,
+	    geneve;
 	uint32_t sack[8];
 	unsigned int nb_sack;
 	uint8_t opt[64], ipopt[64], raw[512], data[512], ext_count;
@@ -383,6 +389,7 @@ usual(struct spec *s, const struct packet_stage *stage, bool is_inner)
 		s->sport = from_client ? stage->client_port : stage->server_port;
 		s->dport = from_client ? stage->server_port : stage->client_port;
 	}
+	s->tos = 0;
 	s->ttl = s->kind == KIND_ND ? 255 : is_inner ? 60 : 64;
 	s->win = 65535;
 }
@@ -525,6 +532,7 @@ parse_spec(struct words *w, struct spec *s, const struct packet_stage *stage, bo
 		{ "vlan2", &s->vlan2 },
 		{ "vlan3", &s->vlan3 },
 		{ "ttl", &s->ttl },
+		{ "tos", &s->tos },
 		{ "ihl", &s->ihl },
 		{ "iplen", &s->iplen },
 		{ "version", &s->version },
@@ -545,6 +553,8 @@ parse_spec(struct words *w, struct spec *s, const struct packet_stage *stage, bo
 		{ "ethertype", &s->ethertype },
 		{ "pad", &s->pad },
 		{ "reserved", &s->res },
+		{ "vxlan", &s->vxlan },
+		{ "geneve", &s->geneve },
 	};
 	struct {
 		const char *name;
@@ -558,6 +568,7 @@ parse_spec(struct words *w, struct spec *s, const struct packet_stage *stage, bo
 		{ "sackok", &s->sackok },
 		{ "noopt", &s->noopt },
 		{ "partial", &s->partial },
+		{ "outer-mf", &s->outer_mf },
 	};
 	struct {
 		const char *name;
@@ -630,6 +641,16 @@ parse_spec(struct words *w, struct spec *s, const struct packet_stage *stage, bo
 		} else if (strcmp(word, "say") == 0) {
 			if (say(next_word(w), s) < 0)
 				return bad(w, "say wants at most %zu bytes", sizeof(s->data));
+		} else if (strcmp(word, "outer6") == 0) {
+			s->outer = 6;
+		} else if (strcmp(word, "vtep") == 0) {
+			if (packet_addr(&s->vtep, s->outer != 0 ? s->outer : 4, next_word(w)) < 0)
+				return bad(w, "vtep wants an address of the tunnel's family");
+		} else if (strcmp(word, "tunnel-xor") == 0) {
+			unsigned int got;
+
+			if (hex(next_word(w), s->tunnel, sizeof(s->tunnel), &got) < 0)
+				return bad(w, "tunnel-xor wants at most 8 bytes in hex");
 		} else if (strcmp(word, "ipopt") == 0) {
 			if (hex(next_word(w), s->ipopt, 40, &s->ipopt_len) < 0)
 				return bad(w, "ipopt wants bytes in hex");
@@ -947,6 +968,7 @@ build_ip(const struct spec *s, uint8_t *b)
 		hdr = 20 + opts;
 		memset(b, 0, hdr);
 		b[0] = (uint8_t)(or_else(s->version, 4) << 4 | or_else(s->ihl, (int64_t)hdr / 4));
+		b[1] = (uint8_t)s->tos;
 		put16(b + 2, or_else(s->iplen, (int64_t)(hdr + len)));
 		put16(b + 4, s->kind == KIND_ICMP ? 0x77 : or_else(s->id, 0x77));
 		put16(b + 6, off);
@@ -961,7 +983,7 @@ build_ip(const struct spec *s, uint8_t *b)
 		uint8_t ext[EXT_MAX * 24 + 64];
 		size_t ext_len = build_ext(s, ext, &proto);
 
-		put32(b, or_else(s->version, 6) << 28);
+		put32(b, or_else(s->version, 6) << 28 | s->tos << 20);
 		put16(b + 4, or_else(s->iplen, (int64_t)(ext_len + len)));
 		b[6] = proto;
 		b[7] = (uint8_t)s->ttl;
@@ -1020,6 +1042,66 @@ usual_group(struct spec *s)
 		memset(s->dmac, 0xff, 6);
 }
 
+/* Put the frame into a tunnel of the side it comes from: VXLAN (RFC 7348) or Geneve (RFC 8926) with one option. */
+static void
+wrap(const struct spec *s, struct packet *out)
+{
+	bool geneve = s->geneve != UNSET;
+	unsigned int family = s->outer != 0 ? s->outer : 4;
+	size_t tunnel = geneve ? 16 : 8, ip_len = family == 4 ? 20 : 40;
+	size_t head = 14 + ip_len + 8 + tunnel;
+	int64_t vni = geneve ? s->geneve : s->vxlan;
+	uint8_t *ip = out->bytes + 14, *udp = ip + ip_len, *h = udp + 8;
+	struct pk_addr src, dst;
+
+	(void)packet_addr(&src, family, s->side == PACKET_IN ? "vtep-in" : "vtep-out");
+	(void)packet_addr(&dst, family, s->side == PACKET_IN ? "vtep-out" : "vtep-in");
+	if (s->vtep.family != 0)
+		src = s->vtep;
+	memmove(out->bytes + head, out->bytes, out->len);
+	memset(out->bytes, 0, head);
+	memcpy(out->bytes, s->side == PACKET_IN ? packet_gateway_mac : packet_workload_mac, 6);
+	memcpy(out->bytes + 6, s->side == PACKET_IN ? packet_workload_mac : packet_gateway_mac, 6);
+	put16(out->bytes + 12, family == 4 ? ETHER_IPV4 : ETHER_IPV6);
+	if (family == 4) {
+		ip[0] = 0x45;
+		put16(ip + 2, (int64_t)(head - 14 + out->len));
+		put16(ip + 6, s->outer_mf ? 0x2000 : 0x4000);
+		ip[8] = 64;
+		ip[9] = PROTO_UDP;
+		memcpy(ip + 12, src.bytes, 4);
+		memcpy(ip + 16, dst.bytes, 4);
+		put16(ip + 10, (uint16_t)~fold(sum(0, ip, 20)));
+	} else {
+		ip[0] = 0x60;
+		put16(ip + 4, (int64_t)(8 + tunnel + out->len));
+		ip[6] = PROTO_UDP;
+		ip[7] = 64;
+		memcpy(ip + 8, src.bytes, 16);
+		memcpy(ip + 24, dst.bytes, 16);
+	}
+	put16(udp, 50000);
+	put16(udp + 2, geneve ? 6081 : 4789);
+	put16(udp + 4, (int64_t)(8 + tunnel + out->len));
+	if (geneve) {
+		h[0] =
+		    2; /* words of options: one of an experimental class, without data of its own to speak of */
+		put16(h + 2, 0x6558);
+		put16(h + 8, 0xffff);
+		h[11] = 1;
+	} else {
+		h[0] = 0x08;
+	}
+	put32(h + 4, vni << 8);
+	for (unsigned int i = 0; i < sizeof(s->tunnel); i++)
+		h[i] ^= s->tunnel[i];
+	out->len += head;
+	if (family == 6)
+		put16(udp + 6,
+		    (uint16_t)~fold(
+		        sum(pseudo(&src, &dst, PROTO_UDP, out->len - 54), udp, out->len - 54)));
+}
+
 int
 packet_build(struct packet *out, const struct packet_stage *stage, char *const *words,
     unsigned int n, char *err, size_t err_len)
@@ -1072,6 +1154,8 @@ packet_build(struct packet *out, const struct packet_stage *stage, char *const *
 	out->len += s->kind == KIND_ARP ? build_arp(s, out->bytes + out->len)
 	                                : build_ip(s, out->bytes + out->len);
 	out->len += (size_t)or_else(s->pad, 0); /* zero bytes that belong to no header */
+	if (s->vxlan != UNSET || s->geneve != UNSET)
+		wrap(s, out);
 	if (s->cut != UNSET)
 		out->len = PK_MIN(out->len, (size_t)s->cut);
 	if (s->partial) {
@@ -1135,6 +1219,33 @@ read_tcp_options(struct packet_view *v, const uint8_t *o, const uint8_t *end)
 			break;
 		}
 	}
+}
+
+/* A tunnel's packet is read as what it carries; its outer header has to be right. */
+static bool
+read_inner(struct packet_view *v)
+{
+	const uint8_t *h = v->l4 + 8;
+	size_t head;
+	struct packet_view inner;
+	bool ok;
+
+	if (v->proto != PROTO_UDP || v->l4_len < 16 || (v->dport != 4789 && v->dport != 6081))
+		return false;
+	if (v->dport == 4789 ? (h[0] & 8) == 0 : h[0] >> 6 != 0 || h[2] != 0x65 || h[3] != 0x58)
+		return false;
+	head = 16 + (v->dport == 6081 ? (h[0] & 0x3fu) * 4 : 0);
+	if (head > v->l4_len)
+		return false;
+	packet_read(&inner, v->l4 + head, v->l4_len - head);
+	ok = (size_t)(v->l4[4] << 8 | v->l4[5]) == v->l4_len &&
+	    ((v->family == 4 && v->l4[6] == 0 && v->l4[7] == 0) || v->checksums_ok);
+	inner.tunnel_src = v->src;
+	inner.tunnel_dst = v->dst;
+	inner.vni = (uint32_t)h[4] << 16 | (uint32_t)h[5] << 8 | h[6];
+	inner.checksums_ok = inner.checksums_ok && ok;
+	*v = inner;
+	return true;
 }
 
 void
@@ -1223,6 +1334,7 @@ packet_read(struct packet_view *v, const uint8_t *bytes, size_t len)
 		    fold(sum(pseudo(&v->src, &v->dst, v->proto, v->l4_len), v->l4, v->l4_len)) ==
 		        0xffff;
 	v->checksums_ok = ok && pk_wire_ok(&w);
+	(void)read_inner(v);
 }
 
 const char *

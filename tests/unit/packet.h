@@ -77,7 +77,9 @@ struct packet_view {
 	bool sackok, timestamps;
 	uint32_t tsval, tsecr, sack[8];
 	unsigned int nb_sack;
-	bool checksums_ok; /* of IP and of the transport */
+	bool checksums_ok; /* of IP and of the transport; in a tunnel, of the outer ones too */
+	struct pk_addr tunnel_src, tunnel_dst; /* family 0: in no tunnel */
+	uint32_t vni;
 };
 
 void packet_read(struct packet_view *out, const uint8_t *bytes, size_t len);

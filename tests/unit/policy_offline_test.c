@@ -181,6 +181,53 @@ test_eval(void **state)
 	assert_string_equal(out, "");
 }
 
+/* Both ends ask for encryption: what they come to together stands beside the verdict. */
+static void
+test_encryption(void **state)
+{
+	static const struct {
+		const char *egress, *ingress, *json, *text;
+	} cases[] = {
+		{ "", "", "\"line\":7}}", "tcp/80: allow\n" },
+		{ ", encryption: required", "", "\"encryption\":\"required\"}",
+		    "tcp/80: allow, encrypted\n" },
+		{ ", encryption: required", ", encryption: ipsec", "\"encryption\":\"ipsec\"}",
+		    "tcp/80: allow, inside IPsec\n" },
+		{ ", encryption: mtls", ", encryption: mtls", "\"encryption\":\"mtls\"}",
+		    "tcp/80: allow, inside mutual TLS\n" },
+		{ ", encryption: mtls", ", encryption: ipsec", "\"encryption\":\"conflict\"}",
+		    "one side wants IPsec and the other mutual TLS, so it drops\n" },
+	};
+	char text[1024], out[4096];
+
+	(void)state;
+	write_file("one.jsonl",
+	    "{\"id\":1,\"src\":\"t/client\",\"dst\":\"t/web\",\"proto\":\"tcp\",\"port\":80}\n");
+	for (size_t i = 0; i < PK_COUNT(cases); i++) {
+		snprintf(text, sizeof(text),
+		    "apiVersion: picket.io/v1\n"
+		    "kind: Policy\n"
+		    "metadata: {name: p, tenant: t}\n"
+		    "spec:\n"
+		    "  tier: application\n"
+		    "  priority: 1\n"
+		    "  ingress: [{name: in, action: allow%s}]\n"
+		    "  egress: [{name: out, action: allow%s}]\n",
+		    cases[i].ingress, cases[i].egress);
+		write_file("encryption.yaml", text);
+		assert_int_equal(
+		    run(ctl_policy_eval, true, out, sizeof(out),
+		        "--inventory inv.yaml --policy encryption.yaml --probes one.jsonl"),
+		    0);
+		assert_non_null(strstr(out, cases[i].json));
+		assert_int_equal(
+		    run(ctl_policy_explain, false, out, sizeof(out),
+		        "--inventory inv.yaml --policy encryption.yaml t/client t/web tcp/80"),
+		    0);
+		assert_non_null(strstr(out, cases[i].text));
+	}
+}
+
 static void
 test_explain(void **state)
 {
@@ -277,7 +324,7 @@ static int
 teardown(void **state)
 {
 	static const char *const names[] = { "inv.yaml", "p.yaml", "probes.jsonl", "slip.yaml",
-		"flows.csv", "monitor.log", "bad.csv" };
+		"flows.csv", "monitor.log", "bad.csv", "one.jsonl", "encryption.yaml" };
 
 	(void)state;
 	for (size_t i = 0; i < PK_COUNT(names); i++)
@@ -291,6 +338,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_check),
 		cmocka_unit_test(test_eval),
+		cmocka_unit_test(test_encryption),
 		cmocka_unit_test(test_explain),
 		cmocka_unit_test(test_analysis),
 	};

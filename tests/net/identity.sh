@@ -1,0 +1,105 @@
+#!/bin/sh
+# X.509-SVIDs: the policy server issues them against the posture of the host behind a DPU, the agent renews and serves
+# them, and what a host had when it lost its trust is refused everywhere.
+LAB=pki$$
+. "$SRCDIR/tests/net/lib.sh"
+need_lab
+if ! why=$(lab_hosts_can); then
+	trap - EXIT
+	echo "1..0 # SKIP $why"
+	exit 0
+fi
+CA=$LAB_DIR/policyd/ca/ca.crt
+
+refuses() { # COMMAND...
+	! "$@" >/dev/null 2>&1
+}
+says() { # TEXT COMMAND...: it fails and says so
+	wanted=$1
+	shift
+	"$@" >"$LAB_DIR/said" 2>&1 && return 1
+	grep -q "$wanted" "$LAB_DIR/said"
+}
+fetch() { # N WORKLOAD FILE
+	dpuctl $1 identity fetch "$2" >"$LAB_DIR/fetched" 2>&1 && sed -n '/BEGIN/,/END/p' "$LAB_DIR/fetched" >"$3"
+}
+events() { # FILE EVENT: how often
+	grep -c "\"event\":\"$2\"" "$1"
+}
+at_least() { # N FILE EVENT
+	[ "$(events "$2" "$3")" -ge "$1" ]
+}
+revoked() { # KIND NAME
+	pkctl -j identity list | grep -q "\"kind\": *\"$1\", *\"name\": *\"$2\""
+}
+
+lab_up && lab_init || { ok 'the lab stands' false; exit; }
+start_policyd -o svid-ttl=8s
+for n in 1 2; do
+	start_picketd $n
+	start_agentd $n
+done
+ok 'DPUs connect' wait_for 30 dpus_connected 2
+ok 'policy and workloads' quiet pkctl policy apply "$SRCDIR"/conf/demo/policy/*.yaml
+
+# ---- issue ----
+ok 'a DPU is given its own' wait_for 10 fetch 1 '' "$LAB_DIR/dpu1.pem"
+ok '... and another DPU believes it' quiet dpuctl 2 identity check "$LAB_DIR/dpu1.pem"
+ok 'nothing for a workload whose host is not attested' says 'not attested' dpuctl 1 identity fetch shop/web
+ok 'hosts enrol and become trusted' lab_hosts
+ok 'then its SVID is issued' wait_for 10 fetch 1 shop/web "$LAB_DIR/web.pem"
+ok '... which openssl believes, strictly' quiet openssl verify -x509_strict -purpose sslserver -CAfile "$CA" "$LAB_DIR/web.pem"
+ok '... as a client too' quiet openssl verify -x509_strict -purpose sslclient -CAfile "$CA" "$LAB_DIR/web.pem"
+is '... its only name is the SPIFFE id' 'URI:spiffe://demo.example/ns/shop/sa/web' \
+	"$(openssl x509 -in "$LAB_DIR/web.pem" -noout -ext subjectAltName | sed -n '2s/ *//p')"
+ok '... and another DPU believes it' quiet dpuctl 2 identity check "$LAB_DIR/web.pem"
+ok 'nothing for a workload behind another DPU' refuses dpuctl 1 identity fetch shop/db
+ok '... whom this DPU does not even ask for' says 'lives behind DPU dpu1' dpuctl 1 identity fetch shop/db
+ok 'a certificate of the same authority that is no SVID is refused' says 'REFUSED\|neither\|does not say\|both ends' \
+	dpuctl 2 identity check "$LAB_DIR/operator/identity.crt"
+
+# ---- renew ----
+spawn watch1 dpu1 "$BIN/picketctl" -j -r "$LAB_DIR/run-dpu1" identity fetch --watch shop/web
+ok 'it is renewed before it expires' wait_for 14 at_least 3 "$LAB_DIR/watch1.log" svid
+is '... without a gap' 0 "$(events "$LAB_DIR/watch1.log" gone)"
+
+# ---- the server restarts; the agent restarts ----
+end policyd
+start_policyd -o svid-ttl=20s
+ok 'the server back: DPUs return' wait_for 30 dpus_connected 2
+before=$(events "$LAB_DIR/watch1.log" svid)
+end agentd1
+start_agentd 1
+ok 'a new agent serves new keys to who was there' wait_for 20 at_least $((before + 1)) "$LAB_DIR/watch1.log" svid
+
+# ---- quarantine ----
+ok 'one more, to be revoked' wait_for 10 fetch 1 shop/web "$LAB_DIR/web.pem"
+ok '... believed' wait_for 5 dpuctl 2 identity check "$LAB_DIR/web.pem"
+sleep 1.1 # revocation goes by the second of issue
+host_measure 1 run /tmp/backdoor $LAB_EVIL
+ok 'the host is quarantined' wait_for 5 host_is 1 quarantined
+ok '... and its key is gone' wait_for 2 at_least 1 "$LAB_DIR/watch1.log" gone
+ok '... revoked' wait_for 2 revoked host dpu1
+ok '... and refused elsewhere' says 'revoked' dpuctl 2 identity check "$LAB_DIR/web.pem"
+ok '... there is no other' says 'not attested\|IMA_UNKNOWN' dpuctl 1 identity fetch shop/web
+ok '... the DPU keeps its own' wait_for 5 fetch 1 '' "$LAB_DIR/dpu1.pem"
+ok '... which is believed' quiet dpuctl 2 identity check "$LAB_DIR/dpu1.pem"
+ok '... and the other host its' fetch 2 shop/db "$LAB_DIR/db.pem"
+ok 'the audit log has it' sh -c "ip netns exec $LAB-policy '$BIN/picketctl' -j -s $LAB_SERVER -i '$LAB_DIR/operator' audit show | grep -q 'host dpu1'"
+end policyd KILL
+start_policyd -o svid-ttl=20s
+ok 'a restart of the server does not forget' wait_for 20 revoked host dpu1
+ok '... nor do DPUs' says 'revoked' dpuctl 2 identity check "$LAB_DIR/web.pem"
+
+# ---- recovery ----
+sed -i "s|\"/usr/bin/sh\"|\"/tmp/backdoor\": [\"$LAB_EVIL\"], \"/usr/bin/sh\"|" "$LAB_DIR/reference.json"
+ok 'mended, the host is trusted' wait_for 15 host_is 1 trusted
+ok '... and has an SVID again' wait_for 15 fetch 1 shop/web "$LAB_DIR/web2.pem"
+ok '... which is believed' wait_for 5 dpuctl 2 identity check "$LAB_DIR/web2.pem"
+ok '... and the old one is not' says 'revoked' dpuctl 2 identity check "$LAB_DIR/web.pem"
+
+# ---- an operator ----
+sleep 1.1
+ok 'an operator revokes a workload' quiet pkctl identity revoke workload shop/db --message lost
+ok '... which is refused' wait_for 2 refuses dpuctl 1 identity check "$LAB_DIR/db.pem"
+ok '... and is issued anew' wait_for 20 fetch 2 shop/db "$LAB_DIR/db2.pem"
