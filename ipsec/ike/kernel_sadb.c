@@ -251,6 +251,10 @@ METHOD(kernel_ipsec_t, update_sa, status_t,
 	m.update_sa.src = convert_host(data->new_src);
 	m.update_sa.dst = convert_host(data->new_dst);
 	m.update_sa.encap = data->new_encap;
+	if (m.update_sa.src.family != m.update_sa.dst.family)
+	{
+		return NOT_SUPPORTED;
+	}
 	if (data->new_encap)
 	{
 		m.update_sa.sport = data->new_src->get_port(data->new_src);

@@ -4,6 +4,7 @@
 #include <collections/hashtable.h>
 #include <config/backend.h>
 #include <control/controller.h>
+#include <processing/jobs/callback_job.h>
 #include <threading/mutex.h>
 #include <threading/rwlock.h>
 
@@ -20,6 +21,8 @@
 	"aes256-aes128-sha384-sha256-x25519-ecp384-ecp256-esn-noesn", \
 }
 #define JITTER_SHARE 10		/* lifetimes are cut by up to a tenth, so that ends do not rekey at once */
+
+#define SWAP(a, b) ({ typeof(a) c = (a); (a) = (b); (b) = c; })
 
 typedef struct private_peers_t private_peers_t;
 
@@ -484,20 +487,10 @@ METHOD(peers_t, replace, bool,
 		}
 		enumerator->destroy(enumerator);
 		change->added = policy_ike_count(ike) - change->kept - change->changed;
-		/* from here on the old names are what is to be undone */
-		enumerator = NULL;
-		{
-			hashtable_t *t = this->by_name;
-			linked_list_t *l = this->peers;
-			creds_t *c = this->creds;
-
-			this->by_name = by_name;
-			this->peers = peers;
-			this->creds = creds;
-			by_name = t;
-			peers = l;
-			creds = c;
-		}
+		/* what was in force is in our hands now, and to be undone */
+		SWAP(this->by_name, by_name);
+		SWAP(this->peers, peers);
+		SWAP(this->creds, creds);
 		this->lock->unlock(this->lock);
 
 		enumerator = peers->create_enumerator(peers);
@@ -546,6 +539,117 @@ static hashtable_t *configs_with_sa()
 	return configs;
 }
 
+/**
+ * A peer to begin with, on one of libcharon's threads
+ */
+typedef struct {
+	peer_cfg_t *cfg;
+	array_t *children;		/* child_cfg_t */
+	/** whether an IKE SA may be there; looking for it goes through all there are */
+	bool reuse;
+} begin_t;
+
+static void destroy_child(void *data, int idx, void *user)
+{
+	child_cfg_t *child = data;
+
+	child->destroy(child);
+}
+
+CALLBACK(destroy_begin, void,
+	begin_t *this)
+{
+	array_destroy_function(this->children, destroy_child, NULL);
+	this->cfg->destroy(this->cfg);
+	free(this);
+}
+
+/**
+ * All children of a peer on one IKE SA: the first begins it, the others wait for it to be established
+ */
+CALLBACK(begin_peer, job_requeue_t,
+	begin_t *this)
+{
+	ike_sa_manager_t *manager = charon->ike_sa_manager;
+	child_cfg_t *child;
+	ike_sa_t *ike_sa;
+
+	if (this->reuse)
+	{
+		ike_sa = manager->checkout_by_config(manager, this->cfg);
+	}
+	else
+	{
+		ike_sa = manager->create_new(manager, IKEV2, TRUE);
+		if (ike_sa)
+		{
+			ike_sa->set_peer_cfg(ike_sa, this->cfg);
+			manager->checkout_new(manager, ike_sa);
+			charon->bus->set_sa(charon->bus, ike_sa);
+		}
+	}
+	if (!ike_sa)
+	{
+		return JOB_REQUEUE_NONE;
+	}
+	while (array_remove(this->children, ARRAY_HEAD, &child))
+	{
+		if (ike_sa->initiate(ike_sa, child, NULL) != SUCCESS)
+		{
+			manager->checkin_and_destroy(manager, ike_sa);
+			return JOB_REQUEUE_NONE;
+		}
+	}
+	manager->checkin(manager, ike_sa);
+	return JOB_REQUEUE_NONE;
+}
+
+/**
+ * Queue the beginning of those children of a peer that a function names; read lock held.  Returns how many.
+ */
+static int queue_begin(peer_t *peer, bool (*wanted)(start_t *start, const char *name),
+					   const char *name, bool reuse)
+{
+	child_cfg_t *child;
+	begin_t *begin;
+	start_t *start;
+	int i, count;
+
+	INIT(begin,
+		.cfg = peer->cfg->get_ref(peer->cfg),
+		.children = array_create(0, 0),
+		.reuse = reuse,
+	);
+	for (i = 0; i < array_count(peer->starts); i++)
+	{
+		array_get(peer->starts, i, &start);
+		if (wanted(start, name))
+		{
+			child = start->cfg->get_ref(start->cfg);
+			array_insert(begin->children, ARRAY_TAIL, child);
+		}
+	}
+	count = array_count(begin->children);
+	if (!count)
+	{
+		destroy_begin(begin);
+		return 0;
+	}
+	lib->processor->queue_job(lib->processor,
+						(job_t*)callback_job_create(begin_peer, begin, destroy_begin, NULL));
+	return count;
+}
+
+static bool starts_now(start_t *start, const char *unused)
+{
+	return start->start == POLICY_IKE_START_NOW;
+}
+
+static bool is_named(start_t *start, const char *name)
+{
+	return !name || streq(name, start->cfg->get_name(start->cfg));
+}
+
 METHOD(peers_t, start, void,
 	private_peers_t *this)
 {
@@ -566,12 +670,10 @@ METHOD(peers_t, start, void,
 			{	/* says FALSE if it is there already */
 				charon->traps->install(charon->traps, peer->cfg, start->cfg);
 			}
-			else if (start->start == POLICY_IKE_START_NOW &&
-					 !busy->get(busy, peer->cfg))
-			{
-				charon->controller->initiate(charon->controller, peer->cfg->get_ref(peer->cfg),
-											 start->cfg->get_ref(start->cfg), NULL, NULL, 0, FALSE);
-			}
+		}
+		if (!busy->get(busy, peer->cfg))
+		{
+			queue_begin(peer, starts_now, NULL, FALSE);
 		}
 	}
 	enumerator->destroy(enumerator);
@@ -582,21 +684,14 @@ METHOD(peers_t, start, void,
 METHOD(peers_t, initiate, int,
 	private_peers_t *this, const char *name, const char *child)
 {
-	int i, begun = 0;
-	start_t *start;
+	int begun = 0;
 	peer_t *peer;
 
 	this->lock->read_lock(this->lock);
 	peer = this->by_name->get(this->by_name, name);
-	for (i = 0; peer && i < array_count(peer->starts); i++)
+	if (peer)
 	{
-		array_get(peer->starts, i, &start);
-		if (!child || streq(child, start->cfg->get_name(start->cfg)))
-		{
-			charon->controller->initiate(charon->controller, peer->cfg->get_ref(peer->cfg),
-										 start->cfg->get_ref(start->cfg), NULL, NULL, 0, FALSE);
-			begun++;
-		}
+		begun = queue_begin(peer, is_named, child, TRUE);
 	}
 	this->lock->unlock(this->lock);
 	return begun;

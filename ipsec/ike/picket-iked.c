@@ -253,9 +253,6 @@ static void apply_settings()
 	s->set_int(s, "%s.retransmit_tries", (int)conf.retransmit_tries, lib->ns);
 	s->set_int(s, "%s.fragment_size", (int)conf.fragment_size, lib->ns);
 	s->set_int(s, "%s.delete_rekeyed_delay", (int)(conf.rekeyed_delay_ns / PK_NS_PER_S), lib->ns);
-	/* An initiator with many peers would look through all IKE SAs each time to find one to share; a child of a
-	 * peer that has an IKE SA finds it by its configuration anyway. */
-	s->set_bool(s, "%s.reuse_ikesa", FALSE, lib->ns);
 	/* picketd keeps NAT mappings open, by the SAs that need it */
 	s->set_int(s, "%s.keep_alive", 0, lib->ns);
 	s->set_bool(s, "%s.install_routes", FALSE, lib->ns);

@@ -227,7 +227,11 @@ METHOD(plane_t, send_packet, bool,
 	{	/* charon leaves the choice to the kernel */
 		m.ike.src.family = m.ike.dst.family;
 	}
-	if (data.len > PK_SADB_IKE_MAX)
+	if (m.ike.src.family != m.ike.dst.family || !m.ike.sport || !m.ike.dport)
+	{
+		DBG1(DBG_NET, "nothing can be sent from %#H to %#H", src, dst);
+	}
+	else if (!data.len || data.len > PK_SADB_IKE_MAX)
 	{
 		DBG1(DBG_NET, "IKE packet of %zu bytes is too long to be sent (at most %d); "
 			 "does the peer lack RFC 7383?", data.len, PK_SADB_IKE_MAX);
@@ -350,8 +354,14 @@ static void take_expire(const struct pk_sadb_expire *e)
 
 static void take_mapping(const struct pk_sadb_mapping *e)
 {
-	host_t *dst = convert_addr(&e->id.dst, 0), *remote = convert_addr(&e->src, e->sport);
+	host_t *dst, *remote;
 
+	if (e->src.family != e->id.dst.family)
+	{	/* whatever a NAT does, it does not do that: the SA could not be moved there */
+		return;
+	}
+	dst = convert_addr(&e->id.dst, 0);
+	remote = convert_addr(&e->src, e->sport);
 	charon->kernel->mapping(charon->kernel, IPPROTO_ESP, htonl(e->id.spi), dst, remote);
 	dst->destroy(dst);
 	remote->destroy(remote);

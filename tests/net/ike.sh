@@ -86,6 +86,18 @@ spi=$(sed -n 's/^sa in \([0-9a-f]*\).*/\1/p' "$dir/dump" | head -1)
 words expire hard "$spi"
 check 'what has expired for good is deleted' soon 3 not grep -q "^sa in $spi" "$dir/dump"
 
+# A peer with two children: one IKE SA for both.
+both=$(printf 'mode: tunnel\n    - name: more\n      local: [10.4.0.0/16]\n      remote: [10.3.0.0/16]\n      proposals: ["aes256gcm16-x25519"]\n      start: start')
+CHILD='} d { local_ts = 10.3.0.0/16
+	remote_ts = 10.4.0.0/16
+	esp_proposals = aes256gcm16-x25519' load_peer
+CHILDB=$both
+check 'a peer with two children' load_iked
+check 'has SAs for both' soon 5 sh -c "[ \$(grep -c '^sa ' '$dir/dump') = 4 ]"
+check 'of one IKE SA' test "$(ctl -j show ike | grep -c ESTABLISHED)" = 1
+unset CHILDB CHILD
+load_peer
+
 # Peers that go.
 : >"$dir/none.yaml"
 check 'without peers' ctl ipsec load "$dir/none.yaml"

@@ -110,6 +110,7 @@ ends() {
 		ip -n $ns link set v0 up
 	done
 	ip -n $nsA addr add 10.1.0.1/32 dev lo
+	ip -n $nsA addr add 10.3.0.1/32 dev lo
 }
 
 # ---- A: Debian's ---------------------------------------------------------------------------------------

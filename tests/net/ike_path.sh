@@ -34,6 +34,17 @@ check 'a data plane without SAs gets new ones' soon 5 sh -c "[ \$(grep -c '^sa '
 check 'with other SPIs' not grep -qF "$old" "$dir/dump"
 check 'which carry packets' soon 3 peer_pings 1
 
+# A data plane that has been taken over: whatever it says in well-formed messages, the program stands.
+words fuzz 7 20000
+sleep 2
+check 'it stands what a data plane may say' kill -0 $iked_pid
+ctl ipsec down a >/dev/null 2>&1
+ctl ipsec load "$dir/none.yaml" >/dev/null
+soon 8 nothing_left
+peer_down
+load_both
+check 'and has a tunnel again' soon 8 established
+
 # The peer moves (RFC 4555, section 3.5).
 BREMOTE='[192.0.2.1, 192.0.2.4]'
 load_both

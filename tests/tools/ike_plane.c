@@ -11,7 +11,8 @@
  *   pings N     refused REASON N
  *
  * Words on standard input act as picketd would by itself: `expire soft|hard SPI`, `acquire REQID SRC DST`,
- * `address ADDRESS` (another one of the DPU), `restart` (all SAs are lost, the connection ends), `junk` (a message that is none).
+ * `address ADDRESS` (another one of the DPU), `restart` (all SAs are lost, the connection ends), `junk` (a message that is none),
+ * `fuzz SEED N` (so many messages that are well-formed and mean nothing).
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -53,6 +54,8 @@ static struct pk_addr locals[LOCALS_MAX];
 static int udp[LOCALS_MAX][2]; /* ports 500 and 4500 */
 static size_t nb_locals;
 static struct ipsec_crypto *crypto;
+static uint8_t last_ike[PK_SADB_IKE_MAX]; /* what the peer has said last */
+static size_t last_ike_len;
 static uint64_t epoch, pings;
 static uint32_t next_spi = SPI_BASE, nb_requests;
 static const char *dump_path;
@@ -752,6 +755,104 @@ from_udp(size_t i, unsigned int natt)
 	m.ike.sport = port;
 	m.ike.dport = natt ? 4500 : 500;
 	tell(&m, p + 4 * natt, (size_t)n - 4 * natt);
+	last_ike_len = (size_t)n - 4 * natt;
+	memcpy(last_ike, p + 4 * natt, last_ike_len);
+}
+
+/* ---- what a data plane that has been taken over might say ------------------------------------------ */
+
+static struct pk_addr
+any_addr(void)
+{
+	struct pk_addr a = { .family = 4 };
+
+	switch (rand() % 4) {
+	case 0:
+		return locals[(size_t)rand() % nb_locals];
+	case 1:
+		memcpy(a.bytes, (const uint8_t[]){ 192, 0, 2, 1 }, 4);
+		return a;
+	case 2:
+		a.family = 6;
+		for (unsigned int i = 0; i < 16; i++)
+			a.bytes[i] = (uint8_t)rand();
+		return a;
+	default:
+		for (unsigned int i = 0; i < 4; i++)
+			a.bytes[i] = (uint8_t)rand();
+		return a;
+	}
+}
+
+static struct pk_sadb_id
+any_id(void)
+{
+	struct pk_sadb_id id = { .src = any_addr(), .dst = any_addr(), .spi = (uint32_t)rand() };
+	const struct sa *s = &sas[rand() % 16];
+
+	return rand() % 2 != 0 && s->used ? s->a.id : id;
+}
+
+/* Messages that are well-formed and mean nothing, and IKE packets that are nearly those of the peer. */
+static void
+fuzz(unsigned int seed, unsigned int n)
+{
+	static const uint16_t types[] = { PK_SADB_ANSWER, PK_SADB_ACQUIRE, PK_SADB_EXPIRE,
+		PK_SADB_MAPPING, PK_SADB_BAD_SPI, PK_SADB_IKE };
+	uint8_t ike[PK_SADB_IKE_MAX];
+	struct pk_diag diag;
+	struct pk_sadb m;
+
+	srand(seed);
+	for (unsigned int i = 0; i < n; i++) {
+		size_t len = 0;
+
+		pk_sadb_init(&m, types[(size_t)rand() % PK_COUNT(types)], (uint32_t)rand() % 100);
+		switch (m.h.type) {
+		case PK_SADB_ANSWER:
+			m.answer.error = -(rand() % 200);
+			m.answer.spi = (uint32_t)rand();
+			m.answer.idle_ns = (uint64_t)rand() << 33;
+			break;
+		case PK_SADB_ACQUIRE:
+			m.h.seq = 0;
+			m.acquire.reqid = (uint32_t)rand() % 4;
+			m.acquire.proto = (uint8_t)rand();
+			m.acquire.src = any_addr();
+			m.acquire.dst = any_addr();
+			m.acquire.sport = (uint16_t)rand();
+			m.acquire.dport = (uint16_t)rand();
+			break;
+		case PK_SADB_EXPIRE:
+			m.expire.id = any_id();
+			m.expire.hard = rand() % 20 == 0;
+			m.expire.what = (uint8_t)(rand() % 5);
+			break;
+		case PK_SADB_MAPPING:
+			m.mapping.id = any_id();
+			m.mapping.src = any_addr();
+			m.mapping.sport = (uint16_t)rand();
+			break;
+		case PK_SADB_BAD_SPI:
+			m.bad_spi.id = any_id();
+			break;
+		default:
+			m.ike.src = any_addr();
+			m.ike.dst = any_addr();
+			m.ike.sport = rand() % 2 != 0 ? 4500 : (uint16_t)rand();
+			m.ike.dport = rand() % 2 != 0 ? 4500 : 500;
+			m.h.seq = 0;
+			len = last_ike_len != 0 && rand() % 2 != 0 ? last_ike_len
+			                                           : 1 + (size_t)rand() % 600;
+			for (size_t k = 0; k < len; k++)
+				ike[k] = len == last_ike_len ? last_ike[k] : (uint8_t)rand();
+			for (unsigned int k = (unsigned int)rand() % 8; k > 0; k--)
+				ike[(size_t)rand() % len] = (uint8_t)rand();
+		}
+		m.h.more = (uint32_t)len;
+		if (pk_sadb_check(&m, sizeof(m) + len, &diag) == 0)
+			tell(&m, ike, len);
+	}
 }
 
 /* ---- the test's own words ----------------------------------------------------------------------- */
@@ -795,6 +896,8 @@ command(char *line)
 		close(client);
 		client = -1;
 		dump();
+	} else if (strcmp(word[0], "fuzz") == 0 && word[2] != NULL) {
+		fuzz((unsigned int)atoi(word[1]), (unsigned int)atoi(word[2]));
 	} else if (strcmp(word[0], "junk") == 0) {
 		pk_sadb_init(&m, PK_SADB_EXPIRE, 0);
 		memset(m.raw, 0xa5, sizeof(m.raw));
