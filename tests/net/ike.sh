@@ -86,6 +86,13 @@ spi=$(sed -n 's/^sa in \([0-9a-f]*\).*/\1/p' "$dir/dump" | head -1)
 words expire hard "$spi"
 check 'what has expired for good is deleted' soon 3 not grep -q "^sa in $spi" "$dir/dump"
 
+# Without proposals in the document: what we offer by ourselves is something the peer takes.
+load_iked
+sed -i '/proposals/d' "$dir/peers.yaml"
+check 'a peer without proposals' ctl ipsec load "$dir/peers.yaml"
+check 'has a tunnel' soon 5 established
+check 'that carries packets' soon 3 peer_pings 1
+
 # A peer with two children: one IKE SA for both.
 both=$(printf 'mode: tunnel\n    - name: more\n      local: [10.4.0.0/16]\n      remote: [10.3.0.0/16]\n      proposals: ["aes256gcm16-x25519"]\n      start: start')
 CHILD='} d { local_ts = 10.3.0.0/16

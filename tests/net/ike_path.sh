@@ -103,6 +103,11 @@ peer_down
 unset BLOCAL BREMOTE LOCAL REMOTE
 
 # The same by Debian's charon with our plugin.
+if grep -q '^SANITIZERS = yes' "$BUILDDIR/config.mk"; then
+	n=$((n + 1))
+	echo "ok $n - the plugin # SKIP Debian's charon has no sanitizers, so it cannot load what has"
+	exit 0
+fi
 kill $iked_pid
 wait $iked_pid 2>/dev/null
 mkdir -p "$dir/B"
@@ -119,7 +124,7 @@ cat >"$dir/B/strongswan.conf" <<-END
 	}
 END
 unshare -m sh -c "mount -t tmpfs tmpfs /run 2>/dev/null
-	export STRONGSWAN_CONF=$dir/B/strongswan.conf LD_PRELOAD=$BIN/libstrongswan-picket.so ASAN_OPTIONS=verify_asan_link_order=0:detect_leaks=0
+	export STRONGSWAN_CONF=$dir/B/strongswan.conf LD_PRELOAD=$BIN/libstrongswan-picket.so
 	exec /usr/lib/ipsec/charon" >"$dir/B/out" 2>&1 &
 echo $! >>"$pids"
 check 'the plugin is loaded' soon 10 test -S "$dir/B/vici"
