@@ -22,90 +22,22 @@ host_t *convert_addr(const struct pk_addr *addr, uint16_t port)
 }
 
 /**
- * Number of low bits of from that are zero, and so the most a prefix there may leave open
+ * One end of a range
  */
-static int trailing_zeros(const uint8_t *from, int bytes)
+static struct pk_addr convert_bytes(traffic_selector_t *ts, chunk_t bytes)
 {
-	int i, bits = 0;
+	struct pk_addr addr = {
+		.family = ts->get_type(ts) == TS_IPV4_ADDR_RANGE ? 4 : 6,
+	};
 
-	for (i = bytes - 1; i >= 0; i--)
-	{
-		if (from[i])
-		{
-			return bits + __builtin_ctz(from[i]);
-		}
-		bits += 8;
-	}
-	return bits;
-}
-
-/**
- * Set the low bits of an address
- */
-static void set_low_bits(uint8_t *addr, int bytes, int bits)
-{
-	int i;
-
-	for (i = bytes - 1; i >= 0 && bits > 0; i--, bits -= 8)
-	{
-		addr[i] |= (uint8_t)((1 << min(bits, 8)) - 1);
-	}
-}
-
-/**
- * Add one; FALSE if that was the last address
- */
-static bool increment(uint8_t *addr, int bytes)
-{
-	int i;
-
-	for (i = bytes - 1; i >= 0; i--)
-	{
-		if (++addr[i])
-		{
-			return TRUE;
-		}
-	}
-	return FALSE;
+	memcpy(addr.bytes, bytes.ptr, min(bytes.len, sizeof(addr.bytes)));
+	return addr;
 }
 
 int convert_selector(traffic_selector_t *ts, struct pk_prefix out[CONVERT_PREFIXES])
 {
-	bool v4 = ts->get_type(ts) == TS_IPV4_ADDR_RANGE;
-	int bytes = v4 ? 4 : 16, open, nb = 0;
-	uint8_t from[16] = {}, to[16] = {}, last[16];
-	chunk_t chunk;
+	struct pk_addr low = convert_bytes(ts, ts->get_from_address(ts));
+	struct pk_addr high = convert_bytes(ts, ts->get_to_address(ts));
 
-	chunk = ts->get_from_address(ts);
-	memcpy(from, chunk.ptr, min(chunk.len, sizeof(from)));
-	chunk = ts->get_to_address(ts);
-	memcpy(to, chunk.ptr, min(chunk.len, sizeof(to)));
-
-	while (memcmp(from, to, bytes) <= 0)
-	{	/* the largest prefix that begins at from and ends at to or before */
-		for (open = trailing_zeros(from, bytes); ; open--)
-		{
-			memcpy(last, from, sizeof(last));
-			set_low_bits(last, bytes, open);
-			if (memcmp(last, to, bytes) <= 0)
-			{
-				break;
-			}
-		}
-		if (nb == CONVERT_PREFIXES)
-		{
-			return 0;
-		}
-		memset(&out[nb], 0, sizeof(out[nb]));
-		out[nb].addr.family = v4 ? 4 : 6;
-		memcpy(out[nb].addr.bytes, from, bytes);
-		out[nb].len = (uint8_t)(bytes * 8 - open);
-		nb++;
-		memcpy(from, last, sizeof(from));
-		if (!increment(from, bytes))
-		{
-			break;
-		}
-	}
-	return nb;
+	return pk_prefixes_of_range(out, CONVERT_PREFIXES, &low, &high);
 }

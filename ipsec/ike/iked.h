@@ -16,7 +16,7 @@ struct iked_conf {
 	uint64_t cookie_threshold, block_threshold, half_open_max;
 	uint64_t retransmit_ns, retransmit_tries;
 	uint64_t fragment_size;
-	uint64_t rekeyed_delay_ns;
+	uint64_t rekeyed_delay_ns, keepalive_ns;
 };
 
 extern const struct pk_conf_option iked_options[];

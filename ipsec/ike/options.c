@@ -38,5 +38,8 @@ const struct pk_conf_option iked_options[] = {
 	OPTION("rekeyed-delay", PK_CONF_DURATION, NULL, "5s", 0, PK_NS_PER_S * 3600,
 		"Keep the inbound half of an SA so long after it was rekeyed, for packets that are under way.",
 		rekeyed_delay_ns),
+	OPTION("keepalive", PK_CONF_DURATION, NULL, "20s", 0, PK_NS_PER_S * 600,
+		"Behind a NAT, send a byte to a peer to which nothing was sent for so long (RFC 3948, section 4). 0: never.",
+		keepalive_ns),
 };
 const size_t iked_nb_options = PK_COUNT(iked_options);

@@ -253,8 +253,7 @@ static void apply_settings()
 	s->set_int(s, "%s.retransmit_tries", (int)conf.retransmit_tries, lib->ns);
 	s->set_int(s, "%s.fragment_size", (int)conf.fragment_size, lib->ns);
 	s->set_int(s, "%s.delete_rekeyed_delay", (int)(conf.rekeyed_delay_ns / PK_NS_PER_S), lib->ns);
-	/* picketd keeps NAT mappings open, by the SAs that need it */
-	s->set_int(s, "%s.keep_alive", 0, lib->ns);
+	s->set_int(s, "%s.keep_alive", (int)(conf.keepalive_ns / PK_NS_PER_S), lib->ns);
 	s->set_bool(s, "%s.install_routes", FALSE, lib->ns);
 	s->set_bool(s, "%s.install_virtual_ip", FALSE, lib->ns);
 	/* new SAs before the old ones go, when authentication is repeated */

@@ -43,12 +43,9 @@ METHOD(socket_t, send_packet, status_t,
 {
 	chunk_t data = packet->get_data(packet);
 
-	if (has_marker(packet))
+	/* one without is a keepalive for NAT (RFC 3948, section 2.3), to which picketd adds none */
+	if (has_marker(packet) && data.len > marker.len && memeq(data.ptr, marker.ptr, marker.len))
 	{
-		if (data.len <= marker.len || !memeq(data.ptr, marker.ptr, marker.len))
-		{	/* a keepalive for NAT, RFC 3948 section 2.3: picketd sends its own */
-			return SUCCESS;
-		}
 		packet->skip_bytes(packet, marker.len);
 	}
 	return picket_plane->send_packet(picket_plane, packet) ? SUCCESS : FAILED;

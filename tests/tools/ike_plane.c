@@ -325,7 +325,7 @@ static void
 send_ike(const struct pk_sadb_ike *k, const uint8_t *data, size_t len)
 {
 	uint8_t packet[4 + PK_SADB_IKE_MAX] = { 0 };
-	size_t marker = k->sport == 4500 ? 4 : 0;
+	size_t marker = k->sport == 4500 && len > 1 ? 4 : 0; /* one byte is a keepalive */
 	struct sockaddr_storage ss;
 	socklen_t ss_len;
 
@@ -333,7 +333,7 @@ send_ike(const struct pk_sadb_ike *k, const uint8_t *data, size_t len)
 	to_sockaddr(&k->dst, k->dport, &ss, &ss_len);
 	for (size_t i = 0; i < nb_locals; i++)
 		if (pk_addr_compare(&locals[i], &k->src) == 0)
-			(void)!sendto(udp[i][marker != 0], packet, marker + len, 0,
+			(void)!sendto(udp[i][k->sport == 4500], packet, marker + len, 0,
 			    (struct sockaddr *)&ss, ss_len);
 }
 
