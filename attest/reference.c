@@ -246,6 +246,9 @@ derive_require(struct attest_reference *ref, uint32_t mask)
 		mask |= 0xff;
 	if (ref->layers & ATTEST_LAYER_IMA)
 		mask |= UINT32_C(1) << ATTEST_PCR_IMA;
+	/* A reference that judges nothing yet still asks for a quote of something: how the machine booted. */
+	if (mask == 0)
+		mask = 0xff;
 	ref->require.nb_banks = 1;
 	ref->require.bank[0].alg = ref->bank;
 	ref->require.bank[0].mask = mask;

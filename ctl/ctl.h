@@ -43,7 +43,8 @@ extern const struct ctl_command ctl_ike_commands[];      /* ctl/ike.c: picket-ik
 extern const struct ctl_command ctl_sessions_commands[]; /* ctl/sessions.c: picketd's sessions */
 extern const struct ctl_command ctl_server_commands[];   /* ctl/server.c: the policy server */
 extern const struct ctl_command ctl_operations_commands[]; /* ctl/operations.c: the policy server */
-extern const struct ctl_command ctl_identity_commands[];   /* ctl/identity.c: SVIDs */
+extern const struct ctl_command ctl_attest_reference_commands[]; /* ctl/attest_reference.c */
+extern const struct ctl_command ctl_identity_commands[];         /* ctl/identity.c: SVIDs */
 
 /* "picketctl: ..." on stderr; returns CTL_USAGE or CTL_REFUSED for `return ctl_usage(...)`. */
 int ctl_usage(const struct ctl_context *ctx, const char *fmt, ...) PK_PRINTF(2, 3);

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "ctl/pcapng.h"
+#include "dpi/bundle.h"
 #include "dpi/engine.h"
 #include "dpi/eve.h"
 #include "dpi/http1.h"
@@ -14,7 +15,8 @@
 #define SAMPLE 1000 /* packets whose checksums say whether the capture has good ones */
 
 struct options {
-	bool checksum_auto, home_set;
+	bool checksum_auto;
+	const hs_platform_info_t *platform; /* to compile for, NULL: this machine */
 	struct dpi_engine_options engine;
 };
 
@@ -123,7 +125,7 @@ load(struct ctl_context *ctx, const struct ctl_dpi_rules *r, struct options *o,
 	for (unsigned int i = 0; i < r->nb && rc >= 0; i++)
 		rc = dpi_set_load(s, r->file[i], l, &diag);
 	if (rc >= 0)
-		rc = dpi_set_finish(s, &diag);
+		rc = dpi_set_finish_with(s, o->platform, NULL, NULL, &diag);
 	if (rc < 0) {
 		dpi_set_destroy(s);
 		return ctl_refused(ctx, "%s", diag.text);
@@ -209,6 +211,84 @@ ctl_dpi_alerts(
 	dpi_engine_destroy(engine);
 	dpi_set_destroy(set);
 	dpi_http1_fini();
+	return status;
+}
+
+int
+ctl_dpi_signatures(struct ctl_context *ctx, const char *path, struct dpi_set **out)
+{
+	struct ctl_dpi_rules r = { .nb = 1 };
+	struct options o = { .checksum_auto = true };
+	struct report report = { ctx, NULL };
+	struct dpi_set_listener listener = { on_refused, &report };
+	struct pk_diag diag;
+
+	if (!dpi_bundle_is(path)) {
+		r.file[0] = path;
+		return load(ctx, &r, &o, &listener, out);
+	}
+	if (dpi_bundle_read(out, path, NULL, &diag) < 0)
+		return ctl_refused(ctx, "%s", diag.text);
+	return CTL_DONE;
+}
+
+/* ctl_dpi_rules_take() for the words of compile. */
+static int
+compile_word(
+    struct ctl_dpi_rules *r, char **argv, const char **out, const char **key, const char **cpu)
+{
+	const char **to = strcmp(argv[0], "-o") == 0 ? out
+	    : strcmp(argv[0], "--key") == 0          ? key
+	    : strcmp(argv[0], "--cpu") == 0          ? cpu
+	                                             : NULL;
+
+	if (strcmp(argv[0], "--set") == 0)
+		return ctl_dpi_rules_take(r, argv);
+	if (to != NULL && argv[1] != NULL) {
+		*to = argv[1];
+		return 1;
+	}
+	if (argv[0][0] == '-')
+		r->wrong = "takes files of rules, -o BUNDLE, --key FILE and --cpu KIND";
+	else if (r->nb < CTL_DPI_RULES_MAX)
+		r->file[r->nb++] = argv[0];
+	else
+		r->wrong = "too many files";
+	return 0;
+}
+
+int
+ctl_dpi_compile(struct ctl_context *ctx, int argc, char **argv)
+{
+	const char *out = NULL, *key = NULL, *cpu = "native";
+	struct ctl_dpi_rules r = { .nb = 0 };
+	struct options o = { .checksum_auto = true };
+	struct report report = { ctx, NULL };
+	struct dpi_set_listener listener = { on_refused, &report };
+	hs_platform_info_t platform;
+	struct dpi_set *set;
+	struct pk_diag diag;
+	int status;
+
+	for (int i = 0; i < argc && r.wrong == NULL; i++)
+		i += compile_word(&r, argv + i, &out, &key, &cpu);
+	if (r.wrong != NULL || r.nb == 0 || out == NULL)
+		return ctl_usage(ctx, "dpi compile: %s",
+		    r.wrong != NULL ? r.wrong : "takes files of rules and -o BUNDLE");
+	if (dpi_bundle_cpu(&platform, cpu) < 0)
+		return ctl_usage(
+		    ctx, "--cpu %s: known are native, sse4.2, avx2, avx512 and avx512vbmi", cpu);
+	o.platform = strcmp(cpu, "native") == 0 ? NULL : &platform;
+	status = load(ctx, &r, &o, &listener, &set);
+	if (status != CTL_DONE)
+		return status;
+	if (dpi_bundle_write(set, out, key, &diag) < 0)
+		status = ctl_refused(ctx, "%s", diag.text);
+	else if (!ctx->json)
+		printf("%s: %u rules, %u refused, %zu databases for %s%s\n", out, dpi_set_nb(set),
+		    dpi_set_nb_refused(set), dpi_set_nb_databases(set), cpu,
+		    key != NULL ? ", signed" : "");
+	dpi_set_destroy(set);
 	return status;
 }
 

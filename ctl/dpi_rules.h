@@ -19,4 +19,9 @@ int ctl_dpi_rules_take(struct ctl_dpi_rules *r, char **argv);
 int ctl_dpi_alerts(struct ctl_context *ctx, const struct ctl_dpi_rules *r, const char *path,
     struct ctl_rows *rows);
 
+int ctl_dpi_compile(struct ctl_context *ctx, int argc, char **argv);
 int ctl_dpi_check(struct ctl_context *ctx, int argc, char **argv);
+
+/* Read a bundle, or compile a file of rules.  The caller owns *out, which is set when CTL_DONE is returned. */
+struct dpi_set;
+int ctl_dpi_signatures(struct ctl_context *ctx, const char *path, struct dpi_set **out);

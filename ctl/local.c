@@ -24,6 +24,9 @@ static const struct ctl_column drop_columns[] = { { "reason", "REASON" }, { "pac
 	{ "help", "MEANING" } };
 static const struct ctl_column app_columns[] = { { "app", "APP" }, { "sessions", "SESSIONS" },
 	{ "denied", "DENIED" } };
+static const struct ctl_column signature_columns[] = { { "number", "NUMBER" }, { "state", "STATE" },
+	{ "rules", "RULES" }, { "refused", "REFUSED" }, { "databases", "DATABASES" },
+	{ "bytes", "BYTES" }, { "reason", "REASON" } };
 static const struct ctl_column counter_columns[] = { { "name", "COUNTER" }, { "value", "VALUE" } };
 static const struct ctl_column rule_columns[] = { { "direction", "DIRECTION" },
 	{ "verdict", "VERDICT" }, { "mode", "MODE" }, { "hits", "HITS" }, { "policy", "POLICY" },
@@ -140,6 +143,7 @@ show_picketd(struct ctl_context *ctx, int argc, char **argv)
 		{ "show drops", VIEW("picketd", drop_columns) },
 		{ "show counters", VIEW("picketd", counter_columns) },
 		{ "show apps", VIEW("picketd", app_columns) },
+		{ "show signatures", VIEW("picketd", signature_columns) },
 		{ "show rules", VIEW("picketd", rule_columns) },
 		{ "show lcores", VIEW("picketd", lcore_columns) },
 		{ "show wires", VIEW("picketd", wire_columns) },
@@ -215,6 +219,12 @@ monitor(struct ctl_context *ctx, int argc, char **argv)
 	return ctl_ask(ctx, "picketd", "monitor", argc, argv, -1, monitor_row, ctx);
 }
 
+static int
+load_signatures(struct ctl_context *ctx, int argc, char **argv)
+{
+	return ctl_ask(ctx, "picketd", "load signatures", argc, argv, -1, NULL, NULL);
+}
+
 static const struct ctl_column host_columns[] = { { "host", "HOST" }, { "state", "STATE" },
 	{ "attested", "ATTESTED" }, { "epoch", "EPOCH" }, { "connected", "CONNECTED" },
 	{ "lease_ms", "LEASE ms" }, { "good", "GOOD" }, { "bad", "BAD" }, { "missed", "MISSED" },
@@ -254,6 +264,9 @@ const struct ctl_command ctl_local_commands[] = {
 	{ "show apps", "",
 	    "what inspected sessions were found to speak, and how many were cut for it",
 	    show_picketd },
+	{ "show signatures", "", "signatures in force, and those that sessions still finish on",
+	    show_picketd },
+	{ "load signatures", "", "have picketd read its file of signatures anew", load_signatures },
 	{ "show rules", "", "rules in force, with hits and the line they are written in",
 	    show_picketd },
 	{ "show lcores", "", "load of each lcore", show_picketd },

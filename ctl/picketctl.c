@@ -13,6 +13,7 @@ static const struct ctl_command *const ctl_tables[] = {
 	ctl_server_commands,
 	ctl_operations_commands,
 	ctl_identity_commands,
+	ctl_attest_reference_commands,
 	ctl_local_commands,
 	ctl_ike_commands,
 	ctl_sessions_commands,

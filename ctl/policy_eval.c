@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "ctl/policy_offline.h"
+#include "policy/schedule.h"
 #include "policy/terms.h"
 
 /* Probes in, verdicts out, one JSON line each: what conformance suites are run with. */
@@ -94,20 +95,27 @@ read_point(const struct policy_query *q, const json_t *probe, const struct polic
 }
 
 static int
-judge(const struct policy_query *q, const json_t *probe, struct policy_answer *out,
-    struct pk_diag *why)
+judge(struct policy_query *q, const json_t *probe, struct policy_answer *out, struct pk_diag *why)
 {
 	const char *src = text_of(probe, "src", why), *dst;
 	struct policy_end from, to;
 	struct policy_point point;
+	int64_t at_s = PK_TIME_ANY;
 	int rc;
 
+	if (json_object_get(probe, "at") != NULL) {
+		const char *at = text_of(probe, "at", why);
+
+		if (at == NULL || policy_schedule_moment(at, &at_s, why) < 0)
+			return -EINVAL;
+	}
 	if (src == NULL || (dst = text_of(probe, "dst", why)) == NULL)
 		return -EINVAL;
 	if ((rc = policy_query_end(q, src, &from, why)) < 0 ||
 	    (rc = policy_query_end(q, dst, &to, why)) < 0 ||
 	    (rc = read_point(q, probe, &from, &to, &point, why)) < 0)
 		return rc;
+	policy_query_at(q, at_s);
 	return policy_query_flow(q, &from, &to, point, out, why);
 }
 

@@ -4,6 +4,7 @@
 
 #include "ctl/policy_reach.h"
 #include "policy/app.h"
+#include "policy/schedule.h"
 #include "policy/service.h"
 #include "policy/terms.h"
 #include "policy/walk.h"
@@ -20,19 +21,21 @@ struct explain {
 static const char *
 because(const struct policy_rule *r, char *buf, size_t size)
 {
-	char apps[256], terms[256];
+	char apps[256], terms[256], schedule[256];
 
 	if (r == NULL)
 		return snprintf(buf, size, "no rule"), buf;
 	if (r->flags & PK_RULE_DEFAULT)
 		snprintf(buf, size, "default of %s", r->name);
 	else
-		snprintf(buf, size, "rule \"%s\" of policy \"%s\"  %s:%u%s%s%s%s%s", r->name,
+		snprintf(buf, size, "rule \"%s\" of policy \"%s\"  %s:%u%s%s%s%s%s%s%s", r->name,
 		    r->policy, r->file, r->line, r->nb_apps > 0 ? "  provided it speaks " : "",
 		    policy_apps_text(apps, sizeof(apps), r->apps, r->nb_apps),
 		    r->nb_apps > 1 ? " (one of these)" : "",
 		    pk_rule_terms_any(&r->terms) ? "  with " : "",
-		    policy_terms_text(terms, sizeof(terms), &r->terms));
+		    policy_terms_text(terms, sizeof(terms), &r->terms),
+		    r->schedule.days != 0 ? "  when " : "",
+		    policy_schedule_text(schedule, sizeof(schedule), &r->schedule));
 	return buf;
 }
 
@@ -276,7 +279,10 @@ ctl_policy_explain(struct ctl_context *ctx, int argc, char **argv)
 	struct ctl_offline_args args;
 	struct explain x = { .ctx = ctx };
 	struct ctl_offline o;
-	int rc = ctl_offline_args(ctx, argc, argv, CTL_OPT_POLICY | CTL_OPT_VERBOSE, &args);
+	int64_t at_s = PK_TIME_ANY;
+	struct pk_diag diag;
+	int rc =
+	    ctl_offline_args(ctx, argc, argv, CTL_OPT_POLICY | CTL_OPT_VERBOSE | CTL_OPT_AT, &args);
 
 	if (rc != 0)
 		return rc;
@@ -285,7 +291,12 @@ ctl_policy_explain(struct ctl_context *ctx, int argc, char **argv)
 		    "want --inventory and --policy, a source, a destination and perhaps a service; without files, picketctl explain asks the server");
 	if (ctl_offline_init(&o) < 0)
 		return ctl_refused(ctx, "out of memory");
-	rc = ctl_offline_ask(ctx, &o, args.paths, args.nb_paths);
+	if (args.at != NULL && policy_schedule_moment(args.at, &at_s, &diag) < 0)
+		rc = ctl_refused(ctx, "%s", diag.text);
+	if (rc == 0)
+		rc = ctl_offline_ask(ctx, &o, args.paths, args.nb_paths);
+	if (rc == 0)
+		policy_query_at(o.query, at_s);
 	if (rc == 0 &&
 	    ((pool = policy_pool_create()) == NULL ||
 	        policy_connect_create(&x.connect, o.table, pool) < 0))

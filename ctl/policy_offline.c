@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "policy/app.h"
+#include "policy/schedule.h"
 
 const struct ctl_command ctl_policy_commands[] = {
 	{ "policy check", "[--inventory FILE]... FILE...",
@@ -13,7 +14,7 @@ const struct ctl_command ctl_policy_commands[] = {
 	    ctl_policy_check },
 	{ "policy eval", "--inventory FILE --policy PATH --probes FILE",
 	    "judge many flows, one JSON line each", ctl_policy_eval },
-	{ "policy explain", "--inventory FILE --policy PATH [-v] SRC DST [SERVICE]",
+	{ "policy explain", "--inventory FILE --policy PATH [-v] [--at MOMENT] SRC DST [SERVICE]",
 	    "say which rule in these files decides about a flow, or about each part of all traffic",
 	    ctl_policy_explain },
 	{ "policy reach",
@@ -159,6 +160,7 @@ put_limit(json_t *row, const struct pk_rule_terms *t)
 json_t *
 ctl_offline_rule(const struct policy_rule *r)
 {
+	char schedule[256];
 	json_t *row;
 
 	if (r == NULL)
@@ -178,6 +180,9 @@ ctl_offline_rule(const struct policy_rule *r)
 	if (r->terms.dscp != 0)
 		json_object_set_new(row, "dscp", json_integer(r->terms.dscp & PK_DSCP_MAX));
 	put_limit(row, &r->terms);
+	if (r->schedule.days != 0)
+		json_object_set_new(row, "schedule",
+		    json_string(policy_schedule_text(schedule, sizeof(schedule), &r->schedule)));
 	return row;
 }
 
@@ -205,6 +210,7 @@ static const struct option options_[] = {
 	VALUE("-o", CTL_OPT_OUTPUT, "table, json, csv or dot", output),
 	VALUE("--by", CTL_OPT_GROUPING, "workload or labels", by),
 	VALUE("--flows", CTL_OPT_FLOWS, "a file", flows),
+	VALUE("--at", CTL_OPT_AT, "a moment", at),
 	VALUE("--labels", CTL_OPT_LABELS, "keys of labels", labels),
 	VALUE("--audit", CTL_OPT_AUDIT, NULL, audit),
 	VALUE("-v", CTL_OPT_VERBOSE, NULL, verbose),

@@ -59,6 +59,7 @@ enum ctl_offline_option {
 	CTL_OPT_BASE = 1 << 7,
 	CTL_OPT_VERBOSE = 1 << 8,
 	CTL_OPT_LABELS = 1 << 9,
+	CTL_OPT_AT = 1 << 10,
 };
 
 struct ctl_offline_args {
@@ -67,7 +68,7 @@ struct ctl_offline_args {
 	size_t nb_paths;
 	const char *base[CTL_PATHS_MAX];
 	size_t nb_base;
-	const char *probes, *from, *to, *service, *output, *by, *flows, *labels;
+	const char *probes, *from, *to, *service, *output, *by, *flows, *labels, *at;
 	int verbose, audit;
 	const char *words[CTL_PATHS_MAX];
 	size_t nb_words;

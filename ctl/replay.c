@@ -10,10 +10,13 @@
 #include <rte_mbuf.h>
 
 #include "ctl/ctl.h"
+#include "ctl/dpi_rules.h"
 #include "ctl/pcapng.h"
+#include "dpi/watch.h"
 #include "fw/options.h"
 #include "fw/path.h"
 #include "fw/session.h"
+#include "fw/wall.h"
 #include "policy/model.h"
 
 /*
@@ -38,8 +41,11 @@ struct replay {
 	struct fw_trace *trace;
 	struct rte_mempool *pool;
 	struct ctl_capture_writer *out;
+	struct dpi_set *signatures;
+	struct dpi_watch_set *watch_set;
 	uint64_t nb_packets, nb_passed, nb_dropped, nb_made;
 	uint64_t now_ns;
+	struct fw_wall wall; /* the capture's clock */
 };
 
 static const struct pk_conf_option options[] = { FW_PATH_OPTION_ROWS(struct replay, options) };
@@ -53,10 +59,14 @@ print(const struct replay *r, json_t *row)
 	} else {
 		const json_t *rule = json_object_get(row, "rule"), *v;
 		const char *made = json_string_value(json_object_get(row, "made"));
+		const json_t *sid = json_object_get(row, "sid");
 
 		v = json_object_get(row, "n");
 		if (made != NULL)
 			printf("        made %s\n", made);
+		else if (sid != NULL)
+			printf("        signature %lld: %s\n", (long long)json_integer_value(sid),
+			    json_string_value(json_object_get(row, "action")));
 		else if (v != NULL)
 			printf("%7lld %-5s %-18s %-12s %s%s%s\n", (long long)json_integer_value(v),
 			    json_string_value(json_object_get(row, "verdict")),
@@ -124,6 +134,12 @@ report(struct replay *r)
 				    json_pack("{s:s,s:s,s:I}", "made", made_name(&t[i]), "to",
 				        t[i].from == FW_INSIDE ? "outside" : "inside", "n",
 				        (json_int_t)r->nb_packets));
+			} else if (t[i].kind == FW_TRACE_ALERT) {
+				print(r,
+				    json_pack("{s:s,s:I,s:I,s:s,s:I}", "type", "alert", "sid",
+				        (json_int_t)t[i].sig->sid, "gid", (json_int_t)t[i].sig->gid,
+				        "action", t[i].drop != FW_DROP_NONE ? "blocked" : "allowed",
+				        "n", (json_int_t)r->nb_packets));
 			} else if (t[i].kind == FW_TRACE_CLOSED) {
 				print(r,
 				    json_pack("{s:I,s:s,s:I,s:I}", "closed",
@@ -158,6 +174,7 @@ advance(struct replay *r, uint64_t now_ns)
 	struct fw_made made;
 
 	r->now_ns = now_ns;
+	fw_wall_tick(&r->wall, r->rules, now_ns, now_ns);
 	while (fw_path_tick(r->path, r->rules, now_ns, 1024, &made) || made.nb > 0)
 		for (unsigned int i = 0; i < made.nb; i++) {
 			struct fw_burst out;
@@ -243,17 +260,27 @@ start_path(struct replay *r)
 	fw_trace_set_level(r->trace, FW_TRACE_ALL);
 	fw_path_conf_init(&conf);
 	fw_path_options_apply(&r->options, &conf);
-	if (fw_path_options_overlay(&r->options, &conf, &r->overlay, &diag) < 0)
+	if (fw_path_options_networks(&r->options, &conf, &r->overlay, &diag) < 0)
 		return ctl_refused(r->ctx, "%s", diag.text);
 	conf.huge = false;
 	conf.pool = r->pool;
 	conf.trace = r->trace;
+	conf.wall = &r->wall;
 	/* The same capture gives the same answers every time. */
 	conf.seed[0] = 1;
 	conf.seed[1] = 2;
+	if (r->signatures == NULL)
+		conf.watch_memory = 0;
 	if (fw_path_create(&r->path, &conf) < 0)
 		return ctl_refused(
 		    r->ctx, "no memory for %" PRIu64 " sessions", r->options.sessions);
+	if (r->signatures == NULL)
+		return CTL_DONE;
+	if (conf.watch_memory == 0)
+		return ctl_refused(r->ctx, "signatures-memory is 0");
+	if (dpi_watch_set_create(&r->watch_set, fw_path_watches(r->path), r->signatures) < 0)
+		return ctl_refused(r->ctx, "no memory for signatures");
+	fw_path_offer_signatures(r->path, r->watch_set);
 	return CTL_DONE;
 }
 
@@ -381,11 +408,12 @@ replay(struct ctl_context *ctx, int argc, char **argv)
 		{ "in", required_argument, NULL, 'r' },
 		{ "out", required_argument, NULL, 'w' },
 		{ "set", required_argument, NULL, 's' },
+		{ "signatures", required_argument, NULL, 'S' },
 		{ "drain", no_argument, NULL, 'd' },
 		{ NULL, 0, NULL, 0 },
 	};
 	struct replay r = { .ctx = ctx };
-	const char *in = NULL, *out = NULL;
+	const char *in = NULL, *out = NULL, *signatures = NULL;
 	bool drain = false;
 	size_t nb_paths = 0;
 	char *paths[256];
@@ -423,6 +451,9 @@ replay(struct ctl_context *ctx, int argc, char **argv)
 			        strchr(optarg, '=') + 1, &diag) < 0)
 				return ctl_usage(ctx, "--set: %s", diag.text);
 			break;
+		case 'S':
+			signatures = optarg;
+			break;
 		case 'd':
 			drain = true;
 			break;
@@ -439,6 +470,8 @@ replay(struct ctl_context *ctx, int argc, char **argv)
 	if (in == NULL || nb_paths == 0)
 		return ctl_usage(ctx, "want --inventory, --policy and --in");
 	status = load_policy(&r, paths, nb_paths);
+	if (status == CTL_DONE && signatures != NULL)
+		status = ctl_dpi_signatures(ctx, signatures, &r.signatures);
 	if (status == CTL_DONE)
 		status = start_path(&r);
 	if (status == CTL_DONE && out != NULL)
@@ -450,6 +483,8 @@ replay(struct ctl_context *ctx, int argc, char **argv)
 	if (r.out != NULL && ctl_capture_finish(r.out) < 0 && status == CTL_DONE)
 		status = ctl_refused(ctx, "%s: not all of it could be written", out);
 	fw_path_destroy(r.path);
+	dpi_watch_set_destroy(r.watch_set);
+	dpi_set_destroy(r.signatures);
 	fw_trace_destroy(r.trace);
 	fw_rules_destroy(r.rules);
 	return status;
@@ -457,7 +492,7 @@ replay(struct ctl_context *ctx, int argc, char **argv)
 
 const struct ctl_command ctl_replay_commands[] = {
 	{ "replay",
-	    "--inventory FILE --policy PATH --in FILE [--out FILE] [--set OPTION=VALUE]... [--drain]",
+	    "--inventory FILE --policy PATH --in FILE [--out FILE] [--set OPTION=VALUE]... [--signatures FILE] [--drain]",
 	    "run recorded packets through the packet path; interfaces are named inside0, outside0, ...",
 	    replay },
 	{ NULL, NULL, NULL, NULL },

@@ -3,13 +3,15 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "dpi/heap.h"
+
 void
 dpi_assembly_fini(struct dpi_assembly *a)
 {
 	for (unsigned int i = 0; i < a->nb_loose; i++)
-		free(a->loose[i].bytes);
-	free(a->loose);
-	free(a->window);
+		dpi_free(a->loose[i].bytes);
+	dpi_free(a->loose);
+	dpi_free(a->window);
 	memset(a, 0, sizeof(*a));
 }
 
@@ -48,7 +50,7 @@ append(struct dpi_assembly *a, const uint8_t *bytes, uint32_t len)
 	uint32_t have = (uint32_t)(a->next - a->window_from);
 
 	if (have + len > a->room) {
-		uint32_t room = PK_MAX(a->room, 2048u);
+		uint32_t room = PK_MAX(a->room, 512u);
 
 		if (have > DPI_WINDOW && have + len > DPI_WINDOW_ROOM) {
 			uint32_t away = have - DPI_WINDOW;
@@ -60,7 +62,7 @@ append(struct dpi_assembly *a, const uint8_t *bytes, uint32_t len)
 		while (room < have + len)
 			room *= 2;
 		if (room > a->room) {
-			uint8_t *more = realloc(a->window, room);
+			uint8_t *more = dpi_realloc(a->window, room);
 
 			if (more == NULL)
 				return false;
@@ -86,7 +88,7 @@ collect(struct dpi_assembly *a)
 		if (skip < l->len)
 			append(a, l->bytes + skip, l->len - (uint32_t)skip);
 		a->loose_bytes -= l->len;
-		free(l->bytes);
+		dpi_free(l->bytes);
 		n++;
 	}
 	if (n > 0) {
@@ -107,12 +109,12 @@ keep(struct dpi_assembly *a, uint64_t from, const uint8_t *bytes, uint32_t len)
 		return true;
 	if (a->nb_loose == DPI_LOOSE_MAX || a->loose_bytes + len > DPI_LOOSE_BYTES)
 		return false;
-	more = realloc(a->loose, (a->nb_loose + 1u) * sizeof(*more));
-	copy = malloc(len);
+	more = dpi_realloc(a->loose, (a->nb_loose + 1u) * sizeof(*more));
+	copy = dpi_malloc(len);
 	if (more != NULL)
 		a->loose = more;
 	if (more == NULL || copy == NULL) {
-		free(copy);
+		dpi_free(copy);
 		return false;
 	}
 	memcpy(copy, bytes, len);
@@ -197,4 +199,28 @@ dpi_assembly_skip(struct dpi_assembly *a, uint64_t to)
 		return;
 	a->next = a->window_from = to;
 	collect(a);
+}
+
+void
+dpi_assembly_trim(struct dpi_assembly *a, uint64_t to)
+{
+	uint32_t have;
+	uint8_t *less;
+
+	to = PK_MAX(PK_MIN(to, a->next), a->window_from);
+	have = (uint32_t)(a->next - to);
+	if (have > 0) {
+		if (to > a->window_from)
+			memmove(a->window, a->window + (to - a->window_from), have);
+		less = dpi_realloc(a->window, have);
+		if (less != NULL) {
+			a->window = less;
+			a->room = have;
+		}
+	} else {
+		dpi_free(a->window);
+		a->window = NULL;
+		a->room = 0;
+	}
+	a->window_from = to;
 }

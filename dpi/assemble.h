@@ -60,6 +60,10 @@ uint64_t dpi_assembly_loose(const struct dpi_assembly *a);
 /* Give up on what is missing before byte `to`, which was lost: the window begins anew there. */
 void dpi_assembly_skip(struct dpi_assembly *a, uint64_t to);
 
+/* Bytes before `to` are not needed any more: the receiver has them, or nobody asks.  Takes no more memory than what is
+ * left needs. */
+void dpi_assembly_trim(struct dpi_assembly *a, uint64_t to);
+
 static inline const uint8_t *
 dpi_assembly_at(const struct dpi_assembly *a, uint64_t offset)
 {

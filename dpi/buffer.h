@@ -128,6 +128,23 @@ enum dpi_buf {
 	DPI_NB_BUFS
 };
 
+/* A set of buffers. */
+struct dpi_bufs {
+	uint64_t bit[(DPI_NB_BUFS + 63) / 64];
+};
+
+static inline void
+dpi_bufs_add(struct dpi_bufs *b, unsigned int buf)
+{
+	b->bit[buf / 64] |= UINT64_C(1) << (buf % 64);
+}
+
+static inline bool
+dpi_bufs_has(const struct dpi_bufs *b, unsigned int buf)
+{
+	return b->bit[buf / 64] >> (buf % 64) & 1;
+}
+
 struct dpi_buf_info {
 	const char *name, *other, *modifier;
 	char pcre;

@@ -105,7 +105,7 @@ decode_tcp(struct dpi_frame *f)
 	f->window = be16(f->l4 + 14);
 	f->l4_header_len = hlen;
 	tcp_options(f, f->l4 + 20, hlen - 20);
-	f->bad_checksum |= !l4_checksum_good(f);
+	f->bad_checksum |= !f->checked && !l4_checksum_good(f);
 }
 
 static void
@@ -133,7 +133,7 @@ decode_udp(struct dpi_frame *f)
 	f->dport = be16(f->l4 + 2);
 	f->l4_header_len = 8;
 	if (be16(f->l4 + 6) != 0)
-		f->bad_checksum |= !l4_checksum_good(f);
+		f->bad_checksum |= !f->checked && !l4_checksum_good(f);
 }
 
 static void
@@ -166,7 +166,7 @@ decode_icmp4(struct dpi_frame *f)
 	} else if (t != 9 && t != 10 && t != 30) {
 		dpi_event_set(&f->events, DPI_EV_ICMPV4_TYPE);
 	}
-	f->bad_checksum |= sum16(0, f->l4, f->l4_len) != 0xffff;
+	f->bad_checksum |= !f->checked && sum16(0, f->l4, f->l4_len) != 0xffff;
 }
 
 static void
@@ -211,7 +211,7 @@ decode_icmp6(struct dpi_frame *f)
 	} else if (t != 127 && t != 138 && t != 150 && (t < 155 || t > 159)) {
 		dpi_event_set(&f->events, DPI_EV_ICMPV6_TYPE);
 	}
-	f->bad_checksum |= !l4_checksum_good(f);
+	f->bad_checksum |= !f->checked && !l4_checksum_good(f);
 }
 
 static void
@@ -405,7 +405,7 @@ decode_ip4(struct dpi_frame *f, const uint8_t *p, uint32_t len)
 	f->ttl = p[8];
 	f->proto = p[9];
 	ip4_options(f, p + 20, hlen - 20);
-	f->bad_checksum |= sum16(0, p, hlen) != 0xffff;
+	f->bad_checksum |= !f->checked && sum16(0, p, hlen) != 0xffff;
 	frag = be16(p + 6);
 	f->fragbits =
 	    (uint8_t)((frag & 0x2000 ? 1 : 0) | (frag & 0x4000 ? 2 : 0) | (frag & 0x8000 ? 4 : 0));
@@ -590,8 +590,8 @@ decode_ip6(struct dpi_frame *f, const uint8_t *p, uint32_t len)
 	ip6_chain(f, p + 40, plen, p[6]);
 }
 
-void
-dpi_decode_ip(struct dpi_frame *f, const uint8_t *bytes, uint32_t len)
+static void
+from_ip(struct dpi_frame *f, const uint8_t *bytes, uint32_t len, bool checked)
 {
 	uint64_t n = f->n, time_ns = f->time_ns;
 	uint32_t vlan = f->vlan;
@@ -602,6 +602,7 @@ dpi_decode_ip(struct dpi_frame *f, const uint8_t *bytes, uint32_t len)
 	f->time_ns = time_ns;
 	f->vlan = vlan;
 	f->events = events;
+	f->checked = checked;
 	f->wscale = -1;
 	if (len == 0 || (bytes[0] >> 4 != 4 && bytes[0] >> 4 != 6))
 		invalid(f, DPI_EV_RAW_VERSION);
@@ -609,6 +610,18 @@ dpi_decode_ip(struct dpi_frame *f, const uint8_t *bytes, uint32_t len)
 		decode_ip4(f, bytes, len);
 	else
 		decode_ip6(f, bytes, len);
+}
+
+void
+dpi_decode_ip(struct dpi_frame *f, const uint8_t *bytes, uint32_t len)
+{
+	from_ip(f, bytes, len, false);
+}
+
+void
+dpi_decode_checked(struct dpi_frame *f, const uint8_t *bytes, uint32_t len)
+{
+	from_ip(f, bytes, len, true);
 }
 
 /* ---- link ---- */

@@ -45,6 +45,7 @@ struct dpi_frame {
 	uint64_t time_ns; /* since 1970 */
 	struct dpi_events events;
 	bool bad_checksum;
+	bool checked; /* the caller has verified checksums: none is computed */
 	bool reassembled;
 	bool pseudo;   /* no packet: the end of a session, or of a hole in its stream */
 	bool invalid;  /* could not be decoded down to a protocol: only pkthdr rules see it */
@@ -89,5 +90,6 @@ enum {
 
 /* Decode bytes[0 .. len - 1], which `f` borrows.  *f is overwritten but for n and time_ns. */
 void dpi_decode_link(struct dpi_frame *f, unsigned int link, const uint8_t *bytes, uint32_t len);
-/* The same from the IP header on. */
+/* The same from the IP header on; _checked: whose checksums are known to be good. */
 void dpi_decode_ip(struct dpi_frame *f, const uint8_t *bytes, uint32_t len);
+void dpi_decode_checked(struct dpi_frame *f, const uint8_t *bytes, uint32_t len);

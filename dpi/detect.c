@@ -4,12 +4,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "dpi/heap.h"
 #include "dpi/sig_memory.h"
 #include "lib/wire.h"
 
 #define CANDIDATES_MAX 4096 /* of a stream direction or a transaction */
 #define QUEUE_MAX      1024 /* matches in one packet */
-#define OPEN           0x80000000u
 
 struct match {
 	const struct dpi_sig *sig;
@@ -237,7 +237,7 @@ bits_do(struct dpi_detect *k, const struct dpi_sig *g, const struct pk_addr *src
 		if (b->op == DPI_BITS_ISSET || b->op == DPI_BITS_ISNOTSET || s == NULL)
 			continue;
 		if (s->bits == NULL &&
-		    (s->bits = calloc(DPI_NAMES_MAX / 64, sizeof(*s->bits))) == NULL)
+		    (s->bits = dpi_calloc(DPI_NAMES_MAX / 64, sizeof(*s->bits))) == NULL)
 			continue;
 		for (unsigned int j = 0; j < b->nb; j++) {
 			uint64_t bit = UINT64_C(1) << (b->id[j] % 64),
@@ -258,7 +258,7 @@ bits_do(struct dpi_detect *k, const struct dpi_sig *g, const struct pk_addr *src
 		if (n->op != '+' && n->op != '-' && n->op != '=')
 			continue;
 		if (n->id >= s->nb_ints) {
-			uint32_t *more = realloc(s->ints, (n->id + 1u) * sizeof(*more));
+			uint32_t *more = dpi_realloc(s->ints, (n->id + 1u) * sizeof(*more));
 
 			if (more == NULL)
 				continue;
@@ -356,7 +356,7 @@ static int
 side_find(const struct dpi_side *d, uint32_t rule)
 {
 	for (uint32_t i = 0; i < d->nb_candidates; i++)
-		if ((d->candidate[i] & ~OPEN) == rule)
+		if ((d->candidate[i] & ~DPI_CANDIDATE_OPEN) == rule)
 			return (int)i;
 	return -1;
 }
@@ -374,13 +374,13 @@ side_add(struct dpi_detect *k, struct dpi_side *d, uint32_t rule)
 	}
 	if ((d->nb_candidates & (d->nb_candidates + 1)) == 0) {
 		uint32_t room = 2 * d->nb_candidates + 2;
-		uint32_t *c = realloc(d->candidate, room * sizeof(*c));
+		uint32_t *c = dpi_realloc(d->candidate, room * sizeof(*c));
 		uint64_t *j;
 
 		if (c == NULL)
 			return -1;
 		d->candidate = c;
-		j = realloc(d->judged, room * sizeof(*j));
+		j = dpi_realloc(d->judged, room * sizeof(*j));
 		if (j == NULL)
 			return -1;
 		d->judged = j;
@@ -461,7 +461,7 @@ packet_rule(struct dpi_detect *k, uint32_t index)
 		at = side_add(k, d, index);
 		if (at >= 0) {
 			d->judged[at] = d->stream.next;
-			d->candidate[at] &= ~OPEN;
+			d->candidate[at] &= ~DPI_CANDIDATE_OPEN;
 		}
 	}
 	matched(k, g, NULL, k->dir, by_stream || g->flags & DPI_SIG_IP_ONLY);
@@ -486,7 +486,7 @@ stream_hit(void *arg, uint32_t rule)
 	int at = side_add(k, d, rule);
 
 	if (at >= 0)
-		d->candidate[at] |= OPEN;
+		d->candidate[at] |= DPI_CANDIDATE_OPEN;
 	packet_hit(k, rule);
 }
 
@@ -518,6 +518,10 @@ packet_rules(struct dpi_detect *k)
 		if (!dpi_set_scan(
 		        k->set, k->scan, group, k->dir, f->payload, f->payload_len, packet_hit, k))
 			k->look.counts.scan_errors++;
+		if (f->proto == 6 && !(d != NULL && d->stream.started) &&
+		    !dpi_set_scan(k->set, k->scan, DPI_GROUP_ALONE, k->dir, f->payload,
+		        f->payload_len, packet_hit, k))
+			k->look.counts.scan_errors++;
 	}
 	if (d != NULL && k->new_bytes) {
 		struct dpi_assembly *a = &d->stream;
@@ -531,8 +535,8 @@ packet_rules(struct dpi_detect *k)
 			k->look.counts.scan_errors++;
 		d->scanned = a->next;
 		for (uint32_t i = 0; i < d->nb_candidates; i++)
-			if (d->candidate[i] & OPEN)
-				packet_hit(k, d->candidate[i] & ~OPEN);
+			if (d->candidate[i] & DPI_CANDIDATE_OPEN)
+				packet_hit(k, d->candidate[i] & ~DPI_CANDIDATE_OPEN);
 	}
 	qsort(k->candidate, k->nb_candidates, sizeof(*k->candidate), by_number);
 	for (uint32_t i = 0, n = k->nb_candidates; i < n; i++)
@@ -558,7 +562,7 @@ tx_hit(void *arg, uint32_t rule)
 	}
 	if ((tx->nb_candidates & (tx->nb_candidates + 1)) == 0) {
 		uint32_t *more =
-		    realloc(tx->candidate, (2 * tx->nb_candidates + 2) * sizeof(*more));
+		    dpi_realloc(tx->candidate, (2 * tx->nb_candidates + 2) * sizeof(*more));
 
 		if (more == NULL)
 			return;
@@ -604,7 +608,7 @@ alerted(struct dpi_tx *tx, uint32_t key, bool add)
 		if (tx->alerted[i] == key)
 			return true;
 	if (add) {
-		uint32_t *more = realloc(tx->alerted, (tx->nb_alerted + 1) * sizeof(*more));
+		uint32_t *more = dpi_realloc(tx->alerted, (tx->nb_alerted + 1) * sizeof(*more));
 
 		if (more != NULL) {
 			tx->alerted = more;
@@ -673,10 +677,10 @@ by_index(const void *a, const void *b)
 	return p->sig->index < q->sig->index ? -1 : p->sig->index > q->sig->index;
 }
 
-static bool
+static enum dpi_action
 conclude(struct dpi_detect *k)
 {
-	bool dropped = false, drops = false;
+	enum dpi_action verdict = DPI_ACT_ALERT;
 
 	qsort(k->queue, k->nb_queue, sizeof(*k->queue), by_index);
 	for (unsigned int i = 0; i < k->nb_queue; i++) {
@@ -684,31 +688,31 @@ conclude(struct dpi_detect *k)
 		bool tell = dpi_memory_threshold(k->memory, m->sig, &k->frame->src, &k->frame->dst,
 		    k->session, k->frame->time_ns);
 
-		drops = tell &&
-		    (m->sig->action == DPI_ACT_DROP || m->sig->action == DPI_ACT_REJECT);
-		dropped |= drops;
+		if (tell && k->options.ips && verdict == DPI_ACT_ALERT &&
+		    (m->sig->action == DPI_ACT_DROP || m->sig->action == DPI_ACT_REJECT))
+			verdict = m->sig->action;
 		if (tell && !(m->sig->flags & DPI_SIG_NOALERT) &&
 		    (m->sig->action != DPI_ACT_PASS || m->sig->flags & DPI_SIG_ALERT) &&
 		    k->options.alert != NULL)
 			k->options.alert(k->options.arg,
 			    &(struct dpi_alert){ m->sig, k->frame, k->session, m->tx, m->dir,
-			        dropped && k->options.ips });
+			        verdict != DPI_ACT_ALERT });
 		if (m->sig->action == DPI_ACT_PASS) {
 			if (m->whole && k->session != NULL)
 				k->session->passed = true;
 			break;
 		}
 	}
-	if (dropped && k->options.ips && k->session != NULL)
+	if (verdict != DPI_ACT_ALERT && k->session != NULL)
 		k->session->dropped = true;
-	return dropped && k->options.ips;
+	return verdict;
 }
 
-bool
+enum dpi_action
 dpi_detect(struct dpi_detect *k, struct dpi_session *s, const struct dpi_frame *f, unsigned int dir,
     bool new_bytes)
 {
-	bool drop;
+	enum dpi_action verdict;
 
 	k->session = s;
 	k->frame = f;
@@ -729,9 +733,38 @@ dpi_detect(struct dpi_detect *k, struct dpi_session *s, const struct dpi_frame *
 			}
 		}
 	}
-	drop = conclude(k);
-	if (s == NULL)
-		return drop;
-	memset(&s->events, 0, sizeof(s->events));
-	return drop;
+	verdict = conclude(k);
+	if (s != NULL)
+		memset(&s->events, 0, sizeof(s->events));
+	return verdict;
+}
+
+void
+dpi_detect_end(struct dpi_detect *k, struct dpi_session *s, uint64_t n, uint64_t now_ns)
+{
+	if (s->dropped || s->passed)
+		return;
+	for (unsigned int d = 0; d < 2; d++) {
+		struct dpi_assembly *a = &s->side[d].stream;
+		struct dpi_frame f;
+		bool moved = false;
+
+		memset(&f, 0, sizeof(f));
+		f.pseudo = true;
+		f.n = n;
+		f.time_ns = now_ns;
+		f.family = s->addr[0].family;
+		f.proto = s->proto;
+		f.src = s->addr[d];
+		f.dst = s->addr[!d];
+		f.sport = s->port[d];
+		f.dport = s->port[!d];
+		while (s->tcp && dpi_assembly_loose(a) != UINT64_MAX) {
+			dpi_assembly_skip(a, dpi_assembly_loose(a));
+			s->gap = moved = true;
+		}
+		if (s->tcp)
+			dpi_session_parse(s, d == 1);
+		(void)dpi_detect(k, s, &f, d, moved);
+	}
 }

@@ -40,8 +40,11 @@ int dpi_detect_create(
 void dpi_detect_destroy(struct dpi_detect *k);
 
 /* `s` is NULL for what belongs to no session.  `new_bytes`: the packet has moved the stream of `dir` on.
- * Returns true when the packet has to be dropped. */
-bool dpi_detect(struct dpi_detect *k, struct dpi_session *s, const struct dpi_frame *f,
+ * Returns DPI_ACT_DROP or DPI_ACT_REJECT when the packet has to be dropped, else DPI_ACT_ALERT. */
+enum dpi_action dpi_detect(struct dpi_detect *k, struct dpi_session *s, const struct dpi_frame *f,
     unsigned int dir, bool new_bytes);
+
+/* No packets of the session will come: judge what waited for its end.  `n` is the number of the last packet. */
+void dpi_detect_end(struct dpi_detect *k, struct dpi_session *s, uint64_t n, uint64_t now_ns);
 
 const struct dpi_counts *dpi_detect_counts(const struct dpi_detect *k);

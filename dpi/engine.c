@@ -105,95 +105,25 @@ direction(const struct dpi_session *s, const struct dpi_frame *f, uint16_t sport
 	return -1;
 }
 
-static void
-retire(struct dpi_session *s)
-{
-	struct dpi_tx **at = &s->tx;
-
-	while (*at != NULL) {
-		struct dpi_tx *tx = *at;
-
-		/* A parser may hold on to its newest transaction until the end. */
-		if (tx->done[0] && tx->done[1] && !tx->touched[0] && !tx->touched[1] &&
-		    tx->next != NULL && s->layer != DPI_LAYER_HTTP) {
-			*at = tx->next;
-			dpi_tx_free(tx);
-		} else {
-			at = &tx->next;
-		}
-	}
-}
-
-static void
-announced(struct dpi_engine *e, struct dpi_session *s)
-{
-	for (unsigned int i = 0; i < e->expect.nb; i++) {
-		if (e->expect.at[i].port != s->port[1] ||
-		    pk_addr_compare(&e->expect.at[i].addr, &s->addr[1]) != 0)
-			continue;
-		memcpy(s->data_command, e->expect.at[i].command, sizeof(s->data_command));
-		memcpy(s->data_name, e->expect.at[i].name, sizeof(s->data_name));
-		s->layer = s->side[0].layer = s->side[1].layer = DPI_LAYER_FTP_DATA;
-		s->ops = dpi_layer_ops(DPI_LAYER_FTP_DATA);
-		if (s->ops->open(s) < 0)
-			s->ops = NULL;
-		e->expect.at[i] = e->expect.at[--e->expect.nb];
-		return;
-	}
-}
-
 static struct dpi_session *
 session_new(struct dpi_engine *e, const struct dpi_frame *f, unsigned int bucket, bool reversed)
 {
-	struct dpi_session *s = calloc(1, sizeof(*s));
+	struct dpi_session *s = malloc(sizeof(*s));
+	struct pk_addr addr[2];
+	uint16_t port[2];
 
 	if (s == NULL)
 		return NULL;
-	s->addr[reversed] = f->src;
-	s->addr[!reversed] = f->dst;
-	s->port[reversed] = f->sport;
-	s->port[!reversed] = f->dport;
-	s->proto = f->proto;
+	addr[reversed] = f->src;
+	addr[!reversed] = f->dst;
+	port[reversed] = f->sport;
+	port[!reversed] = f->dport;
+	dpi_session_init(s, addr, port, f->proto, &e->expect);
 	s->vlan = f->vlan;
-	s->expect = &e->expect;
-	s->side[0].wscale = s->side[1].wscale = -1;
 	s->next = e->bucket[bucket];
 	e->bucket[bucket] = s;
 	e->counts.sessions++;
-	if (f->proto == 6)
-		announced(e, s);
 	return s;
-}
-
-static void
-judge_end(struct dpi_engine *e, struct dpi_session *s, uint64_t n, uint64_t now_ns)
-{
-	if (s->dropped || s->passed)
-		return;
-	for (unsigned int d = 0; d < 2; d++) {
-		struct dpi_assembly *a = &s->side[d].stream;
-		struct dpi_frame f;
-		bool moved = false;
-
-		memset(&f, 0, sizeof(f));
-		f.pseudo = true;
-		f.n = n;
-		f.time_ns = now_ns;
-		f.family = s->addr[0].family;
-		f.proto = s->proto;
-		f.src = s->addr[d];
-		f.dst = s->addr[!d];
-		f.sport = s->port[d];
-		f.dport = s->port[!d];
-		while (s->tcp && dpi_assembly_loose(a) != UINT64_MAX) {
-			dpi_assembly_skip(a, dpi_assembly_loose(a));
-			s->gap = moved = true;
-		}
-		if (s->tcp)
-			dpi_session_parse(s, d == 1);
-		f.payload_len = 0;
-		dpi_detect(e->detect, s, &f, d, moved);
-	}
 }
 
 static struct dpi_session *
@@ -213,7 +143,7 @@ session_of(struct dpi_engine *e, const struct dpi_frame *f, unsigned int *dir)
 		if (f->time_ns > s->last_ns + (s->tcp ? IDLE_TCP_S : IDLE_S) * PK_NS_PER_S ||
 		    (f->proto == 6 && (f->tcp_flags & (DPI_TCP_SYN | DPI_TCP_ACK)) == DPI_TCP_SYN &&
 		        s->side[0].closed && s->side[1].closed)) {
-			judge_end(e, s, f->n, f->time_ns);
+			dpi_detect_end(e->detect, s, f->n, f->time_ns);
 			*at = s->next;
 			dpi_session_fini(s);
 			free(s);
@@ -404,7 +334,7 @@ inspect(struct dpi_engine *e, struct dpi_frame *f)
 	} else {
 		s->established |= s->packets[0] > 0 && s->packets[1] > 0;
 	}
-	e->counts.dropped += dpi_detect(e->detect, s, f, dir, new_bytes);
+	e->counts.dropped += dpi_detect(e->detect, s, f, dir, new_bytes) != DPI_ACT_ALERT;
 	if (s->tcp && s->side[!dir].stream.next != s->side[!dir].scanned &&
 	    s->side[!dir].stream.started && !s->dropped) {
 		/* Bytes of the other side became readable: a hole in them was given up. */
@@ -418,7 +348,7 @@ inspect(struct dpi_engine *e, struct dpi_frame *f)
 		other.dport = f->sport;
 		dpi_detect(e->detect, s, &other, !dir, true);
 	}
-	retire(s);
+	dpi_session_retire(s);
 }
 
 void
@@ -464,5 +394,5 @@ dpi_engine_end(struct dpi_engine *e)
 {
 	for (unsigned int b = 0; b < BUCKETS; b++)
 		for (struct dpi_session *s = e->bucket[b]; s != NULL; s = s->next)
-			judge_end(e, s, e->counts.packets, s->last_ns);
+			dpi_detect_end(e->detect, s, e->counts.packets, s->last_ns);
 }

@@ -4,11 +4,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "dpi/heap.h"
 #include "dpi/session.h"
 
 struct http {
 	htp_connp_t *parser;
 	bool failed[2];
+	bool tunnel; /* CONNECT, or an upgrade: what follows may be anything */
 };
 
 static htp_cfg_t *config;
@@ -21,6 +23,8 @@ tx_of(htp_tx_t *h)
 	if (tx == NULL) {
 		tx = dpi_tx_new(htp_connp_get_user_data(h->connp), DPI_LAYER_HTTP);
 		htp_tx_set_user_data(h, tx);
+		if (tx != NULL)
+			tx->of = h;
 	}
 	return tx;
 }
@@ -50,7 +54,7 @@ static void
 put_joined(struct dpi_tx *tx, enum dpi_buf buf, unsigned int dir, struct dpi_pending *p)
 {
 	dpi_tx_put(tx, buf, dir, p->bytes, p->len);
-	free(p->bytes);
+	dpi_free(p->bytes);
 	memset(p, 0, sizeof(*p));
 }
 
@@ -85,7 +89,7 @@ on_request_line(htp_tx_t *h)
 			dpi_tx_event(tx, DPI_EV_HTTP_DOUBLE, 0);
 	if (h->request_uri != NULL)
 		put_joined(tx, DPI_HTTP_URI, 0, &uri);
-	free(uri.bytes);
+	dpi_free(uri.bytes);
 	return HTP_OK;
 }
 
@@ -119,11 +123,34 @@ static const struct {
 };
 
 static void
+put_named(struct dpi_tx *tx, unsigned int dir, htp_table_t *table)
+{
+	for (size_t i = 0; i < PK_COUNT(headers) && table != NULL; i++) {
+		const htp_header_t *h;
+
+		if (!(headers[i].dirs >> dir & 1) || !dpi_tx_wants(tx, headers[i].buf))
+			continue;
+		h = htp_table_get_c(table, headers[i].name);
+		if (h != NULL)
+			put(tx, headers[i].buf, dir, h->value);
+	}
+}
+
+static void
 put_headers(struct dpi_tx *tx, unsigned int dir, htp_table_t *table, const bstr *line)
 {
 	struct dpi_pending all = { 0 }, names = { 0 }, start = { 0 }, one = { 0 };
+	enum dpi_buf each = dir == 0 ? DPI_HTTP_REQUEST_HEADER : DPI_HTTP_RESPONSE_HEADER;
 	size_t n = table != NULL ? htp_table_size(table) : 0;
+	bool lines;
 
+	if (tx == NULL)
+		return;
+	put_named(tx, dir, table);
+	lines = dpi_tx_wants(tx, DPI_HTTP_HEADER) || dpi_tx_wants(tx, DPI_HTTP_START) ||
+	    dpi_tx_wants(tx, each);
+	if (!lines && !dpi_tx_wants(tx, DPI_HTTP_HEADER_NAMES))
+		return;
 	join_bstr(&start, line);
 	join(&start, "\r\n", 2);
 	join(&names, "\r\n", 2);
@@ -131,37 +158,29 @@ put_headers(struct dpi_tx *tx, unsigned int dir, htp_table_t *table, const bstr 
 		const htp_header_t *h = htp_table_get_index(table, i, NULL);
 		bool cookie = bstr_cmp_c_nocase(h->name, dir == 0 ? "cookie" : "set-cookie") == 0;
 
+		join_bstr(&names, h->name);
+		join(&names, "\r\n", 2);
+		if (!lines)
+			continue;
 		join_bstr(&one, h->name);
 		join(&one, ": ", 2);
 		join_bstr(&one, h->value);
-		dpi_tx_put(tx, dir == 0 ? DPI_HTTP_REQUEST_HEADER : DPI_HTTP_RESPONSE_HEADER, dir,
-		    one.bytes, one.len);
+		dpi_tx_put(tx, each, dir, one.bytes, one.len);
 		join(&one, "\r\n", 2);
 		if (!cookie)
 			join(&all, one.bytes, one.len);
 		join(&start, one.bytes, one.len);
 		one.len = 0;
-		join_bstr(&names, h->name);
-		join(&names, "\r\n", 2);
 	}
 	join(&names, "\r\n", 2);
 	join(&start, "\r\n", 2);
-	for (size_t i = 0; i < PK_COUNT(headers); i++) {
-		const htp_header_t *h;
-
-		if (!(headers[i].dirs >> dir & 1) || table == NULL)
-			continue;
-		h = htp_table_get_c(table, headers[i].name);
-		if (h != NULL)
-			put(tx, headers[i].buf, dir, h->value);
-	}
-	free(one.bytes);
+	dpi_free(one.bytes);
 	if (n > 0) {
 		put_joined(tx, DPI_HTTP_HEADER, dir, &all);
 		put_joined(tx, DPI_HTTP_HEADER_NAMES, dir, &names);
 	}
-	free(all.bytes);
-	free(names.bytes);
+	dpi_free(all.bytes);
+	dpi_free(names.bytes);
 	put_joined(tx, DPI_HTTP_START, dir, &start);
 }
 
@@ -271,6 +290,10 @@ on_response_line(htp_tx_t *h)
 static int
 on_response_headers(htp_tx_t *h)
 {
+	struct http *state = ((struct dpi_session *)htp_connp_get_user_data(h->connp))->state;
+
+	state->tunnel |= h->request_method_number == HTP_M_CONNECT ||
+	    h->response_status_number == 101;
 	on_response_line(h);
 	put_headers(tx_of(h), 1, h->response_headers, h->response_line);
 	return HTP_OK;
@@ -428,11 +451,11 @@ dpi_http1_fini(void)
 static int
 http_open(struct dpi_session *s)
 {
-	struct http *h = calloc(1, sizeof(*h));
+	struct http *h = dpi_calloc(1, sizeof(*h));
 
 	if (h == NULL || (config == NULL && dpi_http1_init(DPI_HTTP1_LAYERS) < 0) ||
 	    (h->parser = htp_connp_create(config)) == NULL) {
-		free(h);
+		dpi_free(h);
 		return -1;
 	}
 	htp_connp_set_user_data(h->parser, s);
@@ -486,7 +509,54 @@ http_close(struct dpi_session *s)
 	struct http *h = s->state;
 
 	htp_connp_destroy_all(h->parser);
-	free(h);
+	dpi_free(h);
 }
 
-const struct dpi_layer_ops dpi_http_ops = { http_open, http_bytes, http_lost, http_close };
+static bool
+is_complete(const htp_tx_t *h)
+{
+	return h->request_progress == HTP_REQUEST_COMPLETE &&
+	    h->response_progress == HTP_RESPONSE_COMPLETE;
+}
+
+static void
+http_forget(struct dpi_session *s, struct dpi_tx *tx)
+{
+	htp_tx_t *h = tx->of;
+
+	(void)s;
+	if (h == NULL)
+		return;
+	htp_tx_set_user_data(h, NULL);
+	if (is_complete(h))
+		htp_tx_destroy(h);
+}
+
+/* Between two messages a parser knows nothing that a new one would not; but for tunnels, and for what has failed. */
+static void
+http_rest(struct dpi_session *s)
+{
+	struct http *h = s->state;
+	const htp_conn_t *conn = htp_connp_get_connection(h->parser);
+	size_t n = conn != NULL ? htp_list_size(conn->transactions) : 0;
+
+	if (h->failed[0] || h->failed[1] || h->tunnel || n == 0)
+		return;
+	for (size_t i = 0; i < n; i++) {
+		const htp_tx_t *t = htp_list_get(conn->transactions, i);
+
+		if (t != NULL && !is_complete(t))
+			return;
+	}
+	for (struct dpi_tx *tx = s->tx; tx != NULL; tx = tx->next)
+		tx->of = NULL;
+	http_close(s);
+	s->state = NULL;
+}
+
+const struct dpi_layer_ops dpi_http_ops = { .open = http_open,
+	.bytes = http_bytes,
+	.lost = http_lost,
+	.close = http_close,
+	.forget = http_forget,
+	.rest = http_rest };

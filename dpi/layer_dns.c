@@ -1,6 +1,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "dpi/heap.h"
 #include "dpi/session.h"
 
 /* DNS (RFC 1035) over UDP and TCP: every message is a transaction of its own. */
@@ -122,7 +123,7 @@ dpi_dns_datagram(struct dpi_session *s, unsigned int dir, const uint8_t *bytes, 
 static int
 dns_open(struct dpi_session *s)
 {
-	s->state = calloc(1, sizeof(struct dns));
+	s->state = dpi_calloc(1, sizeof(struct dns));
 	return s->state != NULL ? 0 : -1;
 }
 
@@ -150,9 +151,11 @@ dns_close(struct dpi_session *s)
 {
 	struct dns *d = s->state;
 
-	free(d->side[0].bytes);
-	free(d->side[1].bytes);
-	free(d);
+	dpi_free(d->side[0].bytes);
+	dpi_free(d->side[1].bytes);
+	dpi_free(d);
 }
 
-const struct dpi_layer_ops dpi_dns_ops = { dns_open, dns_bytes, NULL, dns_close };
+const struct dpi_layer_ops dpi_dns_ops = {
+	.open = dns_open, .bytes = dns_bytes, .close = dns_close
+};

@@ -1,6 +1,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "dpi/heap.h"
 #include "dpi/session.h"
 
 /* MQTT 3.1.1 and 5 (OASIS): every control packet is a transaction, as far as its kind, reason and order. */
@@ -65,7 +66,7 @@ control_packet(struct dpi_session *s, struct mqtt *m, unsigned int dir, uint8_t 
 static int
 mqtt_open(struct dpi_session *s)
 {
-	s->state = calloc(1, sizeof(struct mqtt));
+	s->state = dpi_calloc(1, sizeof(struct mqtt));
 	return s->state != NULL ? 0 : -1;
 }
 
@@ -111,9 +112,11 @@ mqtt_close(struct dpi_session *s)
 {
 	struct mqtt *m = s->state;
 
-	free(m->side[0].bytes);
-	free(m->side[1].bytes);
-	free(m);
+	dpi_free(m->side[0].bytes);
+	dpi_free(m->side[1].bytes);
+	dpi_free(m);
 }
 
-const struct dpi_layer_ops dpi_mqtt_ops = { mqtt_open, mqtt_bytes, NULL, mqtt_close };
+const struct dpi_layer_ops dpi_mqtt_ops = {
+	.open = mqtt_open, .bytes = mqtt_bytes, .close = mqtt_close
+};

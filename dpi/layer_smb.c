@@ -1,6 +1,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "dpi/heap.h"
 #include "dpi/session.h"
 
 /*
@@ -252,10 +253,10 @@ smb1(struct dpi_session *s, struct smb *m, unsigned int dir, const uint8_t *p, u
 static int
 smb_open(struct dpi_session *s)
 {
-	struct smb *m = calloc(1, sizeof(*m));
+	struct smb *m = dpi_calloc(1, sizeof(*m));
 
 	if (m == NULL || (m->tx = dpi_tx_new(s, s->layer)) == NULL) {
-		free(m);
+		dpi_free(m);
 		return -1;
 	}
 	s->state = m;
@@ -296,13 +297,15 @@ smb_close(struct dpi_session *s)
 {
 	struct smb *m = s->state;
 
-	free(m->side[0].bytes);
-	free(m->side[1].bytes);
-	free(m->rpc.stub.bytes);
-	free(m);
+	dpi_free(m->side[0].bytes);
+	dpi_free(m->side[1].bytes);
+	dpi_free(m->rpc.stub.bytes);
+	dpi_free(m);
 }
 
-const struct dpi_layer_ops dpi_smb_ops = { smb_open, smb_bytes, NULL, smb_close };
+const struct dpi_layer_ops dpi_smb_ops = {
+	.open = smb_open, .bytes = smb_bytes, .close = smb_close
+};
 
 static void
 dcerpc_bytes(struct dpi_session *s, unsigned int dir, const uint8_t *bytes, uint32_t len, bool end)
@@ -330,4 +333,6 @@ dcerpc_bytes(struct dpi_session *s, unsigned int dir, const uint8_t *bytes, uint
 	}
 }
 
-const struct dpi_layer_ops dpi_dcerpc_ops = { smb_open, dcerpc_bytes, NULL, smb_close };
+const struct dpi_layer_ops dpi_dcerpc_ops = {
+	.open = smb_open, .bytes = dcerpc_bytes, .close = smb_close
+};

@@ -3,6 +3,7 @@
 #include <string.h>
 #include <strings.h>
 
+#include "dpi/heap.h"
 #include "dpi/session.h"
 
 /* Protocols of lines: SSH's banner (RFC 4253), SMTP (RFC 5321), FTP and its data sessions (RFC 959, 2428). */
@@ -15,7 +16,13 @@ struct text {
 	bool quiet[2]; /* nothing of that direction is of interest any more */
 	bool data;     /* SMTP: between DATA and the final dot */
 	bool welcome;
-	char last[32]; /* FTP: the transfer command and its argument */
+	bool mail; /* SMTP: a message has begun */
+	struct transfer *ftp;
+};
+
+/* What an FTP control session has announced. */
+struct transfer {
+	char last[32]; /* the command and its argument */
 	char name[256];
 	struct pk_addr data_addr;
 	uint16_t data_port;
@@ -40,14 +47,28 @@ line_of(struct dpi_pending *p, uint32_t *len, uint32_t *used)
 static int
 text_open(struct dpi_session *s)
 {
-	struct text *t = calloc(1, sizeof(*t));
+	struct text *t = dpi_calloc(1, sizeof(*t));
 
 	if (t == NULL || (t->tx = dpi_tx_new(s, s->layer)) == NULL) {
-		free(t);
+		dpi_free(t);
 		return -1;
 	}
 	s->state = t;
 	return 0;
+}
+
+/* Between two lines. */
+static void
+text_rest(struct dpi_session *s)
+{
+	struct text *t = s->state;
+
+	for (unsigned int d = 0; d < 2; d++) {
+		if (t->side[d].len == 0) {
+			dpi_free(t->side[d].bytes);
+			t->side[d] = (struct dpi_pending){ 0 };
+		}
+	}
 }
 
 static void
@@ -55,9 +76,10 @@ text_close(struct dpi_session *s)
 {
 	struct text *t = s->state;
 
-	free(t->side[0].bytes);
-	free(t->side[1].bytes);
-	free(t);
+	dpi_free(t->side[0].bytes);
+	dpi_free(t->side[1].bytes);
+	dpi_free(t->ftp);
+	dpi_free(t);
 }
 
 /* ---- SSH ---- */
@@ -92,12 +114,15 @@ ssh_bytes(struct dpi_session *s, unsigned int dir, const uint8_t *bytes, uint32_
 			if (n > 255)
 				dpi_tx_event(t->tx, DPI_EV_SSH_LONG, dir);
 			t->quiet[dir] = true;
+			s->finished = t->quiet[!dir];
 		}
 		dpi_pending_eat(p, used);
 	}
 }
 
-const struct dpi_layer_ops dpi_ssh_ops = { text_open, ssh_bytes, NULL, text_close };
+const struct dpi_layer_ops dpi_ssh_ops = {
+	.open = text_open, .bytes = ssh_bytes, .close = text_close, .rest = text_rest
+};
 
 /* ---- SMTP ---- */
 
@@ -122,13 +147,14 @@ smtp_command(struct text *t, struct dpi_session *s, const uint8_t *line, uint32_
 	        strncasecmp((const char *)line, "HELO ", 5) == 0)) {
 		dpi_tx_put(t->tx, DPI_SMTP_HELO, 0, line + 5, n - 5);
 	} else if (n >= 10 && strncasecmp((const char *)line, "MAIL FROM:", 10) == 0) {
-		if (dpi_tx_slot(t->tx, DPI_SMTP_MAIL_FROM, 0) != NULL) { /* the next message */
+		if (t->mail) { /* the next message */
 			dpi_tx_done(t->tx, 0);
 			dpi_tx_done(t->tx, 1);
 			t->tx = dpi_tx_new(s, DPI_LAYER_SMTP);
 			if (t->tx == NULL)
 				return;
 		}
+		t->mail = true;
 		smtp_path(t, DPI_SMTP_MAIL_FROM, line, n);
 	} else if (n >= 8 && strncasecmp((const char *)line, "RCPT TO:", 8) == 0) {
 		smtp_path(t, DPI_SMTP_RCPT_TO, line, n);
@@ -181,7 +207,9 @@ smtp_bytes(struct dpi_session *s, unsigned int dir, const uint8_t *bytes, uint32
 	}
 }
 
-const struct dpi_layer_ops dpi_smtp_ops = { text_open, smtp_bytes, NULL, text_close };
+const struct dpi_layer_ops dpi_smtp_ops = {
+	.open = text_open, .bytes = smtp_bytes, .close = text_close, .rest = text_rest
+};
 
 /* ---- FTP ---- */
 
@@ -191,16 +219,16 @@ expect(struct dpi_session *s, struct text *t)
 	struct dpi_expect *e = s->expect;
 	unsigned int i;
 
-	if (e == NULL || t->data_port == 0 || t->last[0] == '\0')
+	if (e == NULL || t->ftp->data_port == 0 || t->ftp->last[0] == '\0')
 		return;
 	i = e->nb < DPI_EXPECT_MAX ? e->nb++ : 0;
 	memset(&e->at[i], 0, sizeof(e->at[i]));
-	e->at[i].addr = t->data_addr;
-	e->at[i].port = t->data_port;
-	e->at[i].to_client = t->data_active;
-	snprintf((char *)e->at[i].command, sizeof(e->at[i].command), "%s", t->last);
-	snprintf((char *)e->at[i].name, sizeof(e->at[i].name), "%s", t->name);
-	t->data_port = 0;
+	e->at[i].addr = t->ftp->data_addr;
+	e->at[i].port = t->ftp->data_port;
+	e->at[i].to_client = t->ftp->data_active;
+	snprintf((char *)e->at[i].what.command, sizeof(e->at[i].what.command), "%s", t->ftp->last);
+	snprintf((char *)e->at[i].what.name, sizeof(e->at[i].what.name), "%s", t->ftp->name);
+	t->ftp->data_port = 0;
 }
 
 /* "1,2,3,4,5,6" of PORT and of the answer to PASV. */
@@ -211,11 +239,11 @@ six_numbers(struct text *t, const char *at)
 
 	if (sscanf(at, "%u,%u,%u,%u,%u,%u", &v[0], &v[1], &v[2], &v[3], &v[4], &v[5]) != 6)
 		return false;
-	memset(&t->data_addr, 0, sizeof(t->data_addr));
-	t->data_addr.family = 4;
+	memset(&t->ftp->data_addr, 0, sizeof(t->ftp->data_addr));
+	t->ftp->data_addr.family = 4;
 	for (unsigned int i = 0; i < 4; i++)
-		t->data_addr.bytes[i] = (uint8_t)v[i];
-	t->data_port = (uint16_t)((v[4] & 255) << 8 | (v[5] & 255));
+		t->ftp->data_addr.bytes[i] = (uint8_t)v[i];
+	t->ftp->data_port = (uint16_t)((v[4] & 255) << 8 | (v[5] & 255));
 	return true;
 }
 
@@ -226,39 +254,39 @@ ftp_line(struct dpi_session *s, struct text *t, unsigned int dir, const char *li
 
 	if (dir == 0) {
 		if (strncasecmp(line, "PORT ", 5) == 0) {
-			t->data_active = six_numbers(t, line + 5);
+			t->ftp->data_active = six_numbers(t, line + 5);
 		} else if (strncasecmp(line, "EPRT ", 5) == 0) {
 			const char *bar = strrchr(line, '|');
 
 			while (bar != NULL && bar > line && bar[-1] != '|')
 				bar--;
 			if (bar != NULL && sscanf(bar, "%u", &port) == 1) {
-				t->data_addr = s->addr[0];
-				t->data_port = (uint16_t)port;
-				t->data_active = true;
+				t->ftp->data_addr = s->addr[0];
+				t->ftp->data_port = (uint16_t)port;
+				t->ftp->data_active = true;
 			}
 		} else if (strncasecmp(line, "RETR ", 5) == 0 ||
 		    strncasecmp(line, "STOR ", 5) == 0) {
-			snprintf(t->last, sizeof(t->last), "%s",
+			snprintf(t->ftp->last, sizeof(t->ftp->last), "%s",
 			    strncasecmp(line, "RETR", 4) == 0 ? "retr" : "stor");
-			snprintf(t->name, sizeof(t->name), "%.255s", line + 5);
+			snprintf(t->ftp->name, sizeof(t->ftp->name), "%.255s", line + 5);
 			expect(s, t);
 		}
 	} else if (strncmp(line, "227", 3) == 0) {
 		const char *open = strchr(line, '(');
 
-		t->data_active = false;
-		t->last[0] = '\0';
+		t->ftp->data_active = false;
+		t->ftp->last[0] = '\0';
 		if (open != NULL)
 			six_numbers(t, open + 1);
 	} else if (strncmp(line, "229", 3) == 0) {
 		const char *bar = strstr(line, "|||");
 
-		t->last[0] = '\0';
+		t->ftp->last[0] = '\0';
 		if (bar != NULL && sscanf(bar + 3, "%u", &port) == 1) {
-			t->data_addr = s->addr[1];
-			t->data_port = (uint16_t)port;
-			t->data_active = false;
+			t->ftp->data_addr = s->addr[1];
+			t->ftp->data_port = (uint16_t)port;
+			t->ftp->data_active = false;
 		}
 	}
 }
@@ -278,6 +306,8 @@ ftp_bytes(struct dpi_session *s, unsigned int dir, const uint8_t *bytes, uint32_
 	}
 	if (!dpi_pending_add(p, bytes, len, 1u << 18))
 		return;
+	if (t->ftp == NULL && (t->ftp = dpi_calloc(1, sizeof(*t->ftp))) == NULL)
+		return;
 	while ((line = line_of(p, &n, &used)) != NULL) {
 		snprintf(text, sizeof(text), "%.*s", (int)PK_MIN(n, 510u), (const char *)line);
 		ftp_line(s, t, dir, text);
@@ -285,24 +315,29 @@ ftp_bytes(struct dpi_session *s, unsigned int dir, const uint8_t *bytes, uint32_
 	}
 }
 
-const struct dpi_layer_ops dpi_ftp_ops = { text_open, ftp_bytes, NULL, text_close };
+const struct dpi_layer_ops dpi_ftp_ops = {
+	.open = text_open, .bytes = ftp_bytes, .close = text_close, .rest = text_rest
+};
 
 static void
 ftp_data_bytes(
     struct dpi_session *s, unsigned int dir, const uint8_t *bytes, uint32_t len, bool end)
 {
+	const struct dpi_announced *what = s->announced;
 	struct text *t = s->state;
 
 	if (end) {
 		dpi_tx_done(t->tx, dir);
 		return;
 	}
-	for (unsigned int d = 0; d < 2; d++)
-		dpi_tx_put(t->tx, DPI_FTPDATA_COMMAND, d, s->data_command,
-		    strlen((char *)s->data_command));
-	if (s->data_name[0] != '\0' && dpi_tx_slot(t->tx, DPI_FILE_NAME, dir) == NULL)
-		dpi_tx_put(t->tx, DPI_FILE_NAME, dir, s->data_name, strlen((char *)s->data_name));
+	for (unsigned int d = 0; d < 2 && what != NULL; d++)
+		dpi_tx_put(t->tx, DPI_FTPDATA_COMMAND, d, what->command,
+		    strlen((const char *)what->command));
+	if (what != NULL && what->name[0] != '\0' && dpi_tx_slot(t->tx, DPI_FILE_NAME, dir) == NULL)
+		dpi_tx_put(t->tx, DPI_FILE_NAME, dir, what->name, strlen((const char *)what->name));
 	dpi_tx_grow(t->tx, DPI_FILE_DATA, dir, bytes, len, DPI_BODY_MAX);
 }
 
-const struct dpi_layer_ops dpi_ftp_data_ops = { text_open, ftp_data_bytes, NULL, text_close };
+const struct dpi_layer_ops dpi_ftp_data_ops = {
+	.open = text_open, .bytes = ftp_data_bytes, .close = text_close, .rest = text_rest
+};

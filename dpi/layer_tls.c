@@ -4,6 +4,7 @@
 
 #include <openssl/evp.h>
 
+#include "dpi/heap.h"
 #include "dpi/session.h"
 #include "lib/wire.h"
 
@@ -418,10 +419,10 @@ handshake(struct tls *t, unsigned int dir)
 static int
 tls_open(struct dpi_session *s)
 {
-	struct tls *t = calloc(1, sizeof(*t));
+	struct tls *t = dpi_calloc(1, sizeof(*t));
 
 	if (t == NULL || (t->tx = dpi_tx_new(s, DPI_LAYER_TLS)) == NULL) {
-		free(t);
+		dpi_free(t);
 		return -1;
 	}
 	s->state = t;
@@ -487,6 +488,7 @@ tls_bytes(struct dpi_session *s, unsigned int dir, const uint8_t *bytes, uint32_
 		}
 		dpi_pending_eat(p, n + 5);
 	}
+	s->finished = t->encrypted[0] && t->encrypted[1];
 }
 
 static void
@@ -495,10 +497,12 @@ tls_close(struct dpi_session *s)
 	struct tls *t = s->state;
 
 	for (unsigned int d = 0; d < 2; d++) {
-		free(t->record[d].bytes);
-		free(t->handshake[d].bytes);
+		dpi_free(t->record[d].bytes);
+		dpi_free(t->handshake[d].bytes);
 	}
-	free(t);
+	dpi_free(t);
 }
 
-const struct dpi_layer_ops dpi_tls_ops = { tls_open, tls_bytes, NULL, tls_close };
+const struct dpi_layer_ops dpi_tls_ops = {
+	.open = tls_open, .bytes = tls_bytes, .close = tls_close
+};

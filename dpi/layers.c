@@ -2,6 +2,7 @@
 #include <string.h>
 #include <strings.h>
 
+#include "dpi/heap.h"
 #include "dpi/session.h"
 
 /* Which layer a session speaks, and the way of its bytes to the parser. */
@@ -14,14 +15,6 @@ begins(const uint8_t *bytes, uint32_t len, const char *with)
 	size_t n = strlen(with);
 
 	return len >= n && strncasecmp((const char *)bytes, with, n) == 0;
-}
-
-static bool
-may_begin(const uint8_t *bytes, uint32_t len, const char *with)
-{
-	size_t n = strlen(with);
-
-	return strncasecmp((const char *)bytes, with, PK_MIN(n, (size_t)len)) == 0;
 }
 
 static bool
@@ -55,13 +48,26 @@ request_line(const uint8_t *b, uint32_t len)
 	    b[0] > ' ' && b[0] < 0x7f;
 }
 
+/* Text, of which the first line has not ended. */
+static bool
+line_begins(const uint8_t *b, uint32_t len)
+{
+	if (len == 0 || len >= 2048 || !((b[0] | 32) >= 'a' && (b[0] | 32) <= 'z'))
+		return false;
+	for (uint32_t i = 0; i < len; i++)
+		if (b[i] != '\t' && b[i] != '\r' && (b[i] < ' ' || b[i] == 0x7f))
+			return false;
+	return true;
+}
+
 static uint8_t
 probe_tcp(const uint8_t *b, uint32_t len, unsigned int dir, const uint16_t port[2])
 {
-	static const char *const waits[] = { "GET ", "POST ", "HEAD ", "PUT ", "OPTIONS ",
-		"DELETE ", "CONNECT ", "PROPFIND ", "HTTP/", "SSH-", "EHLO", "HELO", "USER ",
-		"PRI * HTTP/2" };
-
+	/* RFC 9112 section 2.2: a server ignores empty lines before a request. */
+	while (dir == 0 && len > 0 && (b[0] == '\r' || b[0] == '\n')) {
+		b++;
+		len--;
+	}
 	if (begins(b, len, "PRI * HTTP/2"))
 		return DPI_LAYER_HTTP2;
 	if (begins(b, len, "SSH-"))
@@ -101,13 +107,8 @@ probe_tcp(const uint8_t *b, uint32_t len, unsigned int dir, const uint16_t port[
 	    dns_likely(b + 2, len - 2) && b[6] == 0 && b[7] == 1) {
 		return DPI_LAYER_DNS;
 	}
-	if (len < 16) {
-		for (size_t i = 0; i < PK_COUNT(waits); i++)
-			if (may_begin(b, len, waits[i]))
-				return DPI_LAYER_NONE;
-		return len < 8 ? DPI_LAYER_NONE : DPI_LAYER_FAILED;
-	}
-	return DPI_LAYER_FAILED;
+	/* What all others can be told by; a method of its own making, by its whole line. */
+	return len < 16 || (dir == 0 && line_begins(b, len)) ? DPI_LAYER_NONE : DPI_LAYER_FAILED;
 }
 
 uint8_t
@@ -192,8 +193,13 @@ feed(struct dpi_session *s, unsigned int dir, bool end)
 
 	if (s->ops == NULL)
 		return;
+	if (s->state == NULL && d->parsed < a->next && s->ops->open(s) < 0) { /* it has rested */
+		s->ops = NULL;
+		return;
+	}
 	if (d->parsed < a->window_from) {
-		if (s->ops->lost != NULL && a->window_from - d->parsed < UINT32_MAX)
+		if (s->ops->lost != NULL && s->state != NULL &&
+		    a->window_from - d->parsed < UINT32_MAX)
 			s->ops->lost(s, dir, a->window_from - d->parsed);
 		d->parsed = a->window_from;
 	}
@@ -205,7 +211,8 @@ feed(struct dpi_session *s, unsigned int dir, bool end)
 	}
 	if (last && !d->fin_taken && s->ops != NULL) {
 		d->fin_taken = true;
-		s->ops->bytes(s, dir, NULL, 0, true);
+		if (s->state != NULL)
+			s->ops->bytes(s, dir, NULL, 0, true);
 	}
 }
 
@@ -225,24 +232,4 @@ dpi_session_datagram(struct dpi_session *s, unsigned int dir, const uint8_t *byt
 		s->layer = dpi_layer_probe(bytes, len, dir, s->proto, s->port);
 	if (s->layer == DPI_LAYER_DNS)
 		dpi_dns_datagram(s, dir, bytes, len);
-}
-
-void
-dpi_session_fini(struct dpi_session *s)
-{
-	if (s->ops != NULL)
-		s->ops->close(s);
-	while (s->tx != NULL) {
-		struct dpi_tx *tx = s->tx;
-
-		s->tx = tx->next;
-		dpi_tx_free(tx);
-	}
-	for (unsigned int d = 0; d < 2; d++) {
-		dpi_assembly_fini(&s->side[d].stream);
-		free(s->side[d].candidate);
-		free(s->side[d].judged);
-	}
-	free(s->bits);
-	free(s->ints);
 }

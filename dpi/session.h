@@ -25,6 +25,8 @@ struct dpi_tx {
 	struct dpi_tx *next;
 	uint64_t id;
 	uint8_t layer;
+	void *of;                      /* the parser's own */
+	const struct dpi_bufs *wanted; /* of its session */
 	bool done[2];
 	bool touched[2]; /* since signatures last looked */
 	uint16_t nb_slots;
@@ -35,6 +37,9 @@ struct dpi_tx {
 	uint32_t *candidate; /* rules whose fast pattern occurred */
 	uint32_t *alerted;   /* rule * 2 + direction, ascending by time */
 };
+
+/* Beside the number of a rule in dpi_side.candidate: not all of it has been found yet. */
+#define DPI_CANDIDATE_OPEN 0x80000000u
 
 struct dpi_side {
 	struct dpi_assembly stream;
@@ -67,6 +72,7 @@ struct dpi_session {
 	uint64_t packets[2];
 	bool tcp; /* has a TCP session that is followed */
 	bool established, midstream, dropped, passed, gap;
+	bool finished; /* its layer has read all there is to read: what follows is encrypted */
 	uint8_t layer, layer_before;
 	const struct dpi_layer_ops *ops;
 	void *state;
@@ -77,10 +83,15 @@ struct dpi_session {
 	uint64_t *bits; /* flowbits, DPI_NAMES_MAX of them, NULL while none is set */
 	uint32_t *ints; /* flowints, value + 1 */
 	uint32_t nb_ints;
-	struct dpi_expect *expect; /* borrowed: where FTP announces data sessions */
-	const char *other_name;    /* of data sessions */
-	uint8_t data_command[32];
-	uint8_t data_name[256];
+	const struct dpi_bufs
+	    *wanted; /* buffers that any rule asks about: no others are kept.  NULL: all are */
+	struct dpi_expect *expect;       /* borrowed: where FTP announces data sessions */
+	struct dpi_announced *announced; /* what it was announced for, NULL: it was not */
+};
+
+/* What a control session has said of a data session (FTP). */
+struct dpi_announced {
+	uint8_t command[32], name[256];
 };
 
 /* Sessions that a control session has announced (FTP). */
@@ -91,7 +102,7 @@ struct dpi_expect {
 		struct pk_addr addr; /* of the side that listens */
 		uint16_t port;
 		bool to_client; /* the client of the control session listens */
-		uint8_t command[32], name[256];
+		struct dpi_announced what;
 	} at[DPI_EXPECT_MAX];
 };
 
@@ -103,6 +114,11 @@ struct dpi_layer_ops {
 	/* `len` bytes were lost.  NULL: the layer gives up. */
 	void (*lost)(struct dpi_session *s, unsigned int dir, uint64_t len);
 	void (*close)(struct dpi_session *s);
+	/* Nobody will look at `tx` any more.  NULL: the layer has nothing of its own about it. */
+	void (*forget)(struct dpi_session *s, struct dpi_tx *tx);
+	/* Give back what can be made again: s->state is NULL afterwards, and open() follows with the next bytes.
+	 * Nothing happens in the middle of a message.  NULL: the layer keeps its state. */
+	void (*rest)(struct dpi_session *s);
 };
 
 /* Which layer the front of a stream, or a datagram, speaks: DPI_LAYER_NONE to wait for more, _FAILED for none. */
@@ -114,7 +130,18 @@ void dpi_session_parse(struct dpi_session *s, bool end);
 /* A UDP datagram. */
 void dpi_session_datagram(
     struct dpi_session *s, unsigned int dir, const uint8_t *bytes, uint32_t len);
+void dpi_session_init(struct dpi_session *s, const struct pk_addr addr[2], const uint16_t port[2],
+    uint8_t proto, struct dpi_expect *expect);
 void dpi_session_fini(struct dpi_session *s);
+
+/* Free the transactions that are over and judged. */
+void dpi_session_retire(struct dpi_session *s);
+/*
+ * Make an idle session small: streams keep what can still be sent again, and `back` bytes of their end for
+ * matches that begin there; parsers keep what is between messages.  What is left of a session of no
+ * open message is below 1 KB.
+ */
+void dpi_session_rest(struct dpi_session *s, uint32_t back);
 
 struct dpi_tx *dpi_tx_new(struct dpi_session *s, enum dpi_layer layer);
 void dpi_tx_free(struct dpi_tx *tx);
@@ -126,6 +153,8 @@ void dpi_tx_grow(struct dpi_tx *tx, enum dpi_buf buf, unsigned int dir, const vo
     size_t len, uint32_t limit);
 /* No slot of the direction will come, or grow, any more. */
 void dpi_tx_done(struct dpi_tx *tx, unsigned int dir);
+/* Whether that buffer is kept; a parser may ask before it makes one. */
+bool dpi_tx_wants(const struct dpi_tx *tx, enum dpi_buf buf);
 struct dpi_slot *dpi_tx_slot(struct dpi_tx *tx, enum dpi_buf buf, unsigned int dir);
 void dpi_tx_event(struct dpi_tx *tx, enum dpi_event event, unsigned int dir);
 

@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "dpi/heap.h"
+
 int
 dpi_look_init(struct dpi_look *k)
 {
@@ -20,22 +22,59 @@ dpi_look_fini(struct dpi_look *k)
 	memset(k, 0, sizeof(*k));
 }
 
+/* The byte of a content that occurs least in what it is looked for in: text, mostly. */
+static size_t
+rarest(const struct dpi_content *c)
+{
+	static const char common[] = "etaoinsrhldcum /.-=:\"w0123pgb&f;\r\nyv456789k,?+_<>";
+	size_t best = 0, best_rank = 0, n = PK_MIN((size_t)c->len, (size_t)16);
+
+	for (size_t i = 0; i < n; i++) {
+		const char *at = c->bytes[i] != 0 ? strchr(common, c->bytes[i]) : common;
+		size_t rank = at != NULL ? (size_t)(at - common) + 1 : sizeof(common) + 1;
+
+		if (rank > best_rank) {
+			best = i;
+			best_rank = rank;
+		}
+	}
+	return best;
+}
+
 const uint8_t *
 dpi_content_find(const struct dpi_content *c, const uint8_t *at, size_t len)
 {
-	size_t n = c->len;
+	const uint8_t *low, *high, *end;
+	size_t n = c->len, anchor;
+	uint8_t lower, upper;
 
 	if (len < n)
 		return NULL;
 	if (!c->nocase)
 		return memmem(at, len, c->bytes, n);
-	for (const uint8_t *last = at + (len - n); at <= last; at++) {
+	if (n == 0)
+		return at;
+	/* From one occurrence of the rarest byte to the next, in either case. */
+	anchor = rarest(c);
+	lower = c->bytes[anchor];
+	upper = lower >= 'a' && lower <= 'z' ? (uint8_t)(lower - 32) : lower;
+	end = at + (len - n) + anchor + 1;
+	at += anchor;
+	low = memchr(at, lower, (size_t)(end - at));
+	high = upper != lower ? memchr(at, upper, (size_t)(end - at)) : NULL;
+	while (low != NULL || high != NULL) {
+		bool is_low = high == NULL || (low != NULL && low < high);
+		const uint8_t *p = (is_low ? low : high) - anchor, *next = p + anchor + 1;
 		size_t i = 0;
 
-		while (i < n && dpi_lower[at[i]] == c->bytes[i])
+		while (i < n && dpi_lower[p[i]] == c->bytes[i])
 			i++;
 		if (i == n)
-			return at;
+			return p;
+		if (is_low)
+			low = memchr(next, lower, (size_t)(end - next));
+		else
+			high = memchr(next, upper, (size_t)(end - next));
 	}
 	return NULL;
 }
@@ -259,13 +298,13 @@ base64_holds(
 	if (from >= len)
 		return false;
 	n = PK_MIN(PK_MIN(len - (uint32_t)from, i->base64.nb), (uint32_t)DECODED_MAX);
-	decoded = malloc(n);
+	decoded = dpi_malloc(n);
 	if (decoded == NULL)
 		return false;
 	n = base64(decoded, bytes + from, n);
 	holds = n > 0 &&
 	    (i->base64.data == NULL || holds_from(k, i->base64.data, 0, decoded, n, 0));
-	free(decoded);
+	dpi_free(decoded);
 	return holds;
 }
 

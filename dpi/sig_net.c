@@ -451,3 +451,11 @@ dpi_nets_has(const struct dpi_nets *n, const struct pk_addr *a)
 	}
 	return in;
 }
+
+void
+dpi_vars_each(const struct dpi_vars *v,
+    void (*each)(void *arg, const char *name, const char *value), void *arg)
+{
+	for (size_t i = 0; i < v->nb; i++)
+		each(arg, v->var[i].name, v->var[i].value);
+}

@@ -16,6 +16,10 @@ void dpi_vars_destroy(struct dpi_vars *v); /* and all groups that were made */
 /* Set "HOME_NET" and the like; the value is checked when a rule uses it.  Returns 0 or -ENOMEM. */
 int dpi_vars_set(struct dpi_vars *v, const char *name, const char *value);
 
+/* All that are set, in order. */
+void dpi_vars_each(const struct dpi_vars *v,
+    void (*each)(void *arg, const char *name, const char *value), void *arg);
+
 /* Borrowed from `v`.  Return 0, -EINVAL with *diag, or -ENOMEM. */
 int dpi_nets_parse(
     const struct dpi_nets **out, struct dpi_vars *v, const char *text, struct pk_diag *diag);

@@ -21,6 +21,7 @@ struct dpi_set {
 	uint32_t nb_sources;
 	struct dpi_prefilter filter[DPI_NB_GROUPS][DPI_NB_DIRS];
 	struct dpi_rules packet, tx[DPI_NB_LAYERS];
+	struct dpi_bufs wanted;
 };
 
 int
@@ -401,7 +402,7 @@ place(struct dpi_set *s, struct building building[DPI_NB_GROUPS][DPI_NB_DIRS],
 {
 	const struct dpi_list *l = sig->fast_list >= 0 ? &sig->list[sig->fast_list] : NULL;
 	struct dpi_pattern p;
-	unsigned int group[4], nb = 0;
+	unsigned int group[5], nb = 0;
 	int rc = 0;
 
 	if (l == NULL || (dpi_buf_info[l->buf].flags & DPI_BUF_PACKET) ||
@@ -412,8 +413,12 @@ place(struct dpi_set *s, struct building building[DPI_NB_GROUPS][DPI_NB_DIRS],
 	} else {
 		if (sig->protos & 1 && (sig->flags & DPI_SIG_STREAM))
 			group[nb++] = DPI_GROUP_STREAM;
-		if (sig->protos & 1) /* packets outside of streams, if nothing else */
-			group[nb++] = DPI_GROUP_TCP;
+		if (sig->protos &
+		    1) /* what looks into streams alone sees packets only outside of them */
+			group[nb++] = (sig->flags & (DPI_SIG_STREAM | DPI_SIG_PACKET)) ==
+			        DPI_SIG_STREAM
+			    ? DPI_GROUP_ALONE
+			    : DPI_GROUP_TCP;
 		if (sig->protos & 2)
 			group[nb++] = DPI_GROUP_UDP;
 		if (sig->protos & ~3)
@@ -433,6 +438,14 @@ place(struct dpi_set *s, struct building building[DPI_NB_GROUPS][DPI_NB_DIRS],
 int
 dpi_set_finish(struct dpi_set *s, struct pk_diag *diag)
 {
+	return dpi_set_finish_with(s, NULL, NULL, NULL, diag);
+}
+
+int
+dpi_set_finish_with(struct dpi_set *s, const hs_platform_info_t *platform,
+    int (*fetch)(void *arg, unsigned int group, unsigned int dir, hs_database_t **out), void *arg,
+    struct pk_diag *diag)
+{
 	struct building(*building)[DPI_NB_DIRS] = calloc(DPI_NB_GROUPS, sizeof(*building));
 	hs_scratch_t *scratch = NULL;
 	int rc = building == NULL ? -ENOMEM : 0;
@@ -442,21 +455,38 @@ dpi_set_finish(struct dpi_set *s, struct pk_diag *diag)
 		qsort(s->sig, s->nb, sizeof(struct dpi_sig *), by_order);
 	for (uint32_t i = 0; i < s->nb; i++)
 		s->sig[i]->index = i;
-	for (uint32_t i = 0; i < s->nb && rc == 0; i++)
+	for (uint32_t i = 0; i < s->nb && rc == 0; i++) {
 		rc = place(s, building, s->sig[i]);
+		for (unsigned int l = 0; l < s->sig[i]->nb_lists; l++)
+			dpi_bufs_add(&s->wanted, s->sig[i]->list[l].buf);
+	}
 	for (unsigned int g = 0; g < DPI_NB_GROUPS && rc == 0; g++) {
 		for (unsigned int d = 0; d < DPI_NB_DIRS && rc == 0; d++) {
 			struct building *b = &building[g][d];
 			struct dpi_prefilter *f = &s->filter[g][d];
 
+			hs_database_t *db = NULL;
+
 			if (b->nb == 0)
 				continue;
-			rc = dpi_prefilter_init(f, b->pattern, b->nb, NULL, NULL, diag);
+			if (fetch != NULL) {
+				rc = fetch(arg, g, d, &db);
+				if (rc < 0) {
+					pk_diag_set(diag,
+					    "a database is missing, or cannot be used on this CPU");
+					break;
+				}
+			}
+			rc = dpi_prefilter_init(f, b->pattern, b->nb, db, platform, diag);
 			f->every = b->every;
 			b->pattern = NULL;
 			b->every.at = NULL;
-			if (rc == 0 && hs_alloc_scratch(f->db, &scratch) != HS_SUCCESS)
-				rc = -ENOMEM;
+			if (platform != NULL)
+				continue;
+			if (rc == 0 && hs_alloc_scratch(f->db, &scratch) != HS_SUCCESS) {
+				pk_diag_set(diag, "a database cannot be used on this CPU");
+				rc = -EILSEQ;
+			}
 			if (rc == 0)
 				rc = dpi_prefilter_check(f, scratch, diag);
 		}
@@ -470,6 +500,33 @@ dpi_set_finish(struct dpi_set *s, struct pk_diag *diag)
 	hs_free_scratch(scratch);
 	free(building);
 	return rc;
+}
+
+const struct dpi_bufs *
+dpi_set_wanted(const struct dpi_set *s)
+{
+	return &s->wanted;
+}
+
+const hs_database_t *
+dpi_set_database(const struct dpi_set *s, unsigned int group, unsigned int dir)
+{
+	return s->filter[group][dir].db;
+}
+
+void
+dpi_set_variables(const struct dpi_set *s,
+    void (*each)(void *arg, const char *name, const char *value), void *arg)
+{
+	dpi_vars_each(s->env.vars, each, arg);
+}
+
+void
+dpi_set_sources(const struct dpi_set *s,
+    void (*each)(void *arg, const char *name, const char *text, size_t len), void *arg)
+{
+	for (uint32_t i = 0; i < s->nb_sources; i++)
+		each(arg, s->source[i].name, s->source[i].text, s->source[i].len);
 }
 
 size_t

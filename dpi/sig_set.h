@@ -1,5 +1,7 @@
 #pragma once
 
+#include <hs/hs.h>
+
 #include "dpi/sig_inspect.h"
 #include "dpi/sig_parse.h"
 
@@ -32,6 +34,7 @@ enum {
 enum {
 	DPI_GROUP_STREAM = DPI_NB_BUFS, /* TCP, reassembled */
 	DPI_GROUP_TCP,                  /* payload of each packet */
+	DPI_GROUP_ALONE,                /* TCP: of packets whose stream is not followed */
 	DPI_GROUP_UDP,
 	DPI_GROUP_OTHER,
 	DPI_NB_GROUPS
@@ -65,6 +68,22 @@ int dpi_set_add(struct dpi_set *s, const char *name, const char *text, size_t le
  * errno with *diag; -EILSEQ when a database does not find what a plain search finds. */
 int dpi_set_finish(struct dpi_set *s, struct pk_diag *diag);
 
+/* The same for another kind of CPU (`platform`, NULL: this one), or with databases that have been compiled before:
+ * `fetch` (may be NULL) gives the one of a group, which the set takes over, or -ENOENT.  A database for a CPU that
+ * this is not cannot be checked here; it is when it is loaded. */
+int dpi_set_finish_with(struct dpi_set *s, const hs_platform_info_t *platform,
+    int (*fetch)(void *arg, unsigned int group, unsigned int dir, hs_database_t **out), void *arg,
+    struct pk_diag *diag);
+
+/* What a set was made of, for those who write it down: its databases (NULL: the group has none), the variables that
+ * were set, the text of its files. */
+const hs_database_t *dpi_set_database(
+    const struct dpi_set *s, unsigned int group, unsigned int dir);
+void dpi_set_variables(const struct dpi_set *s,
+    void (*each)(void *arg, const char *name, const char *value), void *arg);
+void dpi_set_sources(const struct dpi_set *s,
+    void (*each)(void *arg, const char *name, const char *text, size_t len), void *arg);
+
 uint32_t dpi_set_nb(const struct dpi_set *s);
 uint32_t dpi_set_nb_refused(const struct dpi_set *s);
 const struct dpi_sig *dpi_set_sig(const struct dpi_set *s, uint32_t index);
@@ -72,6 +91,9 @@ const struct dpi_sig *dpi_set_sig(const struct dpi_set *s, uint32_t index);
 /* Rules without a fast pattern: about packets, and about transactions of a layer. */
 const struct dpi_rules *dpi_set_packet_rules(const struct dpi_set *s);
 const struct dpi_rules *dpi_set_tx_rules(const struct dpi_set *s, enum dpi_layer layer);
+
+/* The buffers that any rule asks about. */
+const struct dpi_bufs *dpi_set_wanted(const struct dpi_set *s);
 
 size_t dpi_set_database_bytes(const struct dpi_set *s);
 size_t dpi_set_nb_databases(const struct dpi_set *s);

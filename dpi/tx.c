@@ -1,6 +1,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "dpi/heap.h"
 #include "dpi/session.h"
 
 #define TX_MAX    256 /* open ones of a session; the oldest is closed for a new one */
@@ -9,11 +10,12 @@
 struct dpi_tx *
 dpi_tx_new(struct dpi_session *s, enum dpi_layer layer)
 {
-	struct dpi_tx *tx = calloc(1, sizeof(*tx)), **at = &s->tx;
+	struct dpi_tx *tx = dpi_calloc(1, sizeof(*tx)), **at = &s->tx;
 	unsigned int n = 0;
 
 	if (tx == NULL)
 		return NULL;
+	tx->wanted = s->wanted;
 	tx->layer = (uint8_t)layer;
 	tx->id = s->nb_tx++;
 	for (; *at != NULL; at = &(*at)->next)
@@ -31,11 +33,17 @@ dpi_tx_free(struct dpi_tx *tx)
 	if (tx == NULL)
 		return;
 	for (unsigned int i = 0; i < tx->nb_slots; i++)
-		free(tx->slot[i].bytes);
-	free(tx->slot);
-	free(tx->candidate);
-	free(tx->alerted);
-	free(tx);
+		dpi_free(tx->slot[i].bytes);
+	dpi_free(tx->slot);
+	dpi_free(tx->candidate);
+	dpi_free(tx->alerted);
+	dpi_free(tx);
+}
+
+bool
+dpi_tx_wants(const struct dpi_tx *tx, enum dpi_buf buf)
+{
+	return tx->wanted == NULL || dpi_bufs_has(tx->wanted, buf);
 }
 
 struct dpi_slot *
@@ -55,7 +63,7 @@ slot_new(struct dpi_tx *tx, enum dpi_buf buf, unsigned int dir)
 	if (tx->nb_slots == SLOTS_MAX)
 		return NULL;
 	if ((tx->nb_slots & (tx->nb_slots + 1)) == 0) {
-		more = realloc(tx->slot, (2u * tx->nb_slots + 2) * sizeof(*more));
+		more = dpi_realloc(tx->slot, (2u * tx->nb_slots + 2) * sizeof(*more));
 		if (more == NULL)
 			return NULL;
 		tx->slot = more;
@@ -75,7 +83,7 @@ slot_add(struct dpi_slot *s, const void *bytes, size_t len)
 		return;
 	if (s->len + len > s->room) {
 		uint32_t room = PK_MAX((uint32_t)(s->len + len), s->room * 2);
-		uint8_t *more = realloc(s->bytes, room);
+		uint8_t *more = dpi_realloc(s->bytes, room);
 
 		if (more == NULL)
 			return;
@@ -91,7 +99,7 @@ dpi_tx_put(struct dpi_tx *tx, enum dpi_buf buf, unsigned int dir, const void *by
 {
 	struct dpi_slot *s;
 
-	if (tx == NULL ||
+	if (tx == NULL || !dpi_tx_wants(tx, buf) ||
 	    (!(dpi_buf_info[buf].flags & DPI_BUF_SEVERAL) && dpi_tx_slot(tx, buf, dir) != NULL))
 		return;
 	s = slot_new(tx, buf, dir);
@@ -107,7 +115,7 @@ dpi_tx_grow(struct dpi_tx *tx, enum dpi_buf buf, unsigned int dir, const void *b
 {
 	struct dpi_slot *s;
 
-	if (tx == NULL)
+	if (tx == NULL || !dpi_tx_wants(tx, buf))
 		return;
 	s = dpi_tx_slot(tx, buf, dir);
 	if (s == NULL ||
@@ -150,7 +158,7 @@ dpi_pending_add(struct dpi_pending *p, const uint8_t *bytes, uint32_t len, uint3
 		return false;
 	if (p->len + len > p->room) {
 		uint32_t room = PK_MAX(p->len + len, p->room * 2);
-		uint8_t *more = realloc(p->bytes, room);
+		uint8_t *more = dpi_realloc(p->bytes, room);
 
 		if (more == NULL)
 			return false;

@@ -46,6 +46,8 @@
 	X(SPOOF_OUTSIDE, "spoof-outside", "from outside: claims the address of a workload inside") \
 	X(LINK_LOCAL, "link-local", "link-local addresses carry neighbour discovery only")         \
 	X(ND, "nd", "a neighbour discovery message that breaks RFC 4861")                          \
+	X(DHCP, "dhcp", "a malformed DHCP message, or one that contradicts the inventory")         \
+	X(DHCP_SERVER, "dhcp-server", "DHCP from or to a server that is not in dhcp-server")       \
 	X(RA_INSIDE, "ra-inside", "a workload poses as a router")                                  \
 	/* fragments */                                                                            \
 	X(FRAG_STRAY, "frag-stray", "a fragment whose first one did not come, or did not pass")    \
@@ -101,6 +103,13 @@
 	X(APP_OVERLAP, "app-overlap",                                                              \
 	    "contradicts bytes that came first, while the application is looked for")              \
 	X(APP_FRAGMENT, "app-fragment", "in pieces, while its application is looked for")          \
+	X(SIG_DROP, "sig-drop", "a signature that says drop has matched its session")              \
+	X(SIG_REJECT, "sig-reject",                                                                \
+	    "a signature that says reject has matched; both sides were told")                      \
+	X(SIG_OVERLAP, "sig-overlap",                                                              \
+	    "contradicts bytes that came first, while its session is inspected")                   \
+	X(SIG_FRAGMENT, "sig-fragment", "in pieces, while its session is inspected")               \
+	X(SIG_FULL, "sig-full", "no room to inspect it, and its rule or inspect-fail says closed") \
 	X(APP_FULL, "app-full", "no room to look for its application, and inspect-fail is closed") \
 	/* resources */                                                                            \
 	X(NO_BUFFER, "no-buffer", "the packet buffers ran out")                                    \

@@ -5,6 +5,8 @@
 
 #include <rte_branch_prediction.h>
 
+#include "fw/lease.h"
+
 #define ND_RS       133
 #define ND_RA       134
 #define ND_NS       135
@@ -19,8 +21,20 @@ fw_guard_begin(struct fw_guard *g, uint64_t generation)
 {
 	if (likely(g->generation == generation))
 		return;
-	memset(g, 0, sizeof(*g));
+	memset(g->slot, 0, sizeof(g->slot));
 	g->generation = generation;
+}
+
+void
+fw_guard_follow(struct fw_guard *g, struct fw_leases *leases)
+{
+	uint32_t version = fw_leases_version(leases);
+
+	if (likely(g->leases == leases && g->leases_version == version))
+		return;
+	memset(g->slot, 0, sizeof(g->slot));
+	g->leases = leases;
+	g->leases_version = version;
 }
 
 static const struct fw_guard_slot *
@@ -51,6 +65,8 @@ look_up(struct fw_guard *g, const struct fw_rules *r, uint64_t generation, uint1
 		s->known = 1;
 		s->has_mac = e->has_mac;
 		memcpy(s->mac, e->mac, sizeof(s->mac));
+		if (!s->has_mac && g->leases != NULL)
+			s->has_mac = fw_leases_get(g->leases, wire, vrf, &addr, s->mac);
 	}
 	return s;
 }

@@ -25,8 +25,12 @@
  *   RA              From outside only: a workload that poses as a router would own the segment.
  *   MLD             Switches need it to deliver the groups that ND lives on (RFC 9777).
  *
- * Redirects pass in neither direction.  All else goes to policy, DHCP too: the guard lets a client that
- * has no address yet speak from 0.0.0.0 or a link-local address, but only DHCP, and then policy
+ *   DHCP            If it is snooped (`dhcp-server`): from a workload, as itself, to everybody or to one of these
+ *                   servers; from one of these to a workload (fw/path_dhcp.c).  What a server gives out binds the
+ *                   address to the client's MAC, if the inventory names none (fw/lease.h).
+ *
+ * Redirects pass in neither direction.  All else goes to policy, and DHCP too when it is not snooped: the guard lets
+ * a client that has no address yet speak from 0.0.0.0 or a link-local address, but only DHCP, and then policy
  * decides.  Other link-local traffic is refused: its addresses are in nobody's inventory.
  */
 #define FW_GUARD_SLOTS 512
@@ -48,13 +52,21 @@ struct fw_guard_slot {
 } __attribute__((aligned(32)));
 _Static_assert(sizeof(struct fw_guard_slot) == 32, "two to a cache line");
 
+struct fw_leases;
+
 struct fw_guard {
-	uint64_t generation; /* that all slots are of */
+	uint64_t generation;      /* that all slots are of */
+	struct fw_leases *leases; /* borrowed; NULL: there are none */
+	uint32_t leases_version;
 	struct fw_guard_slot slot[FW_GUARD_SLOTS];
 };
 
 /* Forget what is not of `generation`.  The calls below do so themselves. */
 void fw_guard_begin(struct fw_guard *g, uint64_t generation);
+
+/* Ask leases about MAC addresses that the inventory does not name, and forget what they have changed since.  Call it
+ * before each burst. */
+void fw_guard_follow(struct fw_guard *g, struct fw_leases *leases);
 
 /* Where an address is remembered: `a` is the IPv4 address as it lies in memory, or fw_guard_fold() of an IPv6 one. */
 static inline unsigned int

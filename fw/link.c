@@ -27,7 +27,7 @@ struct fw_link {
 	uint64_t epoch;
 	uint32_t seq;
 	int listen_fd, fd;
-	struct event *accept_event, *read_event, *counts_event;
+	struct event *accept_event, *read_event, *second_event;
 	struct pk_msg_policy_counts told; /* what the agent was told last */
 	struct fw_link_status status;
 	char path[sizeof(((struct sockaddr_un *)0)->sun_path)];
@@ -105,12 +105,13 @@ say_counts(struct fw_link *l)
 }
 
 static void
-on_counts(evutil_socket_t fd, short what, void *arg)
+on_second(evutil_socket_t fd, short what, void *arg)
 {
 	struct fw_link *l = arg;
 
 	(void)fd;
 	(void)what;
+	fw_workers_wall(l->workers);
 	if (l->fd >= 0)
 		say_counts(l);
 }
@@ -236,9 +237,9 @@ fw_link_create(struct fw_link **out, struct event_base *base, const char *path,
 		rc = fw_rules_state_create(&l->state);
 	if (rc == 0) {
 		l->accept_event = event_new(base, l->listen_fd, EV_READ | EV_PERSIST, on_accept, l);
-		l->counts_event = event_new(base, -1, EV_PERSIST, on_counts, l);
+		l->second_event = event_new(base, -1, EV_PERSIST, on_second, l);
 		rc = l->accept_event != NULL && event_add(l->accept_event, NULL) == 0 &&
-		        l->counts_event != NULL && event_add(l->counts_event, &second) == 0
+		        l->second_event != NULL && event_add(l->second_event, &second) == 0
 		    ? 0
 		    : -ENOMEM;
 	}
@@ -259,8 +260,8 @@ fw_link_destroy(struct fw_link *l)
 	hang_up(l, "stopping");
 	if (l->accept_event != NULL)
 		event_free(l->accept_event);
-	if (l->counts_event != NULL)
-		event_free(l->counts_event);
+	if (l->second_event != NULL)
+		event_free(l->second_event);
 	if (l->listen_fd >= 0) {
 		close(l->listen_fd);
 		unlink(l->path);

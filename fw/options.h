@@ -1,8 +1,11 @@
 #pragma once
 
+#include <errno.h>
+
 #include "fw/overlay.h"
 #include "fw/path.h"
 #include "lib/conf.h"
+#include "lib/diag.h"
 
 /*
  * The options that shape a packet path, in one place for all programs that run one: picketd on live
@@ -19,13 +22,20 @@ struct fw_path_options {
 	uint64_t syn_cookies;
 	uint64_t inspect_sessions, inspect_bytes, inspect_packets;
 	int inspect_fail; /* index into fw_inspect_fail_words */
+	int inspect_all;  /* enum pk_inspect */
+	uint64_t signatures_memory, signatures_bytes;
 	bool ftp, tftp;
 	uint64_t vxlan, geneve;
 	struct pk_conf_list overlay_peers;
+	struct pk_conf_list dhcp_servers;
 	uint64_t timeout[FW_TIMEOUT_COUNT];
 };
 
 static const char *const fw_inspect_fail_words[] = { "closed", "open", NULL };
+static const char *const fw_inspect_all_words[] = { [PK_INSPECT_NONE] = "no",
+	[PK_INSPECT_STANDARD] = "standard",
+	[PK_INSPECT_STRICT] = "strict",
+	NULL };
 
 /* Rows of an option table for a struct `s` that has a struct fw_path_options as its member `m`. */
 /* clang-format off */
@@ -58,6 +68,21 @@ static const char *const fw_inspect_fail_words[] = { "closed", "open", NULL };
 	    "With no room to look for an application: refuse the packet (closed), or let the "     \
 	    "session pass as if it spoke what its rule names (open).",                             \
 	    offsetof(s, m.inspect_fail) },                                                         \
+	{ "inspect-all", PK_CONF_WORD, NULL, "no", 0, 0, fw_inspect_all_words, false,              \
+	    "Hold all sessions against signatures, whatever their rules ask for: as `inspect:` of a " \
+	    "rule does.", offsetof(s, m.inspect_all) },                                            \
+	{ "signatures-memory", PK_CONF_SIZE, "bytes", "32m", 0, UINT64_C(1) << 38, NULL, false,    \
+	    "On each lcore, for the sessions that are held against signatures; some KB for each "  \
+	    "that is talking, less than 1 KB for one that is silent.  0, or no `signatures`: none " \
+	    "is, and strict rules let nothing pass.", offsetof(s, m.signatures_memory) },          \
+	{ "signatures-bytes", PK_CONF_SIZE, "bytes", "16k", 1024, 1u << 24, NULL, false,           \
+	    "Of each direction of a session, that are held against signatures.",                   \
+	    offsetof(s, m.signatures_bytes) },                                                     \
+	{ "dhcp-server", PK_CONF_LIST, NULL, NULL, 0, 0, NULL, false,                              \
+	    "An address or network of DHCP servers or relays outside.  With one or more, DHCP "    \
+	    "passes between these and workloads without a rule, from and to nobody else, and "     \
+	    "what they give out binds addresses to MAC addresses.",                                \
+	    offsetof(s, m.dhcp_servers) },                                                         \
 	{ "overlay-vxlan", PK_CONF_NUMBER, "port", "0", 0, 65535, NULL, false,                     \
 	    "Judge VXLAN on this UDP port by what is in it (RFC 7348: 4789).  0: it is UDP.",      \
 	    offsetof(s, m.vxlan) },                                                                \
@@ -115,7 +140,7 @@ static const char *const fw_inspect_fail_words[] = { "closed", "open", NULL };
 	    offsetof(s, m.timeout[FW_TIMEOUT_##which]) }
 /* clang-format on */
 
-/* Put the options into a path's configuration, all but those of overlays. */
+/* Put the options into a path's configuration, all but those that are lists of networks. */
 static inline void
 fw_path_options_apply(const struct fw_path_options *o, struct fw_path_conf *conf)
 {
@@ -134,6 +159,9 @@ fw_path_options_apply(const struct fw_path_options *o, struct fw_path_conf *conf
 	conf->inspect_bytes = (uint16_t)o->inspect_bytes;
 	conf->inspect_packets = (uint16_t)o->inspect_packets;
 	conf->inspect_open = o->inspect_fail == 1;
+	conf->inspect_all = (uint8_t)o->inspect_all;
+	conf->watch_memory = o->signatures_memory;
+	conf->watch_bytes = (uint32_t)o->signatures_bytes;
 	conf->ftp = o->ftp;
 	conf->tftp = o->tftp;
 	for (unsigned int i = 0; i < FW_TIMEOUT_COUNT; i++)
@@ -142,9 +170,23 @@ fw_path_options_apply(const struct fw_path_options *o, struct fw_path_conf *conf
 
 /* And those; *overlay is the caller's, and has to outlive the path.  Returns 0, or -EINVAL with *diag. */
 static inline int
-fw_path_options_overlay(const struct fw_path_options *o, struct fw_path_conf *conf,
+fw_path_options_networks(const struct fw_path_options *o, struct fw_path_conf *conf,
     struct fw_overlay *overlay, struct pk_diag *diag)
 {
+	if (o->dhcp_servers.nb > FW_DHCP_SERVERS_MAX) {
+		pk_diag_set(diag, "%zu dhcp-server lines; want at most %u", o->dhcp_servers.nb,
+		    FW_DHCP_SERVERS_MAX);
+		return -EINVAL;
+	}
+	for (size_t i = 0; i < o->dhcp_servers.nb; i++) {
+		struct pk_diag why;
+
+		if (pk_prefix_parse(&conf->dhcp_server[i], o->dhcp_servers.item[i], &why) < 0) {
+			pk_diag_set(diag, "dhcp-server %s: %s", o->dhcp_servers.item[i], why.text);
+			return -EINVAL;
+		}
+	}
+	conf->nb_dhcp_servers = (unsigned int)o->dhcp_servers.nb;
 	conf->overlay = o->vxlan != 0 || o->geneve != 0 ? overlay : NULL;
 	return fw_overlay_init(overlay, (uint16_t)o->vxlan, (uint16_t)o->geneve,
 	    (const char *const *)o->overlay_peers.item, o->overlay_peers.nb, diag);

@@ -57,6 +57,16 @@ fw_sum_fold(uint32_t sum)
 	return (uint16_t)sum;
 }
 
+uint16_t
+fw_sum_adjust(uint16_t checksum, uint32_t old, uint32_t new)
+{
+	uint32_t sum = (uint16_t)~checksum;
+
+	sum += (uint16_t)~fw_sum_fold(old);
+	sum += fw_sum_fold(new);
+	return (uint16_t)~fw_sum_fold(sum);
+}
+
 uint32_t
 fw_sum_pseudo(const struct fw_pkt *pk, uint8_t proto, uint32_t l4_bytes)
 {

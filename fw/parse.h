@@ -44,6 +44,7 @@ enum fw_kind {
 	FW_KIND_ICMP_ERROR, /* the key is that of the embedded packet */
 	FW_KIND_ARP,        /* without session and policy: see fw/guard.h */
 	FW_KIND_ND,         /* likewise: ND and MLD */
+	FW_KIND_DHCP,       /* likewise, if it is snooped: fw/path_dhcp.c */
 	FW_KIND_FRAGMENT,   /* not the first: judged by what the first was; see fw/frag.h */
 };
 
@@ -109,6 +110,8 @@ void fw_pkt_ports(const struct fw_pkt *pk, uint16_t *sport, uint16_t *dport);
  * part of a sum may be of odd length. */
 uint32_t fw_sum(const uint8_t *bytes, size_t len, uint32_t sum);
 uint16_t fw_sum_fold(uint32_t sum);
+/* RFC 1624 equation 3, for a checksum (as it lies in memory) whose data summed up to `old` and sums up to `new`. */
+uint16_t fw_sum_adjust(uint16_t checksum, uint32_t old, uint32_t new);
 
 /* Sum of the pseudo-header (RFC 9293 section 3.1, RFC 8200 section 8.1) of a parsed packet's L4. */
 uint32_t fw_sum_pseudo(const struct fw_pkt *pk, uint8_t proto, uint32_t l4_bytes);

@@ -5,6 +5,7 @@
 #include <rte_mbuf.h>
 
 #include "fw/lane.h"
+#include "fw/lease.h"
 #include "fw/options.h"
 #include "fw/path_priv.h"
 #include "fw/session_mem.h"
@@ -83,15 +84,12 @@ fw_path_create(struct fw_path **out, const struct fw_path_conf *conf)
 	        .seed = conf->seed[0] });
 	if (rc < 0)
 		goto fail;
-	p->own_meters = conf->meters == NULL;
-	p->meters = conf->meters;
-	if (p->own_meters && fw_meters_create(&p->meters) < 0) {
-		rc = -ENOMEM;
+	rc = fw_watch_init(p, conf);
+	if (rc < 0)
 		goto fail;
-	}
-	p->related = conf->related;
-	if (p->related == NULL && (conf->ftp || conf->tftp))
-		rc = fw_related_create(&p->related, conf->seed);
+	p->shared = conf->shared;
+	if (p->shared == NULL)
+		rc = fw_shared_create(&p->shared, conf);
 	if (rc < 0)
 		goto fail;
 	rc = fw_extras_init(&p->extras, RTE_MAX(conf->nb_sessions / 4, 1024u));
@@ -113,11 +111,10 @@ fw_path_destroy(struct fw_path *p)
 {
 	if (p == NULL)
 		return;
-	if (p->own_meters)
-		fw_meters_destroy(p->meters);
+	fw_watch_fini(p);
 	fw_inspect_destroy(p->inspect);
-	if (p->related != p->conf.related)
-		fw_related_destroy(p->related);
+	if (p->shared != p->conf.shared)
+		fw_shared_destroy(p->shared);
 	fw_extras_fini(&p->extras);
 	fw_frags_fini(&p->frags);
 	fw_hosts_fini(&p->sources);
@@ -156,6 +153,8 @@ fw_path_burst(struct fw_path *p, const struct fw_rules *rules, uint16_t wire, en
 	uint32_t others; /* bit i: packet i is not in the lane */
 
 	PK_ASSERT(n <= FW_BURST);
+	if (unlikely(p->shared->leases != NULL))
+		fw_guard_follow(&p->guard, p->shared->leases);
 	fw_lane_init(
 	    &l, lane, t, &p->guard, wire, from, b.generation, b.seen, p->conf.verify_checksums);
 	out->nb[FW_INSIDE] = out->nb[FW_OUTSIDE] = 0;
@@ -245,6 +244,8 @@ fw_path_tick(struct fw_path *p, const struct fw_rules *rules, uint64_t now_ns, u
 	struct fw_sessions *t = &p->sessions;
 	unsigned int lines, left;
 
+	if (unlikely(p->shared->leases != NULL))
+		fw_leases_expire(p->shared->leases, now_ns);
 	if (unlikely(p->frags.nb != 0))
 		fw_frags_expire(&p->frags, now_ns, budget);
 	if (made != NULL)
@@ -252,6 +253,8 @@ fw_path_tick(struct fw_path *p, const struct fw_rules *rules, uint64_t now_ns, u
 	if (unlikely(rules != NULL &&
 	        (p->walk_left != 0 || p->walk_generation != fw_path_stamp(p, rules, now_ns))))
 		fw_policy_walk(p, rules, now_ns, budget, made);
+	if (p->watches != NULL)
+		fw_watch_tick(p, now_ns, budget);
 	if (unlikely(p->extras.oldest != 0 || p->cookies.on))
 		fw_proxy_tick(p, rules, now_ns, budget, made);
 	/* Sessions that are over must not keep out new ones, so with a table that fills the balance shifts. */

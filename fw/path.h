@@ -8,10 +8,10 @@
 #include "fw/trace.h"
 #include "lib/counter.h"
 
-struct fw_meters;
 struct fw_overlay;
-struct fw_related;
 struct fw_session_mem;
+struct fw_shared;
+struct fw_wall;
 struct rte_mbuf;
 struct rte_mempool;
 
@@ -27,8 +27,9 @@ struct rte_mempool;
  *
  * Stages run over the whole burst, one after the other.
  */
-#define FW_BURST     32
-#define FW_WIRES_MAX 64
+#define FW_BURST            32
+#define FW_WIRES_MAX        64
+#define FW_DHCP_SERVERS_MAX 16
 
 enum fw_side {
 	FW_INSIDE = 0,
@@ -81,6 +82,9 @@ struct fw_path_conf {
 	    syn_cookies; /* per cent of the table that may be half open without; 0: never any */
 	uint32_t inspect_sessions; /* whose application is being looked for at a time; 0: none */
 	uint16_t inspect_bytes, inspect_packets; /* to show it: in each direction; in both */
+	size_t watch_memory;  /* to hold sessions against signatures; 0: none is */
+	uint32_t watch_bytes; /* of each direction that are */
+	uint8_t inspect_all;  /* enum pk_inspect: at least, whatever the rule asks for */
 	bool inspect_open; /* no room: let the session pass unlooked at, instead of refusing it */
 	uint32_t reevaluate_rate; /* idle sessions a second that are judged anew; 0: none */
 	uint64_t timeout_ns[FW_TIMEOUT_COUNT];
@@ -88,11 +92,13 @@ struct fw_path_conf {
 	struct fw_trace *trace;   /* where records go; borrowed, NULL for nowhere */
 	struct fw_session_mem
 	    *mem; /* of the table, which outlives us; borrowed, NULL: private memory */
-	struct fw_meters *meters; /* of rules, shared by all lcores; borrowed, NULL: of its own */
+	const struct fw_wall *wall;       /* borrowed, NULL: now_ns is UTC, and nothing turns */
 	const struct fw_posture *posture; /* of the host; borrowed, NULL: it is not attested */
 	const struct fw_overlay *overlay; /* tunnels to look into; borrowed, NULL: none */
 	bool ftp, tftp;                   /* sessions of these may announce others: fw/related.h */
-	struct fw_related *related;       /* shared with other lcores; borrowed, NULL: our own */
+	struct pk_prefix dhcp_server[FW_DHCP_SERVERS_MAX]; /* who may answer DHCP */
+	unsigned int nb_dhcp_servers;                      /* 0: DHCP is UDP like any other */
+	struct fw_shared *shared; /* with other lcores (fw/shared.h); borrowed, NULL: its own */
 };
 
 /*
@@ -119,6 +125,8 @@ struct fw_path_stats {
 	pk_counter syn_cookies_switched, syn_cookies_on; /* how often; 1: now */
 	pk_counter policy_lookups, reevaluated, revoked; /* revoked: cut by a change of policy */
 	pk_counter inspect_packets, inspect_evicted, inspect_full;     /* fw/inspect.h */
+	pk_counter leases_full;                                        /* fw/lease.h */
+	pk_counter sig_alerts;                                         /* signatures that matched */
 	pk_counter related_announced, related_refused, related_opened; /* fw/related.h */
 } PK_CACHE_ALIGNED;
 
@@ -195,6 +203,16 @@ const pk_counter *fw_path_apps_denied(const struct fw_path *p);
 
 /* Sessions whose application is being looked for. */
 uint32_t fw_path_inspecting(const struct fw_path *p);
+
+/*
+ * Signatures (dpi/watch.h).  A set that was made for the watches of this path is for new sessions from the next
+ * tick on, as dpi_watches_in_use() tells; sessions finish on the one they began with.  NULL: there are none.
+ * Context: control thread.  The set stays the caller's, who has to wait until it is over.
+ */
+struct dpi_watches;
+struct dpi_watch_set;
+struct dpi_watches *fw_path_watches(struct fw_path *p); /* NULL: no memory was set aside */
+void fw_path_offer_signatures(struct fw_path *p, struct dpi_watch_set *set);
 
 uint32_t fw_path_nb_sessions(const struct fw_path *p);
 

@@ -259,6 +259,8 @@ fw_admit(struct fw_batch *b, struct rte_mbuf *m, unsigned int n, struct fw_pkt *
 	}
 	if (pk->kind == FW_KIND_ARP)
 		return;
+	if (unlikely(fw_dhcp_wants(p, pk)))
+		pk->kind = FW_KIND_DHCP;
 	if (unlikely(p->conf.verify_checksums)) {
 		pk->drop = (uint16_t)verify_checksum(pk);
 		if (pk->drop != FW_DROP_NONE)

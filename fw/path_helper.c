@@ -15,7 +15,7 @@ bool
 fw_helper_allows(struct fw_batch *b, const struct fw_pkt *pk, const struct pk_addr *src,
     const struct pk_addr *dst, struct fw_related_flow *flow)
 {
-	struct fw_related *t = b->p->related;
+	struct fw_related *t = b->p->shared->related;
 	uint16_t sport;
 
 	if (likely(t == NULL) || (pk->l4_proto != IPPROTO_TCP && pk->l4_proto != IPPROTO_UDP))
@@ -50,7 +50,7 @@ announce(struct fw_batch *b, uint32_t i, const struct pk_addr *from, const struc
 		.reversed = reversed,
 	};
 
-	if (port >= FW_RELATED_PORTS && fw_related_announce(p->related, &f, b->now_ns))
+	if (port >= FW_RELATED_PORTS && fw_related_announce(p->shared->related, &f, b->now_ns))
 		pk_counter_add(&p->stats.related_announced, 1);
 	else
 		pk_counter_add(&p->stats.related_refused, 1);
@@ -143,7 +143,7 @@ fw_helper_begin(struct fw_path *p, uint32_t i)
 	struct fw_session_cold *c = &p->sessions.cold[i];
 	struct fw_extra *e;
 
-	if (likely(p->related == NULL) || !p->conf.ftp || s->key.proto != IPPROTO_TCP ||
+	if (likely(p->shared->related == NULL) || !p->conf.ftp || s->key.proto != IPPROTO_TCP ||
 	    (uint16_t)c->slot_and_selector != FTP_PORT || (c->kin & FW_KIN_RELATED) != 0)
 		return;
 	e = fw_extras_get(&p->extras, i);
@@ -163,7 +163,7 @@ fw_helper_opened(struct fw_batch *b, const struct fw_pkt *pk, uint32_t i)
 	const uint8_t *at;
 	uint16_t sport, dport;
 
-	if (likely(p->related == NULL))
+	if (likely(p->shared->related == NULL))
 		return;
 	if (pk->l4_proto == IPPROTO_TCP) {
 		struct fw_extra *e;

@@ -13,10 +13,9 @@ cease(struct fw_path *p, uint32_t i)
 
 	if (e != NULL)
 		fw_inspect_drop(p->inspect, e);
-	if (!fw_app_known(s->app))
+	if (!fw_app_known(s->app) && s->app != FW_APP_CUT)
 		s->app = FW_APP_NONE;
-	if (p->sessions.cold[i].care == 0)
-		s->flags &= (uint8_t)~FW_SESSION_EXTRA;
+	fw_session_settled(p, i);
 }
 
 void
@@ -25,7 +24,7 @@ fw_inspect_mark(struct fw_path *p, uint32_t i, const struct fw_decision *d, bool
 	struct fw_session *s = &p->sessions.hot[i];
 
 	if (likely(!d->undecided)) {
-		if (unlikely(fw_inspect_wants(s)))
+		if (unlikely(fw_inspect_wants(p, i)) && s->app != FW_APP_CUT)
 			cease(p, i);
 		return;
 	}
@@ -147,42 +146,63 @@ look(struct fw_batch *b, const struct fw_pkt *pk, uint32_t i, unsigned int d,
 	return FW_DROP_NONE;
 }
 
+/* What the session speaks has just been found out: ask policy again. */
+static enum fw_drop
+settle(struct fw_batch *b, struct fw_pkt *pk, uint32_t i, struct fw_decision *decision)
+{
+	struct fw_path *p = b->p;
+	struct fw_session *s = &p->sessions.hot[i];
+	struct fw_session_cold *c = &p->sessions.cold[i];
+	struct fw_rule_info info;
+	enum fw_drop why = fw_policy_ask_session(b, i, decision);
+
+	if (why != FW_DROP_NONE) {
+		pk_counter_add(&p->inspect->denied[s->app], 1);
+		fw_policy_note(b, FW_SESSION_NONE, 0, decision);
+		return FW_DROP_APP_DENIED;
+	}
+	cease(p, i);
+	fw_watch_mark(p, i, decision, false);
+	if (!fw_rules_info(b->rules, decision->rule, &info) || info.id != c->rule_id)
+		fw_policy_note(b, i, (uint16_t)c->slot_and_selector, decision);
+	if (b->level == FW_TRACE_ALL || (b->level >= 0 && decision->log != PK_RULE_LOG_NONE))
+		fw_trace_packet(b, pk, FW_TRACE_FOUND, s->state, s->state, decision);
+	return FW_DROP_NONE;
+}
+
 enum fw_drop
 fw_inspect_packet(struct fw_batch *b, struct fw_pkt *pk, uint32_t i, unsigned int d,
     const struct fw_session *before, struct fw_decision *decision)
 {
 	struct fw_path *p = b->p;
 	struct fw_session *s = &p->sessions.hot[i];
-	struct fw_session_cold *c = &p->sessions.cold[i];
-	struct fw_rule_info info;
+	bool sought = s->app == FW_APP_SOUGHT || s->app == FW_APP_JOINED;
 	enum fw_drop why = FW_DROP_NONE;
-	uint8_t app;
+	uint8_t app = s->app;
 
+	if (unlikely(app == FW_APP_CUT))
+		why = FW_DROP_SIG_DROP;
 	/* What comes in pieces would have to be held to be read.  It is refused for as long as that matters. */
-	if (unlikely(pk->fragment))
-		why = FW_DROP_APP_FRAGMENT;
-	else if (!fw_app_known(s->app))
+	else if (unlikely(pk->fragment))
+		why = sought ? FW_DROP_APP_FRAGMENT : FW_DROP_SIG_FRAGMENT;
+	else if (sought)
 		why = look(b, pk, i, d, before);
-	if (why != FW_DROP_NONE) {
-		*s = *before;
+	if (why == FW_DROP_NONE && sought && fw_app_known(s->app)) {
+		app = s->app;
+		why = settle(b, pk, i, decision);
+	}
+	if (why == FW_DROP_NONE && fw_watch_wants(p, i))
+		why = fw_watch_packet(b, pk, i, d, before);
+	if (likely(why == FW_DROP_NONE))
 		return why;
+	if (why == FW_DROP_SIG_DROP || why == FW_DROP_SIG_REJECT) {
+		fw_inspect_forget(p, i);
+		app = FW_APP_CUT;
 	}
-	if (!fw_app_known(s->app))
-		return FW_DROP_NONE;
-	app = s->app;
-	why = fw_policy_ask_session(b, i, decision);
-	if (why == FW_DROP_NONE) {
-		cease(p, i);
-		if (!fw_rules_info(b->rules, decision->rule, &info) || info.id != c->rule_id)
-			fw_policy_note(b, i, (uint16_t)c->slot_and_selector, decision);
-		if (b->level == FW_TRACE_ALL ||
-		    (b->level >= 0 && decision->log != PK_RULE_LOG_NONE))
-			fw_trace_packet(b, pk, FW_TRACE_FOUND, s->state, s->state, decision);
-		return FW_DROP_NONE;
-	}
-	pk_counter_add(&p->inspect->denied[app], 1);
-	fw_policy_note(b, FW_SESSION_NONE, 0, decision);
 	*s = *before;
-	s->app = app;
-	return FW_DROP_APP_DENIED;
+	if (why == FW_DROP_APP_DENIED || app == FW_APP_CUT || fw_app_known(app)) {
+		s->app = app;
+		s->flags |= app == FW_APP_CUT ? FW_SESSION_EXTRA : 0;
+	}
+	return why;
 }

@@ -78,7 +78,7 @@ judge_session(struct fw_batch *b, struct fw_pkt *pk, uint32_t i)
 		if (why != FW_DROP_NONE)
 			return why;
 	}
-	inspected = fw_inspect_wants(s);
+	inspected = fw_inspect_wants(p, i);
 	held = false;
 	if (unlikely((s->flags & FW_SESSION_EXTRA) != 0)) {
 		e = fw_extras_find(&p->extras, i);
@@ -106,27 +106,28 @@ judge_session(struct fw_batch *b, struct fw_pkt *pk, uint32_t i)
 		why = fw_tcp_step(s, pk, d, &mv);
 		if (why != FW_DROP_NONE)
 			goto done;
+		/* Before it is shown to the parsers, which have to see what passes and nothing else. */
+		if (unlikely(held) && (why = fw_terms_packet(b, pk, i)) != FW_DROP_NONE) {
+			*s = as_was;
+			goto done;
+		}
 		if (unlikely(inspected)) {
 			why = fw_inspect_packet(b, pk, i, d, &as_was, &decision);
 			if (why != FW_DROP_NONE)
 				goto refused;
-		}
-		if (unlikely(held) && (why = fw_terms_packet(b, pk, i)) != FW_DROP_NONE) {
-			*s = as_was;
-			goto done;
 		}
 		if (mv.counts || mv.new != mv.old)
 			s->seen = b->seen;
 		if (mv.new != mv.old)
 			fw_session_moved(p, i, mv.old, b->now_ns);
 	} else {
+		if (unlikely(held) && (why = fw_terms_packet(b, pk, i)) != FW_DROP_NONE)
+			goto done;
 		if (unlikely(inspected)) {
 			why = fw_inspect_packet(b, pk, i, d, &as_was, &decision);
 			if (why != FW_DROP_NONE)
 				goto refused;
 		}
-		if (unlikely(held) && (why = fw_terms_packet(b, pk, i)) != FW_DROP_NONE)
-			goto done;
 		s->seen = b->seen;
 		if (unlikely(before == FW_STATE_UDP_NEW && d == 1)) {
 			s->state = FW_STATE_UDP;
@@ -169,8 +170,10 @@ judge_whole(struct fw_batch *b, struct fw_pkt *pk)
 	}
 	if (pk->kind == FW_KIND_ICMP_ERROR)
 		return judge_icmp_error(b, pk);
-	/* ARP and ND from inside have been judged by the guard already. */
-	if (b->from == FW_OUTSIDE)
+	/* ARP and ND from inside have been judged by the guard already; and so has who speaks DHCP. */
+	if (unlikely(pk->kind == FW_KIND_DHCP))
+		pk->drop = (uint16_t)fw_dhcp_judge(b, pk);
+	else if (b->from == FW_OUTSIDE)
 		pk->drop = (uint16_t)fw_guard_outside(&b->p->guard, b->rules, b->generation, pk);
 	fw_trace_judged(b, pk, 0, 0);
 	return (enum fw_drop)pk->drop;
@@ -240,8 +243,8 @@ judge_fragment(struct fw_batch *b, struct fw_pkt *pk)
 		if (why != FW_DROP_NONE)
 			return why;
 	}
-	why = FW_DROP_APP_FRAGMENT;
-	if (unlikely(fw_inspect_wants(s)) && !f->error)
+	why = fw_watch_wants(p, i) ? FW_DROP_SIG_FRAGMENT : FW_DROP_APP_FRAGMENT;
+	if (unlikely(fw_inspect_wants(p, i)) && !f->error)
 		goto done;
 	end = f->seq + pk->frag_off + pk->frag_len;
 	why = FW_DROP_TCP_WINDOW;

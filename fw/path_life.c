@@ -27,7 +27,8 @@ void
 fw_session_end(struct fw_path *p, uint32_t i, uint64_t now_ns, enum fw_drop why)
 {
 	fw_trace_closed(p, i, now_ns, why);
-	if (unlikely(fw_inspect_wants(&p->sessions.hot[i])))
+	fw_watch_forget(p, i, now_ns);
+	if (unlikely(fw_inspect_wants(p, i)))
 		fw_inspect_forget(p, i);
 	p->half_open -= tcp_half_open(p->sessions.hot[i].state);
 	if (unlikely((p->sessions.hot[i].flags & FW_SESSION_EXTRA) != 0))

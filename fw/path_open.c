@@ -25,21 +25,24 @@ may_open(const struct fw_batch *b, const struct fw_pkt *pk)
 	}
 }
 
-/* Session i has just been made by a rule that names applications: read what its first packet says. */
+/* Session i has just been made by a rule that names applications or asks for inspection: read its first packet. */
 static __rte_noinline enum fw_drop
 begin_inspection(struct fw_batch *b, struct fw_pkt *pk, uint32_t i, enum fw_drop why,
     struct fw_decision *decision)
 {
 	struct fw_path *p = b->p;
 
-	fw_inspect_mark(p, i, decision,
-	    why != FW_DROP_NONE || pk->l4_proto != IPPROTO_TCP ||
-	        (pk->tcp_flags & FW_TCP_SYN) != 0);
+	bool from_start = why != FW_DROP_NONE || pk->l4_proto != IPPROTO_TCP ||
+	    (pk->tcp_flags & FW_TCP_SYN) != 0;
+
+	fw_watch_mark(p, i, decision, from_start);
+	fw_inspect_mark(p, i, decision, from_start);
 	if (why != FW_DROP_NONE) /* its client will have to say it again */
 		return why;
-	why = fw_inspect_packet(b, pk, i, 0, &p->sessions.hot[i], decision);
-	if (why == FW_DROP_NONE)
-		return why;
+	why = fw_inspect_wants(p, i) ? fw_inspect_packet(b, pk, i, 0, &p->sessions.hot[i], decision)
+	                             : FW_DROP_NONE;
+	if (why == FW_DROP_NONE || why == FW_DROP_SIG_DROP || why == FW_DROP_SIG_REJECT)
+		return why; /* the session stays, to refuse what follows */
 	if (decision->verdict == PK_VERDICT_REJECT && fw_made_may(b))
 		fw_made_send(b, pk, fw_reject_make(pk, p->conf.pool), b->from);
 	pk_counter_add(&p->stats.sessions_ended, 1);
@@ -168,7 +171,7 @@ fw_session_open(struct fw_batch *b, struct fw_pkt *pk)
 		why = FW_DROP_SYN_PROXY;
 	if (unlikely(fw_terms_wanted(p, i)) && why == FW_DROP_NONE)
 		why = fw_terms_packet(b, pk, i);
-	if (unlikely(decision.undecided))
+	if (unlikely(decision.undecided || decision.inspect))
 		why = begin_inspection(b, pk, i, why, &decision);
 done:
 	pk->drop = (uint16_t)why;

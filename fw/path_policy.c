@@ -8,14 +8,25 @@
 
 #define WALK_BURST 64 /* sessions judged anew at once, if there is time */
 
-/* What a rule asks for beyond its match, of what this data plane has: it neither encrypts nor inspects. */
+/* What a rule asks for beyond its match, of what this data plane has: it does not encrypt, and it inspects when there
+ * is memory for it. */
 static enum fw_drop
-ask_terms(const struct pk_rule_terms *t)
+ask_terms(const struct fw_path *p, struct fw_decision *d)
 {
-	if (t->encryption != PK_ENCRYPTION_NONE)
+	const struct pk_rule_terms *t = d->terms;
+	uint8_t all = p->conf.inspect_all;
+
+	if (t != NULL && t->encryption != PK_ENCRYPTION_NONE)
 		return FW_DROP_ENCRYPTION_MISSING;
-	if (t->inspect != PK_INSPECT_NONE && !t->fail_open)
+	if (t != NULL && t->inspect != PK_INSPECT_NONE)
+		d->inspect = (uint8_t)(t->inspect | (t->fail_open ? FW_INSPECT_OPEN : 0));
+	if ((d->inspect & FW_INSPECT_MODE) < all)
+		d->inspect = (uint8_t)(all | (p->conf.inspect_open ? FW_INSPECT_OPEN : 0));
+	if (likely(d->inspect == 0) || p->watches != NULL)
+		return FW_DROP_NONE;
+	if ((d->inspect & FW_INSPECT_OPEN) == 0)
 		return FW_DROP_INSPECT_MISSING;
+	d->inspect = 0;
 	return FW_DROP_NONE;
 }
 
@@ -31,10 +42,11 @@ fw_policy_ask(struct fw_batch *b, enum fw_side opener, uint32_t vrf, const struc
 	fw_rules_party(b->rules, vrf, inside ? src : dst, attested, &subject);
 	fw_rules_party(b->rules, vrf, inside ? dst : src, attested, &peer);
 	pk_counter_add(&b->p->stats.policy_lookups, 1);
-	fw_rules_decide(
-	    b->rules, inside ? PK_EGRESS : PK_INGRESS, &subject, &peer, proto, selector, app, d);
+	fw_rules_decide(b->rules, inside ? PK_EGRESS : PK_INGRESS, &subject, &peer, proto, selector,
+	    app, fw_path_unix_s(b->p, b->now_ns), d);
 	if (d->verdict == PK_VERDICT_ALLOW)
-		return likely(d->terms == NULL) ? FW_DROP_NONE : ask_terms(d->terms);
+		return likely(d->terms == NULL && b->p->conf.inspect_all == 0) ? FW_DROP_NONE
+		                                                               : ask_terms(b->p, d);
 	if (!subject.is_subject)
 		return FW_DROP_NO_SUBJECT;
 	return d->verdict == PK_VERDICT_REJECT ? FW_DROP_RULE_REJECT : FW_DROP_RULE_DENY;
@@ -97,8 +109,9 @@ fw_made_may(struct fw_batch *b)
  * with the number that the other has got to, for that is what it expects next, and what it believes
  * without asking back (RFC 5961 section 3).
  */
-static void
-tell_both(struct fw_batch *b, const struct fw_pkt *pk, const struct fw_session *s, unsigned int d)
+void
+fw_policy_tell(
+    struct fw_batch *b, const struct fw_pkt *pk, const struct fw_session *s, unsigned int d)
 {
 	enum fw_side from = b->from, to = from == FW_INSIDE ? FW_OUTSIDE : FW_INSIDE;
 	struct rte_mempool *pool = b->p->conf.pool;
@@ -159,6 +172,7 @@ ask_again(struct fw_batch *b, uint32_t i, struct fw_decision *decision)
 		s->generation = (uint32_t)b->generation;
 		fw_policy_note(b, i, selector, decision);
 		fw_inspect_mark(p, i, decision, false);
+		fw_watch_mark(p, i, decision, false);
 		return FW_DROP_NONE;
 	}
 	fw_policy_note(b, FW_SESSION_NONE, 0, decision);
@@ -196,7 +210,7 @@ fw_policy_cut(struct fw_batch *b, struct fw_pkt *pk, uint32_t i, unsigned int d,
 	const struct fw_session *s = &b->p->sessions.hot[i];
 
 	if (decision->verdict == PK_VERDICT_REJECT)
-		tell_both(b, pk, s, d);
+		fw_policy_tell(b, pk, s, d);
 	/* The record about the packet names the session and the rule that ended it. */
 	pk->drop = (uint16_t)why;
 	if (b->level >= FW_TRACE_DROPS || (b->level >= 0 && decision->log != PK_RULE_LOG_NONE))
@@ -276,7 +290,7 @@ fw_made_add(struct fw_batch *b, struct fw_made *made, uint32_t i, bool back,
 }
 
 /*
- * The end of an idle session: as tell_both(), without a packet at hand.  Only TCP is told, for an ICMP error
+ * The end of an idle session: as fw_policy_tell(), without a packet at hand.  Only TCP is told, for an ICMP error
  * quotes a packet, and there is none.  No limit on answers here: it is the operator who asks for them, and
  * the walk has one of its own.
  */

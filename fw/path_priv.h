@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "dpi/watch.h"
 #include "fw/ether.h"
 #include "fw/extra.h"
 #include "fw/frag.h"
@@ -13,6 +14,8 @@
 #include "fw/reject.h"
 #include "fw/related.h"
 #include "fw/session.h"
+#include "fw/shared.h"
+#include "fw/wall.h"
 
 /*
  * What the files of the path share.  Each is one stage, or one piece of what several stages do:
@@ -20,9 +23,11 @@
  *      path.c          the order of the stages, and the clockwork beside them
  *      lane.c          the stages in short, for data and ACKs of established TCP
  *      path_admit.c    from mbuf to struct fw_pkt: parse, guard, checksums
+ *      path_dhcp.c     DHCP, if it is snooped
  *      path_judge.c    what its session says to a packet: TCP, UDP, ICMP errors, fragments
  *      path_open.c     no session: policy, limits, a new one
  *      path_inspect.c  sessions whose application is looked for
+ *      path_watch.c    sessions held against signatures
  *      path_terms.c    what rules ask of each packet: limits, marks
  *      path_helper.c   sessions that announce others: FTP, TFTP
  *      path_proxy.c    SYN cookies, and the sessions that began with one
@@ -49,7 +54,8 @@ struct fw_path {
 	uint64_t walk_generation;    /* that idle sessions are being brought to */
 	uint32_t walk_at, walk_left; /* next record, and how many are still to be looked at */
 	bool attested;               /* the host, as far as the last burst saw */
-	uint32_t flips;              /* of that */
+	uint32_t turns;              /* of schedules, likewise */
+	uint32_t flips;              /* of both */
 	struct fw_guard guard;
 	struct fw_ethers ethers;
 	struct fw_hosts hosts; /* workloads */
@@ -57,9 +63,11 @@ struct fw_path {
 	bool counting; /* there are limits to sessions, so hosts are kept */
 	struct fw_frags frags;
 	struct fw_inspect *inspect;
-	struct fw_meters *meters;
-	bool own_meters;
-	struct fw_related *related; /* NULL: nobody may announce anything */
+	struct fw_shared *shared;
+	struct dpi_watches *watches; /* NULL: no session is held against signatures */
+	uint8_t *watching;           /* by session: path_watch.c */
+	_Atomic(struct dpi_watch_set *) watch_offered;
+	struct fw_batch *watch_batch; /* of the packet in hand, for its alerts */
 	struct fw_extras extras;
 	struct fw_cookies cookies;
 	uint32_t half_open;                    /* TCP sessions without a whole handshake */
@@ -105,6 +113,12 @@ void fw_overwrite(struct rte_mbuf *m, uint32_t off, const uint8_t *bytes, uint32
 /* The general stages take over a packet that leaves the lane: fill in what it has not. */
 void fw_admit_again(struct fw_pkt *pk);
 
+/* ---- path_dhcp.c ---- */
+
+/* Whether a packet is judged by fw_dhcp_judge() alone, as ARP is by the guard: without a session and policy. */
+bool fw_dhcp_wants(const struct fw_path *p, const struct fw_pkt *pk);
+enum fw_drop fw_dhcp_judge(struct fw_batch *b, const struct fw_pkt *pk);
+
 /* ---- path_judge.c ---- */
 
 /* From the session on; pk->session is a guess.  The outcome is in pk->drop. */
@@ -122,10 +136,21 @@ enum fw_drop fw_session_open(struct fw_batch *b, struct fw_pkt *pk);
 
 /* Whether the packets of a session have to be shown to fw_inspect_packet().  It has FW_SESSION_EXTRA as well, to
  * be kept out of the lane. */
+bool fw_watch_wants(const struct fw_path *p, uint32_t i); /* path_watch.c */
+
 static inline bool
-fw_inspect_wants(const struct fw_session *s)
+fw_app_wanted(const struct fw_session *s)
 {
-	return s->app == FW_APP_JOINED || s->app == FW_APP_SOUGHT;
+	return s->app == FW_APP_JOINED || s->app == FW_APP_SOUGHT || s->app == FW_APP_CUT;
+}
+
+static inline bool
+fw_inspect_wants(const struct fw_path *p, uint32_t i)
+{
+	const struct fw_session *s = &p->sessions.hot[i];
+
+	return unlikely((s->flags & FW_SESSION_EXTRA) != 0) &&
+	    (fw_app_wanted(s) || fw_watch_wants(p, i));
 }
 
 /* Policy has been asked about session i: begin to look for its application if the answer hangs on it, go on
@@ -143,6 +168,14 @@ enum fw_drop fw_inspect_packet(struct fw_batch *b, struct fw_pkt *pk, uint32_t i
 /* Session i ends. */
 void fw_inspect_forget(struct fw_path *p, uint32_t i);
 
+/* One reason less for session i to be kept out of the lane; the last one gone, it may go there. */
+static inline void
+fw_session_settled(struct fw_path *p, uint32_t i)
+{
+	if (p->sessions.cold[i].care == 0 && !fw_inspect_wants(p, i))
+		p->sessions.hot[i].flags &= (uint8_t)~FW_SESSION_EXTRA;
+}
+
 /*
  * Whether all there is of a session is in its records, or can be begun anew from them wherever it is taken on: not
  * the numbers of its proxy, nor how far it has been inspected.
@@ -150,8 +183,28 @@ void fw_inspect_forget(struct fw_path *p, uint32_t i);
 static inline bool
 fw_session_portable(const struct fw_session *s, const struct fw_session_cold *c)
 {
-	return (c->care & FW_CARE_PROXY) == 0 && !fw_inspect_wants(s);
+	return (c->care & FW_CARE_PROXY) == 0 && !fw_app_wanted(s);
 }
+
+/* ---- path_watch.c ---- */
+
+int fw_watch_init(struct fw_path *p, const struct fw_path_conf *conf);
+void fw_watch_fini(struct fw_path *p);
+
+/* Policy has been asked about session i: begin with it, go on, or cease. */
+void fw_watch_mark(struct fw_path *p, uint32_t i, const struct fw_decision *d, bool from_start);
+
+/* As fw_inspect_packet().  FW_DROP_SIG_DROP and _REJECT: nothing of the session passes any more. */
+enum fw_drop fw_watch_packet(struct fw_batch *b, struct fw_pkt *pk, uint32_t i, unsigned int d,
+    const struct fw_session *before);
+
+/* Session i ends. */
+void fw_watch_forget(struct fw_path *p, uint32_t i, uint64_t now_ns);
+void fw_watch_tick(struct fw_path *p, uint64_t now_ns, unsigned int budget);
+
+/* What dpi/watch.h calls. */
+void fw_watch_gone(void *arg, uint32_t i);
+void fw_watch_alert(void *arg, const struct dpi_alert *a, uint32_t i); /* path_trace.c */
 
 /* ---- path_terms.c ---- */
 
@@ -171,6 +224,7 @@ fw_terms_wanted(const struct fw_path *p, uint32_t i)
 /* A packet that session i, whose policy is of this generation, has accepted: hold it to the limits of the rule, and
  * mark it if it passes. */
 enum fw_drop fw_terms_packet(struct fw_batch *b, struct fw_pkt *pk, uint32_t i);
+
 /* ---- path_helper.c ---- */
 
 /* Whether `pk` from src to dst, which has no session, begins a flow that another session has announced.  *flow: what
@@ -282,6 +336,10 @@ void fw_policy_note(struct fw_batch *b, uint32_t i, uint16_t selector, const str
 enum fw_drop fw_policy_reevaluate(
     struct fw_batch *b, struct fw_pkt *pk, uint32_t i, unsigned int d);
 
+/* Tell both ends of session s, of whose side d `pk` is, that it is over. */
+void fw_policy_tell(
+    struct fw_batch *b, const struct fw_pkt *pk, const struct fw_session *s, unsigned int d);
+
 /* End session i because of a packet of its side d, which drops as `why`; tell both ends if the decision is reject. */
 enum fw_drop fw_policy_cut(struct fw_batch *b, struct fw_pkt *pk, uint32_t i, unsigned int d,
     enum fw_drop why, const struct fw_decision *decision);
@@ -296,6 +354,17 @@ enum fw_drop fw_policy_cut(struct fw_batch *b, struct fw_pkt *pk, uint32_t i, un
 #define FW_FLIP_SHIFT      24
 #define FW_GENERATION_MASK ((UINT32_C(1) << FW_FLIP_SHIFT) - 1)
 
+/* What the clock on the wall shows, in seconds since 1970-01-01 UTC. */
+static inline int64_t
+fw_path_unix_s(const struct fw_path *p, uint64_t now_ns)
+{
+	int64_t offset_ns = p->conf.wall != NULL
+	    ? atomic_load_explicit(&p->conf.wall->offset_ns, memory_order_relaxed)
+	    : 0;
+
+	return ((int64_t)now_ns + offset_ns) / (int64_t)PK_NS_PER_S;
+}
+
 static inline uint64_t
 fw_path_stamp(struct fw_path *p, const struct fw_rules *rules, uint64_t now_ns)
 {
@@ -303,8 +372,13 @@ fw_path_stamp(struct fw_path *p, const struct fw_rules *rules, uint64_t now_ns)
 	bool attested = posture != NULL &&
 	    now_ns < atomic_load_explicit(&posture->until_ns, memory_order_acquire);
 
-	if (unlikely(attested != p->attested)) {
+	uint32_t turns = p->conf.wall != NULL
+	    ? atomic_load_explicit(&p->conf.wall->turns, memory_order_acquire)
+	    : 0;
+
+	if (unlikely(attested != p->attested || turns != p->turns)) {
 		p->attested = attested;
+		p->turns = turns;
 		p->flips++;
 	}
 	return rules == NULL ? 0

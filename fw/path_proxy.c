@@ -328,17 +328,6 @@ fw_proxy_enter(
 
 /* ---- translation ---- */
 
-/* RFC 1624 equation 3, for a checksum whose data summed up to `old` and sums up to `new`. */
-static uint16_t
-adjusted(uint16_t checksum, uint32_t old, uint32_t new)
-{
-	uint32_t sum = (uint16_t)~checksum;
-
-	sum += (uint16_t)~fw_sum_fold(old);
-	sum += fw_sum_fold(new);
-	return (uint16_t)~fw_sum_fold(sum);
-}
-
 static void
 translate_options(const struct fw_proxy *x, unsigned int d, uint8_t *o, const uint8_t *end)
 {
@@ -398,7 +387,7 @@ fw_proxy_leave(
 	/* A port that computes the sum wants that of the pseudo-header there, which has not changed. */
 	if ((pk->m->ol_flags & (RTE_MBUF_F_TX_L4_MASK | RTE_MBUF_F_TX_TCP_SEG)) == 0) {
 		memcpy(&sum, h + 16, 2);
-		sum = adjusted(sum, was, fw_sum(h, len, 0));
+		sum = fw_sum_adjust(sum, was, fw_sum(h, len, 0));
 		memcpy(h + 16, &sum, 2);
 	}
 	fw_overwrite(pk->m, pk->l4, h, len);
@@ -426,7 +415,7 @@ fw_proxy_error_leave(struct fw_pkt *pk, unsigned int d, const struct fw_extra *e
 		return;
 	(void)put32(seq, pk->seq);
 	memcpy(&sum, pk->data + pk->l4 + 2, 2);
-	sum = adjusted(sum, fw_sum(pk->data + at + 4, 4, 0), fw_sum(seq, 4, 0));
+	sum = fw_sum_adjust(sum, fw_sum(pk->data + at + 4, 4, 0), fw_sum(seq, 4, 0));
 	fw_overwrite(pk->m, at + 4, seq, 4);
 	fw_overwrite(pk->m, pk->l4 + 2u, (const uint8_t *)&sum, 2);
 }

@@ -95,8 +95,14 @@ fw_trace_closed(struct fw_path *p, uint32_t i, uint64_t now_ns, enum fw_drop why
 	const struct fw_session_cold *c = &p->sessions.cold[i];
 	struct fw_trace_record *r;
 
-	if (p->conf.trace == NULL ||
-	    ((s->flags & FW_SESSION_LOG_END) == 0 && fw_trace_level(p->conf.trace) != FW_TRACE_ALL))
+	bool logged, inspected = p->watching != NULL && p->watching[i] != 0;
+	const struct dpi_watch *e;
+
+	if (p->conf.trace == NULL)
+		return;
+	logged = (s->flags & FW_SESSION_LOG_END) != 0 ||
+	    fw_trace_level(p->conf.trace) == FW_TRACE_ALL;
+	if (!logged && !inspected)
 		return;
 	r = fw_trace_reserve(p->conf.trace);
 	if (r == NULL)
@@ -111,6 +117,9 @@ fw_trace_closed(struct fw_path *p, uint32_t i, uint64_t now_ns, enum fw_drop why
 	r->wire = s->key.wire;
 	r->drop = (uint16_t)why;
 	r->kind = FW_TRACE_CLOSED;
+	r->event_only = !logged;
+	e = inspected ? dpi_watch_find(p->watches, i) : NULL;
+	r->layer = e != NULL ? dpi_watch_layer(e) : 0;
 	r->from = (uint8_t)fw_session_origin(s);
 	r->proto = s->key.proto;
 	r->state_before = r->state = s->state;
@@ -146,4 +155,59 @@ fw_trace_made(struct fw_batch *b, const struct fw_pkt *pk, enum fw_side to)
 	else
 		r->proto = pk->key.family == 4 ? IPPROTO_ICMP : IPPROTO_ICMPV6;
 	fw_trace_commit(b->p->conf.trace);
+}
+
+/* A signature has matched in session i, and maybe ended it. */
+void
+fw_watch_alert(void *arg, const struct dpi_alert *a, uint32_t i)
+{
+	static const uint8_t told[] = { DPI_HTTP_HOST, DPI_HTTP_URI_RAW, DPI_HTTP_METHOD,
+		DPI_HTTP_STAT_CODE, DPI_DNS_QUERY, DPI_TLS_SNI, DPI_FILE_NAME };
+	struct fw_path *p = arg;
+	const struct fw_session *s = &p->sessions.hot[i];
+	struct fw_trace_record *r;
+	unsigned int n = 0;
+
+	pk_counter_add(&p->stats.sig_alerts, 1);
+	if (p->conf.trace == NULL || (r = fw_trace_reserve(p->conf.trace)) == NULL)
+		return;
+	r->time_ns = a->frame->time_ns;
+	r->generation = s->generation & FW_GENERATION_MASK;
+	r->session = fw_session_id(&p->sessions, i);
+	r->rule_id = p->sessions.cold[i].rule_id;
+	r->packet = a->frame->n;
+	r->src = a->frame->src;
+	r->dst = a->frame->dst;
+	r->sport = a->frame->sport;
+	r->dport = a->frame->dport;
+	r->proto = a->frame->proto;
+	r->wire = s->key.wire;
+	r->from = p->watch_batch != NULL ? (uint8_t)p->watch_batch->from
+	                                 : (uint8_t)fw_session_origin(s);
+	r->direction = fw_session_origin(s) == FW_INSIDE ? PK_EGRESS : PK_INGRESS;
+	r->kind = FW_TRACE_ALERT;
+	r->state_before = r->state = s->state;
+	r->verdict = a->dropped ? PK_VERDICT_DENY : PK_VERDICT_ALLOW;
+	if (a->dropped)
+		r->drop = a->sig->action == DPI_ACT_REJECT ? FW_DROP_SIG_REJECT : FW_DROP_SIG_DROP;
+	if (fw_app_known(s->app))
+		r->app = s->app;
+	r->sig = a->sig;
+	r->layer = a->session != NULL ? a->session->layer : 0;
+	r->to_client = a->dir == 1;
+	for (unsigned int k = 0; a->tx != NULL && k < PK_COUNT(told); k++) {
+		const struct dpi_slot *slot = NULL;
+
+		for (unsigned int j = 0; j < a->tx->nb_slots && slot == NULL; j++)
+			if (a->tx->slot[j].buf == told[k])
+				slot = &a->tx->slot[j];
+		if (slot == NULL || n == FW_TRACE_ABOUT)
+			continue;
+		r->about[n].buf = told[k];
+		r->about[n].len = (uint8_t)PK_MIN((size_t)slot->len, sizeof(r->about[n].text));
+		if (r->about[n].len > 0)
+			memcpy(r->about[n].text, slot->bytes, r->about[n].len);
+		n++;
+	}
+	fw_trace_commit(p->conf.trace);
 }

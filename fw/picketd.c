@@ -20,6 +20,7 @@
 #include "fw/options.h"
 #include "fw/posture.h"
 #include "fw/show.h"
+#include "fw/signatures.h"
 #include "fw/worker.h"
 #include "lib/log.h"
 #include "lib/priv.h"
@@ -34,6 +35,7 @@ struct options {
 	uint64_t buffers, memory, idle_sleep, trace_records;
 	bool huge, session_records;
 	char *session_dir;
+	char *signatures, *signatures_key, *event_log;
 	int software_rss;
 	struct fw_path_options path;
 };
@@ -82,6 +84,15 @@ static const struct pk_conf_option options[] = {
 	    "On a clean stop also write sessions to session-dir (run-dir, if that is a hugetlbfs) as records, which any later "
 	    "version can read; that takes "
 	    "about a third of a second and 220 MB per million.", AT(session_records) },
+	{ "signatures", PK_CONF_STRING, NULL, NULL, 0, 0, NULL, false,
+	    "File of signatures: a bundle of picketctl dpi compile, or rules.  Sessions whose rules say inspect are held "
+	    "against them.", AT(signatures) },
+	{ "signatures-key", PK_CONF_STRING, NULL, NULL, 0, 0, NULL, false,
+	    "File with the public key, in PEM, that has to have signed the bundle.  Without it whoever can write the file is "
+	    "believed.", AT(signatures_key) },
+	{ "event-log", PK_CONF_STRING, NULL, NULL, 0, 0, NULL, false,
+	    "File to which alerts, and the ends of sessions that were inspected or that rules log, are appended as JSON lines "
+	    "in the shape of EVE.", AT(event_log) },
 	FW_PATH_OPTION_ROWS(struct options, path),
 };
 /* clang-format on */
@@ -104,6 +115,8 @@ struct picketd {
 	struct fw_link *link;
 	struct fw_posture_link *posture;
 	struct fw_show *show;
+	struct fw_signatures *signatures;
+	struct fw_eve *eve;
 };
 
 static int
@@ -239,7 +252,7 @@ start(struct picketd *d, struct pk_diag *diag)
 	fw_path_conf_init(&workers.path);
 	workers.nb_wires = d->nb_wires;
 	fw_path_options_apply(&o->path, &workers.path);
-	rc = fw_path_options_overlay(&o->path, &workers.path, &d->overlay, diag);
+	rc = fw_path_options_networks(&o->path, &workers.path, &d->overlay, diag);
 	if (rc < 0)
 		return rc;
 	workers.path.huge = o->huge;
@@ -248,6 +261,13 @@ start(struct picketd *d, struct pk_diag *diag)
 	    (ssize_t)sizeof(workers.path.seed)) {
 		pk_diag_set(diag, "no random numbers for the session table");
 		return -EIO;
+	}
+	if (o->signatures == NULL)
+		workers.path.watch_memory = 0;
+	if (o->event_log != NULL) {
+		rc = fw_eve_open(&d->eve, o->event_log, diag);
+		if (rc < 0)
+			return rc;
 	}
 	/* The ports are open and not yet polled: this is the moment before the first byte. */
 	rc = pk_priv_drop(&(struct pk_priv){ .user = o->user, .no_exec = true }, diag);
@@ -266,6 +286,16 @@ start(struct picketd *d, struct pk_diag *diag)
 	if (rc < 0)
 		return rc;
 	snprintf(path, sizeof(path), "%s/picketd.ctl", o->run_dir);
+	rc = fw_signatures_create(&d->signatures,
+	    &(struct fw_signatures_conf){ .base = d->base,
+	        .workers = d->workers,
+	        .path = workers.path.watch_memory != 0 ? o->signatures : NULL,
+	        .key = o->signatures_key },
+	    diag);
+	if (rc < 0)
+		return rc;
+	show.signatures = d->signatures;
+	show.eve = d->eve;
 	show.base = d->base;
 	show.workers = d->workers;
 	show.link = d->link;
@@ -282,6 +312,8 @@ stop(struct picketd *d)
 	fw_posture_link_destroy(d->posture);
 	fw_link_destroy(d->link);
 	fw_workers_stop(d->workers);
+	fw_signatures_destroy(d->signatures);
+	fw_eve_close(d->eve);
 	for (uint16_t i = 0; i < d->nb_wires; i++)
 		for (unsigned int side = 0; side < FW_SIDE_COUNT; side++)
 			fw_port_close(&d->wires[i].port[side]);

@@ -33,6 +33,20 @@ fw_rules_next(const struct fw_rules *r, uint32_t from)
 	return FW_RULE_NONE;
 }
 
+bool
+fw_rules_turned(const struct fw_rules *r, int64_t a_s, int64_t b_s)
+{
+	if (r == NULL)
+		return false;
+	for (uint32_t i = 0; (i = fw_rules_next(r, i)) != FW_RULE_NONE; i++) {
+		const struct pk_schedule *s = &text_of(r, i)->schedule;
+
+		if (pk_schedule_on(s, a_s) != pk_schedule_on(s, b_s))
+			return true;
+	}
+	return false;
+}
+
 const struct pk_rule_terms *
 fw_rules_terms(const struct fw_rules *r, uint32_t rule)
 {
@@ -350,7 +364,7 @@ names_app(const struct fw_rules *r, uint32_t slot, uint8_t app)
 /* Walk the matches in order; the position that decides, or nb_pos. */
 static uint32_t
 walk(const struct fw_rules *r, const struct fw_program *p, const struct match *a,
-    const struct match *b, uint8_t app, bool audit)
+    const struct match *b, uint8_t app, int64_t at_s, bool audit)
 {
 	uint32_t i = first_common(p, a, b, 0);
 
@@ -360,6 +374,9 @@ walk(const struct fw_rules *r, const struct fw_program *p, const struct match *a
 		if ((x->flags & PK_RULE_AUDIT) != 0 && !audit)
 			i = first_common(p, a, b, i + 1);
 		else if ((x->flags & FW_ACTION_APPS) != 0 && !names_app(r, x->slot, app))
+			i = first_common(p, a, b, i + 1);
+		else if ((x->flags & FW_ACTION_WHEN) != 0 &&
+		    !pk_schedule_on(&text_of(r, x->slot)->schedule, at_s))
 			i = first_common(p, a, b, i + 1);
 		else if (x->verdict == PK_VERDICT_PASS)
 			i = first_common(p, a, b, x->next_tier);
@@ -372,7 +389,7 @@ walk(const struct fw_rules *r, const struct fw_program *p, const struct match *a
 void
 fw_rules_decide(const struct fw_rules *r, enum pk_direction direction,
     const struct fw_party *subject, const struct fw_party *peer, uint8_t proto, uint16_t selector,
-    uint8_t app, struct fw_decision *out)
+    uint8_t app, int64_t at_s, struct fw_decision *out)
 {
 	const struct fw_program *p = subject->program[direction] != FW_PROGRAM_NONE
 	    ? fw_vec_get(&r->roots.programs, subject->program[direction])
@@ -388,7 +405,7 @@ fw_rules_decide(const struct fw_rules *r, enum pk_direction direction,
 	match_key4(&b, &p->services, (uint32_t)proto << 16 | selector);
 	if (proto != IPPROTO_TCP && proto != IPPROTO_UDP)
 		app = FW_APP_UNKNOWN; /* nothing that could be read */
-	i = walk(r, p, &a, &b, app, false);
+	i = walk(r, p, &a, &b, app, at_s, false);
 	if (i < p->nb_pos) {
 		const struct fw_action *x = &p->actions->at[i];
 
@@ -403,7 +420,7 @@ fw_rules_decide(const struct fw_rules *r, enum pk_direction direction,
 	out->audit_verdict = out->verdict;
 	if (!p->has_audit)
 		return;
-	j = walk(r, p, &a, &b, app, true);
+	j = walk(r, p, &a, &b, app, at_s, true);
 	if (j != i && j < p->nb_pos) {
 		out->audited = 1;
 		out->audit_rule = p->actions->at[j].slot;

@@ -63,7 +63,8 @@ struct fw_party {
  */
 enum fw_app {
 	FW_APP_NONE = 0,       /* nobody has looked */
-	FW_APP_LAST = 252,     /* of those that have names */
+	FW_APP_LAST = 251,     /* of those that have names */
+	FW_APP_CUT,            /* whatever it was: a signature has ended it, nothing of it passes */
 	FW_APP_JOINED,         /* being looked at since the middle of the session */
 	FW_APP_SOUGHT,         /* since its first packet */
 	FW_APP_UNKNOWN = 0xff, /* none of those that have names, for good */
@@ -72,8 +73,12 @@ enum fw_app {
 static inline bool
 fw_app_known(unsigned int app)
 {
-	return app != FW_APP_NONE && app != FW_APP_JOINED && app != FW_APP_SOUGHT;
+	return app != FW_APP_NONE && (app <= FW_APP_LAST || app == FW_APP_UNKNOWN);
 }
+
+/* Beside enum pk_inspect: what cannot be inspected passes. */
+#define FW_INSPECT_OPEN 0x10
+#define FW_INSPECT_MODE 0x0f
 
 struct fw_decision {
 	enum pk_verdict verdict; /* allow, deny or reject; deny when there is no program */
@@ -83,7 +88,9 @@ struct fw_decision {
 	uint8_t encryption; /* enum pk_encryption: what an allowed flow has to have besides */
 	uint8_t audited;    /* an audit rule matched on the way */
 	uint8_t undecided;  /* the verdict stands only if the session speaks what the rule names */
-	uint32_t rule;      /* decided, or FW_RULE_NONE */
+	uint8_t
+	    inspect; /* enum pk_inspect, and FW_INSPECT_OPEN: what an allowed flow has to go through */
+	uint32_t rule; /* decided, or FW_RULE_NONE */
 	uint32_t audit_rule;
 	const struct pk_rule_terms *terms; /* of an allowed flow; NULL: none.  Borrowed */
 };
@@ -103,6 +110,10 @@ struct fw_rule_info {
 
 /* The terms of a rule, by its number; NULL: there is no such rule.  Borrowed, valid as long as `r`. */
 const struct pk_rule_terms *fw_rules_terms(const struct fw_rules *r, uint32_t rule);
+
+/* Whether some rule is there at one of these moments (seconds since 1970-01-01 UTC) and not at the other.
+ * NULL is allowed.  It looks at each rule. */
+bool fw_rules_turned(const struct fw_rules *r, int64_t a_s, int64_t b_s);
 
 uint64_t fw_rules_generation(const struct fw_rules *r);
 
@@ -142,12 +153,13 @@ const char *fw_rules_labels(const struct fw_rules *r, uint32_t identity);
  * May `subject` open (egress) or accept (ingress) a session with `peer` on the service?
  * Both are from fw_rules_party() of the same generation.
  * `selector` as in struct pk_service: destination port, or ICMP type << 8 | code, or 0.
- * `app` is an enum fw_app.
+ * `app` is an enum fw_app; `at_s` is now, in seconds since 1970-01-01 UTC, or PK_TIME_ANY: then rules with a
+ * schedule are taken to be there.
  * Context: any, while the generation is held.  Never fails: without a program the answer is deny.
  */
 void fw_rules_decide(const struct fw_rules *r, enum pk_direction direction,
     const struct fw_party *subject, const struct fw_party *peer, uint8_t proto, uint16_t selector,
-    uint8_t app, struct fw_decision *out);
+    uint8_t app, int64_t at_s, struct fw_decision *out);
 
 /*
  * The control side: the state that generations are built from.  It takes the messages of

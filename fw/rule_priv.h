@@ -21,6 +21,7 @@
 /* Beside enum pk_rule_flags: its text names applications, or has terms. */
 #define FW_ACTION_APPS  0x80
 #define FW_ACTION_TERMS 0x40
+#define FW_ACTION_WHEN  0x20 /* or a schedule */
 
 /* Of the rule at a position. */
 struct fw_action {
@@ -106,6 +107,7 @@ struct fw_rule_text {
 	uint8_t verdict, direction, flags, tier;
 	uint8_t app[PK_MSG_APPS]; /* enum dpi_app; those that are not known here are 0 */
 	struct pk_rule_terms terms;
+	struct pk_schedule schedule;
 	char policy[64], name[48], file[80];
 };
 
@@ -201,7 +203,7 @@ struct fw_rule_source {
 	uint32_t pos;              /* while a program is made; then in its places */
 	uint32_t first_peer, nb_peers, first_service, nb_services;
 	uint8_t tier, verdict, log, flags, encryption;
-	bool any_peer, any_service, has_apps, has_terms;
+	bool any_peer, any_service, has_apps, has_terms, has_schedule;
 	bool taken; /* counted by its slot */
 };
 

@@ -136,7 +136,8 @@ actions_build(struct fw_parts *m, struct fw_program *p, const struct fw_program_
 			.log = r->log,
 			.encryption = r->encryption,
 			.flags = (uint8_t)(r->flags | (r->has_apps ? FW_ACTION_APPS : 0) |
-			    (r->has_terms ? FW_ACTION_TERMS : 0)),
+			    (r->has_terms ? FW_ACTION_TERMS : 0) |
+			    (r->has_schedule ? FW_ACTION_WHEN : 0)),
 			.slot = r->slot->slot,
 		};
 		p->has_audit |= (r->flags & PK_RULE_AUDIT) != 0;

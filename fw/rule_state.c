@@ -382,7 +382,8 @@ take_text(struct fw_rules_state *s, struct fw_rule_source *r, const struct pk_ms
 		.direction = s->filling->direction,
 		.flags = m->flags,
 		.tier = m->tier,
-		.terms = m->terms };
+		.terms = m->terms,
+		.schedule = m->schedule };
 	size_t head = sizeof(t.part);
 
 	for (unsigned int i = 0; i < PK_MSG_APPS && m->app[i] != 0; i++)
@@ -426,6 +427,7 @@ take_rule(struct fw_rules_state *s, const struct pk_msg_rule *m, struct pk_diag 
 	r->flags = m->flags;
 	r->encryption = m->terms.encryption;
 	r->has_apps = m->app[0] != 0;
+	r->has_schedule = m->schedule.days != 0;
 	r->has_terms = pk_rule_terms_any(&m->terms);
 	r->first_peer = p->nb_peers;
 	r->first_service = p->nb_services;

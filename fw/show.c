@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "dpi/watch.h"
 #include "fw/show_priv.h"
 #include "lib/clock.h"
 #include "lib/program.h"
@@ -68,10 +69,35 @@ counter_row(struct pk_control_request *r, const char *name, uint64_t value)
 }
 
 static void
+add_watches(struct dpi_watch_stats *sum, const struct fw_path *path)
+{
+	struct dpi_watches *w = fw_path_watches((struct fw_path *)(uintptr_t)path);
+	struct dpi_watch_stats s;
+
+	if (w == NULL)
+		return;
+	dpi_watches_stats(w, &s);
+	sum->sessions += s.sessions;
+	sum->bytes += s.bytes;
+	sum->room += s.room;
+	sum->packets += s.packets;
+	sum->begun += s.begun;
+	sum->done += s.done;
+	sum->evicted += s.evicted;
+	sum->full += s.full;
+	sum->counts.steps_exceeded += s.counts.steps_exceeded;
+	sum->counts.pcre_exceeded += s.counts.pcre_exceeded;
+	sum->counts.candidates_lost += s.counts.candidates_lost;
+	sum->counts.capped += s.counts.capped;
+	sum->counts.scan_errors += s.counts.scan_errors;
+}
+
+static void
 show_counters(struct pk_control_request *r, int argc, char **argv, void *arg)
 {
 	struct fw_show *s = arg;
 	struct fw_path_stats sum = { 0 };
+	struct dpi_watch_stats watch = { 0 };
 	uint64_t drops = 0, sessions = 0, inspecting = 0, lost = 0, rx, sent;
 
 	(void)argc;
@@ -101,12 +127,15 @@ show_counters(struct pk_control_request *r, int argc, char **argv, void *arg)
 		pk_counter_add(&sum.inspect_evicted, pk_counter_read(&p->inspect_evicted));
 		pk_counter_add(&sum.inspect_full, pk_counter_read(&p->inspect_full));
 		inspecting += fw_path_inspecting(path);
+		pk_counter_add(&sum.sig_alerts, pk_counter_read(&p->sig_alerts));
+		add_watches(&watch, path);
 		pk_counter_add(&sum.syn_cookies_sent, pk_counter_read(&p->syn_cookies_sent));
 		pk_counter_add(
 		    &sum.syn_cookies_accepted, pk_counter_read(&p->syn_cookies_accepted));
 		pk_counter_add(
 		    &sum.syn_cookies_switched, pk_counter_read(&p->syn_cookies_switched));
 		pk_counter_add(&sum.syn_cookies_on, pk_counter_read(&p->syn_cookies_on));
+		pk_counter_add(&sum.leases_full, pk_counter_read(&p->leases_full));
 		pk_counter_add(&sum.related_announced, pk_counter_read(&p->related_announced));
 		pk_counter_add(&sum.related_refused, pk_counter_read(&p->related_refused));
 		pk_counter_add(&sum.related_opened, pk_counter_read(&p->related_opened));
@@ -142,6 +171,7 @@ show_counters(struct pk_control_request *r, int argc, char **argv, void *arg)
 	counter_row(r, "syn-cookies-switched-on", sum.syn_cookies_switched);
 	/* How many lcores are in that mode now. */
 	counter_row(r, "syn-cookies-on", sum.syn_cookies_on);
+	counter_row(r, "dhcp-leases-not-kept", sum.leases_full);
 	counter_row(r, "related-announced", sum.related_announced);
 	counter_row(r, "related-refused", sum.related_refused);
 	counter_row(r, "related-opened", sum.related_opened);
@@ -152,6 +182,21 @@ show_counters(struct pk_control_request *r, int argc, char **argv, void *arg)
 	counter_row(r, "inspect-packets", sum.inspect_packets);
 	counter_row(r, "inspect-evicted", sum.inspect_evicted);
 	counter_row(r, "inspect-full", sum.inspect_full);
+	counter_row(r, "signature-sessions", watch.sessions);
+	counter_row(r, "signature-sessions-begun", watch.begun);
+	counter_row(r, "signature-sessions-done", watch.done);
+	counter_row(r, "signature-sessions-evicted", watch.evicted);
+	counter_row(r, "signature-packets", watch.packets);
+	counter_row(r, "signature-bytes", watch.bytes);
+	counter_row(r, "signature-room", watch.room);
+	counter_row(r, "signature-full", watch.full);
+	counter_row(r, "signature-alerts", sum.sig_alerts);
+	counter_row(r, "signature-limits",
+	    watch.counts.steps_exceeded + watch.counts.pcre_exceeded +
+	        watch.counts.candidates_lost + watch.counts.capped);
+	counter_row(r, "signature-scan-errors", watch.counts.scan_errors);
+	if (s->conf.eve != NULL)
+		counter_row(r, "events-lost", fw_eve_lost(s->conf.eve));
 	counter_row(r, "trace-records-lost", lost);
 	pk_control_done(r);
 }
@@ -305,6 +350,31 @@ show_config(struct pk_control_request *r, int argc, char **argv, void *arg)
 	pk_program_show_config(s->conf.program, s->conf.values, r);
 }
 
+static void
+show_signatures(struct pk_control_request *r, int argc, char **argv, void *arg)
+{
+	struct fw_show *s = arg;
+
+	(void)argc;
+	(void)argv;
+	fw_signatures_show(s->conf.signatures, r);
+	pk_control_done(r);
+}
+
+static void
+load_signatures(struct pk_control_request *r, int argc, char **argv, void *arg)
+{
+	struct fw_show *s = arg;
+	struct pk_diag diag;
+
+	(void)argc;
+	(void)argv;
+	if (fw_signatures_load(s->conf.signatures, &diag) < 0)
+		pk_control_refuse(r, "%s", diag.text);
+	else
+		pk_control_done(r);
+}
+
 static const struct pk_control_command commands[] = {
 	{ "show status", "", "what this data plane enforces, and since when", show_status },
 	{ "show sessions", "[FILTER] [limit N] [after AT]", "live sessions", fw_show_sessions },
@@ -319,6 +389,9 @@ static const struct pk_control_command commands[] = {
 	{ "show counters", "", "packets, bytes, sessions, and whether the account balances",
 	    show_counters },
 	{ "show apps", "", "what inspected sessions were found to speak", show_apps },
+	{ "show signatures", "", "signatures in force, and those that sessions finish on",
+	    show_signatures },
+	{ "load signatures", "", "read the file of signatures anew", load_signatures },
 	{ "show rules", "", "rules in force with their hits", show_rules },
 	{ "show lcores", "", "load of each lcore", show_lcores },
 	{ "show wires", "", "wires and their ports", show_wires },

@@ -1,7 +1,9 @@
 #pragma once
 
+#include "fw/eve.h"
 #include "fw/link.h"
 #include "fw/posture.h"
+#include "fw/signatures.h"
 #include "fw/worker.h"
 
 struct event_base;
@@ -19,6 +21,8 @@ struct fw_show_conf {
 	struct fw_workers *workers;
 	const struct fw_link *link;
 	const struct fw_posture_link *posture;
+	struct fw_signatures *signatures;
+	struct fw_eve *eve; /* NULL: there is no event log */
 	const struct fw_wire *wires;
 	uint16_t nb_wires;
 	const char *instance;

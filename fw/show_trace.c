@@ -7,6 +7,7 @@
 
 #include <event2/event.h>
 
+#include "dpi/sig_rule.h"
 #include "fw/session.h"
 #include "fw/show_priv.h"
 #include "lib/clock.h"
@@ -60,7 +61,7 @@ lost(const struct fw_show_trace *s)
 /* ---- monitor, and the log of rules that ask for one ---- */
 
 static const char *const kind_names[] = { "none", "packet", "made", "opened", "closed", "found",
-	"audit" };
+	"audit", "alert" };
 
 static void
 monitor_row(struct monitor *m, const struct fw_trace_record *t)
@@ -98,6 +99,13 @@ log_record(struct fw_show_trace *s, const struct fw_trace_record *t)
 	    !fw_rules_info_by_id(fw_workers_rules(s->show->conf.workers), id, &info) ||
 	    !pk_log_limit(&s->log_limit, pk_clock_mono_ns(), &suppressed))
 		return;
+	if (t->kind == FW_TRACE_ALERT) {
+		pk_notice("signature %u:%u:%u %s: %s %s:%u -> %s:%u: %s", t->sig->gid, t->sig->sid,
+		    t->sig->rev, t->drop != FW_DROP_NONE ? "blocked" : "allowed",
+		    fw_proto_name(t->proto, proto), pk_addr_text(&t->src, src), t->sport,
+		    pk_addr_text(&t->dst, dst), t->dport, t->sig->msg != NULL ? t->sig->msg : "");
+		return;
+	}
 	pk_notice("flow %s: %s %s %s:%u -> %s:%u%s%s: rule \"%s\" of policy \"%s\" (%s:%u)%s",
 	    kind_names[t->kind],
 	    t->kind == FW_TRACE_AUDIT     ? pk_verdict_name(t->audit_verdict)
@@ -152,11 +160,13 @@ is_logged(const struct fw_show_trace *s, const struct fw_trace_record *t)
 {
 	if (t->kind == FW_TRACE_AUDIT)
 		return true;
+	if (t->event_only)
+		return false;
 	/* At this level nothing else is recorded; but a monitor that has just gone may have left some. */
 	if (LIST_EMPTY(&s->monitors))
 		return t->kind != FW_TRACE_PACKET || t->drop != FW_DROP_NONE;
 	return t->kind == FW_TRACE_OPENED || t->kind == FW_TRACE_CLOSED ||
-	    t->kind == FW_TRACE_FOUND;
+	    t->kind == FW_TRACE_FOUND || t->kind == FW_TRACE_ALERT;
 }
 
 static void
@@ -174,6 +184,14 @@ take(struct fw_show_trace *s, const struct fw_trace_record *t, const uint8_t *sn
 	}
 	if (is_logged(s, t))
 		log_record(s, t);
+	if (s->show->conf.eve != NULL) {
+		struct fw_rule_info info;
+		bool known =
+		    fw_rules_info_by_id(fw_workers_rules(s->show->conf.workers), t->rule_id, &info);
+
+		fw_eve_record(s->show->conf.eve, t, known ? &info : NULL,
+		    pk_clock_wall_ns() - fw_workers_now_ns());
+	}
 }
 
 static void
@@ -213,6 +231,8 @@ on_poll(evutil_socket_t fd, short what, void *arg)
 				break;
 		}
 	}
+	if (s->show->conf.eve != NULL)
+		fw_eve_flush(s->show->conf.eve);
 	if (s->capturing)
 		end_captures(s);
 }

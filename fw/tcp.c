@@ -333,7 +333,9 @@ fw_tcp_step(struct fw_session *s, const struct fw_pkt *pk, unsigned int d, struc
 	else
 		ev = acks_fin ? FW_TCP_EV_ACK_FIN : FW_TCP_EV_ACK;
 	next = fw_tcp_next[s->state][d][ev];
-	if (next == FW_STATE_NONE)
+	/* An attempt that was refused: the other side has no numbers, against which anything might seem in order. */
+	if (next == FW_STATE_NONE ||
+	    (s->state == FW_STATE_CLOSED && (s->flags & FW_SESSION_SYN_R) == 0))
 		return FW_DROP_TCP_STATE;
 
 	if (!synchronised(s)) {

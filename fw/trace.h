@@ -26,7 +26,11 @@ enum fw_trace_kind {
 	FW_TRACE_CLOSED, /* a session ended: both closed, RST, idle, or revoked */
 	FW_TRACE_FOUND,  /* what a session speaks has been found out, and it may */
 	FW_TRACE_AUDIT,  /* an audit rule would have decided otherwise */
+	FW_TRACE_ALERT,  /* a signature has matched */
 };
+
+struct dpi_sig;
+#define FW_TRACE_ABOUT 2
 
 struct fw_trace_record {
 	uint64_t time_ns; /* of the burst */
@@ -52,6 +56,17 @@ struct fw_trace_record {
 	    app; /* enum fw_app of the session; FW_APP_NONE without one, and while it is looked for */
 	uint16_t snap_len;       /* bytes of the frame that have been kept */
 	uint64_t packets, bytes; /* of the session, both directions; with CLOSED */
+	/* ALERT: what has matched, borrowed for FW_SIGNATURES_LINGER_NS from the set it is of (fw/signatures.h), and
+	 * what its transaction was about. */
+	const struct dpi_sig *sig;
+	uint8_t layer;      /* enum dpi_layer of the session; CLOSED as well */
+	uint8_t to_client;  /* the direction that matched */
+	uint8_t event_only; /* CLOSED: no rule has asked for it; for the event log (fw/eve.h) */
+	struct {
+		uint8_t buf; /* enum dpi_buf; 0: none */
+		uint8_t len;
+		char text[62];
+	} about[FW_TRACE_ABOUT];
 };
 
 struct fw_trace;

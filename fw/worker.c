@@ -14,10 +14,11 @@
 #include <rte_rcu_qsbr.h>
 
 #include "fw/keep.h"
-#include "fw/meter.h"
-#include "fw/related.h"
 #include "fw/relay.h"
+#include "fw/shared.h"
 #include "fw/steer.h"
+#include "fw/wall.h"
+#include "lib/clock.h"
 #include "lib/log.h"
 
 #define QUEUES_MAX (2 * FW_WIRES_MAX)
@@ -55,8 +56,8 @@ struct worker {
 struct fw_workers {
 	_Atomic(struct fw_rules *) rules;
 	struct fw_posture posture;
-	struct fw_meters *meters;
-	struct fw_related *related; /* NULL: no helper is on */
+	struct fw_shared *shared;
+	struct fw_wall wall;
 	_Atomic int quit;
 	struct rte_rcu_qsbr *qsbr;
 	uint64_t idle_sleep_max_ns;
@@ -406,8 +407,8 @@ worker_create(struct fw_workers *all, const struct fw_workers_conf *conf, unsign
 		return rc;
 	path.trace = w->trace;
 	path.posture = &all->posture;
-	path.meters = all->meters;
-	path.related = all->related;
+	path.shared = all->shared;
+	path.wall = &all->wall;
 	/* A workload's sessions are spread over the lcores, about evenly. */
 	for (unsigned int o = 0; o < FW_OWNER_COUNT; o++) {
 		path.limit[o].sessions = share(conf->path.limit[o].sessions);
@@ -502,10 +503,6 @@ fw_workers_start(struct fw_workers **out, const struct fw_workers_conf *conf, st
 		free(all);
 		return rc;
 	}
-	if (conf->path.ftp || conf->path.tftp)
-		rc = fw_related_create(&all->related, conf->path.seed);
-	if (rc < 0)
-		goto fail;
 	rc = -ENOMEM;
 	pk_diag_set(diag, "no memory for %u sessions; want a smaller `sessions` or more huge pages",
 	    conf->path.nb_sessions);
@@ -513,7 +510,7 @@ fw_workers_start(struct fw_workers **out, const struct fw_workers_conf *conf, st
 	all->qsbr = rte_zmalloc("fw_qsbr", rte_rcu_qsbr_get_memsize(nb_lcores), PK_CACHE_LINE);
 	if (all->qsbr == NULL || rte_rcu_qsbr_init(all->qsbr, nb_lcores) != 0)
 		goto fail;
-	rc = fw_meters_create(&all->meters);
+	rc = fw_shared_create(&all->shared, &conf->path);
 	if (rc < 0)
 		goto fail;
 	RTE_LCORE_FOREACH_WORKER(lcore) {
@@ -525,6 +522,7 @@ fw_workers_start(struct fw_workers **out, const struct fw_workers_conf *conf, st
 	if (rc < 0)
 		goto fail;
 	fw_workers_now_ns(); /* fixes the factor before several threads ask */
+	fw_workers_wall(all);
 	paths_of(all, paths);
 	if (all->keep != NULL)
 		fw_keep_restore(all->keep, paths, fw_workers_now_ns());
@@ -557,11 +555,10 @@ fw_workers_stop(struct fw_workers *all)
 		fw_steering_destroy(all->worker[i]->steering);
 		rte_free(all->worker[i]);
 	}
-	fw_related_destroy(all->related);
+	fw_shared_destroy(all->shared);
 	fw_relay_destroy(all->relay);
 	fw_keep_close(all->keep, all->started);
 	fw_rules_destroy(atomic_load(&all->rules));
-	fw_meters_destroy(all->meters);
 	rte_free(all->qsbr);
 	free(all);
 }
@@ -584,6 +581,12 @@ fw_workers_publish(struct fw_workers *w, struct fw_rules *rules)
 
 	wait_for_lcores(w);
 	fw_rules_destroy(old);
+}
+
+void
+fw_workers_wall(struct fw_workers *w)
+{
+	fw_wall_tick(&w->wall, fw_workers_rules(w), fw_workers_now_ns(), pk_clock_wall_ns());
 }
 
 void

@@ -54,6 +54,9 @@ void fw_workers_stop(struct fw_workers *w); /* waits for the lcores; NULL is all
  */
 void fw_workers_publish(struct fw_workers *w, struct fw_rules *rules);
 
+/* Look at the clock on the wall, for rules with a schedule: once a second.  Context: control thread. */
+void fw_workers_wall(struct fw_workers *w);
+
 /*
  * The host is attested for another `lease_ns`; 0: it is not.  Returns when no packet is judged otherwise
  * any more.  Context: control thread.

@@ -194,7 +194,8 @@ check_rule(const struct pk_msg_rule *r)
 	for (unsigned int i = 1; i < PK_MSG_APPS; i++)
 		if (r->app[i] != 0 && r->app[i - 1] == 0)
 			return "no 0 among the applications";
-	if ((want = pk_rule_terms_check(&r->terms, r->verdict)) != NULL)
+	if ((want = pk_rule_terms_check(&r->terms, r->verdict)) != NULL ||
+	    (want = pk_schedule_check(&r->schedule)) != NULL)
 		return want;
 	return check_match(&r->match);
 }

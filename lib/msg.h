@@ -4,6 +4,7 @@
 
 #include "lib/addr.h"
 #include "lib/base.h"
+#include "lib/schedule.h"
 
 /*
  * What the programs on one DPU say to each other.
@@ -227,7 +228,7 @@ struct pk_msg_program {
 	uint64_t program;
 };
 
-#define PK_MSG_PEERS    12 /* in one message; RULE_MORE carries on */
+#define PK_MSG_PEERS    8 /* in one message; RULE_MORE carries on */
 #define PK_MSG_SERVICES 12
 #define PK_MSG_APPS     16 /* in a rule */
 
@@ -281,6 +282,7 @@ struct pk_msg_rule {
 	char name[48];
 	char file[80]; /* its end, if longer */
 	struct pk_rule_terms terms;
+	struct pk_schedule schedule; /* when it is there; as if it were not, else */
 	struct pk_msg_rule_match match;
 	/* Only for sessions that speak one of these; none: any.  Numbers of dpi_app_id() (dpi/apps.h), ascending, 0
 	 * behind the last.  A plane that does not know one never finds it, so the rule does not match. */

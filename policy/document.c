@@ -7,6 +7,7 @@
 #include "policy/map.h"
 #include "policy/model_priv.h"
 #include "policy/network.h"
+#include "policy/schedule.h"
 #include "policy/terms.h"
 
 /*
@@ -112,7 +113,7 @@ static const struct policy_words truths = { truth_words, PK_COUNT(truth_words), 
 	}
 
 static const struct policy_field peer_fields[] = {
-	{ "workloads", "a map of labels", policy_read_selector, NULL,
+	{ "workloads", "a map of labels", policy_read_selectors, NULL,
 	    offsetof(struct policy_peer, selector), 0 },
 	{ "tenant", "the name of a tenant", read_tenant, &star_allowed,
 	    offsetof(struct policy_peer, tenant), 0 },
@@ -198,10 +199,40 @@ read_peer(struct policy_reader *r, const struct policy_node *n, struct policy_pe
 	}
 }
 
+/* An expression with alternatives is a peer for each.  There is *room for so many in all. */
+static void
+add_peer(struct policy_reader *r, const struct policy_node *n, struct policy_peers *peers,
+    uint32_t *room)
+{
+	struct policy_peer first = { .line = 0 }, *at;
+	uint32_t others;
+
+	read_peer(r, n, &first);
+	others = first.selector.nb_others;
+	if (peers->nb + 1 + others > *room) {
+		at = policy_reader_alloc(r, (size_t)*room * 2 + 1 + others, sizeof(at[0]));
+		if (at == NULL)
+			return;
+		if (peers->nb > 0)
+			memcpy(at, peers->at, peers->nb * sizeof(at[0]));
+		*room = *room * 2 + 1 + others;
+		peers->at = at;
+	}
+	at = peers->at + peers->nb;
+	at[0] = first;
+	peers->nb += 1 + others;
+	for (uint32_t i = 0; i < others; i++) {
+		at[1 + i] = first;
+		at[1 + i].selector = first.selector.others[i];
+		add_attested(r, n, &at[1 + i]);
+	}
+}
+
 static void
 read_peers(struct policy_reader *r, const struct policy_node *n, void *out, const void *arg)
 {
 	struct policy_peers *peers = out;
+	uint32_t room = n->nb;
 
 	(void)arg;
 	peers->any = 0;
@@ -214,12 +245,12 @@ read_peers(struct policy_reader *r, const struct policy_node *n, void *out, cons
 		return;
 	}
 	peers->at = policy_reader_alloc(r, n->nb, sizeof(peers->at[0]));
-	for (uint32_t i = 0; peers->at != NULL && i < n->nb; i++) {
+	for (uint32_t i = 0; !r->nomem && i < n->nb; i++) {
 		r->want = "a list of peers, each a map, or any";
 		if (n->items[i]->kind == POLICY_SCALAR && strcmp(n->items[i]->text, "any") == 0)
 			peers->any = 1;
 		else
-			read_peer(r, n->items[i], &peers->at[peers->nb++]);
+			add_peer(r, n->items[i], peers, &room);
 	}
 }
 
@@ -233,34 +264,36 @@ static const struct policy_words actions = { action_words, PK_COUNT(action_words
 static const struct policy_words logs = { log_words, PK_COUNT(log_words), NULL };
 static const struct policy_words modes = { mode_words, PK_COUNT(mode_words), NULL };
 
-#define LATER                                         \
-	{ .key = "attested" }, { .key = "schedule" }, \
-	{                                             \
-		.key = "fqdns"                        \
+#define LATER                  \
+	{ .key = "attested" }, \
+	{                      \
+		.key = "fqdns" \
 	}
 
-#define RULE(peer_key)                                                                           \
-	{ "name", "a name", policy_read_name, NULL, offsetof(struct policy_rule_def, name), 0 }, \
-	    { "action", "allow, deny, reject or pass", policy_read_word, &actions,               \
-		    offsetof(struct policy_rule_def, action), 1 },                               \
-	    { peer_key, "a list of peers, or any", read_peers, NULL,                             \
-		    offsetof(struct policy_rule_def, peers), 0 },                                \
-	    { "services", "a list of services such as https or tcp/8443-8444, or any",           \
-		    policy_read_services, NULL, offsetof(struct policy_rule_def, services), 0 }, \
-	    { "log", "none, new or all", policy_read_word, &logs,                                \
-		    offsetof(struct policy_rule_def, log), 0 },                                  \
-	    { "app", "an application such as tls, or a list of them", policy_read_apps, NULL,    \
-		    offsetof(struct policy_rule_def, apps), 0 },                                 \
-	    { "encryption", "required, ipsec or mtls", policy_read_encryption, NULL,             \
-		    offsetof(struct policy_rule_def, terms), 0 },                                \
-	    { "inspect", "standard or strict", policy_read_inspect, NULL,                        \
-		    offsetof(struct policy_rule_def, terms), 0 },                                \
-	    { "dscp", "a codepoint: a name such as EF, or a whole number from 0 to 63",          \
-		    policy_read_dscp, NULL, offsetof(struct policy_rule_def, terms), 0 },        \
-	    { "limit", "a map with newConnections, packets or bytes", policy_read_limit, NULL,   \
-		    offsetof(struct policy_rule_def, terms), 0 },                                \
-	    { "fail", "open or closed", policy_read_fail, NULL,                                  \
-		    offsetof(struct policy_rule_def, terms), 0 },                                \
+#define RULE(peer_key)                                                                             \
+	{ "name", "a name", policy_read_name, NULL, offsetof(struct policy_rule_def, name), 0 },   \
+	    { "action", "allow, deny, reject or pass", policy_read_word, &actions,                 \
+		    offsetof(struct policy_rule_def, action), 1 },                                 \
+	    { peer_key, "a list of peers, or any", read_peers, NULL,                               \
+		    offsetof(struct policy_rule_def, peers), 0 },                                  \
+	    { "services", "a list of services such as https or tcp/8443-8444, or any",             \
+		    policy_read_services, NULL, offsetof(struct policy_rule_def, services), 0 },   \
+	    { "log", "none, new or all", policy_read_word, &logs,                                  \
+		    offsetof(struct policy_rule_def, log), 0 },                                    \
+	    { "app", "an application such as tls, or a list of them", policy_read_apps, NULL,      \
+		    offsetof(struct policy_rule_def, apps), 0 },                                   \
+	    { "encryption", "required, ipsec or mtls", policy_read_encryption, NULL,               \
+		    offsetof(struct policy_rule_def, terms), 0 },                                  \
+	    { "inspect", "standard or strict", policy_read_inspect, NULL,                          \
+		    offsetof(struct policy_rule_def, terms), 0 },                                  \
+	    { "schedule", "a map with days, hours, timezone, from or until", policy_read_schedule, \
+		    NULL, offsetof(struct policy_rule_def, schedule), 0 },                         \
+	    { "dscp", "a codepoint: a name such as EF, or a whole number from 0 to 63",            \
+		    policy_read_dscp, NULL, offsetof(struct policy_rule_def, terms), 0 },          \
+	    { "limit", "a map with newConnections, packets or bytes", policy_read_limit, NULL,     \
+		    offsetof(struct policy_rule_def, terms), 0 },                                  \
+	    { "fail", "open or closed", policy_read_fail, NULL,                                    \
+		    offsetof(struct policy_rule_def, terms), 0 },                                  \
 	    LATER
 
 static const struct policy_field egress_fields[] = { RULE("to") };
@@ -455,6 +488,18 @@ static const struct policy_words protections = { protection_words, PK_COUNT(prot
 	protection_values };
 
 static void
+read_moment(struct policy_reader *r, const struct policy_node *n, void *out, const void *arg)
+{
+	struct pk_diag diag;
+
+	(void)arg;
+	if (n->kind != POLICY_SCALAR || policy_node_is_null(n))
+		policy_reader_mismatch(r, n);
+	else if (policy_schedule_moment(n->text, out, &diag) < 0)
+		policy_reader_error(r, n, "bad-schedule", "%s", diag.text);
+}
+
+static void
 read_tests(struct policy_reader *r, const struct policy_node *n, void *out, const void *arg)
 {
 	static const struct policy_field fields[] = {
@@ -468,6 +513,8 @@ read_tests(struct policy_reader *r, const struct policy_node *n, void *out, cons
 		    offsetof(struct policy_test, expect), 1 },
 		{ "encryption", "none, required, ipsec or mtls", policy_read_word, &protections,
 		    offsetof(struct policy_test, encryption), 0 },
+		{ "at", "a moment such as \"2026-12-31 09:00 Europe/Berlin\"", read_moment, NULL,
+		    offsetof(struct policy_test, at_s), 0 },
 		{ .key = "app" },
 	};
 	static const struct policy_schema schema = POLICY_SCHEMA("a test", fields);
@@ -484,6 +531,7 @@ read_tests(struct policy_reader *r, const struct policy_node *n, void *out, cons
 
 		t->line = n->items[i]->line;
 		t->column = n->items[i]->column;
+		t->at_s = PK_TIME_ANY;
 		r->want = "a list of tests, each a map";
 		policy_schema_read(r, n->items[i], &schema, t);
 		if (t->encryption != 0 && t->expect != PK_VERDICT_ALLOW)
@@ -503,6 +551,7 @@ read_group(struct policy_reader *r, const struct policy_node *n, void *out, cons
 	};
 	static const struct policy_schema schema = POLICY_SCHEMA("a group's spec", fields);
 	struct policy_peers *members = out;
+	uint32_t room = 0;
 
 	(void)arg;
 	if (n->kind != POLICY_MAP || policy_node_get(n, "members") != NULL) {
@@ -512,11 +561,7 @@ read_group(struct policy_reader *r, const struct policy_node *n, void *out, cons
 			    "a group of any is no group; write any in the rule");
 		return;
 	}
-	members->at = policy_reader_alloc(r, 1, sizeof(members->at[0]));
-	if (members->at != NULL) {
-		members->nb = 1;
-		read_peer(r, n, &members->at[0]);
-	}
+	add_peer(r, n, members, &room);
 }
 
 static const struct policy_field service_fields[] = {
@@ -726,6 +771,12 @@ static const struct policy_field role_doc_fields[] = {
 	{ "spec", "a map with subjects and may", policy_read_schema, &policy_role_schema, 0, 1 },
 };
 
+static const struct policy_field reference_doc_fields[] = {
+	COMMON(&global_meta),
+	{ "spec", "a map with dpus and values", policy_read_schema, &policy_reference_schema, 0,
+	    1 },
+};
+
 enum kind {
 	KIND_POLICY,
 	KIND_GROUP,
@@ -734,12 +785,13 @@ enum kind {
 	KIND_WORKLOAD,
 	KIND_TENANT,
 	KIND_ROLLOUT,
-	KIND_ROLE
+	KIND_ROLE,
+	KIND_REFERENCE
 };
 
 /* In the order of enum kind. */
 static const char *const kind_words[] = { "Policy", "Group", "Service", "Tier", "Workload",
-	"Tenant", "Rollout", "Role" };
+	"Tenant", "Rollout", "Role", "Reference" };
 static const struct {
 	struct policy_schema schema;
 	size_t size;
@@ -757,6 +809,8 @@ static const struct {
 	[KIND_ROLLOUT] = { POLICY_SCHEMA("a Rollout", rollout_doc_fields),
 	    sizeof(struct policy_rollout_def) },
 	[KIND_ROLE] = { POLICY_SCHEMA("a Role", role_doc_fields), sizeof(struct policy_role_def) },
+	[KIND_REFERENCE] = { POLICY_SCHEMA("a Reference", reference_doc_fields),
+	    sizeof(struct policy_reference_def) },
 };
 
 static int
@@ -825,6 +879,9 @@ file_object(struct policy_objects *o, enum kind kind, void *object)
 		break;
 	case KIND_ROLE:
 		PUSH(roles);
+		break;
+	case KIND_REFERENCE:
+		PUSH(references);
 		break;
 	}
 #undef PUSH

@@ -132,6 +132,7 @@ emit_rule(
 	put_text(m.rule.name, sizeof(m.rule.name), r->name);
 	put_path(m.rule.file, sizeof(m.rule.file), r->file);
 	m.rule.terms = r->terms;
+	m.rule.schedule = r->schedule;
 	PK_ASSERT(r->nb_apps <= PK_MSG_APPS);
 	if (r->nb_apps > 0)
 		memcpy(m.rule.app, r->apps, r->nb_apps * sizeof(r->apps[0]));

@@ -285,8 +285,8 @@ ports_cover(const struct compile_rule *outer, const struct compile_rule *inner)
 static int
 services_cover(const struct compile_rule *outer, const struct compile_rule *inner)
 {
-	if (outer->rule.nb_apps > 0)
-		return 0; /* what speaks otherwise goes on to the inner one */
+	if (policy_rule_conditional(&outer->rule))
+		return 0; /* what speaks otherwise, or comes at another time, goes on to the inner one */
 	if (outer->rule.any_service)
 		return 1;
 	return !inner->rule.any_service &&
@@ -423,7 +423,9 @@ same_rule(const struct policy_rule *a, const struct policy_rule *b)
 	    a->any_service == b->any_service && a->nb_peers == b->nb_peers &&
 	    a->nb_services == b->nb_services && a->policy == b->policy && a->name == b->name &&
 	    a->file == b->file && a->line == b->line &&
-	    memcmp(&a->terms, &b->terms, sizeof(a->terms)) == 0 && a->nb_apps == b->nb_apps &&
+	    memcmp(&a->terms, &b->terms, sizeof(a->terms)) == 0 &&
+	    memcmp(&a->schedule, &b->schedule, sizeof(a->schedule)) == 0 &&
+	    a->nb_apps == b->nb_apps &&
 	    (a->nb_apps == 0 || memcmp(a->apps, b->apps, a->nb_apps * sizeof(a->apps[0])) == 0) &&
 	    (a->nb_peers == 0 ||
 	        memcmp(a->peers, b->peers, a->nb_peers * sizeof(a->peers[0])) == 0) &&
@@ -472,6 +474,10 @@ compile_template(struct compile *c, const struct policy_rule *base, const number
 	if (pk_rule_terms_any(&t.rule.terms)) {
 		policy_hash_add_text(&c->hash, "terms");
 		policy_hash_add(&c->hash, &t.rule.terms, sizeof(t.rule.terms));
+	}
+	if (t.rule.schedule.days != 0) {
+		policy_hash_add_text(&c->hash, "schedule");
+		policy_hash_add(&c->hash, &t.rule.schedule, sizeof(t.rule.schedule));
 	}
 	policy_hash_add_text(&c->hash, t.rule.policy);
 	policy_hash_add_text(&c->hash, t.rule.name);
@@ -747,6 +753,7 @@ make_rule(struct compile *c, const struct compile_policy *p, int dir, struct com
 	const struct policy_meta *m = &p->def->meta;
 
 	r->rule = (struct policy_rule){ .terms = r->def->terms,
+		.schedule = r->def->schedule,
 		.verdict = (enum pk_verdict)r->def->action,
 		.log = (enum pk_log_mode)r->def->log,
 		.flags = p->def->mode == POLICY_AUDIT ? PK_RULE_AUDIT : 0,

@@ -252,8 +252,9 @@ first_walk(struct lint *l)
 		const struct policy_part *part = &l->parts.at[k];
 		uint32_t f = part->rule != NULL ? l->fact_of[part->rule - p->rules] : NONE;
 
-		/* What speaks something else than the rule names goes on to the rules after it. */
-		if (part->rule != NULL && part->rule->nb_apps > 0)
+		/* What speaks something else than the rule names, or comes at another time, goes on to the
+		 * rules after it. */
+		if (part->rule != NULL && policy_rule_conditional(part->rule))
 			for (uint32_t i = (uint32_t)(part->rule - p->rules) + 1; i < p->nb_rules;
 			     i++)
 				if (l->fact_of[i] != NONE && bit(l->column, i) &&
@@ -289,6 +290,8 @@ same_terms(const struct policy_rule *a, const struct policy_rule *b)
 {
 	static const struct pk_rule_terms none;
 
+	if ((a != NULL && a->schedule.days != 0) || (b != NULL && b->schedule.days != 0))
+		return a == b;
 	return memcmp(a != NULL ? &a->terms : &none, b != NULL ? &b->terms : &none, sizeof(none)) ==
 	    0;
 }

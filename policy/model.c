@@ -25,6 +25,7 @@ policy_objects_fini(struct policy_objects *o)
 	free(o->nodes.at);
 	free(o->rollouts.at);
 	free(o->roles.at);
+	free(o->references.at);
 	memset(o, 0, sizeof(*o));
 }
 

@@ -80,6 +80,7 @@ struct policy_rule_def {
 	struct policy_services services;
 	struct policy_apps apps;
 	struct pk_rule_terms terms; /* of a rule that allows */
+	struct pk_schedule schedule;
 };
 
 struct policy_rules_def {
@@ -100,6 +101,7 @@ struct policy_test {
 	uint32_t line, column;
 	struct policy_test_end from, to;
 	struct policy_service_ref service;
+	int64_t at_s;   /* when, since 1970-01-01 UTC; PK_TIME_ANY: whenever */
 	uint8_t expect; /* enum pk_verdict */
 	uint8_t
 	    encryption; /* what the flow has to have: enum pk_encryption + 1; 0: whatever it is */
@@ -195,6 +197,14 @@ struct policy_role_def {
 	unsigned int may; /* enum policy_may */
 };
 
+/* Of policy/reference.h. */
+struct policy_reference_def {
+	struct policy_meta meta;
+	struct policy_names dpus;
+	const char *values;
+	uint8_t subject; /* enum policy_reference_subject */
+};
+
 /* Of Kubernetes: what workloads and peers are joined with. */
 struct policy_namespace_def {
 	struct policy_meta meta; /* labels with their prefix, the name among them */
@@ -218,6 +228,7 @@ struct policy_objects {
 	POLICY_VECTOR(struct policy_node_def *) nodes;
 	POLICY_VECTOR(struct policy_rollout_def *) rollouts;
 	POLICY_VECTOR(struct policy_role_def *) roles;
+	POLICY_VECTOR(struct policy_reference_def *) references;
 };
 
 void policy_objects_fini(struct policy_objects *o);

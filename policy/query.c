@@ -38,7 +38,8 @@ struct policy_query {
 	const struct policy_program
 	    *asked[2];      /* the programs in `pair`, of a compiler that lives */
 	struct plane *pair; /* for what does not fit in `plane`, or has no address there */
-	int whole;          /* all of the table is loaded in `plane` */
+	int64_t at_s;
+	int whole; /* all of the table is loaded in `plane` */
 	POLICY_VECTOR(const struct policy_workload_def *) workloads;
 	POLICY_VECTOR(const struct policy_service_def *) services;
 	POLICY_VECTOR(const struct policy_rule *) known; /* one of each id */
@@ -243,6 +244,7 @@ policy_query_create_with(struct policy_query **out, const struct policy_model *m
 		pk_diag_set(diag, "out of memory");
 		return -ENOMEM;
 	}
+	q->at_s = PK_TIME_ANY;
 	q->table = t;
 	q->plane = plane_create();
 	q->pair = plane_create();
@@ -290,6 +292,7 @@ policy_query_create_live(
 		pk_diag_set(diag, "out of memory");
 		return -ENOMEM;
 	}
+	q->at_s = PK_TIME_ANY;
 	q->live = policy_compiler_live(pc);
 	q->table = policy_compiler_table(pc);
 	PK_ASSERT(q->live != NULL);
@@ -794,13 +797,19 @@ judge(const struct policy_query *q, const struct plane *p, enum pk_direction dir
 {
 	struct fw_decision d;
 
-	fw_rules_decide(
-	    p->rules, direction, subject, peer, point.proto, point.selector, FW_APP_NONE, &d);
+	fw_rules_decide(p->rules, direction, subject, peer, point.proto, point.selector,
+	    FW_APP_NONE, q->at_s, &d);
 	out->judged = 1;
 	out->verdict = d.verdict;
 	out->audit_verdict = d.audit_verdict;
 	out->rule = rule_of(q, p, d.rule);
 	out->audit_rule = d.audited ? rule_of(q, p, d.audit_rule) : NULL;
+}
+
+void
+policy_query_at(struct policy_query *q, int64_t unix_s)
+{
+	q->at_s = unix_s;
 }
 
 static unsigned int

@@ -80,6 +80,10 @@ struct policy_answer {
 	unsigned int encryption;
 };
 
+/* When questions are asked of: seconds since 1970-01-01 UTC, or PK_TIME_ANY as at first.  Then rules with a schedule
+ * are taken to be there. */
+void policy_query_at(struct policy_query *q, int64_t unix_s);
+
 /*
  * Returns 0, -EINVAL with *diag when the ends have no family of addresses in common, or another
  * negative errno with *diag when the evaluator could not be loaded.

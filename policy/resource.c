@@ -203,11 +203,52 @@ policy_resource_of_set(const struct policy_set *o)
 	return r;
 }
 
+/* A schedule as a message, with its changes. */
+struct packed_schedule {
+	Picket__V1__Schedule schedule;
+	Picket__V1__ZoneChange to_summer, to_standard;
+};
+
+static void
+pack_change(Picket__V1__ZoneChange *to, const struct pk_zone_change *from)
+{
+	picket__v1__zone_change__init(to);
+	to->month = from->month;
+	to->week = from->week;
+	to->day = from->day;
+	to->at_min = from->at_min;
+}
+
+static Picket__V1__Schedule *
+pack_schedule(struct packed_schedule *to, const struct pk_schedule *from)
+{
+	Picket__V1__Schedule *m = &to->schedule;
+
+	if (from->days == 0)
+		return NULL;
+	picket__v1__schedule__init(m);
+	m->days = from->days;
+	m->start_min = from->start_min;
+	m->end_min = from->end_min;
+	m->from_day = from->from_day;
+	m->until_day = from->until_day;
+	m->standard_min = from->zone.standard_min;
+	m->summer_min = from->zone.summer_min;
+	if (from->zone.to_summer.month != 0) {
+		pack_change(&to->to_summer, &from->zone.to_summer);
+		pack_change(&to->to_standard, &from->zone.to_standard);
+		m->to_summer = &to->to_summer;
+		m->to_standard = &to->to_standard;
+	}
+	return m;
+}
+
 struct policy_resource *
 policy_resource_of_program(const struct policy_program *o)
 {
 	Picket__V1__Program m = PICKET__V1__PROGRAM__INIT;
 	Picket__V1__Rule *rules = NULL;
+	struct packed_schedule *schedules = NULL;
 	Picket__V1__Service *services = NULL, **service_list = NULL;
 	struct policy_resource *r = NULL;
 	size_t nb_services = 0, used = 0;
@@ -220,9 +261,11 @@ policy_resource_of_program(const struct policy_program *o)
 	m.n_rules = o->nb_rules;
 	m.rules = calloc(o->nb_rules + 1U, sizeof(m.rules[0]));
 	rules = calloc(o->nb_rules + 1U, sizeof(rules[0]));
+	schedules = calloc(o->nb_rules + 1U, sizeof(schedules[0]));
 	services = calloc(nb_services + 1, sizeof(services[0]));
 	service_list = calloc(nb_services + 1, sizeof(service_list[0]));
-	if (m.rules == NULL || rules == NULL || services == NULL || service_list == NULL)
+	if (m.rules == NULL || rules == NULL || schedules == NULL || services == NULL ||
+	    service_list == NULL)
 		goto out;
 	for (uint32_t i = 0; i < o->nb_rules; i++) {
 		const struct policy_rule *from = &o->rules[i];
@@ -246,6 +289,7 @@ policy_resource_of_program(const struct policy_program *o)
 		to->inspect = from->terms.inspect;
 		to->fail_open = from->terms.fail_open;
 		to->dscp = from->terms.dscp;
+		to->schedule = pack_schedule(&schedules[i], &from->schedule);
 		to->sessions_per_s = from->terms.sessions_per_s;
 		to->bytes_per_s = from->terms.bytes_per_s;
 		to->packets_per_s = from->terms.packets_per_s;
@@ -266,6 +310,7 @@ policy_resource_of_program(const struct policy_program *o)
 out:
 	free(service_list);
 	free(services);
+	free(schedules);
 	free(rules);
 	free(m.rules);
 	return r;
@@ -427,6 +472,38 @@ decode_terms(struct pk_rule_terms *to, const Picket__V1__Rule *from)
 	return pk_rule_terms_check(to, from->verdict);
 }
 
+static void
+decode_change(struct pk_zone_change *to, const Picket__V1__ZoneChange *from)
+{
+	/* What does not fit becomes what pk_schedule_check() does not take. */
+	if (from != NULL)
+		*to = (struct pk_zone_change){ .month = (uint8_t)PK_MIN(from->month, UINT8_MAX),
+			.week = (uint8_t)PK_MIN(from->week, UINT8_MAX),
+			.day = (uint8_t)PK_MIN(from->day, UINT8_MAX),
+			.at_min = (int16_t)PK_MAX(PK_MIN(from->at_min, INT16_MAX), INT16_MIN) };
+}
+
+static const char *
+decode_schedule(struct pk_schedule *to, const Picket__V1__Schedule *from)
+{
+	if (from == NULL)
+		return NULL;
+	if (from->days == 0)
+		return "days in a schedule";
+	*to = (struct pk_schedule){ .days = (uint8_t)PK_MIN(from->days, UINT8_MAX),
+		.start_min = (uint16_t)PK_MIN(from->start_min, UINT16_MAX),
+		.end_min = (uint16_t)PK_MIN(from->end_min, UINT16_MAX),
+		.from_day = from->from_day,
+		.until_day = from->until_day,
+		.zone = { .standard_min =
+		              (int16_t)PK_MAX(PK_MIN(from->standard_min, INT16_MAX), INT16_MIN),
+		    .summer_min =
+		        (int16_t)PK_MAX(PK_MIN(from->summer_min, INT16_MAX), INT16_MIN) } };
+	decode_change(&to->zone.to_summer, from->to_summer);
+	decode_change(&to->zone.to_standard, from->to_standard);
+	return pk_schedule_check(to);
+}
+
 static const char *
 decode_rule(struct policy_rule *to, struct pk_service *services, const Picket__V1__Rule *from)
 {
@@ -450,7 +527,8 @@ decode_rule(struct policy_rule *to, struct pk_service *services, const Picket__V
 	for (size_t i = 0; i < from->n_apps; i++)
 		if (from->apps[i] == 0 || (i > 0 && from->apps[i] <= from->apps[i - 1]))
 			return "applications in ascending order";
-	if ((want = decode_terms(&to->terms, from)) != NULL)
+	if ((want = decode_terms(&to->terms, from)) != NULL ||
+	    (want = decode_schedule(&to->schedule, from->schedule)) != NULL)
 		return want;
 	for (size_t i = 0; i < from->n_services; i++) {
 		const Picket__V1__Service *s = from->services[i];

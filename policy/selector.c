@@ -242,8 +242,38 @@ read_long(struct policy_reader *r, const struct policy_node *n, struct policy_se
 		read_expression(r, l.expressions->items[i], s);
 }
 
+static void
+read_expr(struct policy_reader *r, const struct policy_node *n, struct policy_selector *s)
+{
+	const struct policy_node *expr = policy_node_get(n, "expr");
+
+	if (n->nb != 1) {
+		policy_reader_error(
+		    r, expr, "bad-expression", "\"expr\" stands alone: write all of it there");
+	} else if (expr->kind != POLICY_SCALAR || policy_node_is_null(expr)) {
+		r->key = "expr";
+		r->want = "an expression such as app == 'web' && env != 'dev'";
+		policy_reader_mismatch(r, expr);
+	} else {
+		policy_expr_read(r, expr, s);
+	}
+}
+
 void
 policy_read_selector(
+    struct policy_reader *r, const struct policy_node *n, void *out, const void *arg)
+{
+	struct policy_selector *s = out;
+
+	policy_read_selectors(r, n, s, arg);
+	if (s->nb_others > 0)
+		policy_reader_error(r, policy_node_get(n, "expr"), "bad-expression",
+		    "this expression is one of %u alternatives, and there is room for one here; make a group of it",
+		    s->nb_others + 1);
+}
+
+void
+policy_read_selectors(
     struct policy_reader *r, const struct policy_node *n, void *out, const void *arg)
 {
 	struct policy_selector *s = out;
@@ -257,7 +287,7 @@ policy_read_selector(
 		return;
 	}
 	if (policy_node_get(n, "expr") != NULL) {
-		policy_reader_unsupported(r, n, "expr");
+		read_expr(r, n, s);
 		return;
 	}
 	if (policy_node_get(n, "matchLabels") != NULL ||

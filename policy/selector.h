@@ -35,6 +35,8 @@ struct policy_selector {
 	uint32_t line, column;
 	uint32_t nb;
 	struct policy_requirement *at; /* by key, operator, values */
+	uint32_t nb_others;            /* of an expression: or one of these */
+	struct policy_selector *others;
 };
 
 struct policy_label {
@@ -46,8 +48,14 @@ struct policy_labels {
 	struct policy_label *at; /* by key */
 };
 
-policy_decode policy_read_selector; /* out: struct policy_selector */
-policy_decode policy_read_labels;   /* out: struct policy_labels */
+policy_decode policy_read_selector;  /* out: struct policy_selector, without others */
+policy_decode policy_read_selectors; /* the same, perhaps with others */
+
+/* The text at `n` is an expression, such as app == 'web' && !(env in {'dev', 'test'}); see policy/expr.c. */
+void policy_expr_read(
+    struct policy_reader *r, const struct policy_node *n, struct policy_selector *s);
+
+policy_decode policy_read_labels; /* out: struct policy_labels */
 
 /*
  * Add `attested: true` (the host is) or `attested: false` (it is not, or there is none).  The selector is in

@@ -33,11 +33,19 @@ struct policy_rule {
 	uint32_t nb_apps;     /* 0: whatever is spoken */
 	const uint32_t *apps; /* dpi_app_id(), ascending; services are then of TCP and UDP */
 	struct pk_rule_terms terms;
+	struct pk_schedule schedule; /* when it is there */
 	const char *policy;
 	const char *name;
 	const char *file; /* as given on the command line or in the upload */
 	uint32_t line;    /* of the rule; 0 for a default */
 };
+
+/* Whether it may let pass what it matches, for what it hangs on is seen by nobody who asks beforehand. */
+static inline int
+policy_rule_conditional(const struct policy_rule *r)
+{
+	return r->nb_apps > 0 || r->schedule.days != 0;
+}
 
 struct policy_program {
 	uint64_t id; /* hash of direction and rules: equal programs are one */

@@ -160,7 +160,7 @@ add_choice(struct choices *c, uint32_t identity, struct policy_end end)
 struct run {
 	const struct policy_model *model;
 	const struct policy_table *table;
-	const struct policy_query *query;
+	struct policy_query *query;
 	struct policy_workload_def *const *imagined;
 };
 
@@ -203,7 +203,7 @@ find_end(struct run *run, const struct policy_meta *doc, const struct policy_tes
 
 /* Returns 1 if it passed, 0 with *why if it did not. */
 static int
-run_pair(const struct policy_query *q, const struct policy_test *t, const char *tenant,
+run_pair(struct policy_query *q, const struct policy_test *t, const char *tenant,
     const struct policy_end *from, const struct policy_end *to, struct pk_diag *why)
 {
 	struct policy_point points[POLICY_POINTS_MAX];
@@ -211,6 +211,7 @@ run_pair(const struct policy_query *q, const struct policy_test *t, const char *
 	struct pk_diag diag;
 	int n = policy_query_points(q, from, to, &t->service, tenant, points, &diag);
 
+	policy_query_at(q, t->at_s);
 	for (int i = 0; i < n; i++) {
 		if (policy_query_flow(q, from, to, points[i], &a, &diag) < 0) {
 			n = -1;

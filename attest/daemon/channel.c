@@ -26,6 +26,8 @@ struct attest_channel {
 	size_t limit;
 	struct timeval patience;
 	bool ready, over;
+	struct attest_carrier carrier; /* of one that has no connection of its own: bev is NULL */
+	struct attest_binding binding; /* the same */
 	bool busy, doomed; /* destroyed from one of its own callbacks: freed when that returns */
 };
 
@@ -119,8 +121,8 @@ is_dpu(X509 *cert, const char *dpu)
 	return good && uris == 1;
 }
 
-int
-attest_channel_bind(const struct attest_channel *c, struct attest_binding *b)
+static int
+bind_to_tls(const struct attest_channel *c, struct attest_binding *b)
 {
 	/* OpenSSL 3.0 has no accessor of our own certificate that is not borrowed. */
 	X509 *cert = c->dpu[0] == '\0' ? SSL_get_certificate(c->ssl)
@@ -137,6 +139,17 @@ attest_channel_bind(const struct attest_channel *c, struct attest_binding *b)
 	return rc == 0 ? 0 : -EPROTO;
 }
 
+int
+attest_channel_bind(const struct attest_channel *c, struct attest_binding *b)
+{
+	if (c->bev == NULL) {
+		memcpy(b->exporter, c->binding.exporter, sizeof(b->exporter));
+		memcpy(b->dpu_key, c->binding.dpu_key, sizeof(b->dpu_key));
+		return 0;
+	}
+	return bind_to_tls(c, b);
+}
+
 /* ---- messages ------------------------------------------------------------------------------------- */
 
 static void
@@ -145,7 +158,8 @@ end(struct attest_channel *c, const char *why)
 	if (c->over)
 		return;
 	c->over = true;
-	bufferevent_disable(c->bev, EV_READ | EV_WRITE);
+	if (c->bev != NULL)
+		bufferevent_disable(c->bev, EV_READ | EV_WRITE);
 	c->ops->closed(c, why, c->arg);
 }
 
@@ -301,6 +315,43 @@ attest_channel_create(struct attest_channel **out, struct event_base *base, SSL_
 	return 0;
 }
 
+int
+attest_channel_carried(struct attest_channel **out, const struct attest_carrier *by,
+    const struct attest_binding *b, const struct attest_channel_ops *ops, void *arg)
+{
+	struct attest_channel *c = calloc(1, sizeof(*c));
+
+	if (c == NULL)
+		return -ENOMEM;
+	c->carrier = *by;
+	c->binding = *b;
+	c->ops = ops;
+	c->arg = arg;
+	c->limit = ATTEST_CHANNEL_SMALL;
+	c->ready = true;
+	*out = c;
+	return 0;
+}
+
+void
+attest_channel_deliver(struct attest_channel *c, const uint8_t *bytes, size_t len)
+{
+	struct attest_message m;
+	struct pk_diag diag;
+	size_t whole;
+
+	if (c->over)
+		return;
+	c->busy = true;
+	if (len < ATTEST_MESSAGE_HEADER ||
+	    attest_message_length(bytes, c->limit, &whole, &diag) < 0 || whole != len ||
+	    attest_message_parse(&m, bytes, len, &diag) < 0)
+		end(c, "it sent what is no message, or too long");
+	else
+		c->ops->message(c, &m, c->arg);
+	leave(c);
+}
+
 void
 attest_channel_destroy(struct attest_channel *c)
 {
@@ -310,7 +361,10 @@ attest_channel_destroy(struct attest_channel *c)
 	c->doomed = true;
 	if (c->busy)
 		return;
-	bufferevent_free(c->bev);
+	if (c->bev != NULL)
+		bufferevent_free(c->bev);
+	else
+		c->carrier.hang_up(c->carrier.arg);
 	free(c);
 }
 
@@ -341,6 +395,11 @@ attest_channel_send(struct attest_channel *c, const struct attest_message *m)
 	rc = attest_message_pack(&bytes, &len, m, &diag);
 	if (rc < 0)
 		return rc;
+	if (c->bev == NULL) {
+		rc = c->carrier.carry(c->carrier.arg, bytes, len);
+		free(bytes);
+		return rc;
+	}
 	if (evbuffer_add_reference(bufferevent_get_output(c->bev), bytes, len, free_bytes, NULL) <
 	    0) {
 		free(bytes);

@@ -48,6 +48,21 @@ int attest_channel_create(struct attest_channel **out, struct event_base *base, 
     int fd, const char *dpu, uint64_t patience_ns, const struct attest_channel_ops *ops, void *arg);
 void attest_channel_destroy(struct attest_channel *c);
 
+/*
+ * A channel whose other end is elsewhere: somebody has made the connection, `b` binds it (exporter and DPU key), and
+ * passes messages on.  `carry` takes the bytes of one message and returns 0 or negative errno; `hang_up` ends the
+ * connection there.  ops->ready is not called; ops->closed not by attest_channel_destroy().
+ */
+struct attest_carrier {
+	int (*carry)(void *arg, const uint8_t *bytes, size_t len);
+	void (*hang_up)(void *arg);
+	void *arg;
+};
+int attest_channel_carried(struct attest_channel **out, const struct attest_carrier *by,
+    const struct attest_binding *b, const struct attest_channel_ops *ops, void *arg);
+/* The bytes of one message have come. */
+void attest_channel_deliver(struct attest_channel *c, const uint8_t *bytes, size_t len);
+
 /* The longest message taken from now on; ATTEST_CHANNEL_SMALL at first. */
 void attest_channel_limit(struct attest_channel *c, size_t limit);
 

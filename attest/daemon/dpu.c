@@ -13,6 +13,7 @@
 
 #include "attest/daemon/dpu_priv.h"
 #include "attest/daemon/logs.h"
+#include "attest/statement.h"
 #include "lib/clock.h"
 #include "lib/log.h"
 #include "lib/spiffe.h"
@@ -43,12 +44,46 @@ read_beside(void *arg, const char *path, size_t *len, struct pk_diag *diag)
 	return attest_file_read(whole, REFERENCE_MAX, &bytes, len, diag) == 0 ? bytes : NULL;
 }
 
+/* Values with a statement are believed by it; those without, where the operator has put them there himself. */
+static int
+check_statement(struct attest_dpu *d, const uint8_t *bytes, size_t len,
+    struct attest_statement *out, struct pk_diag *diag)
+{
+	char path[4096];
+	X509 *ca = NULL;
+	FILE *f;
+	int rc;
+
+	memset(out, 0, sizeof(*out));
+	if (!attest_statement_is(bytes, len)) {
+		if (!d->conf->reference_signed)
+			return 0;
+		pk_diag_set(diag, "it is not signed, and reference-signed is set");
+		return -EINVAL;
+	}
+	snprintf(path, sizeof(path), "%s/ca.crt", d->conf->identity);
+	f = fopen(path, "re");
+	if (f != NULL) {
+		ca = PEM_read_X509(f, NULL, NULL, NULL);
+		fclose(f);
+	}
+	if (ca == NULL) {
+		pk_diag_set(diag, "%s: holds no certificate in PEM form", path);
+		return -EINVAL;
+	}
+	rc = attest_statement_check(out, bytes, len, X509_get0_pubkey(ca), "host", d->name,
+	    d->record.reference_generation, diag);
+	X509_free(ca);
+	return rc;
+}
+
 bool
 dpu_load_reference(struct attest_dpu *d)
 {
 	const char *path = d->conf->reference;
 	struct attest_reference *ref;
 	struct attest_bytes part;
+	struct attest_statement statement;
 	struct pk_diag diag;
 	struct stat st;
 	uint8_t *bytes, digest[ATTEST_DIGEST_MAX];
@@ -72,8 +107,15 @@ dpu_load_reference(struct attest_dpu *d)
 		pk_error("%s", diag.text);
 		return d->reference != NULL;
 	}
-	part = (struct attest_bytes){ bytes, len };
-	if (attest_reference_parse(&ref, bytes, len, read_beside, d->conf->reference, &diag) < 0) {
+	if (check_statement(d, bytes, len, &statement, &diag) < 0) {
+		pk_error("%s: %s; %s", path, diag.text,
+		    d->reference != NULL ? "the one before stays in force" : "nobody is trusted");
+		free(bytes);
+		return d->reference != NULL;
+	}
+	part = (struct attest_bytes){ bytes + statement.values_at, len - statement.values_at };
+	if (attest_reference_parse(&ref, part.at, part.len,
+	        statement.generation == 0 ? read_beside : NULL, d->conf->reference, &diag) < 0) {
 		pk_error("%s: %s; %s", path, diag.text,
 		    d->reference != NULL ? "the one before stays in force" : "nobody is trusted");
 		free(bytes);
@@ -95,7 +137,14 @@ dpu_load_reference(struct attest_dpu *d)
 	attest_reference_destroy(d->reference);
 	d->reference = ref;
 	d->want_whole = true;
-	pk_notice("%s: reference in force", path);
+	if (statement.generation != 0) {
+		d->record.reference_generation = statement.generation;
+		dpu_save(d);
+		pk_notice("%s: reference %s of generation %llu in force", path, statement.name,
+		    (unsigned long long)statement.generation);
+	} else {
+		pk_notice("%s: reference in force", path);
+	}
 	return true;
 }
 
@@ -114,7 +163,10 @@ tell(struct attest_dpu *d, const struct attest_reasons *r)
 	if (r != NULL && r->nb > 0)
 		snprintf(p.text, sizeof(p.text), "%s: %s", attest_code_name(r->reason[0].code),
 		    r->reason[0].text);
-	pk_posture_tell(d->mouth, &p);
+	if (d->within.posture != NULL)
+		d->within.posture(d->within.arg, &p);
+	else
+		pk_posture_tell(d->mouth, &p);
 }
 
 static void
@@ -203,7 +255,7 @@ make_ear(struct attest_dpu *d)
 		.exp = now + PK_MAX(2 * d->conf->interval_ns / PK_NS_PER_S, UINT64_C(1)) };
 
 	free(d->ear);
-	d->ear = attest_ear_make(&e, d->key, &diag);
+	d->ear = d->key != NULL ? attest_ear_make(&e, d->key, &diag) : NULL;
 	if (d->ear == NULL)
 		pk_error("%s", diag.text);
 }
@@ -306,8 +358,8 @@ ask(struct attest_dpu *d)
 	pcrs = d->reference->require.bank[0].mask | (d->reference->superset_ok ? 0xffff : 0);
 	attest_message_set_number(&m, ATTEST_FIELD_PCRS, pcrs, store[1]);
 	attest_message_set_number(&m, ATTEST_FIELD_IMA_FROM, from, store[2]);
-	attest_message_set_number(&m, ATTEST_FIELD_WANT_LOG,
-	    d->whole && (d->reference->layers & ATTEST_LAYER_EVENTLOG) != 0, store[3]);
+	/* Also where the reference has no say on it: whoever learns from this machine wants all of it. */
+	attest_message_set_number(&m, ATTEST_FIELD_WANT_LOG, d->whole, store[3]);
 	d->asked = true;
 	d->again = false;
 	d->asked_mono_ns = pk_clock_mono_ns();
@@ -399,6 +451,13 @@ is_genuine(const struct attest_reasons *r)
 	return r->lost == 0;
 }
 
+/* Nothing against it but that its list does not reach the quoted PCR yet. */
+static bool
+is_lag(const struct attest_reasons *r)
+{
+	return r->nb == 1 && r->lost == 0 && r->reason[0].code == ATTEST_IMA_REPLAY;
+}
+
 /* Go on from here, unless the checkpoint was given up while this was being judged. */
 static void
 keep_checkpoint(struct attest_dpu *d, struct round_job *j)
@@ -443,6 +502,25 @@ appraise_done(struct pk_job *job)
 		return;
 	}
 	d->reasked = false;
+	/*
+	 * A list that is behind the quote may catch up; one with an entry left out never does.  So it is asked for all of it
+	 * shortly after, once, and is suspect until then: whoever hides an entry has to show it in the next round or fall.
+	 */
+	if (res->verdict != ATTEST_TRUSTED && current && !d->lagged && is_lag(&res->reasons)) {
+		pk_notice("host %s: its list of measurements is behind its quote; asking again",
+		    d->record.host);
+		d->lagged = true;
+		d->history.clock = res->history.clock;
+		d->history.known = 1;
+		attest_ima_judge_destroy(j->judge);
+		forget_checkpoint(d);
+		free_round(j);
+		d->missed++;
+		dpu_step(d, ATTEST_STEP_MISSED, NULL);
+		dpu_later(d->due, PK_MIN(d->conf->interval_ns / 5, 4 * NUDGE_PAUSE_MAX));
+		return;
+	}
+	d->lagged = false;
 	/* A host that has gone meanwhile was bad all the same; only its good word expires with it. */
 	if (res->verdict == ATTEST_TRUSTED && current) {
 		d->good++;
@@ -653,6 +731,8 @@ load_identity(struct attest_dpu *d, struct pk_diag *diag)
 	}
 	snprintf(d->name, sizeof(d->name), "%s", id.name);
 	d->tls = attest_channel_server_tls(cert, key, diag);
+	if (d->conf->result_key != NULL && d->conf->result_key[0] != '\0')
+		snprintf(key, sizeof(key), "%s", d->conf->result_key);
 	f = fopen(key, "re");
 	d->key = f != NULL ? PEM_read_PrivateKey(f, NULL, NULL, NULL) : NULL;
 	if (f != NULL)
@@ -714,9 +794,9 @@ listen_all(struct attest_dpu *d, struct pk_diag *diag)
 	return 0;
 }
 
-int
-attest_dpu_create(struct attest_dpu **out, struct event_base *base, const struct attestd_conf *conf,
-    struct pk_diag *diag)
+static int
+create(struct attest_dpu **out, struct event_base *base, const struct attestd_conf *conf,
+    const struct attest_dpu_within *within, struct pk_diag *diag)
 {
 	struct attest_dpu *d = calloc(1, sizeof(*d));
 	int rc;
@@ -740,23 +820,29 @@ attest_dpu_create(struct attest_dpu **out, struct event_base *base, const struct
 		pk_diag_set(diag, "answer has to be shorter than lease");
 		rc = -EINVAL;
 	}
-	if (rc == 0)
+	if (within != NULL) {
+		d->within = *within;
+		d->helper = within->helper;
+		snprintf(d->name, sizeof(d->name), "%s", within->name);
+	}
+	if (rc == 0 && within == NULL)
 		rc = load_identity(d, diag);
-	if (rc == 0)
+	if (rc == 0 && within == NULL)
 		rc = pk_helper_create(&d->helper, base, "appraisal", diag);
 	if (rc == 0)
 		rc = attest_audit_open(&d->audit, conf->state_dir, diag);
 	if (rc == 0)
 		rc = load_record(d, diag);
-	if (rc == 0)
+	if (rc == 0 && within == NULL)
 		rc = pk_posture_mouth_create(
 		    &d->mouth, base, conf->tell.item, conf->tell.nb, on_told, d);
-	if (rc == 0)
+	if (rc == 0 && within == NULL)
 		rc = listen_all(d, diag);
 	if (rc < 0) {
 		attest_dpu_destroy(d);
 		return rc;
 	}
+	*out = d;
 	(void)dpu_load_reference(d);
 	dpu_later(d->due, conf->interval_ns);
 	attest_audit_note(d->audit, "verifier started", d->record.host, NULL, NULL);
@@ -765,13 +851,51 @@ attest_dpu_create(struct attest_dpu **out, struct event_base *base, const struct
 	return 0;
 }
 
+int
+attest_dpu_create(struct attest_dpu **out, struct event_base *base, const struct attestd_conf *conf,
+    struct pk_diag *diag)
+{
+	return create(out, base, conf, NULL, diag);
+}
+
+int
+attest_dpu_create_within(struct attest_dpu **out, struct event_base *base,
+    const struct attestd_conf *conf, const struct attest_dpu_within *within, struct pk_diag *diag)
+{
+	return create(out, base, conf, within, diag);
+}
+
+void
+attest_dpu_stop(struct attest_dpu *d)
+{
+	d->stopping = true;
+}
+
+struct attest_channel *
+attest_dpu_carried(
+    struct attest_dpu *d, const struct attest_carrier *by, const struct attest_binding *b)
+{
+	struct guest *g = guest_accept_carried(d, by, b);
+
+	return g != NULL ? g->channel : NULL;
+}
+
+void
+attest_dpu_went(struct attest_dpu *d, struct attest_channel *c)
+{
+	for (size_t i = 0; i < GUESTS_MAX; i++)
+		if (c != NULL && d->guest[i].channel == c)
+			guest_end(&d->guest[i]);
+}
+
 void
 attest_dpu_destroy(struct attest_dpu *d)
 {
 	if (d == NULL)
 		return;
 	d->stopping = true;
-	pk_helper_destroy(d->helper);
+	if (d->within.name == NULL)
+		pk_helper_destroy(d->helper);
 	for (size_t i = 0; i < d->nb_listeners; i++) {
 		close(event_get_fd(d->listener[i]));
 		event_free(d->listener[i]);

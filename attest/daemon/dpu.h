@@ -13,14 +13,42 @@
  *
  * Whatever the host does or leaves undone ends in one of two ways: good evidence by the deadline, or not.
  */
+struct attest_binding;
+struct attest_carrier;
+struct attest_channel;
 struct event_base;
 struct pk_control_request;
+struct pk_helper;
+struct pk_msg_posture;
 struct attest_dpu;
 
 /* `conf` is borrowed.  Context: control thread, as for all here. */
 int attest_dpu_create(struct attest_dpu **out, struct event_base *base,
     const struct attestd_conf *conf, struct pk_diag *diag);
 void attest_dpu_destroy(struct attest_dpu *d);
+
+/*
+ * The same as a part of another program: the policy server, which judges the DPUs themselves.  It listens nowhere and
+ * signs no results; who is judged comes by attest_dpu_carried(), and what has become of it goes to `posture`.
+ */
+struct attest_dpu_within {
+	const char *name; /* of the DPU in the binding of answers; conf->host is who may answer */
+	struct pk_helper
+	    *helper; /* borrowed; its jobs end before attest_dpu_destroy(), and after _stop() */
+	void (*posture)(void *arg, const struct pk_msg_posture *p);
+	void *arg;
+};
+int attest_dpu_create_within(struct attest_dpu **out, struct event_base *base,
+    const struct attestd_conf *conf, const struct attest_dpu_within *within, struct pk_diag *diag);
+/* What is being judged has no consequences any more. */
+void attest_dpu_stop(struct attest_dpu *d);
+
+/* Somebody has come by a channel that `by` carries.  Deliver to what is returned until by->hang_up is called; NULL:
+ * there is no place for him. */
+struct attest_channel *attest_dpu_carried(
+    struct attest_dpu *d, const struct attest_carrier *by, const struct attest_binding *b);
+/* He has gone. */
+void attest_dpu_went(struct attest_dpu *d, struct attest_channel *c);
 
 /* For the control socket. */
 void attest_dpu_show(struct attest_dpu *d, struct pk_control_request *r);

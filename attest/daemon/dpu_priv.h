@@ -62,6 +62,7 @@ struct attest_dpu {
 	struct event **listener;
 	struct pk_posture_mouth *mouth;
 	struct pk_helper *helper;
+	struct attest_dpu_within within; /* .name NULL: it is a program of its own */
 	struct attest_audit *audit;
 
 	struct guest guest[GUESTS_MAX];
@@ -86,6 +87,7 @@ struct attest_dpu {
 	bool whole;      /* the challenge asked for all logs */
 	bool want_whole; /* the next one will */
 	bool reasked;    /* because of a reboot, once */
+	bool lagged;     /* its list was behind its quote, once */
 	bool again;      /* the host has nudged while a round was under way */
 	uint8_t nonce[ATTEST_NONCE_LEN];
 	uint64_t asked_mono_ns;
@@ -115,6 +117,8 @@ bool dpu_load_reference(struct attest_dpu *d);
 
 /* guest.c */
 void guest_accept(struct attest_dpu *d, int fd);
+struct guest *guest_accept_carried(
+    struct attest_dpu *d, const struct attest_carrier *by, const struct attest_binding *b);
 void guest_end(struct guest *g);
 
 /* Message bytes of our own, and the same fields pointing into them; *bytes is the caller's. */

@@ -112,7 +112,9 @@ attest_dpu_forget(struct attest_dpu *d, struct pk_control_request *r)
 		guest_end(d->host);
 	d->asked = false;
 	dpu_step(d, ATTEST_STEP_FORGET, NULL);
-	memset(&d->record, 0, sizeof(d->record));
+	/* What the server has said last is not about this TPM. */
+	d->record =
+	    (struct attest_record){ .reference_generation = d->record.reference_generation };
 	memset(&d->history, 0, sizeof(d->history));
 	d->want_whole = true;
 	dpu_save(d);

@@ -4,12 +4,12 @@
 #include <string.h>
 
 #include <jansson.h>
-#include <openssl/ecdsa.h>
 #include <openssl/evp.h>
 
 #include "attest/daemon/record.h"
 #include "attest/reference.h"
 #include "config.h"
+#include "lib/jws.h"
 
 /* AR4SI tiers (draft-ietf-rats-ar4si, section 2.3.2). */
 enum {
@@ -26,31 +26,6 @@ tier_name(int tier)
 	    : tier == TIER_WARNING    ? "warning"
 	    : tier == TIER_NONE       ? "none"
 	                              : "contraindicated";
-}
-
-/* Base64url without padding (RFC 7515, section 2), malloc()ed. */
-static char *
-base64url(const uint8_t *bytes, size_t len)
-{
-	static const char digits[] =
-	    "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-	char *out = malloc(len / 3 * 4 + 5), *p = out;
-
-	for (size_t i = 0; out != NULL && i < len; i += 3) {
-		uint32_t v = (uint32_t)bytes[i] << 16 |
-		    (i + 1 < len ? (uint32_t)bytes[i + 1] << 8 : 0) |
-		    (i + 2 < len ? bytes[i + 2] : 0);
-
-		*p++ = digits[v >> 18];
-		*p++ = digits[v >> 12 & 63];
-		if (i + 1 < len)
-			*p++ = digits[v >> 6 & 63];
-		if (i + 2 < len)
-			*p++ = digits[v & 63];
-	}
-	if (out != NULL)
-		*p = '\0';
-	return out;
 }
 
 /* How a claim stands: bad if one of the codes in [first, last] is among the reasons. */
@@ -112,7 +87,7 @@ claims(const struct attest_ear *e)
 	    (json_int_t)e->exp, "iss", e->dpu, "sub", e->host, "ear.verifier-id", "developer",
 	    "picket", "build", PK_VERSION, "submods", e->host[0] != '\0' ? e->host : "host", host);
 	if (all != NULL && e->nonce != NULL) {
-		char *nonce = base64url(e->nonce, ATTEST_NONCE_LEN);
+		char *nonce = pk_base64url(e->nonce, ATTEST_NONCE_LEN);
 
 		if (nonce != NULL)
 			json_object_set_new(all, "eat_nonce", json_string(nonce));
@@ -121,63 +96,17 @@ claims(const struct attest_ear *e)
 	return all;
 }
 
-/* ES256: the two numbers, 32 bytes each (RFC 7518, section 3.4). */
-static int
-sign(EVP_PKEY *key, const char *text, uint8_t out[64])
-{
-	EVP_MD_CTX *ctx = EVP_MD_CTX_new();
-	uint8_t der[128];
-	const uint8_t *p = der;
-	size_t len = sizeof(der);
-	ECDSA_SIG *sig = NULL;
-	int ok = ctx != NULL && EVP_PKEY_get_bits(key) == 256 &&
-	    EVP_DigestSignInit(ctx, NULL, EVP_sha256(), NULL, key) == 1 &&
-	    EVP_DigestSign(ctx, der, &len, (const uint8_t *)text, strlen(text)) == 1 &&
-	    (sig = d2i_ECDSA_SIG(NULL, &p, (long)len)) != NULL &&
-	    BN_bn2binpad(ECDSA_SIG_get0_r(sig), out, 32) == 32 &&
-	    BN_bn2binpad(ECDSA_SIG_get0_s(sig), out + 32, 32) == 32;
-
-	ECDSA_SIG_free(sig);
-	EVP_MD_CTX_free(ctx);
-	return ok ? 0 : -EINVAL;
-}
-
 char *
 attest_ear_make(const struct attest_ear *e, EVP_PKEY *key, struct pk_diag *d)
 {
-	char header[160], hex[65], *token = NULL, *h = NULL, *b = NULL, *s = NULL;
-	uint8_t kid[32], signature[64];
 	json_t *body = claims(e);
 	char *text = body != NULL ? json_dumps(body, JSON_COMPACT | JSON_PRESERVE_ORDER) : NULL;
+	char *token = NULL;
 
+	pk_diag_set(d, "no memory");
+	if (text != NULL)
+		token = pk_jws_sign("JWT", text, key, d);
 	json_decref(body);
-	if (text == NULL || attest_spki_hash(key, kid) < 0)
-		goto out;
-	attest_hex(kid, sizeof(kid), hex);
-	snprintf(header, sizeof(header), "{\"alg\":\"ES256\",\"typ\":\"JWT\",\"kid\":\"%s\"}", hex);
-	h = base64url((const uint8_t *)header, strlen(header));
-	b = base64url((const uint8_t *)text, strlen(text));
-	if (h == NULL || b == NULL || asprintf(&token, "%s.%s", h, b) < 0) {
-		token = NULL;
-		goto out;
-	}
-	if (sign(key, token, signature) == 0 && (s = base64url(signature, 64)) != NULL) {
-		char *whole;
-
-		if (asprintf(&whole, "%s.%s", token, s) < 0)
-			whole = NULL;
-		free(token);
-		token = whole;
-	} else {
-		free(token);
-		token = NULL;
-	}
-out:
-	if (token == NULL)
-		pk_diag_set(d, "the result could not be signed: the DPU's key has to be on P-256");
 	free(text);
-	free(h);
-	free(b);
-	free(s);
 	return token;
 }

@@ -274,8 +274,9 @@ on_deadline(evutil_socket_t fd, short what, void *arg)
 	turn_away(arg, "it did not show who it is in time", NULL);
 }
 
-void
-guest_accept(struct attest_dpu *d, int fd)
+/* A free place for somebody new, or NULL. */
+static struct guest *
+take_place(struct attest_dpu *d)
 {
 	struct guest *g = NULL;
 
@@ -284,15 +285,39 @@ guest_accept(struct attest_dpu *d, int fd)
 			g = &d->guest[i];
 	if (g == NULL) {
 		d->refused++;
-		close(fd);
-		return;
+		return NULL;
 	}
 	memset(&g->binding, 0, sizeof(g->binding));
 	g->d = d;
 	g->phase = GUEST_NEW;
 	if (g->deadline == NULL)
 		g->deadline = evtimer_new(d->base, on_deadline, g);
-	if (g->deadline == NULL) {
+	return g->deadline != NULL ? g : NULL;
+}
+
+struct guest *
+guest_accept_carried(
+    struct attest_dpu *d, const struct attest_carrier *by, const struct attest_binding *b)
+{
+	struct guest *g = take_place(d);
+
+	if (g == NULL)
+		return NULL;
+	if (attest_channel_carried(&g->channel, by, b, &ops, g) < 0) {
+		g->channel = NULL;
+		return NULL;
+	}
+	dpu_later(g->deadline, GUEST_PATIENCE_NS);
+	on_ready(g->channel, g);
+	return g->channel != NULL ? g : NULL;
+}
+
+void
+guest_accept(struct attest_dpu *d, int fd)
+{
+	struct guest *g = take_place(d);
+
+	if (g == NULL) {
 		close(fd);
 		return;
 	}

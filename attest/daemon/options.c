@@ -52,11 +52,17 @@ const struct pk_conf_option attestd_options[] = {
 	  "only the host can reach.", O(listen) },
 	{ "identity", PK_CONF_STRING, NULL, PK_SYSCONFDIR "/dpu", 0, 0, NULL, false,
 	  "dpu: directory of this DPU's identity, with identity.crt and identity.key.", O(identity) },
+	{ "result-key", PK_CONF_STRING, NULL, "", 0, 0, NULL, false,
+	  "dpu: PEM of the key that results are signed with, on P-256 (ES256) or SM2 (with SM3).  Empty: identity.key.",
+	  O(result_key) },
 	{ "host", PK_CONF_STRING, NULL, "", 0, 0, NULL, false,
 	  "dpu: name of the host behind it.  Empty: whichever enrols first, and no other after it.", O(host) },
 	{ "reference", PK_CONF_STRING, NULL, PK_SYSCONFDIR "/reference.json", 0, 0, NULL, false,
 	  "dpu: what the host has to look like.  A changed file is taken up with the next evidence; one that "
 	  "cannot be read leaves the last in force.", O(reference) },
+	{ "reference-signed", PK_CONF_BOOL, NULL, "no", 0, 0, NULL, false,
+	  "dpu: take up only references that the policy server has sent: signed by the authority in identity/ca.crt, for this "
+	  "DPU, and none older than the last.  The agent keeps them as reference in its state-dir.", O(reference_signed) },
 	{ "enrol", PK_CONF_WORD, NULL, "listed", 0, 0, enrols, false,
 	  "dpu: which TPM may enrol: listed, one that the reference allows by ek_roots or ek_allow; or first, "
 	  "the first that comes, whatever it is.  Either way no other afterwards.", O(enrol) },

@@ -26,8 +26,9 @@ struct attestd_conf {
 	uint64_t watch_ns, reconnect_ns;
 	/* DPU */
 	struct pk_conf_list listen;
-	char *identity, *host;
+	char *identity, *host, *result_key;
 	char *reference;
+	bool reference_signed;
 	int enrol;
 	uint64_t interval_ns, answer_ns, lease_ns;
 	uint64_t missed_max, recover_rounds, evidence_max;

@@ -71,11 +71,11 @@ write_whole(const char *dir, const char *name, const char *text)
 int
 attest_record_save(const char *dir, const struct attest_record *r, struct pk_diag *d)
 {
-	json_t *o = json_pack("{s:i, s:s, s:s, s:I, s:b, s:I, s:I, s:I, s:b}", "version", 1, "host",
-	    r->host, "state", attest_state_name(r->state), "epoch", (json_int_t)r->epoch,
+	json_t *o = json_pack("{s:i, s:s, s:s, s:I, s:b, s:I, s:I, s:I, s:b, s:I}", "version", 1,
+	    "host", r->host, "state", attest_state_name(r->state), "epoch", (json_int_t)r->epoch,
 	    "clock_known", r->clock_known, "clock", (json_int_t)r->clock.clock, "reset_count",
 	    (json_int_t)r->clock.reset_count, "restart_count", (json_int_t)r->clock.restart_count,
-	    "safe", r->clock.safe);
+	    "safe", r->clock.safe, "reference_generation", (json_int_t)r->reference_generation);
 	char *text = NULL;
 	int rc = -ENOMEM;
 
@@ -107,7 +107,7 @@ int
 attest_record_load(const char *dir, struct attest_record *r, struct pk_diag *d)
 {
 	const char *host, *state;
-	json_int_t epoch, clock, resets, restarts;
+	json_int_t epoch, clock, resets, restarts, reference = 0;
 	int version, known, safe;
 	char path[4096];
 	uint8_t *bytes;
@@ -122,9 +122,10 @@ attest_record_load(const char *dir, struct attest_record *r, struct pk_diag *d)
 		return rc;
 	o = json_loadb((char *)bytes, len, JSON_REJECT_DUPLICATES, NULL);
 	free(bytes);
-	if (json_unpack(o, "{s:i, s:s, s:s, s:I, s:b, s:I, s:I, s:I, s:b}", "version", &version,
-	        "host", &host, "state", &state, "epoch", &epoch, "clock_known", &known, "clock",
-	        &clock, "reset_count", &resets, "restart_count", &restarts, "safe", &safe) < 0 ||
+	if (json_unpack(o, "{s:i, s:s, s:s, s:I, s:b, s:I, s:I, s:I, s:b, s?I}", "version",
+	        &version, "host", &host, "state", &state, "epoch", &epoch, "clock_known", &known,
+	        "clock", &clock, "reset_count", &resets, "restart_count", &restarts, "safe", &safe,
+	        "reference_generation", &reference) < 0 ||
 	    version != 1 || strlen(host) >= sizeof(r->host) || epoch < 0 || clock < 0 ||
 	    unhex_of(o, "ek", r->ek, sizeof(r->ek), &ek_len) < 0 || ek_len != sizeof(r->ek) ||
 	    unhex_of(o, "ak_name", r->ak_name, sizeof(r->ak_name), &r->ak_name_len) < 0 ||
@@ -139,6 +140,7 @@ attest_record_load(const char *dir, struct attest_record *r, struct pk_diag *d)
 	strcpy(r->host, host);
 	r->epoch = (uint64_t)epoch;
 	r->clock_known = known;
+	r->reference_generation = reference > 0 ? (uint64_t)reference : 0;
 	r->clock = (struct attest_clock){ .clock = (uint64_t)clock,
 		.reset_count = (uint32_t)resets,
 		.restart_count = (uint32_t)restarts,

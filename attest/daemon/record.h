@@ -24,6 +24,7 @@ struct attest_record {
 	uint64_t epoch;
 	int clock_known;
 	struct attest_clock clock;
+	uint64_t reference_generation; /* of the newest signed reference taken up; 0: none */
 };
 
 /* Both wait for the disk.  `dir` is the state directory. */
@@ -46,9 +47,9 @@ void attest_audit_note(struct attest_audit *a, const char *what, const char *hos
     const struct attest_transition *t, const struct attest_reasons *r);
 
 /*
- * The result as a token for others: a JWT (RFC 7519) signed with ES256 by the DPU's key, its claims those of
+ * The result as a token for others: a JWT (RFC 7519) signed by `key` (lib/jws.h: ES256, or SM2 with SM3), its claims those of
  * an EAT Attestation Result (draft-ietf-rats-ear): status, AR4SI trustworthiness vector, nonce, expiry,
- * and ours under "picket.".  `key` has to be on P-256.  The caller frees the text; NULL with the sentence.
+ * and ours under "picket.".  The caller frees the text; NULL with the sentence.
  */
 struct attest_ear {
 	const char *dpu, *host;

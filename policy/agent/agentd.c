@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/random.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <event2/event.h>
 
@@ -18,6 +19,7 @@
 #include "lib/posture.h"
 #include "lib/rpc.h"
 #include "lib/spiffe.h"
+#include "policy/agent/evidence.h"
 #include "policy/agent/identity.h"
 #include "policy/agent/plane.h"
 #include "policy/agent/state.h"
@@ -152,6 +154,9 @@ struct agentd {
 	struct pk_msg_posture posture;
 	bool has_posture;
 	struct agent_identities *identities;
+	struct agent_evidence *evidence;
+	char *reference; /* that is being received: the statement, a newline, values */
+	size_t reference_len;
 	/* what is being received */
 	struct policy_state *staged;
 	uint64_t staged_generation;
@@ -684,6 +689,85 @@ stage_commit(struct agentd *a, const Picket__V1__Commit *m, uint64_t nonce)
 	say_status(a, m->generation, nonce, PICKET__V1__STAGE__STAGE_RECEIVED, "", false);
 }
 
+/* ---- what the host has to look like: for the verifier, which judges by itself whether to believe it ---- */
+
+struct reference_job {
+	struct pk_job job;
+	struct agentd *a;
+	char *bytes; /* statement, newline, values */
+	size_t len;
+	int err;
+};
+
+static void
+reference_work(struct pk_job *job)
+{
+	struct reference_job *r = (struct reference_job *)job;
+	char path[4096 + 16], beside[4096 + 32];
+	FILE *f;
+	int ok;
+
+	snprintf(path, sizeof(path), "%s/reference", r->a->conf->state);
+	snprintf(beside, sizeof(beside), "%s.new", path);
+	f = fopen(beside, "we");
+	ok = f != NULL && fwrite(r->bytes, 1, r->len, f) == r->len && fflush(f) == 0 &&
+	    fsync(fileno(f)) == 0;
+	r->err = ok ? 0 : -errno;
+	if (f != NULL && fclose(f) != 0)
+		r->err = -errno;
+	if (r->err == 0 && rename(beside, path) != 0)
+		r->err = -errno;
+}
+
+static void
+reference_done(struct pk_job *job)
+{
+	struct reference_job *r = (struct reference_job *)job;
+
+	if (r->err != 0)
+		pk_error("reference not kept: %s", strerror(-r->err));
+	else
+		pk_notice("reference taken to %s/reference for the verifier", r->a->conf->state);
+	free(r->bytes);
+	free(r);
+}
+
+static void
+take_reference(struct agentd *a, const Picket__V1__Reference *m)
+{
+	struct reference_job *r;
+	size_t statement = strlen(m->statement) + 1;
+
+	if (m->offset == 0) {
+		free(a->reference);
+		a->reference = m->size <= POLICY_RESOURCE_MAX ? malloc(statement + m->size) : NULL;
+		a->reference_len = 0;
+		if (a->reference != NULL) {
+			memcpy(a->reference, m->statement, statement - 1);
+			a->reference[statement - 1] = '\n';
+		}
+	}
+	if (a->reference == NULL || m->offset != a->reference_len ||
+	    m->size > POLICY_RESOURCE_MAX || m->values.len > m->size - m->offset) {
+		pk_error("reference not taken: no memory, or a part is missing");
+		return;
+	}
+	memcpy(a->reference + statement + m->offset, m->values.data, m->values.len);
+	a->reference_len += m->values.len;
+	if (a->reference_len < m->size)
+		return;
+	r = calloc(1, sizeof(*r));
+	if (r == NULL)
+		return;
+	r->job.work = reference_work;
+	r->job.done = reference_done;
+	r->a = a;
+	r->bytes = a->reference;
+	r->len = statement + m->size;
+	a->reference = NULL;
+	pk_helper_give(a->helper, &r->job);
+}
+
 static bool
 allowed(struct agentd *a, enum stream_event event)
 {
@@ -758,14 +842,22 @@ on_message(struct pk_rpc_stream *stream, const uint8_t *bytes, size_t len, void 
 		if (!allowed(a, E_IN_SYNC))
 			break;
 		move(a, E_IN_SYNC);
-		if (!a->synced)
+		if (!a->synced) {
 			agent_identities_connected(a->identities, true);
+			agent_evidence_connected(a->evidence, true);
+		}
 		a->synced = true;
 		a->wait_ns = a->conf->reconnect_min_ns;
 		say_heartbeat(a);
 		break;
 	case PICKET__V1__SERVER_MESSAGE__BODY_SVID:
 		agent_identities_svid(a->identities, m->svid);
+		break;
+	case PICKET__V1__SERVER_MESSAGE__BODY_REFERENCE:
+		take_reference(a, m->reference);
+		break;
+	case PICKET__V1__SERVER_MESSAGE__BODY_CHALLENGE:
+		agent_evidence_challenge(a->evidence, m->challenge);
 		break;
 	case PICKET__V1__SERVER_MESSAGE__BODY_TRUST:
 		agent_identities_trust(a->identities, m->trust);
@@ -829,6 +921,7 @@ move(struct agentd *a, enum stream_event event)
 			a->since_unix_ns = pk_clock_wall_ns();
 		a->heard = a->synced = false;
 		agent_identities_connected(a->identities, false);
+		agent_evidence_connected(a->evidence, false);
 		pk_notice("server %s: not connected: %s", a->conf->server, a->why);
 		retry_later(a);
 	}
@@ -861,12 +954,12 @@ on_reconnect(evutil_socket_t fd, short what, void *arg)
 }
 
 static void
-say_for_identities(void *arg, const Picket__V1__AgentMessage *m)
+say_for(void *arg, const Picket__V1__AgentMessage *m)
 {
 	say(arg, m);
 }
 
-static const struct agent_identity_ops identity_ops = { .say = say_for_identities };
+static const struct agent_identity_ops identity_ops = { .say = say_for };
 
 static void
 on_heartbeat(evutil_socket_t fd, short what, void *arg)
@@ -950,7 +1043,7 @@ agentd_create(struct agentd **out, struct event_base *base, const struct agent_c
 {
 	struct agentd *a = calloc(1, sizeof(*a));
 	static const struct timeval at_once;
-	char posture[512], svid[512];
+	char posture[512], path[512];
 	struct timeval beat = { .tv_sec = (time_t)(conf->heartbeat_ns / PK_NS_PER_S),
 		.tv_usec = (suseconds_t)(conf->heartbeat_ns % PK_NS_PER_S / PK_NS_PER_US) };
 	int err = -ENOMEM;
@@ -994,12 +1087,16 @@ agentd_create(struct agentd **out, struct event_base *base, const struct agent_c
 		err = -EIO;
 		goto fail;
 	}
-	snprintf(svid, sizeof(svid), "%s/picket-agentd.svid", conf->run_dir);
-	err = agent_identities_create(&a->identities, base, svid, a->dpu,
+	snprintf(path, sizeof(path), "%s/picket-agentd.svid", conf->run_dir);
+	err = agent_identities_create(&a->identities, base, path, a->dpu,
 	    (enum agent_svid_keys)conf->svid_keys, &identity_ops, a, diag);
 	if (err != 0)
 		goto fail;
 	agent_identities_workloads(a->identities, a->wanted);
+	snprintf(path, sizeof(path), "%s/picket-agentd.attest", conf->run_dir);
+	err = agent_evidence_create(&a->evidence, base, path, a->cert, a->key, say_for, a, diag);
+	if (err != 0)
+		goto fail;
 	err = pk_rpc_create(&a->rpc, base, diag);
 	if (err != 0)
 		goto fail;
@@ -1034,6 +1131,7 @@ agentd_destroy(struct agentd *a)
 	agent_plane_destroy(a->plane);
 	pk_posture_ear_destroy(a->ear);
 	agent_identities_destroy(a->identities);
+	agent_evidence_destroy(a->evidence);
 	if (a->lease != NULL)
 		event_free(a->lease);
 	if (a->reconnect != NULL)
@@ -1044,6 +1142,7 @@ agentd_destroy(struct agentd *a)
 	policy_state_destroy(a->accepted);
 	policy_state_destroy(a->staged);
 	parts_fini(&a->parts);
+	free(a->reference);
 	free(a);
 }
 

@@ -529,14 +529,20 @@ announce(struct batch *b)
 		a->rollout = NULL;
 		a->candidate = true;
 		rollout_begin(p, rollout, &b->canary, each_concerned, each_away, b);
+		reference_follow(p, NULL, b->canary_references, b->generation);
 		return;
 	}
 	p->generation = b->generation;
 	(void)server_dpus_target(
 	    p->dpus, &b->change, &b->canary, b->generation, each_concerned, each_away, b);
-	if (b->kind != SERVER_KIND_PROMOTE && b->kind != SERVER_KIND_ABORT)
+	if (b->kind != SERVER_KIND_PROMOTE && b->kind != SERVER_KIND_ABORT) {
+		if (b->references != NULL)
+			reference_follow(p, b->references, NULL, b->generation);
 		return;
+	}
 	server_dpus_canary_end(p->dpus, b->generation, each_concerned, each_away, b);
+	reference_canary_end(p);
+	reference_follow(p, b->references, NULL, b->generation);
 	if (rollout != NULL) {
 		a->rollout = NULL;
 		rollout_ended(p, b->kind, rollout, "");

@@ -273,6 +273,12 @@ candidate_posture(struct policyd *p, const char *const *dpus, size_t nb)
 		c->touched.whole = 1;
 }
 
+int
+candidate_references(struct policyd *p, struct policy_references **out)
+{
+	return policy_references_create(out, policy_compiler_model(p->candidate->compiler));
+}
+
 void
 candidate_undo(struct policyd *p)
 {

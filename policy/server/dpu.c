@@ -208,6 +208,27 @@ server_dpus_say_all(struct server_dpus *all, struct pk_rpc_buffer *b)
 }
 
 bool
+server_dpus_candidate(struct server_dpus *all, const char *name)
+{
+	const struct dpu *d = find(all, name);
+
+	return d != NULL && d->candidate;
+}
+
+int
+server_dpus_reference(struct server_dpus *all, const char *name, const char sha256[65])
+{
+	struct dpu *d = find(all, name);
+
+	if (d == NULL || d->stream == NULL || d->state == S_HELLO)
+		return -ENOENT;
+	if (strcmp(d->reference, sha256) == 0)
+		return -EALREADY;
+	memcpy(d->reference, sha256, sizeof(d->reference));
+	return 0;
+}
+
+bool
 server_dpus_lives(const struct server_dpus *all, const char *dpu, const char *workload)
 {
 	return server_spans_lives(all->spans, dpu, workload);
@@ -298,6 +319,7 @@ server_dpus_open(struct server_dpus *all, const char *name, struct pk_rpc_stream
 	d->held_generation = 0;
 	d->told = false;
 	d->trust_due = false;
+	d->reference[0] = '\0';
 	d->since_unix_ns = pk_clock_wall_ns();
 	*state = d;
 	all->ops->seen(all->arg, name);

@@ -108,6 +108,11 @@ int server_dpus_say(struct server_dpus *d, const char *dpu, struct Picket__V1__S
 /* The same bytes of a ServerMessage to all that are connected; takes the reference.  Who cannot be told now is
  * told later, by ops->trust. */
 void server_dpus_say_all(struct server_dpus *d, struct pk_rpc_buffer *b);
+/* Whether a DPU is of the canary. */
+bool server_dpus_candidate(struct server_dpus *d, const char *dpu);
+/* Note that a DPU is sent the reference with this hash.  -EALREADY when it was, on this connection; -ENOENT when it is
+ * not there to be sent anything. */
+int server_dpus_reference(struct server_dpus *d, const char *dpu, const char sha256[65]);
 /* Whether a workload lives behind a DPU. */
 bool server_dpus_lives(const struct server_dpus *d, const char *dpu, const char *workload);
 

@@ -72,8 +72,9 @@ struct dpu {
 	uint64_t held_generation, held_hash;
 	unsigned int nb_resyncs; /* since something was received */
 	struct plan plan;
-	bool told;      /* that it is in sync */
-	bool trust_due; /* it did not hear of a change of whom to believe */
+	bool told;          /* that it is in sync */
+	char reference[65]; /* hash of the one it was sent on this connection */
+	bool trust_due;     /* it did not hear of a change of whom to believe */
 	bool plane;
 	uint64_t nonce;
 	uint64_t bytes_sent;

@@ -586,6 +586,9 @@ follow_roles(struct batch *b)
 		    (unsigned long long)b->generation);
 	else
 		p->latest_roles = b->roles;
+	if (policy_references_create(&b->references, policy_compiler_model(p->compiler)) != 0)
+		pk_error("no memory for the references of generation %llu; those before stay",
+		    (unsigned long long)b->generation);
 }
 
 static void
@@ -657,8 +660,13 @@ work(struct batch *b)
 		pk_diag_set(&b->why_lost, "no memory for what its DPUs are to be sent");
 		b->lost = p->candidate_lost = true;
 	}
-	if (begins)
+	if (begins) {
+		if (candidate_references(p, &b->canary_references) != 0)
+			pk_error(
+			    "no memory for the references of generation %llu; its canary has those before",
+			    (unsigned long long)b->generation);
 		return;
+	}
 	if (b->kind != SERVER_KIND_INVENTORY && b->kind != SERVER_KIND_POSTURE)
 		follow_roles(b);
 	p->touched.whole |= p->behind;

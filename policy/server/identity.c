@@ -295,6 +295,10 @@ may(struct policyd *p, const char *dpu, const char *workload, uint64_t epoch, bo
 	const struct server_posture *s = server_postures_find(p->postures, dpu);
 
 	*gone = false;
+	if (!verifier_allows(p, dpu, why, size)) {
+		*gone = true;
+		return false;
+	}
 	if (workload[0] == '\0')
 		return true;
 	if (!server_dpus_lives(p->dpus, dpu, workload)) {
@@ -487,6 +491,12 @@ identity_open(struct policyd *p, const struct server_conf *conf, struct pk_diag 
 	         &ids->issuer, conf->ca_dir, conf->ca, p->self.domain, diag)) != 0)
 		return err;
 	return pk_helper_create(&ids->helper, p->base, "issuer", diag);
+}
+
+EVP_PKEY *
+identity_signing_key(const struct policyd *p)
+{
+	return server_issuer_key(p->identities->issuer);
 }
 
 void

@@ -152,6 +152,12 @@ server_issuer_bundle(const struct server_issuer *is, size_t *len)
 	return is->bundle;
 }
 
+EVP_PKEY *
+server_issuer_key(const struct server_issuer *is)
+{
+	return is->ecdsa.key;
+}
+
 /* ---- requests ---- */
 
 static const char *

@@ -29,6 +29,9 @@ void server_issuer_close(struct server_issuer *is); /* NULL is allowed */
 /* The roots peers are judged by, DER one after the other; borrowed. */
 const uint8_t *server_issuer_bundle(const struct server_issuer *is, size_t *len);
 
+/* The authority's own key, for statements; borrowed, NULL when it is not here. */
+EVP_PKEY *server_issuer_key(const struct server_issuer *is);
+
 /*
  * Sign.  csr[0 .. len - 1] is PKCS #10 in DER, by the key it names: ECDSA on P-256 or P-384, or SM2.  `workload` is
  * "tenant/name", or "" for DPU b->dpu itself; b->issued_s is the time.  The SVID lasts for `ttl_s` from then.

@@ -44,6 +44,9 @@ const struct pk_conf_option server_options[] = {
 	{ "svid-host", PK_CONF_WORD, NULL, "attested", 0, 0, svid_hosts, false,
 	  "Whose workloads are given SVIDs: attested, those of hosts that are trusted at the time; any: also those of hosts whose "
 	  "DPU has no verifier.", O(svid_host) },
+	{ "dpu-interval", PK_CONF_DURATION, NULL, "30s", 100 * PK_NS_PER_MS, 3600 * PK_NS_PER_S, NULL, false,
+	  "How often a DPU that a Reference with subject dpu names is asked to prove what it is; it may take twice that to "
+	  "answer, and good evidence lasts four times as long.", O(dpu_interval_ns) },
 	{ "message-max", PK_CONF_SIZE, "bytes", "64m", 1 << 20, 1 << 30, NULL, false,
 	  "Largest message taken from a client; bounds what one apply can bring.", O(message_max) },
 	{ "streams-max", PK_CONF_NUMBER, "streams", "128", 1, 65536, NULL, false,
@@ -118,6 +121,7 @@ static int
 restore(struct policyd *p, struct pk_diag *diag)
 {
 	struct server_change change = { 0 };
+	struct policy_references *refs = NULL, *canary = NULL;
 	struct policy_findings *f = NULL;
 	struct pk_diag why;
 	int err;
@@ -149,7 +153,12 @@ restore(struct policyd *p, struct pk_diag *diag)
 			err = policy_roles_create(&p->roles, policy_compiler_model(p->compiler));
 		p->latest_roles = p->roles;
 		if (err == 0)
+			err = policy_references_create(&refs, policy_compiler_model(p->compiler));
+		if (err == 0)
 			err = restore_rollout(p, f);
+		if (err == 0 && p->candidate != NULL)
+			err = candidate_references(p, &canary);
+		reference_follow(p, refs, canary, p->latest_generation);
 	}
 	server_change_fini(&change);
 	policy_findings_destroy(f);
@@ -226,6 +235,7 @@ static void
 on_trust(void *arg, const char *dpu)
 {
 	identity_trust(arg, dpu);
+	reference_send(arg, dpu);
 }
 
 static void
@@ -237,9 +247,7 @@ on_svid(void *arg, const char *dpu, const Picket__V1__SvidRequest *m)
 static void
 on_evidence(void *arg, const char *dpu, const Picket__V1__Evidence *m)
 {
-	(void)arg;
-	(void)dpu;
-	(void)m;
+	verifier_evidence(arg, dpu, m);
 }
 
 static void
@@ -299,6 +307,8 @@ policyd_create(struct policyd **out, struct event_base *base, const struct serve
 	    on_postures_changed, on_host_lost, p, diag);
 	if (err == 0)
 		err = identity_open(p, conf, diag);
+	if (err == 0)
+		err = verifier_open(p, conf, diag);
 	if (err != 0)
 		goto fail;
 	p->attested = server_postures_attested(p->postures);
@@ -328,6 +338,7 @@ policyd_destroy(struct policyd *p)
 		return;
 	/* Jobs first: they end by answering, and need the calls for that. */
 	identity_stop(p);
+	verifier_stop(p);
 	pk_helper_destroy(p->helper);
 	p->helper = NULL;
 	apply_stop(p);
@@ -335,9 +346,11 @@ policyd_destroy(struct policyd *p)
 	candidate_destroy(p);
 	pk_rpc_server_destroy(p->server);
 	pk_rpc_destroy(p->rpc);
+	verifier_destroy(p);
 	server_dpus_destroy(p->dpus);
 	server_postures_destroy(p->postures);
 	identity_destroy(p);
+	reference_destroy(p);
 	policy_compiler_destroy(p->compiler);
 	server_shadow_destroy(p->shadow);
 	policy_touched_fini(&p->touched);

@@ -32,6 +32,7 @@ struct server_conf {
 	uint64_t attest_grace_ns;
 	uint64_t svid_ttl_ns;
 	int svid_host;
+	uint64_t dpu_interval_ns;
 };
 
 extern const struct pk_conf_option server_options[];

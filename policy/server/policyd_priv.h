@@ -10,12 +10,15 @@
 #include "policy/govern.h"
 #include "policy/model.h"
 #include "policy/proto/picket.pb-c.h"
+#include "policy/reference.h"
 #include "policy/server/dpu.h"
 #include "policy/server/policyd.h"
 #include "policy/server/store.h"
 
 struct event;
 struct identities;
+struct reference_set;
+struct verifiers;
 struct pk_chain;
 struct rollout;
 
@@ -87,8 +90,9 @@ struct batch {
 	struct server_change canary; /* of the candidate */
 	bool lost;                   /* the candidate cannot follow: */
 	struct pk_diag why_lost;
-	struct policy_roles *roles; /* NULL: as before */
-	struct apply *told, *last;  /* of those that wait: from `told` until before `last` */
+	struct policy_roles *roles;                               /* NULL: as before */
+	struct policy_references *references, *canary_references; /* the same */
+	struct apply *told, *last; /* of those that wait: from `told` until before `last` */
 };
 
 struct policyd {
@@ -107,6 +111,8 @@ struct policyd {
 	struct policy_roles *roles;
 	struct server_postures *postures;
 	struct identities *identities;
+	struct verifiers *verifiers;
+	struct reference_set *references, *canary_references; /* NULL: none */
 	struct apply *posture; /* in the queue: the change of posture that is next; NULL: none */
 	/* the helper's */
 	struct server_store *store;
@@ -155,6 +161,7 @@ int candidate_change(
     struct policyd *p, const struct server_edit *edits, size_t nb_edits, struct pk_diag *diag);
 int candidate_keep(struct policyd *p, struct server_change *out); /* 0 or -ENOMEM */
 void candidate_undo(struct policyd *p);
+int candidate_references(struct policyd *p, struct policy_references **out); /* 0 or -ENOMEM */
 /* The hosts of these DPUs have become attested, or ceased to be: p->attested has changed. */
 void candidate_posture(struct policyd *p, const char *const *dpus, size_t nb);
 /* The record of a rollout in bytes, which the caller frees.  NULL: no memory. */
@@ -201,6 +208,28 @@ void identity_revoke(struct policyd *p, enum pk_svid_revoked kind, const char *n
     const char *who, const char *why);
 void identity_on_identities(
     struct pk_rpc_call *c, const char *peer, const uint8_t *bytes, size_t len, void *arg);
+
+/* For statements; NULL when it is not here. */
+EVP_PKEY *identity_signing_key(const struct policyd *p);
+
+/* reference.c.  Context: control thread. */
+/* From now on those of `refs`, and for the canary of `canary`; both taken, NULL: as before. */
+void reference_follow(struct policyd *p, struct policy_references *refs,
+    struct policy_references *canary, uint64_t generation);
+void reference_canary_end(struct policyd *p);
+void reference_send(struct policyd *p, const char *dpu); /* unless it has been sent that one */
+/* The values for a DPU, or for the host behind it; NULL: there are none. */
+const struct policy_reference *reference_of(
+    const struct policyd *p, enum policy_reference_subject subject, const char *dpu);
+void reference_destroy(struct policyd *p);
+
+/* verifier.c: DPUs that prove what they are.  Context: control thread. */
+int verifier_open(struct policyd *p, const struct server_conf *conf, struct pk_diag *diag);
+void verifier_stop(struct policyd *p);
+void verifier_destroy(struct policyd *p);
+void verifier_evidence(struct policyd *p, const char *dpu, const Picket__V1__Evidence *m);
+/* Whether a DPU may have SVIDs, for itself and those behind it; if not, why. */
+bool verifier_allows(const struct policyd *p, const char *dpu, char *why, size_t size);
 
 /* audit.c */
 int audit_open(struct policyd *p, const char *state, struct pk_diag *diag); /* before the helper */

@@ -43,7 +43,8 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 			fw_rules_destroy(in_force);
 			in_force = rules;
 			fw_rules_party(rules, 0, &a, true, &party);
-			fw_rules_decide(rules, PK_EGRESS, &party, &party, 6, 443, FW_APP_NONE, &d);
+			fw_rules_decide(
+			    rules, PK_EGRESS, &party, &party, 6, 443, FW_APP_NONE, PK_TIME_ANY, &d);
 			for (uint32_t i = 0; (i = fw_rules_next(rules, i)) != FW_RULE_NONE; i++)
 				fw_rules_info(rules, i, &info);
 		}

@@ -83,6 +83,18 @@ is '... and the host stays trusted' trusted "$(host_state 1)"
 end hostd3
 end swtpm3
 
+# A list that is behind the quote: suspect for one more round, and quarantined when it stays behind.
+kill -STOP "$(pid_of hostd1)"
+cp "$LAB_DIR/logs1/ima.bin" "$LAB_DIR/behind.bin"
+host_measure 1 run /usr/bin/sh $LAB_GOOD
+cp "$LAB_DIR/logs1/ima.bin" "$LAB_DIR/whole.bin"
+cp "$LAB_DIR/behind.bin" "$LAB_DIR/logs1/ima.bin"
+kill -CONT "$(pid_of hostd1)"
+ok 'a list that stays behind its quote is quarantine' wait_for 10 host_is 1 quarantined
+ok '... after it was suspect, and asked once more' grep -q 'is behind its quote; asking again' "$LAB_DIR/attestd1.log"
+cp "$LAB_DIR/whole.bin" "$LAB_DIR/logs1/ima.bin"
+ok '... and when it has caught up it recovers' wait_for 15 host_is 1 trusted
+
 # A host that stops answering: suspect, then quarantined; when it answers again it has to recover.
 kill -STOP "$(pid_of hostd1)"
 ok 'a silent host is suspect' wait_for 10 host_is 1 suspect

@@ -103,3 +103,55 @@ sleep 1.1
 ok 'an operator revokes a workload' quiet pkctl identity revoke workload shop/db --message lost
 ok '... which is refused' wait_for 2 refuses dpuctl 1 identity check "$LAB_DIR/db.pem"
 ok '... and is issued anew' wait_for 20 fetch 2 shop/db "$LAB_DIR/db2.pem"
+
+# ---- the DPU itself ----
+# Its TPM stands in for a chip on the DPU; a program there holds it, and the agent passes on what it says.
+tpm_on() { # N: power on, boot and run, as dpuN
+	spawn swtpm-own dpu1 swtpm socket --tpm2 --tpmstate dir="$LAB_DIR/tpm3" \
+		--server type=tcp,port=9421,bindaddr=127.0.0.1 --ctrl type=tcp,port=9422,bindaddr=127.0.0.1 \
+		--flags not-need-init,startup-clear
+	in_ns dpu1 "$BUILDDIR/tests/tools/measure" boot swtpm:host=127.0.0.1,port=9421 "$LAB_DIR/logs3" "$1" &&
+		in_ns dpu1 "$BUILDDIR/tests/tools/measure" run swtpm:host=127.0.0.1,port=9421 "$LAB_DIR/logs3" /usr/sbin/picketd $LAB_GOOD
+}
+own_attestd() {
+	spawn own1 dpu1 "$BIN/picket-attestd" -c /dev/null -o role=host -o name=dpu1 -o dpu=dpu1 \
+		-o dpu-address=unix:"$LAB_DIR/run-dpu1/picket-agentd.attest" -o ca="$LAB_DIR/dpu1.id/ca.crt" \
+		-o tpm=swtpm:host=127.0.0.1,port=9421 -o tpm-share=yes -o eventlog="$LAB_DIR/logs3/eventlog.bin" \
+		-o ima="$LAB_DIR/logs3/ima.bin" -o watch=50ms -o reconnect=300ms
+}
+server_says() { # TEXT
+	grep -q "$1" "$LAB_DIR/policyd.log"
+}
+host_tpm_make 3
+cat "$LAB_DIR/factory/issuercert.pem" "$LAB_DIR/factory/swtpm-localca-rootca-cert.pem" >"$LAB_DIR/factory.pem"
+cat >"$LAB_DIR/dpus.json" <<JSON
+{"version": 1, "layers": ["enrolment", "quote", "eventlog", "ima"], "ek_roots": "factory.pem",
+ "cmdline": ["picket dpu*"], "ima": {"/usr/sbin/picketd": ["$LAB_GOOD"]}}
+JSON
+end policyd
+start_policyd -o svid-ttl=20s -o dpu-interval=1s
+wait_for 30 dpus_connected 2
+ok 'without a reference for it a DPU need not prove itself' wait_for 20 fetch 1 '' "$LAB_DIR/dpu1.pem"
+ok 'policy says that dpu1 has to' quiet pkctl attest reference apply dpus "$LAB_DIR/dpus.json" --dpus dpu1 --subject dpu
+ok '... it is given no SVID any more' wait_for 15 says 'the DPU itself is unproven' dpuctl 1 identity fetch shop/web
+ok '... another DPU, which need not, is' wait_for 10 fetch 2 shop/db "$LAB_DIR/db3.pem"
+ok "the DPU's TPM is there" tpm_on 'picket dpu image=7'
+own_attestd
+ok '... by which it proves itself' wait_for 15 server_says 'dpu dpu1: it is itself trusted'
+ok '... and has its SVIDs' wait_for 30 fetch 1 shop/web "$LAB_DIR/web3.pem"
+ok '... and its own' wait_for 15 fetch 1 '' "$LAB_DIR/dpu1.pem"
+ok '... which is believed' wait_for 5 dpuctl 2 identity check "$LAB_DIR/dpu1.pem"
+sleep 1.1
+in_ns dpu1 "$BUILDDIR/tests/tools/measure" run swtpm:host=127.0.0.1,port=9421 "$LAB_DIR/logs3" /tmp/implant $LAB_EVIL
+ok 'an unknown program on the DPU: it is not trusted' wait_for 15 server_says 'dpu dpu1: it is itself quarantined: IMA_UNKNOWN_FILE'
+ok '... everything issued to it is revoked' wait_for 5 revoked dpu dpu1
+ok '... its own' says 'revoked' dpuctl 2 identity check "$LAB_DIR/dpu1.pem"
+ok '... and those of its workloads' says 'revoked' dpuctl 2 identity check "$LAB_DIR/web3.pem"
+ok '... and nothing new is issued' wait_for 20 says 'the DPU itself is' dpuctl 1 identity fetch ''
+end own1
+# Another TPM of the same maker, in its place.
+end swtpm-own
+host_tpm_make 3
+ok 'another TPM' tpm_on 'picket dpu image=7'
+own_attestd
+ok '... is not that of this DPU' wait_for 15 server_says 'another TPM is enrolled'

@@ -2,7 +2,7 @@
 # What distribution costs with many agents: simulated ones that speak the real protocol over mutual TLS,
 # each on a connection of its own, with a workload behind each.
 #
-#   agents.sh BUILDDIR NAME...     policy.push policy.relabel policy.streams policy.updates; prints JSON lines
+#   agents.sh BUILDDIR NAME...     policy.push policy.relabel policy.streams policy.updates attest.follow; prints JSON lines
 set -u
 bin=$1/bin sim=$1/tests/tools/sim_agents
 shift
@@ -99,6 +99,22 @@ for name; do
 		echo "$out" >&2
 		wait $agents
 		say policy.relabel.bytes "$(tail -n 1 "$dir/agents.out" | field bytes_max)" B
+		down
+		;;
+	attest.follow) # one server following the postures of many, issuing to them and revoking
+		up "$many"
+		"$sim" attest 127.0.0.1:$port "$dir/dpus" "$many" >"$dir/agents.out" 2>"$dir/agents.err" &
+		agents=$!
+		n=0
+		until grep -q svids_per_s "$dir/agents.out" || [ $n -ge 1700 ]; do
+			n=$((n + 1))
+			sleep 0.1
+		done
+		printf '{"name":"attest.svids","value":%s,"unit":"1/s","better":"higher","runs":[]}\n' \
+			"$(field svids_per_s <"$dir/agents.out")"
+		say attest.revoke.p99_ms.10k "$(field revoke_p99_ms <"$dir/agents.out")" ms
+		say attest.revoke.1k_of_10k_ms "$(field tenth_ms <"$dir/agents.out")" ms
+		say attest.follow.10k_mb "$(awk '/^VmRSS/ { printf "%.0f", $2 / 1024 }' "/proc/$server/status")" MB
 		down
 		;;
 	policy.streams) # memory of the server, and everybody coming back

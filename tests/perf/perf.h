@@ -15,6 +15,7 @@
 #define PERF_HOSTS 250
 
 static int perf_said;
+static uint64_t perf_generation = 1;
 
 static inline struct fw_rules *
 perf_say(struct fw_rules_state *state, struct pk_msg *m)
@@ -22,7 +23,7 @@ perf_say(struct fw_rules_state *state, struct pk_msg *m)
 	struct fw_rules *rules;
 	struct pk_diag diag;
 
-	m->h.generation = 1;
+	m->h.generation = perf_generation;
 	if (pk_msg_check(m, sizeof(*m), &diag) < 0 ||
 	    fw_rules_state_apply(state, m, &rules, &diag) < 0) {
 		fprintf(stderr, "perf: %s\n", diag.text);
@@ -56,11 +57,11 @@ perf_ingress(struct fw_rules_state *state)
 	perf_say(state, &m);
 }
 
+/* As messages to a new *state, which the caller owns. */
 static inline struct fw_rules *
-perf_rules(uint32_t nb_rules, uint32_t nb_prefixes)
+perf_rules_state(uint32_t nb_rules, uint32_t nb_prefixes, struct fw_rules_state **out)
 {
 	struct fw_rules_state *state;
-	struct fw_rules *rules;
 	struct pk_msg m;
 
 	PK_ASSERT(fw_rules_state_create(&state) == 0);
@@ -129,9 +130,43 @@ perf_rules(uint32_t nb_rules, uint32_t nb_prefixes)
 	}
 	pk_msg_init(&m, PK_MSG_POLICY_COMMIT, 1);
 	m.commit.nb_messages = (uint32_t)perf_said;
-	rules = perf_say(state, &m);
+	*out = state;
+	return perf_say(state, &m);
+}
+
+static inline struct fw_rules *
+perf_rules(uint32_t nb_rules, uint32_t nb_prefixes)
+{
+	struct fw_rules_state *state;
+	struct fw_rules *rules = perf_rules_state(nb_rules, nb_prefixes, &state);
+
 	fw_rules_state_destroy(state);
 	return rules;
+}
+
+/* Let the first of several rules speak of 10.0.0.0/24, as it did at first, or of nothing: a change as small as
+ * they come.  The caller owns the rules that are returned. */
+static inline struct fw_rules *
+perf_change(struct fw_rules_state *state, uint64_t generation, bool there)
+{
+	struct pk_msg m;
+
+	perf_generation = generation;
+	pk_msg_init(&m, PK_MSG_POLICY_BEGIN, 1);
+	m.begin.base = generation - 1;
+	perf_say(state, &m);
+	pk_msg_init(&m, PK_MSG_SET_MEMBERS, 1);
+	m.members.op = there ? PK_OP_PUT : PK_OP_DELETE;
+	m.members.kind = PK_SET_PREFIX;
+	m.members.set = 1;
+	m.members.count = 1;
+	m.members.prefix[0].addr.family = 4;
+	m.members.prefix[0].addr.bytes[0] = 10;
+	m.members.prefix[0].len = 24;
+	perf_say(state, &m);
+	pk_msg_init(&m, PK_MSG_POLICY_COMMIT, 1);
+	m.commit.nb_messages = 1;
+	return perf_say(state, &m);
 }
 
 static inline int

@@ -293,8 +293,8 @@ lookup_cycles(const struct world *w)
 			start = rte_rdtsc(); /* the first half was for the caches */
 		fw_rules_party(w->rules, q[at].vrf, &q[at].subject, true, &subject);
 		fw_rules_party(w->rules, q[at].vrf, &q[at].peer, true, &peer);
-		fw_rules_decide(
-		    w->rules, PK_EGRESS, &subject, &peer, IPPROTO_TCP, q[at].port, FW_APP_NONE, &d);
+		fw_rules_decide(w->rules, PK_EGRESS, &subject, &peer, IPPROTO_TCP, q[at].port,
+		    FW_APP_NONE, PK_TIME_ANY, &d);
 		/* The next question is known only when this one is answered. */
 		at = (at * 5 + 1 + (uint32_t)d.verdict * 0x10001) % QUESTIONS;
 	}

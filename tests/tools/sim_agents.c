@@ -9,6 +9,10 @@
  *         lose all connections after everybody is in sync, and come back by chance within 20 s.
  *         Prints a JSON line when all are in sync, one when they are again, and one at the end:
  *         {"agents":N,"in_sync_s":…,"resource_bytes":…,"updates":…,"bytes_max":…}
+ *   sim_agents attest ADDRESS DIR N
+ *         connect N agents; then each says that its host is trusted and asks for the SVID of workload sim/w<its
+ *         number>; then TURNS hosts in turn, and a tenth of them at once, lose their trust, and every other DPU has to hear
+ *         of the revocation.  Prints {"svids_per_s":...,"revoke_p99_ms":...,"revoke_max_ms":...,"tenth_ms":...}
  *   sim_agents update ADDRESS OPERATOR N RATE SECONDS
  *         as an operator: RATE relabels a second of workloads w0 .. w(N-1) of tenant "sim", one call at
  *         a time with all that are due; prints what was asked, and how late the last answer came.
@@ -21,6 +25,7 @@
 #include <unistd.h>
 
 #include <event2/event.h>
+#include <openssl/x509.h>
 
 #include "lib/clock.h"
 #include "lib/log.h"
@@ -29,6 +34,7 @@
 #include "policy/resource.h"
 #include "policy/server/ca.h"
 
+#define TURNS 20
 #define ADMIT 100 /* handshakes at a time: twenty thousand at once would all time out */
 
 struct agent {
@@ -49,6 +55,15 @@ struct sim {
 	struct agent *agent;
 	int nb, nb_open, nb_synced, next;
 	bool again, came_again;
+	bool attest;
+	uint8_t *csr;
+	size_t csr_len;
+	int nb_svids, nb_refused, turn, falling;
+	uint64_t heard, want; /* revocations, over all agents, in this turn */
+	double *took;         /* ms, of each agent in each turn but the last */
+	size_t nb_took;
+	uint64_t asked_ns;
+	double svids_s;
 	int *order;
 	uint64_t started_ns, resource_bytes, updates, bytes_max, wrong;
 	struct event *tick, *end, *comeback;
@@ -177,6 +192,128 @@ commit(struct agent *a, const Picket__V1__Commit *c, uint64_t nonce)
 static void open_more(struct sim *s);
 static void in_sync(struct sim *s);
 
+/* ---- attestation ---- */
+
+static void
+say_posture(struct agent *a, bool attested)
+{
+	Picket__V1__AgentMessage m = PICKET__V1__AGENT_MESSAGE__INIT;
+	Picket__V1__Posture p = PICKET__V1__POSTURE__INIT;
+
+	p.attested = p.fresh = attested;
+	p.state = attested ? 2 : 4; /* trusted, quarantined */
+	p.epoch = attested ? 1 : 2;
+	p.host = (char *)(uintptr_t) "host";
+	m.body_case = PICKET__V1__AGENT_MESSAGE__BODY_POSTURE;
+	m.posture = &p;
+	say(a, &m);
+}
+
+static void
+ask_svid(struct agent *a)
+{
+	Picket__V1__AgentMessage m = PICKET__V1__AGENT_MESSAGE__INIT;
+	Picket__V1__SvidRequest q = PICKET__V1__SVID_REQUEST__INIT;
+	char name[32];
+
+	snprintf(name, sizeof(name), "sim/w%d", a->number);
+	q.id = 1;
+	q.workload = name;
+	q.csr.data = a->sim->csr;
+	q.csr.len = a->sim->csr_len;
+	q.epoch = 1;
+	m.body_case = PICKET__V1__AGENT_MESSAGE__BODY_SVID_REQUEST;
+	m.svid_request = &q;
+	say(a, &m);
+}
+
+static int
+by_ms(const void *a, const void *b)
+{
+	double x = *(const double *)a, y = *(const double *)b;
+
+	return (x > y) - (x < y);
+}
+
+/* The next host falls; in the last turn a tenth of them. */
+static void
+next_turn(struct sim *s)
+{
+	int many = s->turn < TURNS ? 1 : s->nb / 10;
+
+	s->heard = 0;
+	s->want = (uint64_t)many * (uint64_t)s->nb;
+	s->asked_ns = pk_clock_mono_ns();
+	for (int i = 0; i < many; i++)
+		say_posture(&s->agent[s->falling++], false);
+}
+
+static void
+heard_revoked(struct agent *a, size_t n)
+{
+	struct sim *s = a->sim;
+
+	if (s->want == 0)
+		return;
+	s->heard += n;
+	if (s->turn < TURNS)
+		s->took[s->nb_took++] = since(s->asked_ns) * 1e3;
+	if (s->heard < s->want)
+		return;
+	if (s->turn++ < TURNS) {
+		next_turn(s);
+		return;
+	}
+	qsort(s->took, s->nb_took, sizeof(s->took[0]), by_ms);
+	printf(
+	    "{\"agents\":%d,\"svids_per_s\":%.0f,\"refused\":%d,\"revoke_p99_ms\":%.1f,\"revoke_max_ms\":%.1f,"
+	    "\"tenth_ms\":%.0f}\n",
+	    s->nb, s->nb / s->svids_s, s->nb_refused, s->took[s->nb_took * 99 / 100],
+	    s->took[s->nb_took - 1], since(s->asked_ns) * 1e3);
+	fflush(stdout);
+	s->want = 0;
+}
+
+static void
+take_svid(struct agent *a, const Picket__V1__Svid *m)
+{
+	struct sim *s = a->sim;
+
+	if (m->leaf.len == 0) {
+		/* The server has taken the request before the posture was everybody's. */
+		s->nb_refused++;
+		ask_svid(a);
+		return;
+	}
+	if (++s->nb_svids == s->nb) {
+		s->svids_s = since(s->asked_ns);
+		next_turn(s);
+	}
+}
+
+static void
+begin_attest(struct sim *s)
+{
+	EVP_PKEY *key = EVP_PKEY_Q_keygen(NULL, NULL, "EC", "P-256");
+	X509_REQ *req = X509_REQ_new();
+	int len;
+
+	PK_ASSERT(key != NULL && req != NULL && X509_REQ_set_pubkey(req, key) == 1 &&
+	    X509_REQ_sign(req, key, EVP_sha256()) > 0);
+	len = i2d_X509_REQ(req, &s->csr);
+	PK_ASSERT(len > 0);
+	s->csr_len = (size_t)len;
+	s->took = calloc((size_t)s->nb * TURNS, sizeof(s->took[0]));
+	PK_ASSERT(s->took != NULL);
+	s->asked_ns = pk_clock_mono_ns();
+	for (int i = 0; i < s->nb; i++) {
+		say_posture(&s->agent[i], true);
+		ask_svid(&s->agent[i]);
+	}
+	X509_REQ_free(req);
+	EVP_PKEY_free(key);
+}
+
 static void
 on_message(struct pk_rpc_stream *stream, const uint8_t *bytes, size_t len, void *state)
 {
@@ -212,6 +349,13 @@ on_message(struct pk_rpc_stream *stream, const uint8_t *bytes, size_t len, void 
 		if (m->update->changes != NULL)
 			take(a, m->update->changes);
 		commit(a, m->update->commit, m->nonce);
+		break;
+	case PICKET__V1__SERVER_MESSAGE__BODY_SVID:
+		take_svid(a, m->svid);
+		break;
+	case PICKET__V1__SERVER_MESSAGE__BODY_TRUST:
+		if (!m->trust->whole)
+			heard_revoked(a, m->trust->n_revoked);
 		break;
 	case PICKET__V1__SERVER_MESSAGE__BODY_IN_SYNC:
 		if (!a->synced) {
@@ -301,6 +445,8 @@ in_sync(struct sim *s)
 	if (s->nb_synced < s->nb)
 		return;
 	report(s);
+	if (s->attest && s->csr == NULL)
+		begin_attest(s);
 	if (!s->again)
 		return;
 	s->again = false;
@@ -335,12 +481,12 @@ on_end(evutil_socket_t fd, short what, void *arg)
 }
 
 static int
-run(const char *address, const char *dir, int nb, int for_s, bool again)
+run(const char *address, const char *dir, int nb, int for_s, bool again, bool attest)
 {
 	const struct pk_rpc_limits limits = { .keepalive_ns = 120 * PK_NS_PER_S,
 		.keepalive_timeout_ns = 120 * PK_NS_PER_S };
 	struct timeval end = { .tv_sec = for_s };
-	struct sim s = { .nb = nb, .again = again };
+	struct sim s = { .nb = nb, .again = again, .attest = attest };
 	struct pk_diag diag;
 
 	s.base = event_base_new();
@@ -473,7 +619,9 @@ main(int argc, char **argv)
 	}
 	if (argc >= 5 && strcmp(argv[1], "run") == 0)
 		return run(argv[2], argv[3], atoi(argv[4]), argc > 5 ? atoi(argv[5]) : 10,
-		    argc > 6 && strcmp(argv[6], "again") == 0);
+		    argc > 6 && strcmp(argv[6], "again") == 0, false);
+	if (argc == 5 && strcmp(argv[1], "attest") == 0)
+		return run(argv[2], argv[3], atoi(argv[4]), 170, false, true);
 	if (argc == 7 && strcmp(argv[1], "update") == 0)
 		return update(argv[2], argv[3], atoi(argv[4]), atoi(argv[5]), atoi(argv[6]));
 	fprintf(stderr, "usage: sim_agents issue|run|update ...: see the head of its source\n");

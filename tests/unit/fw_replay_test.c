@@ -25,6 +25,7 @@
 #include "fw/path.h"
 #include "fw/rule.h"
 #include "fw/session.h"
+#include "fw/wall.h"
 #include "tests/unit/packet.h"
 #include "tests/unit/test.h"
 
@@ -57,6 +58,7 @@ struct sequence {
 
 /* One test: a sequence in one family. */
 struct replay {
+	struct fw_wall wall; /* the virtual clock is UTC as well */
 	const struct sequence *seq;
 	struct packet_stage stage;
 	char name[340];
@@ -196,6 +198,7 @@ struct policy_rule {
 	bool has_peer, has_service;
 	uint32_t app[PK_MSG_APPS];
 	struct pk_rule_terms terms;
+	struct pk_schedule when;
 	struct pk_prefix peer;
 	struct pk_service service;
 };
@@ -212,10 +215,11 @@ one_of(const char *word, const char *const *list, unsigned int n, unsigned int *
 	return false;
 }
 
-/* What may stand before `app`: `encryption WORD`, `inspect WORD`, `fail open`, `dscp N`, `new N`, `packets N`, `bytes N`.  Returns how many words, 0 if it is
+/* What may stand before `app`: `encryption WORD`, `inspect WORD`, `fail open`, `dscp N`, `new N`, `packets N`, `bytes N`,
+ * `when HH:MM-HH:MM` (UTC).  Returns how many words, 0 if it is
  * none of these. */
 static unsigned int
-parse_terms(char **words, unsigned int n, struct pk_rule_terms *t)
+parse_terms(char **words, unsigned int n, struct pk_rule_terms *t, struct pk_schedule *when)
 {
 	if (n < 2)
 		return 0;
@@ -238,6 +242,17 @@ parse_terms(char **words, unsigned int n, struct pk_rule_terms *t)
 		return 2;
 	} else if (strcmp(words[0], "bytes") == 0) {
 		t->bytes_per_s = strtoull(words[1], NULL, 10);
+		return 2;
+	} else if (strcmp(words[0], "when") == 0) {
+		unsigned int h[2], m[2];
+
+		if (sscanf(words[1], "%u:%u-%u:%u", &h[0], &m[0], &h[1], &m[1]) != 4)
+			return 0;
+		*when = (struct pk_schedule){ .days = 127,
+			.start_min = (uint16_t)(h[0] * 60 + m[0]),
+			.end_min = (uint16_t)(h[1] * 60 + m[1]),
+			.from_day = PK_DAY_FIRST,
+			.until_day = PK_DAY_LAST };
 		return 2;
 	} else if (strcmp(words[0], "fail") == 0 && strcmp(words[1], "open") == 0) {
 		t->fail_open = 1;
@@ -292,7 +307,7 @@ parse_rule(struct replay *r, char **words, unsigned int n, struct policy_rule *r
 		}
 	}
 	for (which = 1; which != 0; i += which)
-		which = parse_terms(words + i, n - i, &rule->terms);
+		which = parse_terms(words + i, n - i, &rule->terms, &rule->when);
 	if (i + 1 < n && strcmp(words[i], "app") == 0) {
 		unsigned int nb = 0;
 
@@ -339,6 +354,7 @@ say_program(struct replay *r, enum pk_direction d, const struct policy_rule *rul
 		snprintf(m.rule.name, sizeof(m.rule.name), "%s-%u", pk_direction_name(d), nb);
 		memcpy(m.rule.app, rules[i].app, sizeof(m.rule.app));
 		m.rule.terms = rules[i].terms;
+		m.rule.schedule = rules[i].when;
 		m.rule.match.any_peer = !rules[i].has_peer;
 		m.rule.match.any_service = !rules[i].has_service;
 		if (rules[i].has_peer) {
@@ -903,6 +919,7 @@ run_to(struct replay *r, uint64_t ns)
 
 	for (;;) {
 		r->now_ns = PK_MIN(r->now_ns + step, ns);
+		fw_wall_tick(&r->wall, r->rules, r->now_ns, r->now_ns);
 		do {
 			more = fw_path_tick(r->path, r->rules, r->now_ns, 64, &made);
 			for (unsigned int i = 0; i < made.nb; i++) {
@@ -978,6 +995,17 @@ static const struct fw_overlay overlay = {
 	    { .addr = { .family = 6, .bytes = { 0x20, 0x01, 0x0d, 0xb8, 0, 2 } }, .len = 64 } },
 };
 
+/* The router's networks, and link-local addresses, by which IPv6 routers answer. */
+static void
+set_dhcp_servers(struct replay *r)
+{
+	static const char *const networks[] = { "203.0.113.0/24", "2001:db8:2::/64", "fe80::1" };
+
+	for (unsigned int i = 0; i < PK_COUNT(networks); i++)
+		(void)pk_prefix_parse(&r->conf.dhcp_server[i], networks[i], NULL);
+	r->conf.nb_dhcp_servers = PK_COUNT(networks);
+}
+
 static bool
 set_option(struct replay *r, char **words, unsigned int n)
 {
@@ -1002,6 +1030,8 @@ set_option(struct replay *r, char **words, unsigned int n)
 			r->conf.inspect_packets = (uint16_t)atoi(words[2]);
 		else if (strcmp(words[1], "inspect-fail-open") == 0)
 			r->conf.inspect_open = yes;
+		else if (strcmp(words[1], "dhcp-server") == 0)
+			set_dhcp_servers(r);
 		else if (strcmp(words[1], "overlay") == 0)
 			r->conf.overlay = yes ? &overlay : NULL;
 		else if (strcmp(words[1], "ftp-helper") == 0)
@@ -1282,6 +1312,7 @@ run_sequence(struct replay *r)
 	r->conf.seed[0] = 0x0123456789abcdef;
 	r->conf.seed[1] = 0xfedcba9876543210;
 	r->conf.huge = false;
+	r->conf.watch_memory = 0;     /* there are no signatures: fw_watch_test has them */
 	r->conf.reevaluate_rate = 0; /* most sequences want to see what packets do */
 	r->conf.pool = pool;
 	r->now_ns = START_NS;
@@ -1289,6 +1320,7 @@ run_sequence(struct replay *r)
 	assert_int_equal(fw_trace_create(&r->trace, RECORDS), 0);
 	fw_trace_set_level(r->trace, FW_TRACE_ALL);
 	r->conf.trace = r->trace;
+	r->conf.wall = &r->wall;
 	assert_int_equal(fw_rules_state_create(&r->state), 0);
 
 	for (unsigned int i = 0; i < r->seq->nb_lines; i++) {

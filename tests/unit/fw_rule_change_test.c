@@ -579,7 +579,7 @@ ask(const struct fw_rules *r, const struct question *q, struct fw_decision *d, u
 	fw_rules_party(r, q->vrf, &q->subject, true, &subject);
 	fw_rules_party(r, q->vrf, &q->peer, true, &peer);
 	fw_rules_decide(r, (enum pk_direction)q->direction, &subject, &peer, q->proto, q->selector,
-	    FW_APP_NONE, d);
+	    FW_APP_NONE, PK_TIME_ANY, d);
 	id[0] = fw_rules_info(r, d->rule, &info) ? info.id : 0;
 	id[1] = fw_rules_info(r, d->audit_rule, &info) ? info.id : 0;
 }

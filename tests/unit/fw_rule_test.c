@@ -362,7 +362,7 @@ check_world(const struct fw_rules *r, unsigned int nb_questions)
 		fw_rules_party(r, 0, &subject->addr, true, &parties[0]);
 		fw_rules_party(r, 0, &peer, true, &parties[1]);
 		fw_rules_decide(r, (enum pk_direction)d, &parties[0], &parties[1], proto, selector,
-		    FW_APP_NONE, &got);
+		    FW_APP_NONE, PK_TIME_ANY, &got);
 		want = program != 0
 		    ? naive_decide(&programs[program - 1], &peer, proto, selector, false)
 		    : -1;

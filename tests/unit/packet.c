@@ -45,6 +45,7 @@ static const struct {
 	{ "workload-ll", "169.254.0.10", "fe80::10" },
 	{ "router-ll", "169.254.0.1", "fe80::1" },
 	{ "all-nodes", "224.0.0.1", "ff02::1" },
+	{ "everybody", "255.255.255.255", "ff02::1:2" }, /* DHCP servers and relays */
 	{ "all-routers", "224.0.0.2", "ff02::2" },
 	{ "group", "233.252.0.1", "ff0e::db8:1" },
 	{ "unspecified", "0.0.0.0", "::" },
@@ -98,13 +99,16 @@ struct spec {
 	uint8_t smac[6], dmac[6], hwaddr[6];
 	uint8_t flags, icmp_type, icmp_code, nd_type;
 	bool mf, df, badsum, nosum, badipsum, sackok, noopt, partial, outer_mf;
+	const char *dhcp; /* message; NULL: none */
+	struct pk_addr yiaddr, ciaddr;
+	uint8_t chaddr[6];
+	int64_t lease;
 	struct pk_addr vtep; /* outer source; family 0: as usual */
 	unsigned int outer;  /* family of the tunnel; 0: IPv4 */
 	uint8_t tunnel[8];   /* its header, to the bytes as they usually are: xor */
 	int64_t seq, ack, win, len, mss, ws, tsval, tsecr, urg, doff, sport, dport, vlan, vlan2,
 	    vlan3, ttl, tos, ihl, iplen, version, frag, id, mtu, code, type, cut, udplen, next,
-	    wire, op, hlen, plen, htype, optlen, ethertype, pad, res, vxlan,
-	    geneve;
+	    wire, op, hlen, plen, htype, optlen, ethertype, pad, res, outer_tos, vxlan, geneve;
 	uint32_t sack[8];
 	unsigned int nb_sack;
 	uint8_t opt[64], ipopt[64], raw[512], data[512], ext_count;
@@ -511,6 +515,77 @@ say(const char *text, struct spec *s)
 	return 0;
 }
 
+/* Of RFC 2131 section 4.1 and RFC 8415 section 7.2; words that follow may say otherwise. */
+static void
+dhcp_ports(struct spec *s)
+{
+	bool server = strcmp(s->dhcp, "offer") == 0 || strcmp(s->dhcp, "ack") == 0 ||
+	    strcmp(s->dhcp, "nak") == 0;
+	int64_t client_port = s->family == 4 ? 68 : 546, server_port = s->family == 4 ? 67 : 547;
+
+	s->sport = server ? server_port : client_port;
+	s->dport = server ? client_port : server_port;
+}
+
+/* A DHCP message as payload (RFC 2131, RFC 8415). */
+static int
+build_dhcp(struct spec *s)
+{
+	static const struct {
+		const char *name;
+		uint8_t op, v4, v6;
+	} messages[] = {
+		{ "discover", 1, 1, 1 },
+		{ "offer", 2, 2, 2 },
+		{ "request", 1, 3, 3 },
+		{ "decline", 1, 4, 9 },
+		{ "ack", 2, 5, 7 },
+		{ "nak", 2, 6, 10 },
+		{ "release", 1, 7, 8 },
+		{ "inform", 1, 8, 11 },
+	};
+	uint8_t *b = s->data;
+	size_t i = 0;
+
+	while (i < PK_COUNT(messages) && strcmp(messages[i].name, s->dhcp) != 0)
+		i++;
+	if (i == PK_COUNT(messages))
+		return -EINVAL;
+	memset(b, 0, sizeof(s->data));
+	if (s->family == 4) {
+		b[0] = messages[i].op;
+		b[1] = 1;
+		b[2] = 6;
+		memcpy(b + 12, s->ciaddr.bytes, 4);
+		memcpy(b + 16, s->yiaddr.bytes, 4);
+		memcpy(b + 28, s->chaddr, 6);
+		memcpy(b + 236, (uint8_t[]){ 99, 130, 83, 99, 53, 1, messages[i].v4 }, 7);
+		s->data_len = 243;
+		if (s->lease != UNSET) {
+			memcpy(b + s->data_len, (uint8_t[]){ 51, 4 }, 2);
+			for (unsigned int k = 0; k < 4; k++)
+				b[s->data_len + 2 + k] = (uint8_t)(s->lease >> (24 - 8 * k));
+			s->data_len += 6;
+		}
+		b[s->data_len++] = 255;
+	} else {
+		b[0] = messages[i].v6;
+		s->data_len = 4;
+		if (s->yiaddr.family != 0) {
+			/* one identity association with one address */
+			memcpy(b + 4, (uint8_t[]){ 0, 3, 0, 40 }, 4);
+			memcpy(b + 20, (uint8_t[]){ 0, 5, 0, 24 }, 4);
+			memcpy(b + 24, s->yiaddr.bytes, 16);
+			for (unsigned int k = 0; k < 4; k++)
+				b[44 + k] =
+				    (uint8_t)((s->lease != UNSET ? s->lease : 0) >> (24 - 8 * k));
+			s->data_len = 48;
+		}
+	}
+	s->len = s->data_len;
+	return 0;
+}
+
 static int
 parse_spec(struct words *w, struct spec *s, const struct packet_stage *stage, bool is_inner)
 {
@@ -554,6 +629,8 @@ parse_spec(struct words *w, struct spec *s, const struct packet_stage *stage, bo
 		{ "pad", &s->pad },
 		{ "reserved", &s->res },
 		{ "vxlan", &s->vxlan },
+		{ "lease", &s->lease },
+		{ "outer-tos", &s->outer_tos },
 		{ "geneve", &s->geneve },
 	};
 	struct {
@@ -573,16 +650,19 @@ parse_spec(struct words *w, struct spec *s, const struct packet_stage *stage, bo
 	struct {
 		const char *name;
 		struct pk_addr *to;
-	} addrs[] = { { "from", &s->src }, { "to", &s->dst }, { "target", &s->target } };
+	} addrs[] = { { "from", &s->src }, { "to", &s->dst }, { "target", &s->target },
+		{ "yiaddr", &s->yiaddr }, { "ciaddr", &s->ciaddr } };
 	struct {
 		const char *name;
 		uint8_t *to;
-	} macs[] = { { "smac", s->smac }, { "dmac", s->dmac }, { "hwaddr", s->hwaddr } };
+	} macs[] = { { "smac", s->smac }, { "dmac", s->dmac }, { "hwaddr", s->hwaddr },
+		{ "chaddr", s->chaddr } };
 	int rc;
 
 	for (unsigned int i = 0; i < PK_COUNT(numbers); i++)
 		*numbers[i].to = UNSET;
 	s->tsval = s->tsecr = UNSET;
+	memcpy(s->chaddr, packet_workload_mac, 6);
 	rc = parse_kind(w, s);
 	if (rc < 0)
 		return rc;
@@ -641,6 +721,9 @@ parse_spec(struct words *w, struct spec *s, const struct packet_stage *stage, bo
 		} else if (strcmp(word, "say") == 0) {
 			if (say(next_word(w), s) < 0)
 				return bad(w, "say wants at most %zu bytes", sizeof(s->data));
+		} else if (strcmp(word, "dhcp") == 0) {
+			s->dhcp = next_word(w);
+			dhcp_ports(s);
 		} else if (strcmp(word, "outer6") == 0) {
 			s->outer = 6;
 		} else if (strcmp(word, "vtep") == 0) {
@@ -660,6 +743,8 @@ parse_spec(struct words *w, struct spec *s, const struct packet_stage *stage, bo
 		if (rc < 0)
 			return rc;
 	}
+	if (s->dhcp != NULL && build_dhcp(s) < 0)
+		return bad(w, "do not know the DHCP message \"%s\"", s->dhcp);
 	if (s->type != UNSET)
 		s->icmp_type = (uint8_t)s->type;
 	if (s->code != UNSET)
@@ -1065,6 +1150,7 @@ wrap(const struct spec *s, struct packet *out)
 	put16(out->bytes + 12, family == 4 ? ETHER_IPV4 : ETHER_IPV6);
 	if (family == 4) {
 		ip[0] = 0x45;
+		ip[1] = (uint8_t)or_else(s->outer_tos, 0);
 		put16(ip + 2, (int64_t)(head - 14 + out->len));
 		put16(ip + 6, s->outer_mf ? 0x2000 : 0x4000);
 		ip[8] = 64;
@@ -1073,7 +1159,7 @@ wrap(const struct spec *s, struct packet *out)
 		memcpy(ip + 16, dst.bytes, 4);
 		put16(ip + 10, (uint16_t)~fold(sum(0, ip, 20)));
 	} else {
-		ip[0] = 0x60;
+		put32(ip, UINT32_C(6) << 28 | or_else(s->outer_tos, 0) << 20);
 		put16(ip + 4, (int64_t)(8 + tunnel + out->len));
 		ip[6] = PROTO_UDP;
 		ip[7] = 64;

@@ -178,6 +178,44 @@ test_terms_tell_programs_apart(void **state)
 		policy_table_destroy(t[i]);
 }
 
+/* A schedule is with the rule, whatever that says, by both ways. */
+static void
+test_schedule(void **state)
+{
+	static struct messages offline, served;
+	static const struct pk_schedule want = { .days = 31,
+		.start_min = 480,
+		.end_min = 1080,
+		.zone = { .standard_min = 60,
+		    .summer_min = 120,
+		    .to_summer = { .month = 3, .week = 5, .day = 0, .at_min = 120 },
+		    .to_standard = { .month = 10, .week = 5, .day = 0, .at_min = 180 } },
+		.from_day = PK_DAY_FIRST,
+		.until_day = 20818 };
+	struct policy_table *t;
+	char text[2048];
+	unsigned int nb = 0;
+
+	(void)state;
+	snprintf(text, sizeof(text),
+	    "%s    - {name: r, action: deny, schedule: {days: mon-fri, hours: \"08:00-18:00\", "
+	    "timezone: Europe/Berlin, until: 2026-12-31}}\n",
+	    head);
+	t = compile(text);
+	by_table(t, &offline);
+	by_resources(t, &served);
+	assert_int_equal(offline.nb, served.nb);
+	for (unsigned int i = 0; i < served.nb; i++) {
+		if (served.at[i].h.type != PK_MSG_RULE || served.at[i].rule.line == 0)
+			continue;
+		nb++;
+		assert_memory_equal(&served.at[i].rule.schedule, &want, sizeof(want));
+		assert_memory_equal(&offline.at[i].rule.schedule, &want, sizeof(want));
+	}
+	assert_int_equal(nb, 1);
+	policy_table_destroy(t);
+}
+
 /* Whoever sends messages may be taken over. */
 static void
 test_messages_are_checked(void **state)
@@ -243,6 +281,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_way),
 		cmocka_unit_test(test_terms_tell_programs_apart),
+		cmocka_unit_test(test_schedule),
 		cmocka_unit_test(test_messages_are_checked),
 		cmocka_unit_test(test_merge),
 	};
