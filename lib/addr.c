@@ -109,3 +109,62 @@ pk_prefix_contains(const struct pk_prefix *p, const struct pk_addr *a)
 	mask(&masked, p->len);
 	return memcmp(&masked, &p->addr, sizeof(masked)) == 0;
 }
+
+/* Bits at the end of an address that are zero: as many as a prefix that begins there may leave open. */
+static unsigned int
+trailing_zeros(const uint8_t *bytes, unsigned int len)
+{
+	unsigned int bits = 0;
+
+	for (unsigned int i = len; i-- > 0; bits += 8)
+		if (bytes[i] != 0)
+			return bits + (unsigned int)__builtin_ctz(bytes[i]);
+	return bits;
+}
+
+static void
+set_low_bits(uint8_t *bytes, unsigned int len, unsigned int bits)
+{
+	for (unsigned int i = len; i-- > 0 && bits > 0; bits -= PK_MIN(bits, 8))
+		bytes[i] |= (uint8_t)((1u << PK_MIN(bits, 8)) - 1);
+}
+
+/* The next address; 0 behind the last. */
+static int
+increment(uint8_t *bytes, unsigned int len)
+{
+	for (unsigned int i = len; i-- > 0;)
+		if (++bytes[i] != 0)
+			return 1;
+	return 0;
+}
+
+unsigned int
+pk_prefixes_of_range(
+    struct pk_prefix *out, unsigned int max, const struct pk_addr *low, const struct pk_addr *high)
+{
+	unsigned int len = low->family == 4 ? 4 : 16, n = 0;
+	struct pk_addr at = *low;
+
+	if (low->family != high->family || low->family == 0)
+		return 0;
+	while (memcmp(at.bytes, high->bytes, len) <= 0) {
+		unsigned int open = trailing_zeros(at.bytes, len);
+		struct pk_addr last;
+
+		/* The largest that begins here and does not end too late. */
+		for (;; open--) {
+			last = at;
+			set_low_bits(last.bytes, len, open);
+			if (memcmp(last.bytes, high->bytes, len) <= 0)
+				break;
+		}
+		if (n == max)
+			return 0;
+		out[n++] = (struct pk_prefix){ .addr = at, .len = (uint8_t)(len * 8 - open) };
+		at = last;
+		if (!increment(at.bytes, len))
+			break;
+	}
+	return n;
+}

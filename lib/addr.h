@@ -53,3 +53,10 @@ pk_addr_bits(const struct pk_addr *a)
 }
 
 int pk_prefix_contains(const struct pk_prefix *p, const struct pk_addr *a);
+
+/*
+ * The prefixes that together are the range from `low` to `high`, both included, into out[0 .. max - 1], in order.
+ * Returns their number, or 0 when they are more than `max`, of two families, or the wrong way round.
+ */
+unsigned int pk_prefixes_of_range(
+    struct pk_prefix *out, unsigned int max, const struct pk_addr *low, const struct pk_addr *high);

@@ -30,6 +30,12 @@ pk_log_set_level(enum pk_log_level level)
 	log_level = level;
 }
 
+enum pk_log_level
+pk_log_get_level(void)
+{
+	return log_level;
+}
+
 void
 pk_log(enum pk_log_level level, const char *fmt, ...)
 {

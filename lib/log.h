@@ -18,6 +18,7 @@ enum pk_log_level {
 /* `program` leads every line and is borrowed for good.  Context: start of main(). */
 void pk_log_init(const char *program, enum pk_log_level level);
 void pk_log_set_level(enum pk_log_level level);
+enum pk_log_level pk_log_get_level(void);
 
 /* Context: any thread but an lcore.  The text is never split, so that grep finds it. */
 void pk_log(enum pk_log_level level, const char *fmt, ...) PK_PRINTF(2, 3);

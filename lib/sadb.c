@@ -242,8 +242,8 @@ check_body(const struct pk_sadb *m)
 		    ? NULL
 		    : "a prefix length within the address";
 	case PK_SADB_GET_SPI:
-		if (m->get_spi.id.spi != 0 || m->get_spi.reqid == 0)
-			return "SPI 0 and a reqid other than 0";
+		if (m->get_spi.id.spi != 0)
+			return "SPI 0";
 		return check_id(&m->get_spi.id);
 	case PK_SADB_ADD_SA:
 		return check_add_sa(&m->add_sa);

@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "lib/secret.h"
+
 /* Bytes.  Chunks grow with what there is, by a quarter: a source of one workload takes up little (there
  * are a hundred thousand), a compilation few calls.  Requests that are large for a chunk get one of their
  * own. */
@@ -30,6 +32,13 @@ policy_arena_fini(struct policy_arena *a)
 		free(c);
 	}
 	memset(a, 0, sizeof(*a));
+}
+
+void
+policy_arena_wipe(struct policy_arena *a)
+{
+	for (struct policy_chunk *c = a->chunks; c != NULL; c = c->next)
+		pk_wipe(c->bytes, c->size);
 }
 
 /* A new chunk of `room` bytes, which is not yet what small requests are served from. */

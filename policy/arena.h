@@ -16,6 +16,8 @@ struct policy_arena {
 
 /* A zeroed arena is an empty one. */
 void policy_arena_fini(struct policy_arena *a);
+/* Overwrite all of it; what is left to do then is policy_arena_fini(). */
+void policy_arena_wipe(struct policy_arena *a);
 /* Empty again, with room for as much as there was. */
 void policy_arena_reset(struct policy_arena *a);
 

@@ -1,4 +1,5 @@
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "lib/addr.h"
@@ -73,12 +74,51 @@ test_contains(void **state)
 	}
 }
 
+static void
+test_ranges(void **state)
+{
+	static const struct {
+		const char *low, *high, *want;
+	} cases[] = {
+		{ "192.0.2.0", "192.0.2.255", "192.0.2.0/24 " },
+		{ "192.0.2.7", "192.0.2.7", "192.0.2.7/32 " },
+		{ "192.0.2.1", "192.0.2.6",
+		    "192.0.2.1/32 192.0.2.2/31 192.0.2.4/31 192.0.2.6/32 " },
+		{ "0.0.0.0", "255.255.255.255", "0.0.0.0/0 " },
+		{ "128.0.0.0", "255.255.255.255", "128.0.0.0/1 " },
+		{ "0.0.0.1", "0.0.1.0",
+		    "0.0.0.1/32 0.0.0.2/31 0.0.0.4/30 0.0.0.8/29 0.0.0.16/28 0.0.0.32/27 0.0.0.64/26 "
+		    "0.0.0.128/25 0.0.1.0/32 " },
+		{ "::", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", "::/0 " },
+		{ "2001:db8::", "2001:db8::1:ffff", "2001:db8::/111 " },
+		{ "192.0.2.2", "192.0.2.1", "" }, { "192.0.2.2", "2001:db8::", "" },
+		{ "0.0.0.1", "255.255.255.254", "" }, /* 62, and there is room for 16 */
+	};
+
+	(void)state;
+	for (size_t i = 0; i < PK_COUNT(cases); i++) {
+		char got[512] = "", text[PK_PREFIX_TEXT];
+		struct pk_addr low, high;
+		struct pk_prefix out[16];
+		unsigned int n;
+
+		assert_int_equal(pk_addr_parse(&low, cases[i].low, NULL), 0);
+		assert_int_equal(pk_addr_parse(&high, cases[i].high, NULL), 0);
+		n = pk_prefixes_of_range(out, PK_COUNT(out), &low, &high);
+		for (unsigned int k = 0; k < n; k++)
+			snprintf(got + strlen(got), sizeof(got) - strlen(got), "%s ",
+			    pk_prefix_text(&out[k], text));
+		assert_string_equal(got, cases[i].want);
+	}
+}
+
 int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_prefixes),
 		cmocka_unit_test(test_contains),
+		cmocka_unit_test(test_ranges),
 	};
 
 	return cmocka_run_group_tests_name("lib/addr", tests, NULL, NULL);
