@@ -198,8 +198,8 @@ show_config(struct ctl_context *ctx, int argc, char **argv)
 	for (size_t i = 0; i < PK_COUNT(daemons); i++)
 		if (strcmp(view.daemon, daemons[i]) == 0 && argc <= 1)
 			return show(ctx, &view, "show config", 0, NULL);
-	return ctl_usage(
-	    ctx, "want one of picketd, picket-nftd, picket-agentd, picket-attestd, picket-iked, picket-mkad, picket-policyd");
+	return ctl_usage(ctx,
+	    "want one of picketd, picket-nftd, picket-agentd, picket-attestd, picket-iked, picket-mkad, picket-policyd");
 }
 
 static const char *

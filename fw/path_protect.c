@@ -124,12 +124,19 @@ go_by(struct fw_batch *b, const struct fw_pkt *pk, const struct esp_flow *flow, 
 	return why;
 }
 
+/* Whether what the decision is about has to go by ESP. */
+static bool
+wants(const struct fw_path *p, uint16_t wire, const struct fw_decision *d)
+{
+	return d->terms != NULL && d->terms->encryption != PK_ENCRYPTION_NONE &&
+	    !fw_link_protects(p, wire, d->terms->encryption);
+}
+
 enum fw_drop
 fw_protect_open(struct fw_batch *b, const struct fw_pkt *pk, const struct fw_decision *d)
 {
 	const struct esp_sad *sad = b->p->conf.esp->sad;
-	bool wanted = d->terms != NULL && d->terms->encryption != PK_ENCRYPTION_NONE &&
-	    !fw_link_protects(p, p->sessions.hot[i].key.wire, d->terms->encryption);
+	bool wanted = wants(b->p, b->wire, d);
 	struct esp_flow flow;
 
 	if (b->from == FW_OUTSIDE) {
@@ -157,7 +164,7 @@ fw_protect_set(struct fw_path *p, uint32_t i, uint32_t tunnel)
 void
 fw_protect_mark(struct fw_path *p, uint32_t i, const struct fw_decision *d)
 {
-	bool wanted = d->terms != NULL && d->terms->encryption != PK_ENCRYPTION_NONE;
+	bool wanted = wants(p, p->sessions.hot[i].key.wire, d);
 
 	if (p->tunnel == NULL || !wanted || p->tunnel[i] != ESP_TUNNEL_NONE)
 		return;
