@@ -66,8 +66,10 @@ fw_watch_mark(struct fw_path *p, uint32_t i, const struct fw_decision *d, bool f
 		dpi_watch_forget(p->watches, e);
 	over(p, i);
 	p->watching[i] = (uint8_t)(d->inspect | (from_start ? FRESH : 0));
-	if (d->inspect != PK_INSPECT_NONE)
+	if (d->inspect != PK_INSPECT_NONE) {
+		p->sessions.cold[i].care |= FW_CARE_WATCH;
 		p->sessions.hot[i].flags |= FW_SESSION_EXTRA;
+	}
 }
 
 bool
