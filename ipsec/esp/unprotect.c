@@ -315,6 +315,9 @@ esp_unprotect(struct esp_engine *e, struct esp_pkt *pkt, unsigned int n, uint64_
 		__builtin_prefetch(sa + 128);
 		__builtin_prefetch(sa + 192, 1);
 	}
+	/* Under a hypervisor a prefetch whose page is in no TLB gets lost, so each page is asked for by a load. */
+	for (unsigned int i = 0; i < n; i++)
+		(void)*(const volatile uint8_t *)esp_sad_key(e->sad, pkt[i].sa);
 	for (unsigned int i = 0; i < n; i++)
 		pkt[i].error = (uint8_t)look(e, &pkt[i], &job[i], now_ns);
 	for (unsigned int i = 0; i < n; i++) {
