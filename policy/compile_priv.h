@@ -36,12 +36,14 @@ struct compile_tenant {
 	uint32_t nb;     /* its identities */
 	enum pk_verdict verdict;
 	int declared;
+	uint32_t end, open_end; /* templates of what holds after all tiers, plus 1; 0: not made yet */
 };
 
 struct compile_tier {
 	const char *name;
 	uint8_t order;
 	enum pk_verdict end; /* DENY, or PASS to go on */
+	uint32_t refusal[2]; /* template of DENY at its end, by enforced, plus 1; 0: not made yet */
 };
 
 struct compile_requirement {
