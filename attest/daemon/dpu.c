@@ -77,6 +77,16 @@ check_statement(struct attest_dpu *d, const uint8_t *bytes, size_t len,
 	return rc;
 }
 
+/* A quote over nothing would be about nothing. */
+static bool
+asks_for_something(const struct attest_reference *ref)
+{
+	for (unsigned int i = 0; i < ref->require.nb_banks; i++)
+		if (ref->require.bank[i].mask == 0)
+			return false;
+	return ref->require.nb_banks > 0;
+}
+
 bool
 dpu_load_reference(struct attest_dpu *d)
 {
@@ -121,9 +131,8 @@ dpu_load_reference(struct attest_dpu *d)
 		free(bytes);
 		return d->reference != NULL;
 	}
-	if (ref->require.nb_banks != 1) {
-		pk_error("%s: it requires PCRs of %u banks; a host is asked for those of one", path,
-		    ref->require.nb_banks);
+	if (!asks_for_something(ref)) {
+		pk_error("%s: it requires a bank, and none of its PCRs", path);
 		attest_reference_destroy(ref);
 		free(bytes);
 		return d->reference != NULL;
@@ -335,8 +344,9 @@ static void
 ask(struct attest_dpu *d)
 {
 	struct attest_message m = { .type = ATTEST_MESSAGE_CHALLENGE };
-	uint8_t store[4][8];
-	uint32_t from = 0, pcrs;
+	uint8_t store[2][8], selected[ATTEST_SELECTION_MAX];
+	struct attest_selection s;
+	uint32_t from = 0;
 
 	if (d->host == NULL || d->asked || d->appraising)
 		return;
@@ -352,14 +362,15 @@ ask(struct attest_dpu *d)
 	if (!d->whole)
 		from = d->history.ima.entries;
 	m.field[ATTEST_FIELD_NONCE] = (struct attest_bytes){ d->nonce, sizeof(d->nonce) };
-	attest_message_set_number(
-	    &m, ATTEST_FIELD_BANK, d->reference->require.bank[0].alg, store[0]);
 	/* Boot and IMA hang together through the PCRs below 16, whatever the reference has a say on. */
-	pcrs = d->reference->require.bank[0].mask | (d->reference->superset_ok ? 0xffff : 0);
-	attest_message_set_number(&m, ATTEST_FIELD_PCRS, pcrs, store[1]);
-	attest_message_set_number(&m, ATTEST_FIELD_IMA_FROM, from, store[2]);
+	s = d->reference->require;
+	for (unsigned int i = 0; i < s.nb_banks; i++)
+		if (d->reference->superset_ok && s.bank[i].alg == d->reference->bank)
+			s.bank[i].mask |= 0xffff;
+	attest_message_set_selection(&m, &s, selected);
+	attest_message_set_number(&m, ATTEST_FIELD_IMA_FROM, from, store[0]);
 	/* Also where the reference has no say on it: whoever learns from this machine wants all of it. */
-	attest_message_set_number(&m, ATTEST_FIELD_WANT_LOG, d->whole, store[3]);
+	attest_message_set_number(&m, ATTEST_FIELD_WANT_LOG, d->whole, store[1]);
 	d->asked = true;
 	d->again = false;
 	d->asked_mono_ns = pk_clock_mono_ns();
