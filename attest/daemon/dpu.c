@@ -929,7 +929,7 @@ attest_dpu_destroy(struct attest_dpu *d)
 	free_round(d->last);
 	attest_ima_judge_destroy(d->judge);
 	attest_reference_destroy(d->reference);
-	attest_audit_close(d->audit);
+	pk_chain_close(d->audit);
 	SSL_CTX_free(d->tls);
 	EVP_PKEY_free(d->key);
 	free(d->eventlog);

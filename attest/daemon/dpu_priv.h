@@ -63,7 +63,7 @@ struct attest_dpu {
 	struct pk_posture_mouth *mouth;
 	struct pk_helper *helper;
 	struct attest_dpu_within within; /* .name NULL: it is a program of its own */
-	struct attest_audit *audit;
+	struct pk_chain *audit;
 
 	struct guest guest[GUESTS_MAX];
 	struct guest *host;   /* NULL: not connected */

@@ -147,6 +147,9 @@ is '... and the host is trusted by it' trusted "$(host_state 2)"
 ok 'nothing is learnt from a list with a violation' refuses "$BIN/picketctl" attest learn "$LAB_DIR/evidence"
 "$BIN/picketctl" -j attest check "$LAB_DIR/evidence" --reference "$LAB_DIR/learnt.json" >"$LAB_DIR/verdict.txt" 2>&1
 ok 'by what was learnt before, the program is unknown' grep -q IMA_UNKNOWN_FILE "$LAB_DIR/verdict.txt"
+ok "the verifier's audit log is whole" quiet "$BIN/picketctl" audit check "$LAB_DIR/attestd1/audit.log"
+sed '2s/host1/hostX/' "$LAB_DIR/attestd1/audit.log" >"$LAB_DIR/altered.log"
+ok '... and would tell if it were not' refuses "$BIN/picketctl" audit check "$LAB_DIR/altered.log"
 for n in 1 2; do
 	is "dpu$n: packets unaccounted for" 0 "$(unaccounted $n)"
 done
