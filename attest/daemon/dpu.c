@@ -87,6 +87,20 @@ asks_for_something(const struct attest_reference *ref)
 	return ref->require.nb_banks > 0;
 }
 
+static void
+name_reference(struct attest_dpu *d, const struct attest_statement *s)
+{
+	char hex[17];
+
+	attest_hex(d->reference_hash, 8, hex);
+	if (s->generation == 0)
+		snprintf(d->reference_name, sizeof(d->reference_name), "file %s", hex);
+	else
+		snprintf(d->reference_name, sizeof(d->reference_name), "%.42s@%llu", s->name,
+		    (unsigned long long)s->generation);
+	d->reference_told = false;
+}
+
 bool
 dpu_load_reference(struct attest_dpu *d)
 {
@@ -140,6 +154,7 @@ dpu_load_reference(struct attest_dpu *d)
 	if (attest_hash(NULL, ATTEST_ALG_SHA256, &part, 1, digest) == 0)
 		memcpy(d->reference_hash, digest, 32);
 	free(bytes);
+	name_reference(d, &statement);
 	/* What was judged good by the one before has to be judged again, from the beginning. */
 	attest_ima_judge_destroy(d->judge);
 	d->judge = NULL;
@@ -169,8 +184,9 @@ tell(struct attest_dpu *d, const struct attest_reasons *r)
 	p.fresh = attest_machine_fresh(&d->machine, now);
 	p.until_mono_ns = p.attested ? d->machine.lease_until_ns : 0;
 	snprintf(p.host, sizeof(p.host), "%s", d->record.host);
+	strcpy(p.reference, d->reference_name);
 	if (r != NULL && r->nb > 0)
-		snprintf(p.text, sizeof(p.text), "%s: %s", attest_code_name(r->reason[0].code),
+		snprintf(p.text, sizeof(p.text), "%s: %.280s", attest_code_name(r->reason[0].code),
 		    r->reason[0].text);
 	if (d->within.posture != NULL)
 		d->within.posture(d->within.arg, &p);
@@ -278,8 +294,10 @@ dpu_step(struct attest_dpu *d, enum attest_step step, const struct attest_reason
 	struct attest_transition t;
 	bool moved = attest_machine_step(&d->machine, &d->machine_conf, step, at, &t);
 
-	if (moved || step == ATTEST_STEP_GOOD)
+	/* By a new reference a host may be as bad as by the one before, and it is told all the same. */
+	if (moved || step == ATTEST_STEP_GOOD || !d->reference_told)
 		tell(d, r);
+	d->reference_told = true;
 	if (step == ATTEST_STEP_GOOD && d->machine.lease_until_ns != 0)
 		dpu_later(d->lease,
 		    d->machine.lease_until_ns > pk_clock_mono_ns()

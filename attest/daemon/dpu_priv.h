@@ -77,6 +77,8 @@ struct attest_dpu {
 	/* what the host has to look like */
 	struct attest_reference *reference; /* NULL: none could be read yet */
 	uint8_t reference_hash[32];
+	char reference_name[64]; /* as pk_msg_posture has it; "" while there is none */
+	bool reference_told;
 	struct timespec reference_time;
 	off_t reference_size;
 

@@ -103,6 +103,8 @@ struct batch {
 	struct apply *told, *last; /* of those that wait: from `told` until before `last` */
 };
 
+struct server_posture;
+
 struct policyd {
 	struct event_base *base;
 	struct pk_rpc *rpc;
@@ -238,6 +240,8 @@ void verifier_destroy(struct policyd *p);
 void verifier_evidence(struct policyd *p, const char *dpu, const Picket__V1__Evidence *m);
 /* Whether a DPU may have SVIDs, for itself and those behind it; if not, why. */
 bool verifier_allows(const struct policyd *p, const char *dpu, char *why, size_t size);
+/* Where a DPU stands that has to prove itself; NULL: it has not.  Borrowed until the next event. */
+const struct server_posture *verifier_show(const struct policyd *p, const char *dpu);
 
 /* audit.c */
 int audit_open(struct policyd *p, const char *state, struct pk_diag *diag); /* before the helper */

@@ -138,6 +138,8 @@ ok '... another DPU, which need not, is' wait_for 10 fetch 2 shop/db "$LAB_DIR/d
 ok "the DPU's TPM is there" tpm_on 'picket dpu image=7'
 own_attestd
 ok '... by which it proves itself' wait_for 15 server_says 'dpu dpu1: it is itself trusted'
+ok '... as the server shows, and by which reference' sh -c "ip netns exec $LAB-policy '$BIN/picketctl' -j -s $LAB_SERVER -i '$LAB_DIR/operator' show hosts |
+	grep '\"host\": *\"dpu1\"' | grep '\"state\": *\"trusted\"' | grep -q '\"reference\": *\"file '"
 ok '... and has its SVIDs' wait_for 30 fetch 1 shop/web "$LAB_DIR/web3.pem"
 ok '... and its own' wait_for 15 fetch 1 '' "$LAB_DIR/dpu1.pem"
 ok '... which is believed' wait_for 5 dpuctl 2 identity check "$LAB_DIR/dpu1.pem"
