@@ -214,6 +214,8 @@ void identity_destroy(struct policyd *p);
 void identity_trust(struct policyd *p, const char *dpu);
 void identity_asked(struct policyd *p, const char *dpu, const Picket__V1__SvidRequest *m);
 /* What has been issued so far to a DPU, for the workloads behind it, or to a workload is refused from now on. */
+/* A workload does not live behind `dpu` any more: what it was given there is refused from now on. */
+void identity_left(struct policyd *p, const char *dpu, const char *workload);
 void identity_revoke(struct policyd *p, enum pk_svid_revoked kind, const char *name,
     const char *who, const char *why);
 void identity_on_identities(
