@@ -256,7 +256,7 @@ load_signatures(struct ctl_context *ctx, int argc, char **argv)
 static const struct ctl_column host_columns[] = { { "host", "HOST" }, { "state", "STATE" },
 	{ "attested", "ATTESTED" }, { "epoch", "EPOCH" }, { "connected", "CONNECTED" },
 	{ "lease_ms", "LEASE ms" }, { "good", "GOOD" }, { "bad", "BAD" }, { "missed", "MISSED" },
-	{ "ima_entries", "IMA" }, { "why", "WHY" } };
+	{ "ima_entries", "IMA" }, { "by", "REFERENCE" }, { "why", "WHY" } };
 static const struct ctl_column reason_columns[] = { { "code", "CODE" }, { "text", "TEXT" },
 	{ "meaning", "MEANING" } };
 static const struct ctl_column ear_columns[] = { { "ear", "RESULT" } };

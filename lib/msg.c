@@ -283,7 +283,9 @@ check_body(const struct pk_msg *m)
 			return "flags of 0 or 1, and nothing fresh that is not attested";
 		if (!m->posture.attested && m->posture.until_mono_ns != 0)
 			return "no lease for a host that is not attested";
-		if ((want = check_string(m->posture.host, sizeof(m->posture.host))) != NULL)
+		if ((want = check_string(m->posture.host, sizeof(m->posture.host))) != NULL ||
+		    (want = check_string(m->posture.reference, sizeof(m->posture.reference))) !=
+		        NULL)
 			return want;
 		return check_string(m->posture.text, sizeof(m->posture.text));
 	case PK_MSG_POSTURE_STATUS:

@@ -325,7 +325,9 @@ struct pk_msg_posture {
 	uint64_t epoch;         /* of the verifier; one more with each change of state */
 	uint64_t until_mono_ns; /* CLOCK_BOOTTIME; end of the lease, 0 when not attested */
 	char host[64];
-	char text[384]; /* why, for people */
+	char reference
+	    [64]; /* by which it is judged, for people: NAME@GENERATION, or of a file its hash */
+	char text[320]; /* why, for people */
 };
 
 /* The posture of this epoch is in force: no packet is judged by another any more. */

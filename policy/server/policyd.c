@@ -251,6 +251,12 @@ on_evidence(void *arg, const char *dpu, const Picket__V1__Evidence *m)
 }
 
 static void
+on_left(void *arg, const char *dpu, const char *workload)
+{
+	identity_left(arg, dpu, workload);
+}
+
+static void
 on_host_lost(void *arg, const char *dpu, const struct server_posture *s)
 {
 	identity_revoke(arg, PK_SVID_REVOKED_HOST, dpu, "the verifiers",
@@ -271,6 +277,7 @@ static const struct server_dpus_ops dpus_ops = {
 	.trust = on_trust,
 	.svid = on_svid,
 	.evidence = on_evidence,
+	.left = on_left,
 };
 
 int
