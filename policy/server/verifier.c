@@ -94,6 +94,8 @@ on_posture(void *arg, const struct pk_msg_posture *s)
 	snprintf(o->said.reference, sizeof(o->said.reference), "%s", s->reference);
 	pk_notice("dpu %s: it is itself %s%s%s", o->dpu, attest_state_name(s->state),
 	    o->said.text[0] != '\0' ? ": " : "", o->said.text);
+	if (o->said.attested && o->said.fresh)
+		grant_send(o->p, o->dpu);
 	if (lost && o->p->identities != NULL)
 		identity_revoke(o->p, PK_SVID_REVOKED_DPU, o->dpu, "the server's verifier",
 		    o->said.text[0] != '\0' ? o->said.text : "it has not proved what it is");
