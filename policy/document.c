@@ -777,6 +777,11 @@ static const struct policy_field reference_doc_fields[] = {
 	    1 },
 };
 
+static const struct policy_field link_doc_fields[] = {
+	COMMON(&global_meta),
+	{ "spec", "a map with ports and macsec", policy_read_schema, &policy_link_schema, 0, 1 },
+};
+
 enum kind {
 	KIND_POLICY,
 	KIND_GROUP,
@@ -786,12 +791,13 @@ enum kind {
 	KIND_TENANT,
 	KIND_ROLLOUT,
 	KIND_ROLE,
-	KIND_REFERENCE
+	KIND_REFERENCE,
+	KIND_LINK
 };
 
 /* In the order of enum kind. */
 static const char *const kind_words[] = { "Policy", "Group", "Service", "Tier", "Workload",
-	"Tenant", "Rollout", "Role", "Reference" };
+	"Tenant", "Rollout", "Role", "Reference", "Link" };
 static const struct {
 	struct policy_schema schema;
 	size_t size;
@@ -811,6 +817,7 @@ static const struct {
 	[KIND_ROLE] = { POLICY_SCHEMA("a Role", role_doc_fields), sizeof(struct policy_role_def) },
 	[KIND_REFERENCE] = { POLICY_SCHEMA("a Reference", reference_doc_fields),
 	    sizeof(struct policy_reference_def) },
+	[KIND_LINK] = { POLICY_SCHEMA("a Link", link_doc_fields), sizeof(struct policy_link_def) },
 };
 
 static int
@@ -882,6 +889,9 @@ file_object(struct policy_objects *o, enum kind kind, void *object)
 		break;
 	case KIND_REFERENCE:
 		PUSH(references);
+		break;
+	case KIND_LINK:
+		PUSH(links);
 		break;
 	}
 #undef PUSH

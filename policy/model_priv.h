@@ -205,6 +205,29 @@ struct policy_reference_def {
 	uint8_t subject; /* enum policy_reference_subject */
 };
 
+/* Of policy/grant.h. */
+struct policy_link_port {
+	const char *dpu; /* * and ? stand for any */
+	uint32_t wire;
+};
+
+struct policy_link_key {
+	const char *ckn; /* hexadecimal, in small letters */
+	const char *secret;
+};
+
+struct policy_link_def {
+	struct policy_meta meta;
+	struct {
+		uint32_t nb;
+		struct policy_link_port *at;
+	} ports;
+	struct {
+		uint32_t nb;
+		struct policy_link_key *at;
+	} keys;
+};
+
 /* Of Kubernetes: what workloads and peers are joined with. */
 struct policy_namespace_def {
 	struct policy_meta meta; /* labels with their prefix, the name among them */
@@ -229,6 +252,7 @@ struct policy_objects {
 	POLICY_VECTOR(struct policy_rollout_def *) rollouts;
 	POLICY_VECTOR(struct policy_role_def *) roles;
 	POLICY_VECTOR(struct policy_reference_def *) references;
+	POLICY_VECTOR(struct policy_link_def *) links;
 };
 
 void policy_objects_fini(struct policy_objects *o);

@@ -113,6 +113,8 @@ bool server_dpus_candidate(struct server_dpus *d, const char *dpu);
 /* Note that a DPU is sent the reference with this hash.  -EALREADY when it was, on this connection; -ENOENT when it is
  * not there to be sent anything. */
 int server_dpus_reference(struct server_dpus *d, const char *dpu, const char sha256[65]);
+/* The same of its grants. */
+int server_dpus_grants(struct server_dpus *d, const char *dpu, const uint8_t sha256[32]);
 /* Whether a workload lives behind a DPU. */
 bool server_dpus_lives(const struct server_dpus *d, const char *dpu, const char *workload);
 
