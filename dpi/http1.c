@@ -68,6 +68,9 @@ on_request_line(htp_tx_t *h)
 	struct dpi_pending uri = { 0 };
 	const htp_uri_t *u = h->parsed_uri;
 
+	/* It comes twice: when the line is read, and with the headers. */
+	if (tx == NULL || dpi_tx_slot(tx, DPI_HTTP_METHOD, 0) != NULL)
+		return HTP_OK;
 	put(tx, DPI_HTTP_REQUEST_LINE, 0, h->request_line);
 	put(tx, DPI_HTTP_METHOD, 0, h->request_method);
 	put(tx, DPI_HTTP_URI_RAW, 0, h->request_uri);
@@ -239,15 +242,16 @@ put_file_name(struct dpi_tx *tx, unsigned int dir, const htp_tx_t *h)
 static int
 on_request_body(htp_tx_data_t *d)
 {
+	struct dpi_session *s = htp_connp_get_user_data(d->tx->connp);
 	struct dpi_tx *tx = tx_of(d->tx);
 	enum htp_method_t m = d->tx->request_method_number;
 
 	if (d->data == NULL || d->len == 0)
 		return HTP_OK;
-	dpi_tx_grow(tx, DPI_HTTP_REQUEST_BODY, 0, d->data, d->len, DPI_BODY_MAX);
+	dpi_tx_lend(s, tx, DPI_HTTP_REQUEST_BODY, 0, d->data, d->len, DPI_BODY_MAX);
 	if ((m == HTP_M_PUT || m == HTP_M_POST) && d->tx->request_mpartp == NULL) {
 		put_file_name(tx, 0, d->tx);
-		dpi_tx_grow(tx, DPI_FILE_DATA, 0, d->data, d->len, DPI_BODY_MAX);
+		dpi_tx_lend(s, tx, DPI_FILE_DATA, 0, d->data, d->len, DPI_BODY_MAX);
 	}
 	return HTP_OK;
 }
@@ -302,13 +306,14 @@ on_response_headers(htp_tx_t *h)
 static int
 on_response_body(htp_tx_data_t *d)
 {
+	struct dpi_session *s = htp_connp_get_user_data(d->tx->connp);
 	struct dpi_tx *tx = tx_of(d->tx);
 
 	if (d->data == NULL || d->len == 0)
 		return HTP_OK;
 	put_file_name(tx, 1, d->tx);
-	dpi_tx_grow(tx, DPI_HTTP_RESPONSE_BODY, 1, d->data, d->len, DPI_BODY_MAX);
-	dpi_tx_grow(tx, DPI_FILE_DATA, 1, d->data, d->len, DPI_BODY_MAX);
+	dpi_tx_lend(s, tx, DPI_HTTP_RESPONSE_BODY, 1, d->data, d->len, DPI_BODY_MAX);
+	dpi_tx_lend(s, tx, DPI_FILE_DATA, 1, d->data, d->len, DPI_BODY_MAX);
 	return HTP_OK;
 }
 

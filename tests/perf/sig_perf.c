@@ -25,6 +25,8 @@
 #define MSS        1448
 #define FRAMES_MAX 1600
 #define RUNS       3
+#define PACKETS    400000 /* of a run */
+#define ROUNDS_MAX 2048
 
 static struct rte_mempool *pool;
 
@@ -276,21 +278,30 @@ round_of(struct world *w)
 	return took;
 }
 
-/* Cycles per packet. */
+static int
+by_size(const void *a, const void *b)
+{
+	const uint64_t *p = a, *q = b;
+
+	return *p < *q ? -1 : *p > *q;
+}
+
+/* Cycles per packet: of the median round, so that being interrupted does not count. */
 static double
 cycles(struct dpi_set *set, bool app, uint32_t depth)
 {
-	unsigned int rounds = PK_MAX(60000 / (nb_frames * LANES), 8u);
+	unsigned int rounds = PK_MIN(PK_MAX(PACKETS / (nb_frames * LANES), 9u), (unsigned int)ROUNDS_MAX);
+	uint64_t took[ROUNDS_MAX];
 	struct world w;
-	uint64_t took = 0;
 
 	world_begin(&w, set, app, depth);
 	for (unsigned int i = 0; i < rounds / 4 + 1; i++)
 		(void)round_of(&w);
 	for (unsigned int i = 0; i < rounds; i++)
-		took += round_of(&w);
+		took[i] = round_of(&w);
 	world_end(&w);
-	return (double)took / ((double)rounds * nb_frames * LANES);
+	qsort(took, rounds, sizeof(took[0]), by_size);
+	return (double)took[rounds / 2] / ((double)nb_frames * LANES);
 }
 
 /* ---- results ---- */
