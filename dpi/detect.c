@@ -572,15 +572,15 @@ scan_stream(struct dpi_detect *k, const struct dpi_scope *scope, struct dpi_side
 	if (f->payload_len == 0)
 		return true;
 	at = dpi_assembly_offset(a, f->seq) + ((f->tcp_flags & DPI_TCP_SYN) != 0);
-	return at >= 0 && (uint64_t)at >= from &&
-	    (uint64_t)at + f->payload_len <= a->next;
+	return at >= 0 && (uint64_t)at >= from && (uint64_t)at + f->payload_len <= a->next;
 }
 
 static void
 packet_rules(struct dpi_detect *k)
 {
-	const struct dpi_scope *scope =
-	    k->session != NULL && k->session->scope != NULL ? k->session->scope : dpi_scope_all(k->scopes);
+	const struct dpi_scope *scope = k->session != NULL && k->session->scope != NULL
+	    ? k->session->scope
+	    : dpi_scope_all(k->scopes);
 	const struct dpi_frame *f = k->frame;
 	struct dpi_side *d = k->session != NULL && k->session->tcp ? &k->session->side[k->dir]
 	                                                           : NULL;
@@ -712,8 +712,8 @@ tx_rule(struct dpi_detect *k, struct dpi_tx *tx, uint32_t index, unsigned int di
 static void
 tx_rules(struct dpi_detect *k, struct dpi_tx *tx, unsigned int dir)
 {
-	const struct dpi_scope *scope =
-	    k->session->scope != NULL ? k->session->scope : dpi_scope_all(k->scopes);
+	const struct dpi_scope *scope = k->session->scope != NULL ? k->session->scope
+	                                                          : dpi_scope_all(k->scopes);
 	const struct dpi_rules *always = &scope->tx[tx->layer];
 
 	k->scanning = tx;

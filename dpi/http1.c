@@ -109,33 +109,35 @@ on_uri_normalize(htp_tx_t *h)
 
 static const struct {
 	const char *name;
-	uint8_t buf, dirs;
+	uint8_t len, buf, dirs;
 } headers[] = {
-	{ "user-agent", DPI_HTTP_USER_AGENT, 1 },
-	{ "referer", DPI_HTTP_REFERER, 1 },
-	{ "accept", DPI_HTTP_ACCEPT, 1 },
-	{ "accept-encoding", DPI_HTTP_ACCEPT_ENC, 1 },
-	{ "accept-language", DPI_HTTP_ACCEPT_LANG, 1 },
-	{ "connection", DPI_HTTP_CONNECTION, 3 },
-	{ "content-length", DPI_HTTP_CONTENT_LEN, 3 },
-	{ "content-type", DPI_HTTP_CONTENT_TYPE, 3 },
-	{ "cookie", DPI_HTTP_COOKIE, 1 },
-	{ "set-cookie", DPI_HTTP_COOKIE, 2 },
-	{ "location", DPI_HTTP_LOCATION, 2 },
-	{ "server", DPI_HTTP_SERVER, 2 },
+	{ "user-agent", 10, DPI_HTTP_USER_AGENT, 1 },
+	{ "referer", 7, DPI_HTTP_REFERER, 1 },
+	{ "accept", 6, DPI_HTTP_ACCEPT, 1 },
+	{ "accept-encoding", 15, DPI_HTTP_ACCEPT_ENC, 1 },
+	{ "accept-language", 15, DPI_HTTP_ACCEPT_LANG, 1 },
+	{ "connection", 10, DPI_HTTP_CONNECTION, 3 },
+	{ "content-length", 14, DPI_HTTP_CONTENT_LEN, 3 },
+	{ "content-type", 12, DPI_HTTP_CONTENT_TYPE, 3 },
+	{ "cookie", 6, DPI_HTTP_COOKIE, 1 },
+	{ "set-cookie", 10, DPI_HTTP_COOKIE, 2 },
+	{ "location", 8, DPI_HTTP_LOCATION, 2 },
+	{ "server", 6, DPI_HTTP_SERVER, 2 },
 };
 
 static void
 put_named(struct dpi_tx *tx, unsigned int dir, htp_table_t *table)
 {
-	for (size_t i = 0; i < PK_COUNT(headers) && table != NULL; i++) {
-		const htp_header_t *h;
+	size_t n = table != NULL ? htp_table_size(table) : 0;
 
-		if (!(headers[i].dirs >> dir & 1) || !dpi_tx_wants(tx, headers[i].buf))
-			continue;
-		h = htp_table_get_c(table, headers[i].name);
-		if (h != NULL)
-			put(tx, headers[i].buf, dir, h->value);
+	for (size_t j = 0; j < n; j++) {
+		const htp_header_t *h = htp_table_get_index(table, j, NULL);
+
+		for (size_t i = 0; i < PK_COUNT(headers); i++)
+			if (headers[i].dirs >> dir & 1 && bstr_len(h->name) == headers[i].len &&
+			    dpi_tx_wants(tx, headers[i].buf) &&
+			    bstr_cmp_c_nocase(h->name, headers[i].name) == 0)
+				put(tx, headers[i].buf, dir, h->value);
 	}
 }
 

@@ -42,7 +42,7 @@ request_line(const uint8_t *b, uint32_t len)
 	const uint8_t *end = memchr(b, '\n', PK_MIN(len, 2048u));
 
 	for (size_t i = 0; i < PK_COUNT(methods); i++)
-		if (begins(b, len, methods[i]))
+		if (len > 0 && (b[0] | 32) == (methods[i][0] | 32) && begins(b, len, methods[i]))
 			return true;
 	/* A method of its own making, by the end of its line. */
 	return end != NULL && end - b > 12 && memmem(b, (size_t)(end - b), " HTTP/1.", 8) != NULL &&

@@ -16,7 +16,8 @@
 struct dpi_slot {
 	uint8_t buf, dir;
 	bool complete;
-	bool lent; /* its bytes are those of the stream from `at` on, and are not copied while the stream has them */
+	bool
+	    lent; /* its bytes are those of the stream from `at` on, and are not copied while the stream has them */
 	uint32_t len, room;
 	uint32_t scanned; /* prefilter has seen so many bytes */
 	union {
@@ -90,7 +91,7 @@ struct dpi_session {
 	uint32_t nb_ints;
 	const struct dpi_bufs
 	    *wanted; /* buffers that any rule asks about: no others are kept.  NULL: all are */
-	const struct dpi_scope *scope; /* what of the rules can concern it; NULL: not asked yet */
+	const struct dpi_scope *scope;   /* what of the rules can concern it; NULL: not asked yet */
 	struct dpi_expect *expect;       /* borrowed: where FTP announces data sessions */
 	struct dpi_announced *announced; /* what it was announced for, NULL: it was not */
 };

@@ -236,7 +236,8 @@ class_ports(struct dpi_scopes *k)
 
 	k->class_of = calloc(65536, sizeof(*k->class_of));
 	k->like = calloc(65536, sizeof(*k->like));
-	half = calloc(65536, sizeof(*half)); /* by class: the new one of its members that are in the group */
+	half = calloc(
+	    65536, sizeof(*half)); /* by class: the new one of its members that are in the group */
 	if (k->class_of == NULL || k->like == NULL || half == NULL) {
 		free(half);
 		return -ENOMEM;
@@ -374,8 +375,7 @@ scope_init(struct dpi_scope *s, const struct dpi_scopes *k, const struct key *ke
 }
 
 int
-dpi_scopes_create(
-    struct dpi_scopes **out, const struct dpi_set *set, const struct dpi_bufs *told)
+dpi_scopes_create(struct dpi_scopes **out, const struct dpi_set *set, const struct dpi_bufs *told)
 {
 	struct dpi_scopes *k = calloc(1, sizeof(*k));
 	int rc;

@@ -369,7 +369,8 @@ building_add(struct building *b, const struct dpi_pattern *p)
 unsigned int
 dpi_set_dirs_of(const struct dpi_sig *s)
 {
-	unsigned int dirs = s->fast_list >= 0 ? dpi_buf_info[s->list[s->fast_list].buf].dirs : DPI_BOTH;
+	unsigned int dirs = s->fast_list >= 0 ? dpi_buf_info[s->list[s->fast_list].buf].dirs
+	                                      : DPI_BOTH;
 
 	if (s->flow & DPI_FLOW_TO_SERVER)
 		dirs &= DPI_TO_SERVER;

@@ -350,8 +350,8 @@ is_done(const struct dpi_watches *w, const struct dpi_watch *e)
 	const struct dpi_session *s = &e->s;
 	bool a = spent(w, s, 0), b = spent(w, s, 1);
 
-	return (s->finished || s->passed || dpi_detect_over(s) || (s->side[0].fin && s->side[1].fin) ||
-	           (e->strict ? a && b : a || b)) &&
+	return (s->finished || s->passed || dpi_detect_over(s) ||
+	           (s->side[0].fin && s->side[1].fin) || (e->strict ? a && b : a || b)) &&
 	    arrived(s, 0) && arrived(s, 1);
 }
 
