@@ -78,6 +78,7 @@ enum pk_set_kind {
 	PK_SET_NONE = 0,
 	PK_SET_IDENTITY, /* members are identities */
 	PK_SET_PREFIX,   /* members are address prefixes, which match known workloads as well */
+	PK_SET_NAME, /* addresses that DNS answers give the names its own name is a pattern of (lib/name.h) */
 	PK_SET_KIND_COUNT,
 };
 
@@ -193,7 +194,8 @@ struct pk_msg_endpoint {
 };
 
 /*
- * A set exists from its SET message on, empty; a SET for one that exists keeps its members, so to
+ * A set of kind name has no members that anybody says: the plane learns them, and one that cannot has it empty.
+ * Any other set exists from its SET message on, empty; a SET for one that exists keeps its members, so to
  * replace them all say DELETE, PUT, SET_MEMBERS.  A commit that leaves a rule naming no set is refused.
  */
 struct pk_msg_set {
