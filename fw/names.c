@@ -4,40 +4,131 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include <rte_spinlock.h>
 
+#include "fw/kept_file.h"
 #include "fw/siphash.h"
 #include "lib/base.h"
+#include "lib/log.h"
 
 #define WAYS 8
+
+#define LAYOUT     1 /* counts up when a field changes its meaning */
+#define HUGE_PAGE  (UINT64_C(2) << 20)
+
+/* At the beginning of the memory, a file's or our own. */
+struct header {
+	char magic[8];
+	uint32_t layout, entry_size;
+	uint32_t mask; /* of the sets of WAYS entries */
+	uint32_t zero;
+	uint64_t key[2];
+	uint8_t boot_id[FW_BOOT_ID];
+};
 
 struct fw_names {
 	rte_spinlock_t lock;
 	_Atomic uint32_t nb;
-	uint32_t mask; /* of the sets of WAYS entries */
-	uint64_t key[2];
-	struct fw_names_entry *entry; /* nb 0: free */
+	uint32_t mask;
+	struct header *header;
+	struct fw_names_entry *entry; /* behind it; nb 0: free */
+	size_t bytes;                 /* of both */
+	int fd;                       /* holds the lock of the file; -1: none */
 };
 
+static const char magic[8] = "PKNAMES";
+
+static size_t
+entries_at(void)
+{
+	return PK_MAX(sizeof(struct header), (size_t)4096);
+}
+
+/* Memory of the file, with what was in it or zero.  Returns 0 or negative errno. */
+static int
+map_file(struct fw_names *t, const char *path)
+{
+	struct pk_diag diag;
+	struct stat st;
+	int rc = fw_kept_open(path, true, &t->fd, &diag);
+
+	if (rc < 0) {
+		pk_warn("%s", diag.text);
+		t->fd = -1;
+		return rc;
+	}
+	if (fstat(t->fd, &st) == 0 && (uint64_t)st.st_size != t->bytes)
+		rc = ftruncate(t->fd, 0) < 0 ? errno : 0;
+	/* Room is taken now: a page that is not there would be a signal later. */
+	if (rc == 0)
+		rc = posix_fallocate(t->fd, 0, (off_t)t->bytes);
+	if (rc == 0)
+		t->header = mmap(
+		    NULL, t->bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, t->fd, 0);
+	if (rc == 0 && t->header != MAP_FAILED)
+		return 0;
+	pk_warn("%s: no room for names that are to outlive picketd: %s", path,
+	    strerror(rc != 0 ? rc : errno));
+	t->header = NULL;
+	close(t->fd);
+	t->fd = -1;
+	return -ENOMEM;
+}
+
+/* What the process before has left: whatever was half written when it ended is left out. */
+static void
+take_over(struct fw_names *t)
+{
+	for (size_t i = 0; i < ((size_t)t->mask + 1) * WAYS; i++) {
+		struct fw_names_entry *e = &t->entry[i];
+
+		if (e->nb > FW_NAMED_MAX || (e->addr.family != 4 && e->addr.family != 6) ||
+		    (e->asker.family != 0 && e->asker.family != e->addr.family))
+			e->nb = 0;
+		t->nb += e->nb != 0;
+	}
+}
+
 int
-fw_names_create(struct fw_names **out, uint32_t room, const uint64_t seed[2])
+fw_names_create(struct fw_names **out, uint32_t room, const uint64_t seed[2], const char *path)
 {
 	struct fw_names *t = calloc(1, sizeof(*t));
+	struct header want = { .layout = LAYOUT, .entry_size = sizeof(struct fw_names_entry) };
 	uint32_t sets = 1;
 
 	if (t == NULL)
 		return -ENOMEM;
 	while (sets * WAYS < PK_MIN(room, FW_NAMES_MAX))
 		sets *= 2;
-	t->mask = sets - 1;
-	t->entry = calloc((size_t)sets * WAYS, sizeof(t->entry[0]));
-	if (t->entry == NULL) {
+	memcpy(want.magic, magic, sizeof(magic));
+	want.mask = t->mask = sets - 1;
+	fw_kept_boot_id(want.boot_id);
+	t->fd = -1;
+	t->bytes = entries_at() + (size_t)sets * WAYS * sizeof(t->entry[0]);
+	t->bytes = (t->bytes + HUGE_PAGE - 1) & ~(HUGE_PAGE - 1);
+	if (path == NULL || map_file(t, path) < 0)
+		t->header = mmap(NULL, t->bytes, PROT_READ | PROT_WRITE,
+		    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (t->header == MAP_FAILED) {
 		free(t);
 		return -ENOMEM;
 	}
-	t->key[0] = seed[0];
-	t->key[1] = seed[1];
+	t->entry = (struct fw_names_entry *)((char *)t->header + entries_at());
+	want.key[0] = t->header->key[0];
+	want.key[1] = t->header->key[1];
+	if (memcmp(t->header, &want, sizeof(want)) == 0) {
+		take_over(t);
+	} else {
+		if (t->fd >= 0)
+			memset(t->header, 0, t->bytes);
+		want.key[0] = seed[0];
+		want.key[1] = seed[1];
+		*t->header = want;
+	}
 	rte_spinlock_init(&t->lock);
 	*out = t;
 	return 0;
@@ -48,7 +139,9 @@ fw_names_destroy(struct fw_names *t)
 {
 	if (t == NULL)
 		return;
-	free(t->entry);
+	munmap(t->header, t->bytes);
+	if (t->fd >= 0)
+		close(t->fd);
 	free(t);
 }
 
@@ -61,7 +154,7 @@ ways(
 	memcpy(words, addr->bytes, 16);
 	memcpy(words + 2, asker->bytes, 16);
 	words[4] = (uint64_t)vrf << 32 | (uint64_t)asker->family << 8 | addr->family;
-	return &t->entry[(fw_siphash(t->key, words, 5) & t->mask) * WAYS];
+	return &t->entry[(fw_siphash(t->header->key, words, 5) & t->mask) * WAYS];
 }
 
 static struct fw_names_entry *

@@ -14,6 +14,8 @@
  * but one that was opened by it goes on: what has run out is remembered until its place is needed, for when a change of
  * policy asks about that session again.
  *
+ * With a file it outlives picketd, as the sessions do that names have let out (fw/session_mem.h).
+ *
  * One table for all lcores, of fixed size.  Writers and readers hold a lock; only packets that begin a session ask, and only
  * while policy has names.
  */
@@ -23,8 +25,13 @@
 
 struct fw_names;
 
-/* For at least `room` addresses.  `seed`: secret and random.  Context: control thread.  Returns 0 or -ENOMEM. */
-int fw_names_create(struct fw_names **out, uint32_t room, const uint64_t seed[2]);
+/*
+ * For at least `room` addresses.  `seed`: secret and random.  `path`: of the file; NULL: none.  What is in it is taken
+ * over if it is of this boot, version and size; if the file cannot be used that is logged, and there is none.
+ * Context: control thread.  Returns 0 or -ENOMEM.
+ */
+int fw_names_create(
+    struct fw_names **out, uint32_t room, const uint64_t seed[2], const char *path);
 void fw_names_destroy(struct fw_names *t);
 
 /*

@@ -14,13 +14,13 @@
 
 #include "dpi/apps.h"
 #include "fw/ether.h"
+#include "fw/kept_file.h"
 #include "fw/session.h"
 #include "lib/log.h"
 
 #define LAYOUT     2 /* counts up when a field keeps its place and changes its meaning */
 #define HEADER_LEN 4096
 #define HUGE_PAGE  (UINT64_C(2) << 20)
-#define LOCK_TRIES 400 /* of 5 ms: a killed process with much memory takes a while to go */
 
 static const char magic[8] = "PKTABLE";
 
@@ -33,7 +33,7 @@ struct header {
 	uint64_t seed[2];
 	uint64_t hz;
 	uint16_t index, count;
-	uint8_t boot_id[36]; /* as text */
+	uint8_t boot_id[FW_BOOT_ID];
 	uint64_t check;      /* of all before it */
 	uint32_t clean;      /* 1: the process before has ended in order */
 };
@@ -107,18 +107,6 @@ check_of(const struct header *h)
 	return sum;
 }
 
-static void
-read_boot_id(uint8_t out[36])
-{
-	int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
-
-	memset(out, 0, 36);
-	if (fd < 0 || read(fd, out, 36) != 36)
-		memset(out, 0, 36);
-	if (fd >= 0)
-		close(fd);
-}
-
 static size_t
 table_at(void)
 {
@@ -131,9 +119,9 @@ table_at(void)
 static const char *
 fault(const struct header *h, size_t file_bytes)
 {
-	uint8_t boot_id[36];
+	uint8_t boot_id[FW_BOOT_ID];
 
-	read_boot_id(boot_id);
+	fw_kept_boot_id(boot_id);
 	if (memcmp(h->magic, magic, sizeof(magic)) != 0 || h->check != check_of(h))
 		return "no session table";
 	if (h->layout != LAYOUT || h->layout_hash != layout_hash())
@@ -147,37 +135,6 @@ fault(const struct header *h, size_t file_bytes)
 }
 
 /* ---- the file ---- */
-
-/* Open and lock.  A file that others could have written to is not ours. */
-static int
-open_locked(const char *path, bool create, int *out, struct pk_diag *diag)
-{
-	int fd = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW | (create ? O_CREAT : 0), 0600),
-	    tries = 0;
-	struct stat st;
-
-	if (fd < 0) {
-		pk_diag_set(diag, "%s: cannot be opened: %s", path, strerror(errno));
-		return -errno;
-	}
-	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || st.st_uid != geteuid() ||
-	    (st.st_mode & 077) != 0 || st.st_nlink != 1) {
-		pk_diag_set(diag, "%s: want a file of our own with mode 0600, or none", path);
-		close(fd);
-		return -EPERM;
-	}
-	while (flock(fd, LOCK_EX | LOCK_NB) < 0) {
-		if (++tries < LOCK_TRIES) {
-			usleep(5000);
-			continue;
-		}
-		pk_diag_set(diag, "%s: another picketd is at work on it", path);
-		close(fd);
-		return -EBUSY;
-	}
-	*out = fd;
-	return 0;
-}
 
 static bool
 is_huge(int fd)
@@ -250,7 +207,7 @@ map_new(struct fw_session_mem *m, const struct fw_session_mem_conf *conf, struct
 		.count = conf->count,
 	};
 	memcpy(h->magic, magic, sizeof(magic));
-	read_boot_id(h->boot_id);
+	fw_kept_boot_id(h->boot_id);
 	h->check = check_of(h);
 	m->header = h;
 	m->mapped = bytes;
@@ -281,7 +238,7 @@ fw_session_mem_open(struct fw_session_mem **out, const struct fw_session_mem_con
 		return -ENOMEM;
 	*found = FW_SESSION_MEM_NONE;
 	m->fd = -1;
-	rc = open_locked(conf->path, true, &m->fd, diag);
+	rc = fw_kept_open(conf->path, true, &m->fd, diag);
 	if (rc < 0)
 		goto fail;
 	m->huge = is_huge(m->fd);
@@ -302,7 +259,7 @@ fw_session_mem_open(struct fw_session_mem **out, const struct fw_session_mem_con
 		m->fd = -1;
 		if (rename(conf->path, old) == 0)
 			m->found = FW_SESSION_MEM_OTHER;
-		rc = open_locked(conf->path, true, &m->fd, diag);
+		rc = fw_kept_open(conf->path, true, &m->fd, diag);
 		if (rc < 0)
 			goto fail;
 	} else if (why != NULL) {
@@ -331,7 +288,7 @@ fw_session_mem_open_old(struct fw_session_mem **out, const char *path)
 		return -ENOMEM;
 	snprintf(old, sizeof(old), "%s.old", path);
 	m->fd = -1;
-	if (open_locked(old, false, &m->fd, &diag) == 0) {
+	if (fw_kept_open(old, false, &m->fd, &diag) == 0) {
 		m->huge = is_huge(m->fd);
 		m->header = map_old(m->fd, &m->mapped, &why);
 		if (m->header == NULL && why != NULL)

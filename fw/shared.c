@@ -22,7 +22,7 @@ fw_shared_create(struct fw_shared **out, const struct fw_path_conf *conf)
 	if (rc == 0 && conf->nb_dhcp_servers != 0)
 		rc = fw_leases_create(&s->leases, conf->seed);
 	if (rc == 0 && conf->nb_names != 0)
-		rc = fw_names_create(&s->names, conf->nb_names, conf->seed);
+		rc = fw_names_create(&s->names, conf->nb_names, conf->seed, conf->names_path);
 	if (rc < 0) {
 		fw_shared_destroy(s);
 		return rc;

@@ -512,6 +512,19 @@ open_keep(struct fw_workers *all, const struct fw_workers_conf *conf, struct pk_
 	return fw_keep_open(&all->keep, &keep, diag);
 }
 
+static int
+create_shared(struct fw_workers *all, const struct fw_workers_conf *conf)
+{
+	struct fw_path_conf path = conf->path;
+	char names[512];
+
+	if (all->keep != NULL) {
+		snprintf(names, sizeof(names), "%s/picket-%s.names", conf->session_dir, conf->instance);
+		path.names_path = names;
+	}
+	return fw_shared_create(&all->shared, &path);
+}
+
 static void
 paths_of(const struct fw_workers *all, struct fw_path *paths[RTE_MAX_LCORE])
 {
@@ -570,7 +583,7 @@ fw_workers_start(struct fw_workers **out, const struct fw_workers_conf *conf, st
 	all->qsbr = rte_zmalloc("fw_qsbr", rte_rcu_qsbr_get_memsize(nb_lcores), PK_CACHE_LINE);
 	if (all->qsbr == NULL || rte_rcu_qsbr_init(all->qsbr, nb_lcores) != 0)
 		goto fail;
-	rc = fw_shared_create(&all->shared, &conf->path);
+	rc = create_shared(all, conf);
 	if (rc < 0)
 		goto fail;
 	RTE_LCORE_FOREACH_WORKER(lcore) {
