@@ -85,6 +85,8 @@ fw_macsec_parse(const char *words, struct fw_macsec_conf *conf, struct pk_diag *
 		} else if (strcmp(word, "end-station") == 0) {
 			conf->secy.include_sci = false;
 			conf->secy.end_station = true;
+		} else if (strcmp(word, "engine") == 0) {
+			conf->engine = true;
 		} else if (strcmp(word, "clear-vlans") == 0) {
 			if (!number(strtok_r(NULL, " \t", &save), MACSEC_VLANS_MAX, &n))
 				goto bad;
@@ -98,7 +100,7 @@ fw_macsec_parse(const char *words, struct fw_macsec_conf *conf, struct pk_diag *
 bad:
 	pk_diag_set(diag,
 	    "macsec = %.160s: want the number of a wire, `required` or `preferred`, and of: replay-window N, replay-standard, "
-	    "replay-off, no-sci, end-station, clear-vlans N",
+	    "replay-off, no-sci, end-station, clear-vlans N, engine",
 	    words);
 	return -EINVAL;
 }

@@ -22,6 +22,7 @@ struct fw_macsec_conf {
 	uint16_t wire;
 	uint16_t port; /* DPDK's number of the outside port */
 	bool required;
+	bool engine; /* the port's own, through rte_security, or nothing */
 	struct macsec_secy_conf secy;
 	struct rte_mempool
 	    *pool; /* for EAPOL frames, and packets that cannot grow in place; borrowed */
@@ -29,7 +30,7 @@ struct fw_macsec_conf {
 
 /*
  * `words` is the rest of an option: "WIRE required|preferred [WORD [NUMBER]]...", as picketd's man page has it.
- * Fills in wire, required and secy but its SCI.  Returns 0 or -EINVAL with *diag.  Context: control thread.
+ * Fills in wire, required, engine and secy but its SCI.  Returns 0 or -EINVAL with *diag.  Context: control thread.
  */
 int fw_macsec_parse(const char *words, struct fw_macsec_conf *conf, struct pk_diag *diag);
 

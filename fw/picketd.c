@@ -15,6 +15,7 @@
 #include <rte_lcore.h>
 #include <rte_log.h>
 #include <rte_mbuf.h>
+#include <rte_security.h>
 
 #include "fw/esp.h"
 #include "fw/link.h"
@@ -65,7 +66,7 @@ static const struct pk_conf_option options[] = {
 	    "MACsec on the outside port of a wire: its number, counted from 0; required (nothing passes in clear) or preferred "
 	    "(until key agreement has succeeded, then as required); and, if wanted: replay-window N (64 packets), replay-standard "
 	    "(also let through what comes twice within the window), replay-off, no-sci, end-station, clear-vlans N (tags before the "
-	    "SecTAG).  Keys come from picket-mkad.", AT(macsec) },
+	    "SecTAG), engine (the port's own or none at all).  Keys come from picket-mkad.", AT(macsec) },
 	{ "lcores", PK_CONF_STRING, NULL, "0,1", 0, 0, NULL, false,
 	    "Cores in the words of DPDK's --lcores.  The first is for control, each other runs packets.", AT(lcores) },
 	{ "software-rss", PK_CONF_WORD, NULL, "auto", 0, 0, software_rss_words, false,
@@ -202,6 +203,20 @@ macsec_of(const struct options *o, size_t i, struct fw_macsec_conf *conf, struct
 	return found;
 }
 
+/* Whether a port has an engine for MACsec.  No driver of DPDK 22.11 says so. */
+static bool
+has_macsec_engine(uint16_t port)
+{
+	const struct rte_security_capability *c;
+	struct rte_security_ctx *ctx = rte_eth_dev_get_sec_ctx(port);
+
+	c = ctx != NULL ? rte_security_capabilities_get(ctx) : NULL;
+	for (; c != NULL && c->action != RTE_SECURITY_ACTION_TYPE_NONE; c++)
+		if (c->protocol == RTE_SECURITY_PROTOCOL_MACSEC)
+			return true;
+	return false;
+}
+
 /* A SecY on the outside port, which has been opened.  It makes frames longer than those of the inside. */
 static int
 add_macsec(struct picketd *d, struct fw_wire *w, struct fw_macsec_conf *conf, struct pk_diag *diag)
@@ -217,6 +232,15 @@ add_macsec(struct picketd *d, struct fw_wire *w, struct fw_macsec_conf *conf, st
 		pk_diag_set(
 		    diag, "port \"%s\": has no MAC address for MACsec", w->port[FW_OUTSIDE].spec);
 		return rc;
+	}
+	if (conf->engine) {
+		pk_diag_set(diag,
+		    "macsec on port \"%s\": %s; leave `engine` out, and the CPU does it",
+		    w->port[FW_OUTSIDE].spec,
+		    has_macsec_engine(conf->port)
+		        ? "its engine is one that this version does not drive"
+		        : "it has no engine for it (rte_security)");
+		return -ENOTSUP;
 	}
 	conf->secy.sci = macsec_sci_of(mac.addr_bytes, 1);
 	inside = fw_port_mtu(&w->port[FW_INSIDE], 0);
@@ -542,26 +566,24 @@ stop(struct picketd *d)
 	rte_eal_cleanup();
 }
 
+static int
+run(void *arg, struct event_base *base, struct pk_diag *diag)
+{
+	struct picketd *d = arg;
+	int rc;
+
+	d->base = base;
+	rc = start(d, diag);
+	if (rc == 0)
+		rc = pk_program_serve(base);
+	stop(d);
+	return rc;
+}
+
 int
 main(int argc, char **argv)
 {
 	struct picketd d = { 0 };
-	struct pk_diag diag;
-	int rc;
 
-	if (pk_program_start(&program, &d.options, argc, argv) != argc) {
-		fprintf(stderr, "picketd: takes options only; -h lists them\n");
-		return 2;
-	}
-	d.base = event_base_new();
-	PK_ASSERT(d.base != NULL);
-	rc = start(&d, &diag);
-	if (rc < 0)
-		pk_error("%s", diag.text);
-	else
-		rc = pk_program_serve(d.base);
-	stop(&d);
-	event_base_free(d.base);
-	pk_conf_fini(options, PK_COUNT(options), &d.options);
-	return rc == 0 ? 0 : 1;
+	return pk_program_main(&program, &d.options, argc, argv, run, &d);
 }

@@ -117,6 +117,29 @@ pk_program_start(struct pk_program *p, void *values, int argc, char **argv)
 	return optind;
 }
 
+int
+pk_program_main(struct pk_program *p, void *values, int argc, char **argv,
+    int (*run)(void *arg, struct event_base *base, struct pk_diag *diag), void *arg)
+{
+	struct event_base *base;
+	struct pk_diag diag;
+	int rc;
+
+	if (pk_program_start(p, values, argc, argv) != argc) {
+		fprintf(stderr, "%s: takes options only; -h lists them\n", p->name);
+		return 2;
+	}
+	base = event_base_new();
+	pk_diag_set(&diag, "the event loop could not be started");
+	rc = base != NULL ? run(arg, base, &diag) : -ENOMEM;
+	if (rc < 0)
+		pk_error("%s", diag.text);
+	if (base != NULL)
+		event_base_free(base);
+	pk_conf_fini(p->options, p->nb_options, values);
+	return rc < 0 ? 1 : 0;
+}
+
 static void
 ready(void)
 {

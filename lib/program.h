@@ -35,6 +35,14 @@ struct pk_program {
 int pk_program_start(struct pk_program *p, void *values, int argc, char **argv);
 
 /*
+ * A main() for programs that take options only: start, make an event loop, `run`, and give back what was read.  `run` does
+ * all else, from opening to closing, with pk_program_serve() between; it returns 0, or negative errno with the sentence
+ * in *diag.  Returns the exit status: 0, 1 with that sentence in the log, or 2 for wrong usage.
+ */
+int pk_program_main(struct pk_program *p, void *values, int argc, char **argv,
+    int (*run)(void *arg, struct event_base *base, struct pk_diag *diag), void *arg);
+
+/*
  * Serve: tell systemd (NOTIFY_SOCKET) and the log that the program is ready, and run the loop until
  * SIGTERM or SIGINT.  Returns 0, or -ENOMEM.  Context: control thread.
  */

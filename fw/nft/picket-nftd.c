@@ -336,26 +336,24 @@ stop(struct nftd *d)
 	nft_plane_destroy(d->plane);
 }
 
+static int
+run(void *arg, struct event_base *base, struct pk_diag *diag)
+{
+	struct nftd *d = arg;
+	int rc;
+
+	d->base = base;
+	rc = start(d, diag);
+	if (rc == 0)
+		rc = pk_program_serve(base);
+	stop(d);
+	return rc;
+}
+
 int
 main(int argc, char **argv)
 {
 	struct nftd d = { 0 };
-	struct pk_diag diag;
-	int rc;
 
-	if (pk_program_start(&program, &d.options, argc, argv) != argc) {
-		fprintf(stderr, "picket-nftd: takes options only; -h lists them\n");
-		return 2;
-	}
-	d.base = event_base_new();
-	PK_ASSERT(d.base != NULL);
-	rc = start(&d, &diag);
-	if (rc < 0)
-		pk_error("%s", diag.text);
-	else
-		rc = pk_program_serve(d.base);
-	stop(&d);
-	event_base_free(d.base);
-	pk_conf_fini(options, PK_COUNT(options), &d.options);
-	return rc == 0 ? 0 : 1;
+	return pk_program_main(&program, &d.options, argc, argv, run, &d);
 }

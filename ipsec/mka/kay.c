@@ -388,6 +388,10 @@ take(struct mka_kay *k, struct participant *p, const struct mkpdu *m, uint64_t n
 		peer->delay_protect = m->delay_protect;
 	}
 	known = knows_us(p, m, now_ns);
+	/* Only who is told a recent number of its own goes on to believe in us, and after a restart there is not much time. */
+	if (peer->resumed || (!known && peer->live))
+		p->news = true;
+	peer->resumed = false;
 	if (known || !peer->live)
 		peer->until_ns = PK_MAX(peer->until_ns, now_ns + k->conf.life_ns);
 	if (known && !peer->live) {
@@ -606,6 +610,7 @@ mka_kay_resume(struct mka_kay *k, const struct mka_saved *s, uint64_t now_ns)
 		*peer = (struct peer){ .sci = s->peer[i].sci,
 			.priority = s->peer[i].priority,
 			.live = true,
+			.resumed = true,
 			.until_ns = now_ns + k->conf.life_ns };
 		memcpy(peer->id.mi, s->peer[i].mi, MKA_MI);
 		peer->id.mn = s->peer[i].mn;

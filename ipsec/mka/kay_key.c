@@ -297,6 +297,23 @@ all_use(const struct mka_kay *k, const struct key *key, bool tx)
 	return true;
 }
 
+/*
+ * Whether somebody who is live transmits with a key that is not this one: it had lost us for a while, took another key
+ * meanwhile, and has found us again, which we cannot see in its being live.
+ */
+static bool
+strays(const struct mka_kay *k, const struct key *key)
+{
+	for (unsigned int i = 0; i < k->principal->nb_peers; i++) {
+		const struct peer *peer = &k->principal->peer[i];
+
+		if (peer->live && use_of(peer, &key->ki) == NULL &&
+		    (peer->latest.tx || peer->old.tx))
+			return true;
+	}
+	return false;
+}
+
 /* Whether this key was made for exactly those who are here now. */
 static bool
 fits(const struct mka_kay *k, const struct key *key)
@@ -521,6 +538,8 @@ kay_keys_tick(struct mka_kay *k, uint64_t now_ns)
 	if (worn_out(k) ||
 	    (k->conf.rekey_ns != 0 && current(k)->ki.kn != 0 &&
 	        now_ns - k->made_ns >= k->conf.rekey_ns))
+		k->fresh_wanted = true;
+	if (k->state == CP_RETIRE && waited >= 2 * k->conf.hello_ns && strays(k, current(k)))
 		k->fresh_wanted = true;
 	/* One that is on its way is let go only for one that more can use. */
 	if (!k->fresh_wanted ||

@@ -11,6 +11,8 @@ struct peer {
 	struct mka_peer_id id; /* mn: highest that came */
 	uint8_t priority, capability;
 	bool desired, live;
+	bool
+	    resumed; /* from before a restart, and not heard since: its number here is an old one */
 	bool suspending;   /* it has asked for suspension, or as server told of one */
 	uint64_t until_ns; /* then it is gone */
 	/* What it said last of its keys. */

@@ -1,4 +1,3 @@
-#include <stdio.h>
 #include <sys/stat.h>
 
 #include <event2/event.h>
@@ -35,13 +34,14 @@ static const struct pk_control_command commands[] = {
 };
 
 static int
-run(struct event_base *base, struct pk_diag *diag)
+run(void *arg, struct event_base *base, struct pk_diag *diag)
 {
 	struct pk_control *control = NULL;
 	struct mkad *d = NULL;
 	char path[512];
 	int rc = mkad_create(&d, base, &conf, diag);
 
+	(void)arg;
 	/* The key files have been read; what is left are two local sockets. */
 	if (rc == 0)
 		rc = pk_priv_drop(
@@ -61,23 +61,7 @@ run(struct event_base *base, struct pk_diag *diag)
 int
 main(int argc, char **argv)
 {
-	struct event_base *base;
-	struct pk_diag diag;
-	int rc;
-
 	program.options = mkad_options;
 	program.nb_options = mkad_nb_options;
-	if (pk_program_start(&program, &conf, argc, argv) != argc) {
-		fprintf(stderr, "picket-mkad: takes options only; -h lists them\n");
-		return 2;
-	}
-	base = event_base_new();
-	PK_ASSERT(base != NULL);
-	pk_diag_set(&diag, "the event loop ended");
-	rc = run(base, &diag);
-	if (rc < 0)
-		fprintf(stderr, "picket-mkad: %s\n", diag.text);
-	event_base_free(base);
-	pk_conf_fini(mkad_options, mkad_nb_options, &conf);
-	return rc == 0 ? 0 : 1;
+	return pk_program_main(&program, &conf, argc, argv, run, NULL);
 }

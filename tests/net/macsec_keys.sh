@@ -26,6 +26,10 @@ ckns() { # those by which stations are live to one another, in all
 	done | sed -n 's/.*"live": *true.*"ckn": *"\([^"]*\)".*/\1/p' | sort | uniq -c | awk '{ printf "%s%s*%d", sep, $2, $1; sep = " " }'
 }
 ckns_are() { [ "$(ckns)" = "$1" ]; }
+# All transmit with a key of this CAK, to all: twelve peers.
+by_ckn() {
+	[ "$(for n in 1 2; do dpuctl $n -j mka peers; done | grep "\"ckn\": *\"$1\"" | grep -c '"transmits": *true')" = 12 ]
+}
 passes() { in_ns web ping -q -c 3 -i 0.2 -W 1 192.0.2.30 >/dev/null 2>&1; }
 quiet() { "$@" >/dev/null; }
 # Whether a secret stands in a file of LAB_DIR, in hexadecimal, other than where it belongs.
@@ -74,8 +78,7 @@ rotate() {
 	link link.yaml 2026=fabric-2026 2027=fabric-2027
 	pkctl policy apply "$LAB_DIR/link.yaml" --message 'a second one' >/dev/null
 	wait_for 20 ckns_are '2026*12 2027*12'
-	wait_for 20 mka_settled
-	sleep 1
+	wait_for 20 by_ckn 2027
 	link link.yaml 2027=fabric-2027
 	pkctl policy apply "$LAB_DIR/link.yaml" --message 'the second alone' >/dev/null
 	wait_for 20 ckns_are '2027*12'
@@ -116,7 +119,7 @@ is 'the secrets are in no answer, no log and no store' 0 "$(leaks fabric-2026 fa
 is 'what a DPU keeps of them is for its owner alone' 600 "$(stat -c %a "$LAB_DIR/agentd1/grants")"
 
 # The link goes.
-ok 'the link is removed' quiet pkctl policy apply --delete link.yaml --message 'cut off'
+ok 'the link is removed' quiet pkctl policy apply --delete "$LAB_DIR/link.yaml" --message 'cut off'
 closed() { ! passes; }
 ok '... and closed' wait_for 5 closed
 ok '... under its own reason' test "$(drops 1 macsec-down)" -gt 0

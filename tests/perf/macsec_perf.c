@@ -221,9 +221,13 @@ main(int argc, char **argv)
 		printf(
 		    ",\"cycles\":{\"protect\":%.0f,\"validate\":%.0f,\"plain\":%.0f,\"raw\":%.0f}",
 		    m->protect, m->validate, m->plain, m->raw);
+		/* What MACsec costs is what the path takes more with it; the cryptography alone is the least it can be. */
 		printf(
-		    ",\"note\":\"in the path: protect %.0f cycles a packet, validate %.0f, neither %.0f; ipsec-mb alone %.0f\"",
-		    m->protect, m->validate, m->plain, m->raw);
+		    ",\"note\":\"in the path: protect %.0f cycles a packet, validate %.0f, neither %.0f; ipsec-mb alone %.0f; so MACsec "
+		    "goes at %.0f and %.0f %% of the speed of ipsec-mb, %.0f and %.0f cycles above it\"",
+		    m->protect, m->validate, m->plain, m->raw,
+		    100 * m->raw / (m->protect - m->plain), 100 * m->raw / (m->validate - m->plain),
+		    m->protect - m->plain - m->raw, m->validate - m->plain - m->raw);
 		printf(
 		    ",\"peers\":[{\"name\":\"validating\",\"value\":%.2f},{\"name\":\"path, no MACsec\",\"value\":%.2f}"
 		    ",{\"name\":\"ipsec-mb alone\",\"value\":%.2f}]}\n",

@@ -24,7 +24,7 @@ struct sa {
 struct station {
 	struct mka_kay *kay;
 	struct mka_kay_conf conf;
-	bool off, deaf; /* off: as if unplugged */
+	bool off, deaf, mute; /* off: as if unplugged */
 	bool enabled;
 	struct sa tx[4], rx[STATIONS + 1][4];
 	int using; /* -1: none */
@@ -209,7 +209,7 @@ deliver(void)
 		f = queue[0];
 		memmove(queue, queue + 1, --nb_queue * sizeof(queue[0]));
 		last_frame = f;
-		if (st[f.from].off)
+		if (st[f.from].off || st[f.from].mute)
 			continue;
 		for (unsigned int i = 0; i < STATIONS; i++)
 			if (i != f.from && st[i].kay != NULL && !st[i].off && !st[i].deaf)
@@ -570,6 +570,63 @@ test_suspension(void **state)
 	assert_int_equal(mka_kay_suspend(st[0].kay, 5, now), -ENOTCONN);
 }
 
+/* Killed, and back with what was written down long ago: the numbers in it are old, and nobody is given up for it. */
+static void
+test_killed(void **state)
+{
+	struct mka_saved saved;
+
+	(void)state;
+	for (unsigned int k = 0; k < 8; k++) {
+		unsigned int who = k % 2, other = who ^ 1;
+		struct station kept;
+
+		setup(state);
+		start(0, 10, MACSEC_GCM_AES_XPN_256);
+		start(1, 20, MACSEC_GCM_AES_XPN_256);
+		run(10 * S, 2, true);
+		assert_true(mka_kay_save(st[who].kay, &saved));
+		run(20 * S + k * 250 * MS, 2, true);
+		mka_kay_destroy(st[who].kay);
+		st[who].kay = NULL;
+		run(3500 * MS, 2, true);
+		kept = st[who];
+		start(who, who == 0 ? 10 : 20, MACSEC_GCM_AES_XPN_256);
+		memcpy(st[who].tx, kept.tx, sizeof(kept.tx));
+		memcpy(st[who].rx, kept.rx, sizeof(kept.rx));
+		st[who].using = kept.using;
+		assert_int_equal(mka_kay_resume(st[who].kay, &saved, now), 0);
+		run(20 * S, 2, true);
+		assert_true(all_up(2));
+		assert_int_equal(st[other].events[MKA_DOWN] + st[who].events[MKA_DOWN], 0);
+		assert_int_equal(st[other].events[MKA_PEER_LOST], 0);
+		assert_int_equal(info(other).keys, 1);
+		teardown(state);
+	}
+}
+
+/* A key server that is not heard for a while hears all the others, who take another key without it: it has to notice. */
+static void
+test_unheard(void **state)
+{
+	(void)state;
+	for (uint8_t suite = MACSEC_GCM_AES_128; suite < MACSEC_SUITE_COUNT; suite++) {
+		setup(state);
+		for (unsigned int i = 0; i < 3; i++)
+			start(i, (uint8_t)(10 + i), suite);
+		run(15 * S, 3, true);
+		st[0].mute = true;
+		run(8 * S, 0, false);
+		assert_true(info(1).server_self);
+		st[0].mute = false;
+		run(25 * S, 0, false);
+		assert_true(all_up(3));
+		assert_true(info(0).server_self);
+		run(20 * S, 3, true);
+		teardown(state);
+	}
+}
+
 /* A key for integrity alone is not taken by who wants confidentiality. */
 static void
 test_confidentiality(void **state)
@@ -746,6 +803,8 @@ main(void)
 		T(test_refused),
 		T(test_two_caks),
 		T(test_suspension),
+		T(test_killed),
+		T(test_unheard),
 		T(test_confidentiality),
 		T(test_bounded_delay),
 		T(test_loss),
