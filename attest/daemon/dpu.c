@@ -280,7 +280,10 @@ make_ear(struct attest_dpu *d)
 		.exp = now + PK_MAX(2 * d->conf->interval_ns / PK_NS_PER_S, UINT64_C(1)) };
 
 	free(d->ear);
-	d->ear = d->key != NULL ? attest_ear_make(&e, d->key, &diag) : NULL;
+	d->ear = NULL;
+	if (d->key == NULL)
+		return; /* within the server nobody asks for it */
+	d->ear = attest_ear_make(&e, d->key, &diag);
 	if (d->ear == NULL)
 		pk_error("%s", diag.text);
 }
@@ -404,9 +407,10 @@ on_due(evutil_socket_t fd, short what, void *arg)
 
 	(void)fd;
 	(void)what;
+	/* Also when the last answer is not in yet, or not judged: that takes what it takes, and then it is asked again. */
+	dpu_later(d->due, jittered(d->conf->interval_ns));
 	/* Nobody there to be asked is a deadline missed like any other. */
 	if (d->host == NULL) {
-		dpu_later(d->due, jittered(d->conf->interval_ns));
 		if (d->machine.state != ATTEST_STATE_NEW) {
 			d->missed++;
 			dpu_step(d, ATTEST_STEP_MISSED, NULL);
