@@ -10,7 +10,7 @@
 #include "lib/helper.h"
 #include "lib/posture.h"
 
-/* Shared by dpu.c (rounds), guest.c (connections and enrolment) and dpu_show.c. */
+/* Shared by dpu.c (rounds), dpu_reference.c, guest.c (connections and enrolment) and dpu_show.c. */
 #define GUESTS_MAX 8 /* connections that have not yet shown who they are, and the host's own */
 
 enum guest_phase {
@@ -114,7 +114,8 @@ void dpu_host_went(struct attest_dpu *d);
 void dpu_evidence(struct attest_dpu *d, const struct attest_message *m);
 void dpu_nudge(struct attest_dpu *d);
 void dpu_save(struct attest_dpu *d);
-/* Take up the reference file if it has changed.  Returns whether there is one. */
+
+/* dpu_reference.c.  Take up the reference file if it has changed.  Returns whether there is one. */
 bool dpu_load_reference(struct attest_dpu *d);
 
 /* guest.c */

@@ -4,8 +4,8 @@
  *     attest_perf            says its results' names
  *     attest_perf NAME       measures that one
  *
- *     attest.quotes              quotes by an ECDSA P-256 AK judged per second, on one core
- *     attest.ima                 entries of an IMA list replayed and judged by an allow-list per second, on one core
+ *     attest.quotes              quotes by an ECDSA P-256 AK judged per second of one core
+ *     attest.ima                 entries of an IMA list replayed and judged by an allow-list per second of one core
  *     attest.quarantine.p99_ms   from bad evidence in memory to the last packet of that host that the path forwards:
  *                                judged by a helper, moved by the machine, said over the socket, put in force, and
  *                                seen by the next burst, as in picket-attestd and picketd
@@ -194,6 +194,16 @@ by_value(const void *a, const void *b)
 	return (x > y) - (x < y);
 }
 
+/* Time of the core that we have had: others have some of it on a busy machine. */
+static uint64_t
+core_ns(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+	return (uint64_t)t.tv_sec * PK_NS_PER_S + (uint64_t)t.tv_nsec;
+}
+
 static void
 measure_quotes(const char *name)
 {
@@ -203,12 +213,12 @@ measure_quotes(const char *name)
 	make_evidence(e);
 	need(judged_good(e), "the quote is not good");
 	for (int t = 0; t < TURNS; t++) {
-		uint64_t start = pk_clock_mono_ns(), nb = 0, now;
+		uint64_t start = core_ns(), nb = 0, now;
 
 		do {
 			for (int i = 0; i < 100; i++, nb++)
 				need(judged_good(e), "the quote is not good");
-			now = pk_clock_mono_ns();
+			now = core_ns();
 		} while (now - start < (uint64_t)SECONDS * PK_NS_PER_S);
 		rate[t] = (double)nb * 1e9 / (double)(now - start);
 	}
@@ -285,13 +295,13 @@ measure_ima(const char *name)
 	    diag.text);
 	memcpy(want, state.value, sizeof(want));
 	for (int t = 0; t < TURNS; t++) {
-		uint64_t start = pk_clock_mono_ns();
+		uint64_t start = core_ns();
 
 		attest_ima_state_init(&state, ATTEST_ALG_SHA256);
 		r->nb = r->lost = 0;
 		attest_appraise_ima((struct attest_bytes){ (uint8_t *)list, list_len }, &state,
 		    want, NULL, policy, NULL, &used, &trailing, r);
-		rate[t] = (double)used * 1e9 / (double)(pk_clock_mono_ns() - start);
+		rate[t] = (double)used * 1e9 / (double)(core_ns() - start);
 		need(r->nb == 0 && used == IMA_ENTRIES, r->nb > 0 ? r->reason[0].text : "entries");
 	}
 	qsort(rate, TURNS, sizeof(rate[0]), by_value);
