@@ -129,6 +129,27 @@ segment_end(const struct fw_pkt *pk)
 	    ((pk->tcp_flags & FW_TCP_FIN) != 0);
 }
 
+/* Taken over from a data plane that does not tell numbers (docs/session-records.md): picked up in mid-stream, and
+ * neither side's are known. */
+static bool
+unlearned(const struct fw_session *s)
+{
+	return s->state >= FW_STATE_ESTABLISHED &&
+	    (s->flags & (FW_SESSION_LOOSE | FW_SESSION_SYN_R)) == FW_SESSION_LOOSE;
+}
+
+/* They are what the first segment says.  Its sender's greatest window is not known, so it is the greatest there is. */
+static void
+learn(struct fw_session *s, const struct fw_pkt *pk, unsigned int d)
+{
+	s->side[d].end = segment_end(pk);
+	s->side[d].ack = pk->ack;
+	s->side[d ^ 1].end = pk->ack;
+	s->side[d ^ 1].ack = pk->seq;
+	s->win[0] = s->win[1] = UINT16_MAX;
+	s->flags |= FW_SESSION_SYN_R;
+}
+
 enum fw_drop
 fw_tcp_open(struct fw_session *s, const struct fw_pkt *pk, bool loose)
 {
@@ -152,15 +173,11 @@ fw_tcp_open(struct fw_session *s, const struct fw_pkt *pk, bool loose)
 		return FW_DROP_TCP_NO_SESSION;
 	/* In mid-stream nobody can know the scales, so the widest are assumed, and a full window. */
 	s->state = (pk->tcp_flags & FW_TCP_FIN) != 0 ? FW_STATE_FIN_F : FW_STATE_ESTABLISHED;
-	s->flags |= FW_SESSION_LOOSE | FW_SESSION_SYN_R;
-	s->scale = 14 << 4 | 14;
-	s->side[0].end = segment_end(pk);
-	s->side[0].ack = pk->ack;
-	s->side[1].end = pk->ack;
-	s->side[1].ack = pk->seq;
+	s->flags |= FW_SESSION_LOOSE;
 	/* The greatest window TCP has is 2^30 (RFC 7323 section 2.3): anything more would let every
 	 * number compare as inside. */
-	s->win[0] = s->win[1] = UINT16_MAX;
+	s->scale = 14 << 4 | 14;
+	learn(s, pk, 0);
 	return FW_DROP_NONE;
 }
 
@@ -316,6 +333,15 @@ fw_tcp_step(struct fw_session *s, const struct fw_pkt *pk, unsigned int d, struc
 	mv->event = FW_TCP_EV_COUNT;
 	mv->counts = false;
 
+	if (unlikely(unlearned(s))) {
+		/* A SYN is answered and changes nothing; a RST anybody could send. */
+		if ((flags & FW_TCP_RST) != 0)
+			return FW_DROP_TCP_RST;
+		if ((flags & FW_TCP_SYN) == 0)
+			learn(s, pk, d);
+		else if ((flags & FW_TCP_ACK) != 0)
+			return FW_DROP_TCP_WINDOW;
+	}
 	if ((flags & FW_TCP_RST) != 0) {
 		why = reset(s, pk, d, &exact);
 		if (why != FW_DROP_NONE || !exact)

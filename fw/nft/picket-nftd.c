@@ -4,12 +4,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include <event2/event.h>
 
 #include "fw/link.h"
+#include "fw/nft/kernel.h"
 #include "fw/nft/notice.h"
 #include "fw/nft/plane.h"
 #include "fw/nft/review.h"
@@ -336,17 +339,56 @@ stop(struct nftd *d)
 	nft_plane_destroy(d->plane);
 }
 
-static int
-run(void *arg, struct event_base *base, struct pk_diag *diag)
+/* A program that holds the tables would put back what we take away. */
+static bool
+is_running(const struct options *o)
 {
-	struct nftd *d = arg;
-	int rc;
+	struct sockaddr_un at = { .sun_family = AF_UNIX };
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	bool is;
 
-	d->base = base;
-	rc = start(d, diag);
+	snprintf(at.sun_path, sizeof(at.sun_path), "%s/picket-nftd.ctl", o->run_dir);
+	is = fd >= 0 && connect(fd, (const struct sockaddr *)&at, sizeof(at)) == 0;
+	if (fd >= 0)
+		close(fd);
+	return is;
+}
+
+/* Bridges first: from then on nothing passes, so that the rules can go. */
+static int
+remove_all(struct nftd *d, struct pk_diag *diag)
+{
+	const struct options *o = &d->options;
+	struct nft_track_conf track = { .base = d->base, .seconds = d->seconds };
+	struct nft_kernel *kernel = NULL;
+	int rc = 0;
+
+	if (is_running(o)) {
+		pk_diag_set(diag,
+		    "picket-nftd is running (%s/picket-nftd.ctl answers): stop it first",
+		    o->run_dir);
+		return -EBUSY;
+	}
+	for (size_t i = 0; rc == 0 && i < o->wires.nb && i < NFT_WIRES_MAX; i++) {
+		rc = nft_wire_parse(&d->wires[i], (uint16_t)i, o->wires.item[i], diag);
+		if (rc == 0)
+			rc = nft_wire_remove(&d->wires[i], diag);
+		track.nb_wires++;
+	}
 	if (rc == 0)
-		rc = pk_program_serve(base);
-	stop(d);
+		rc = nft_kernel_open(&kernel, o->table, 0, diag);
+	if (rc == 0)
+		rc = nft_kernel_there(kernel, diag);
+	if (rc > 0)
+		rc = nft_kernel_remove(kernel, diag);
+	nft_kernel_close(kernel);
+	if (rc == 0)
+		rc = nft_track_create(&d->track, &track, diag);
+	if (rc == 0) {
+		rc = nft_track_clear(d->track);
+		if (rc < 0)
+			pk_diag_set(diag, "conntrack cannot be read: %s", strerror(-rc));
+	}
 	return rc;
 }
 
@@ -354,6 +396,26 @@ int
 main(int argc, char **argv)
 {
 	struct nftd d = { 0 };
+	struct pk_diag diag;
+	bool removes;
+	int at, rc;
 
-	return pk_program_main(&program, &d.options, argc, argv, run, &d);
+	at = pk_program_start(&program, &d.options, argc, argv);
+	removes = at + 1 == argc && strcmp(argv[at], "remove") == 0;
+	if (at != argc && !removes) {
+		fprintf(
+		    stderr, "picket-nftd: takes options, and the word `remove`; -h lists them\n");
+		return 2;
+	}
+	d.base = event_base_new();
+	PK_ASSERT(d.base != NULL);
+	rc = removes ? remove_all(&d, &diag) : start(&d, &diag);
+	if (rc < 0)
+		pk_error("%s", diag.text);
+	else if (!removes)
+		rc = pk_program_serve(d.base);
+	stop(&d);
+	event_base_free(d.base);
+	pk_conf_fini(options, PK_COUNT(options), &d.options);
+	return rc == 0 ? 0 : 1;
 }

@@ -17,7 +17,7 @@ struct nft_review {
 };
 
 bool
-nft_review_allows(const struct nft_plane *p, const struct nft_session *s)
+nft_review_allows(const struct nft_plane *p, const struct nft_session *s, uint32_t *slot)
 {
 	const struct fw_rules *rules = nft_plane_rules(p);
 	const struct fw_session_info *i = &s->info;
@@ -32,6 +32,8 @@ nft_review_allows(const struct nft_plane *p, const struct nft_session *s)
 	fw_rules_party(rules, i->vrf, egress ? &i->dst : &i->src, attested, &peer);
 	fw_rules_decide(rules, (enum pk_direction)i->direction, &subject, &peer, i->proto,
 	    s->selector, FW_APP_UNKNOWN, nft_plane_at(p), &d);
+	if (slot != NULL)
+		*slot = d.rule != FW_RULE_NONE ? d.rule : NFT_SLOT_NONE;
 	if (d.verdict != PK_VERDICT_ALLOW ||
 	    (d.terms != NULL && nft_terms_missing(d.terms) != NFT_DROP_NONE))
 		return false;
@@ -55,7 +57,7 @@ each(void *arg, const struct nft_session *s)
 	uint16_t stamp = (uint16_t)(s->mark >> 16);
 
 	r->counts.reviewed++;
-	if (!nft_review_allows(r->plane, s)) {
+	if (!nft_review_allows(r->plane, s, NULL)) {
 		nft_session_kill(r->track, s);
 		r->counts.ended++;
 	} else if (stamp != 0 && (uint16_t)(nft_plane_stamp(r->plane) - stamp) > STAMP_AGE_MAX) {

@@ -19,8 +19,9 @@ void nft_review_destroy(struct nft_review *r);
 /* There has been a change: begin, anew if one is under way. */
 void nft_review_start(struct nft_review *r);
 
-/* May this session be, by the generation in force? */
-bool nft_review_allows(const struct nft_plane *p, const struct nft_session *s);
+/* May this session be, by the generation in force?  *slot becomes the number of its rule as marks have it; NULL is
+ * allowed.  Of `s` the entry and the mark are not looked at. */
+bool nft_review_allows(const struct nft_plane *p, const struct nft_session *s, uint32_t *slot);
 
 struct nft_review_counts {
 	uint64_t reviewed, ended;

@@ -1,5 +1,3 @@
-#include "fw/nft/show.h"
-
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -7,15 +5,12 @@
 #include <string.h>
 
 #include "fw/filter.h"
-#include "fw/record_file.h"
+#include "fw/nft/show_priv.h"
 #include "lib/clock.h"
-#include "lib/control.h"
 #include "lib/log.h"
 #include "lib/program.h"
 
-#define ROWS_BACKLOG    (256 * 1024) /* bytes of rows that wait for the client */
-#define MONITOR_BACKLOG (256 * 1024)
-#define RULE_JSON       768
+#define RULE_JSON 768
 
 struct monitor {
 	struct nft_show *show;
@@ -25,15 +20,8 @@ struct monitor {
 	struct monitor *next;
 };
 
-struct nft_show {
-	struct nft_show_conf conf;
-	struct pk_control *control;
-	struct monitor *monitors;
-	uint64_t started_wall_ns;
-};
-
-static uint64_t
-rule_of(const struct nft_show *s, uint32_t slot)
+uint64_t
+nft_show_rule(const struct nft_show *s, uint32_t slot)
 {
 	struct fw_rule_info info;
 
@@ -331,7 +319,7 @@ each_session(void *arg, const struct nft_session *session)
 	struct fw_link_status link;
 
 	fw_link_status(l->show->conf.link, &link);
-	i.rule_id = rule_of(l->show, session->mark & 0xffff);
+	i.rule_id = nft_show_rule(l->show, session->mark & 0xffff);
 	i.generation = session->mark >> 16 == nft_plane_stamp(l->show->conf.plane) ? link.generation
 	                                                                           : 0;
 	if (!fw_filter_session(&l->filter, nft_plane_rules(l->show->conf.plane), &i))
@@ -346,7 +334,7 @@ each_session(void *arg, const struct nft_session *session)
 	session_row(l, &i);
 	if (--l->left == 0)
 		return NFT_WALK_STOP;
-	return pk_control_backlog(l->request) > ROWS_BACKLOG ? NFT_WALK_PAUSE : NFT_WALK_ON;
+	return pk_control_backlog(l->request) > NFT_SHOW_BACKLOG ? NFT_WALK_PAUSE : NFT_WALK_ON;
 }
 
 static void
@@ -358,7 +346,7 @@ sessions_done(void *arg, int rc)
 	if (rc < 0)
 		pk_control_refuse(l->request, "conntrack: %s", strerror(-rc));
 	else if (l->kills)
-		pk_control_rowf(l->request, "{\"ended\":%" PRIu64 "}", l->nb);
+		pk_control_rowf(l->request, "{\"killed\":%" PRIu64 "}", l->nb);
 	if (rc == 0)
 		pk_control_done(l->request);
 }
@@ -479,7 +467,7 @@ void
 nft_show_noticed(struct nft_show *s, const struct nft_noticed *n)
 {
 	bool audit = strcmp(n->verdict, "audit") == 0, pass = strcmp(n->verdict, "allow") == 0;
-	uint64_t id = audit ? n->rule_id : rule_of(s, n->slot);
+	uint64_t id = audit ? n->rule_id : nft_show_rule(s, n->slot);
 	struct fw_trace_record t = { .src = n->src,
 		.dst = n->dst,
 		.sport = n->sport,
@@ -500,7 +488,7 @@ nft_show_noticed(struct nft_show *s, const struct nft_noticed *n)
 	for (struct monitor *m = s->monitors; m != NULL; m = m->next) {
 		if (!fw_filter_packet(&m->filter, &t))
 			continue;
-		if (pk_control_backlog(m->request) > MONITOR_BACKLOG) {
+		if (pk_control_backlog(m->request) > NFT_SHOW_BACKLOG) {
 			m->skipped++;
 			continue;
 		}
@@ -528,6 +516,9 @@ static const struct pk_control_command commands[] = {
 	{ "show status", "", "what this data plane enforces, and since when", show_status },
 	{ "show sessions", "[FILTER] [limit N]", "live sessions", show_sessions },
 	{ "kill sessions", "FILTER", "end sessions", kill_sessions },
+	{ "sessions export", "FILTER", "write sessions as records into the file of the request",
+	    nft_show_export },
+	{ "sessions import", "", "take on the sessions of such a file", nft_show_import },
 	{ "show drops", "[all]", "dropped packets by reason", show_drops },
 	{ "show counters", "", "packets, bytes, sessions", show_counters },
 	{ "show rules", "", "rules in force with their hits", show_rules },

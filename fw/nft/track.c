@@ -383,6 +383,30 @@ nft_track_count(uint64_t *nb, uint64_t *max)
 	*max = read_number("/proc/sys/net/netfilter/nf_conntrack_max");
 }
 
+/* Have `take` called for each message about an entry.  Returns 0 or negative errno. */
+static int
+dump(mnl_cb_t take, void *arg)
+{
+	struct mnl_socket *s = mnl_socket_open2(NETLINK_NETFILTER, SOCK_CLOEXEC);
+	char buffer[BUFFER];
+	int rc;
+
+	if (s == NULL)
+		return -errno;
+	rc = mnl_socket_bind(s, 0, 0) < 0 ? -errno : request_dump(s, 1);
+	for (int more = 1; rc == 0 && more > 0;) {
+		ssize_t n = mnl_socket_recvfrom(s, buffer, sizeof(buffer));
+
+		more = n < 0
+		    ? -1
+		    : mnl_cb_run(buffer, (size_t)n, 1, mnl_socket_get_portid(s), take, arg);
+		if (more < 0)
+			rc = -errno;
+	}
+	mnl_socket_close(s);
+	return rc;
+}
+
 struct stamps {
 	uint16_t nb_wires;
 	uint8_t *bits;
@@ -409,24 +433,38 @@ note_stamp(const struct nlmsghdr *h, void *arg)
 int
 nft_track_stamps(uint16_t nb_wires, uint8_t bits[(NFT_STAMP_MAX + 1) / 8])
 {
-	struct mnl_socket *s = mnl_socket_open2(NETLINK_NETFILTER, SOCK_CLOEXEC);
 	struct stamps stamps = { nb_wires, bits };
-	char buffer[BUFFER];
+
+	return dump(note_stamp, &stamps);
+}
+
+static int
+clear_entry(const struct nlmsghdr *h, void *arg)
+{
+	struct nf_conntrack *ct = nfct_new();
+	struct nft_session s = { .entry = ct };
+	struct nft_track *t = arg;
+
+	if (ct != NULL && nfct_nlmsg_parse(h, ct) >= 0) {
+		uint16_t wire = nfct_get_attr_u16(ct, ATTR_ZONE) >> 12;
+
+		if (wire != 0 && wire <= t->conf.nb_wires)
+			nft_session_kill(t, &s);
+	}
+	if (ct != NULL)
+		nfct_destroy(ct);
+	return MNL_CB_OK;
+}
+
+int
+nft_track_clear(struct nft_track *t)
+{
 	int rc;
 
-	if (s == NULL)
-		return -errno;
-	rc = mnl_socket_bind(s, 0, 0) < 0 ? -errno : request_dump(s, 1);
-	for (int more = 1; rc == 0 && more > 0;) {
-		ssize_t n = mnl_socket_recvfrom(s, buffer, sizeof(buffer));
-
-		more = n < 0 ? -1
-		             : mnl_cb_run(buffer, (size_t)n, 1, mnl_socket_get_portid(s),
-		                   note_stamp, &stamps);
-		if (more < 0)
-			rc = -errno;
-	}
-	mnl_socket_close(s);
+	/* -EINTR: the table has changed so much that some were not shown, as it does when its entries go. */
+	do {
+		rc = dump(clear_entry, t);
+	} while (rc == -EINTR);
 	return rc;
 }
 

@@ -65,3 +65,6 @@ void nft_track_count(uint64_t *nb, uint64_t *max);
  * Returns 0 or negative errno.
  */
 int nft_track_stamps(uint16_t nb_wires, uint8_t bits[(NFT_STAMP_MAX + 1) / 8]);
+
+/* End all sessions of our zones.  Waits for the kernel, likewise.  Returns 0 or negative errno. */
+int nft_track_clear(struct nft_track *t);

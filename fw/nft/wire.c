@@ -208,6 +208,23 @@ nft_wire_join(const struct nft_wire *w, struct pk_diag *diag)
 }
 
 int
+nft_wire_remove(const struct nft_wire *w, struct pk_diag *diag)
+{
+	unsigned int index = w->bridge[0] != '\0' ? if_nametoindex(w->bridge) : 0;
+	char buffer[256] __attribute__((aligned(8)));
+	struct nlmsghdr *h;
+	int rc;
+
+	if (index == 0)
+		return 0;
+	(void)link_message(buffer, &h, RTM_DELLINK, index);
+	rc = ask(h);
+	if (rc < 0)
+		pk_diag_set(diag, "bridge %s cannot be taken away: %s", w->bridge, strerror(-rc));
+	return rc;
+}
+
+int
 nft_conntrack_setup(bool tcp_loose, struct pk_diag *diag)
 {
 	const struct {

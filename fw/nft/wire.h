@@ -26,5 +26,8 @@ int nft_wire_open(struct nft_wire *w, struct pk_diag *diag);
 /* Put the ports into the bridge: frames pass as the ruleset says, which has to be in force. */
 int nft_wire_join(const struct nft_wire *w, struct pk_diag *diag);
 
+/* Take its bridge away: nothing passes any more.  Nothing to do when wires are routed, or there is none. */
+int nft_wire_remove(const struct nft_wire *w, struct pk_diag *diag);
+
 /* How conntrack is to judge: /proc/sys/net/netfilter of this network namespace. */
 int nft_conntrack_setup(bool tcp_loose, struct pk_diag *diag);

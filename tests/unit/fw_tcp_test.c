@@ -172,6 +172,49 @@ test_refusal_is_silent(void **state)
 	}
 }
 
+/* A session of which only the state has been handed over takes its numbers from the next segment, from either side;
+ * what anybody might send does not teach it. */
+static void
+test_learns_numbers(void **state)
+{
+	static const uint8_t states[] = { FW_STATE_ESTABLISHED, FW_STATE_FIN_F, FW_STATE_HALF_F,
+		FW_STATE_HALF_R, FW_STATE_CLOSING, FW_STATE_LAST_R };
+
+	(void)state;
+	for (unsigned int k = 0; k < 2 * sizeof(states); k++) {
+		unsigned int d = k % 2;
+		struct fw_session s = {
+			.state = states[k / 2], .flags = FW_SESSION_LOOSE, .scale = 7 << 4 | 7
+		};
+		const struct fw_session before = s;
+		struct fw_pkt pk = { .tcp_flags = FW_TCP_RST, .seq = 4000000000u, .ack = 77 };
+		struct fw_tcp_move mv;
+
+		assert_int_equal(fw_tcp_step(&s, &pk, d, &mv), FW_DROP_TCP_RST);
+		pk.tcp_flags = FW_TCP_SYN | FW_TCP_ACK;
+		assert_int_not_equal(fw_tcp_step(&s, &pk, d, &mv), FW_DROP_NONE);
+		assert_memory_equal(&s, &before, sizeof(s));
+
+		pk.tcp_flags = FW_TCP_ACK;
+		pk.payload = 1000;
+		pk.win = 500;
+		assert_int_equal(fw_tcp_step(&s, &pk, d, &mv), FW_DROP_NONE);
+		assert_int_equal(s.side[d].end, 4000001000u);
+		assert_int_equal(s.side[d ^ 1].end, 77);
+		/* From now on as any other: the answer, what is beyond the window, a RST that is not exact. */
+		pk = (struct fw_pkt){ .tcp_flags = FW_TCP_ACK,
+			.seq = 77,
+			.ack = 4000001000u,
+			.payload = 1,
+			.win = 500 };
+		assert_int_equal(fw_tcp_step(&s, &pk, d ^ 1, &mv), FW_DROP_NONE);
+		pk.seq = 77 + (UINT16_MAX << 7) + 1;
+		assert_int_equal(fw_tcp_step(&s, &pk, d ^ 1, &mv), FW_DROP_TCP_WINDOW);
+		pk.tcp_flags = FW_TCP_RST;
+		assert_int_equal(fw_tcp_step(&s, &pk, d ^ 1, &mv), FW_DROP_TCP_RST);
+	}
+}
+
 int
 main(void)
 {
@@ -182,6 +225,7 @@ main(void)
 		cmocka_unit_test(test_only_the_opener_opens),
 		cmocka_unit_test(test_wrap),
 		cmocka_unit_test(test_refusal_is_silent),
+		cmocka_unit_test(test_learns_numbers),
 	};
 
 	return cmocka_run_group_tests_name("fw/tcp", tests, NULL, NULL);
