@@ -522,8 +522,8 @@ scopes(void **state)
 
 	/* On the way out to port 80, not back. */
 	c = scope_of(k, 1, 4, 80, 6);
-	assert_true(c->raw && dpi_scope_has(c, DPI_GROUP_STREAM, 0));
-	assert_false(dpi_scope_has(c, DPI_GROUP_STREAM, 1));
+	assert_true(c->raw && dpi_scope_has(c, DPI_GROUP_TCP, 0));
+	assert_false(dpi_scope_has(c, DPI_GROUP_TCP, 1));
 	assert_false(scope_of(k, 1, 4, 81, 6)->raw);
 
 	c = scope_of(k, 1, 2, 8001, 6);
@@ -584,7 +584,7 @@ scopes_whole(void **state)
 
 		for (uint32_t i = 0; i < dpi_set_nb(set); i++) {
 			const struct dpi_sig *g = dpi_set_sig(set, i);
-			unsigned int group = proto == 6 ? DPI_GROUP_STREAM : DPI_GROUP_UDP;
+			unsigned int group = proto == 6 ? DPI_GROUP_TCP : DPI_GROUP_UDP;
 
 			if (!(g->protos & (proto == 6 ? 1 : 2)))
 				continue;
