@@ -527,10 +527,12 @@ stream_hit(void *arg, uint32_t rule)
 
 	if (!ends_hold(k, g, k->dir))
 		return;
+	packet_hit(k, rule);
+	if (!(g->flags & DPI_SIG_STREAM))
+		return;
 	at = side_add(k, d, rule);
 	if (at >= 0)
 		d->candidate[at] |= DPI_CANDIDATE_OPEN;
-	packet_hit(k, rule);
 }
 
 static int
@@ -550,27 +552,25 @@ scan(struct dpi_detect *k, const struct dpi_scope *scope, unsigned int group, un
 		k->look.counts.scan_errors++;
 }
 
-/* Rules about a stream see what is new of it, and as much before that as a pattern can begin in.  Where that has all of
- * the packet in it, rules that look at packets besides need no scan of their own. */
+/* What is new of a stream, and as much before that as a pattern can begin in.  Where that has all of the packet in it,
+ * rules that look at packets need no scan of their own: true then. */
 static bool
 scan_stream(struct dpi_detect *k, const struct dpi_scope *scope, struct dpi_side *d)
 {
 	const struct dpi_frame *f = k->frame;
 	struct dpi_assembly *a = &d->stream;
-	uint32_t back = dpi_set_longest(k->set, DPI_GROUP_STREAM, k->dir);
+	uint32_t back = dpi_set_longest(k->set, DPI_GROUP_TCP, k->dir);
 	uint64_t from = d->scanned > back ? d->scanned - back : 0;
 	int64_t at;
 
 	from = PK_MAX(from, a->window_from);
 	if (from < a->next)
-		scan(k, scope, DPI_GROUP_STREAM, k->dir, dpi_assembly_at(a, from),
+		scan(k, scope, DPI_GROUP_TCP, k->dir, dpi_assembly_at(a, from),
 		    (uint32_t)(a->next - from), stream_hit);
 	d->scanned = a->next;
 	for (uint32_t i = 0; i < d->nb_candidates; i++)
 		if (d->candidate[i] & DPI_CANDIDATE_OPEN)
 			packet_hit(k, d->candidate[i] & ~DPI_CANDIDATE_OPEN);
-	if (f->payload_len == 0)
-		return true;
 	at = dpi_assembly_offset(a, f->seq) + ((f->tcp_flags & DPI_TCP_SYN) != 0);
 	return at >= 0 && (uint64_t)at >= from && (uint64_t)at + f->payload_len <= a->next;
 }
@@ -584,6 +584,7 @@ packet_rules(struct dpi_detect *k)
 	const struct dpi_frame *f = k->frame;
 	struct dpi_side *d = k->session != NULL && k->session->tcp ? &k->session->side[k->dir]
 	                                                           : NULL;
+	bool seen = false;
 
 	if (!scope->raw) {
 		if (d != NULL)
@@ -594,15 +595,14 @@ packet_rules(struct dpi_detect *k)
 	k->nb_candidates = 0;
 	for (uint32_t i = 0; i < scope->packet.nb; i++)
 		packet_hit(k, scope->packet.at[i]);
-	if (f->payload_len > 0 && !f->fragment.is)
+	if (d != NULL && k->new_bytes)
+		seen = scan_stream(k, scope, d);
+	if (!seen && f->payload_len > 0 && !f->fragment.is)
 		scan(k, scope,
 		    f->proto == 6        ? DPI_GROUP_TCP
 		        : f->proto == 17 ? DPI_GROUP_UDP
 		                         : DPI_GROUP_OTHER,
 		    k->dir, f->payload, f->payload_len, packet_hit);
-	if (!(d != NULL && k->new_bytes && scan_stream(k, scope, d)) && f->proto == 6 &&
-	    f->payload_len > 0 && !f->fragment.is)
-		scan(k, scope, DPI_GROUP_STREAM, k->dir, f->payload, f->payload_len, packet_hit);
 	if (k->nb_candidates > 1)
 		qsort(k->candidate, k->nb_candidates, sizeof(*k->candidate), by_number);
 	for (uint32_t i = 0, n = k->nb_candidates; i < n; i++)

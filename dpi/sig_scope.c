@@ -8,6 +8,7 @@
 
 #define GROUPS_MAX 64 /* of addresses that are told apart: those that most rules name */
 #define SLOTS      (2 * DPI_SCOPES_MAX)
+#define ADDRS      1024 /* whose groups are remembered */
 
 /* Rules of one header, and what they need of a session. */
 struct header {
@@ -30,7 +31,7 @@ struct counted {
 
 /* What of a session decides which headers fit. */
 struct key {
-	uint64_t nets[2];  /* bit i: the address is in group i */
+	uint64_t nets[2];
 	uint16_t ports[2]; /* class */
 	uint8_t proto, family;
 	uint8_t pad[2];
@@ -39,6 +40,12 @@ struct key {
 struct entry {
 	struct key key;
 	struct dpi_scope *scope;
+};
+
+/* The groups an address is in; family 0: nobody's. */
+struct known {
+	struct pk_addr addr;
+	uint64_t nets;
 };
 
 struct dpi_scopes {
@@ -55,6 +62,7 @@ struct dpi_scopes {
 	uint32_t nb_classes;
 	struct dpi_scope all;
 	struct entry slot[SLOTS];
+	struct known known[ADDRS];
 	uint32_t nb;
 };
 
@@ -437,6 +445,25 @@ hash_key(const struct key *key)
 	return (uint32_t)(h >> 40) % SLOTS;
 }
 
+/* Bit i: the address is in group i. */
+static uint64_t
+nets_of(struct dpi_scopes *k, const struct pk_addr *a)
+{
+	uint64_t h[2];
+	struct known *e;
+
+	memcpy(h, a->bytes, sizeof(h));
+	h[0] = (h[0] ^ h[1] * UINT64_C(0xff51afd7ed558ccd)) * UINT64_C(0x9e3779b97f4a7c15);
+	e = &k->known[(h[0] >> 40) % ADDRS];
+	if (e->addr.family == a->family && pk_addr_compare(&e->addr, a) == 0)
+		return e->nets;
+	e->addr = *a;
+	e->nets = 0;
+	for (unsigned int i = 0; i < k->nb_nets; i++)
+		e->nets |= (uint64_t)dpi_nets_has(k->nets[i], a) << i;
+	return e->nets;
+}
+
 const struct dpi_scope *
 dpi_scope_of(
     struct dpi_scopes *k, const struct pk_addr addr[2], const uint16_t port[2], uint8_t proto)
@@ -450,8 +477,7 @@ dpi_scope_of(
 	key.family = addr[0].family;
 	for (unsigned int d = 0; d < 2; d++) {
 		key.ports[d] = k->class_of[proto == 6 || proto == 17 || proto == 132 ? port[d] : 0];
-		for (unsigned int i = 0; i < k->nb_nets; i++)
-			key.nets[d] |= (uint64_t)dpi_nets_has(k->nets[i], &addr[d]) << i;
+		key.nets[d] = nets_of(k, &addr[d]);
 	}
 	for (at = hash_key(&key);; at = (at + 1) % SLOTS) {
 		e = &k->slot[at];

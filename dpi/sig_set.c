@@ -403,7 +403,7 @@ dpi_set_groups_of(const struct dpi_sig *sig, unsigned int group[DPI_GROUPS_OF_MA
 		return nb;
 	}
 	if (sig->protos & 1)
-		group[nb++] = sig->flags & DPI_SIG_STREAM ? DPI_GROUP_STREAM : DPI_GROUP_TCP;
+		group[nb++] = DPI_GROUP_TCP;
 	if (sig->protos & 2)
 		group[nb++] = DPI_GROUP_UDP;
 	if (sig->protos & ~3)

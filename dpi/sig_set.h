@@ -32,8 +32,7 @@ enum {
 
 /* Raw bytes have groups beside those of enum dpi_buf. */
 enum {
-	DPI_GROUP_STREAM = DPI_NB_BUFS, /* TCP, reassembled; and packets that are not in a stream */
-	DPI_GROUP_TCP, /* payload of each packet, for rules that look at nothing else */
+	DPI_GROUP_TCP = DPI_NB_BUFS, /* streams, and payload of each packet */
 	DPI_GROUP_UDP,
 	DPI_GROUP_OTHER,
 	DPI_NB_GROUPS

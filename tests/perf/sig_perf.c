@@ -492,7 +492,7 @@ static void
 raw_scan(const char *name, const char *kind)
 {
 	struct dpi_set *set = set_of(kind);
-	const hs_database_t *db = dpi_set_database(set, DPI_GROUP_STREAM, 0);
+	const hs_database_t *db = dpi_set_database(set, DPI_GROUP_TCP, 0);
 	uint64_t ours = UINT64_MAX, theirs = UINT64_MAX, hits = 0;
 	struct dpi_scan_room *room;
 	hs_scratch_t *scratch = NULL;
@@ -512,7 +512,7 @@ raw_scan(const char *name, const char *kind)
 		start = rte_rdtsc();
 		for (unsigned int k = 0; k < nb_frames; k++)
 			if (frames[k].len > 54)
-				(void)dpi_set_scan(set, room, DPI_GROUP_STREAM, 0,
+				(void)dpi_set_scan(set, room, DPI_GROUP_TCP, 0,
 				    frames[k].bytes + 54, frames[k].len - 54, nothing_of, &hits);
 		took = rte_rdtsc() - start;
 		ours = PK_MIN(ours, took);

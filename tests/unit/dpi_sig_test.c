@@ -9,6 +9,7 @@
 
 #include "dpi/engine.h"
 #include "dpi/http1.h"
+#include "dpi/sig_net.h"
 #include "dpi/sig_prefilter.h"
 #include "tests/unit/test.h"
 
@@ -477,12 +478,183 @@ traps(void **state)
 	    fires(TCP("content:\"|0d 0a 0d 0a|\"; content:\"key\"; distance:0; within:3;")));
 }
 
+/* ---- scopes ---- */
+
+static struct pk_addr
+addr4(uint8_t a, uint8_t b, uint8_t c, uint8_t d)
+{
+	return (struct pk_addr){ .family = 4, .bytes = { a, b, c, d } };
+}
+
+static const struct dpi_scope *
+scope_of(struct dpi_scopes *k, uint8_t net0, uint8_t net1, uint16_t port1, uint8_t proto)
+{
+	struct pk_addr addr[2] = { addr4(10, net0, 0, 1), addr4(10, net1, 0, 2) };
+
+	return dpi_scope_of(k, addr, (const uint16_t[]){ 40000, port1 }, proto);
+}
+
+static void
+scopes(void **state)
+{
+	struct dpi_set *set = set_of(
+	    "alert tcp 10.1.0.0/16 any -> !10.1.0.0/16 80 (content:\"abcdef\"; sid:1;)\n"
+	    "alert http any any -> 10.2.0.0/16 [8000:8080,!8008] (http.uri; content:\"ghijkl\"; sid:2;)\n"
+	    "alert dns any any -> any any (dns.query; content:\"mnopqr\"; sid:3;)\n"
+	    "alert tcp any 25 <> 10.3.0.0/16 any (dsize:7; sid:4;)\n");
+	struct dpi_bufs told = { { 0 } };
+	const struct dpi_scope *c;
+	struct dpi_scopes *k;
+
+	(void)state;
+	dpi_bufs_add(&told, DPI_HTTP_HOST);
+	assert_int_equal(dpi_scopes_create(&k, set, &told), 0);
+	assert_int_equal(dpi_scope_all(k)->nb, 4);
+
+	/* Inside, and no DNS to be expected but of UDP and TCP alike: rule 3 alone. */
+	c = scope_of(k, 1, 1, 80, 6);
+	assert_int_equal(c->nb, 1);
+	assert_false(c->raw);
+	assert_int_equal(c->layers, 1u << DPI_LAYER_DNS);
+	assert_false(dpi_bufs_has(&c->wanted, DPI_HTTP_HOST));
+	assert_ptr_equal(scope_of(k, 1, 1, 443, 6), scope_of(k, 1, 1, 444, 6)); /* no rule tells these apart */
+	assert_int_equal(scope_of(k, 1, 1, 80, 132)->nb, 0);
+
+	/* On the way out to port 80, not back. */
+	c = scope_of(k, 1, 4, 80, 6);
+	assert_true(c->raw && dpi_scope_has(c, DPI_GROUP_TCP, 0));
+	assert_false(dpi_scope_has(c, DPI_GROUP_TCP, 1));
+	assert_false(scope_of(k, 1, 4, 81, 6)->raw);
+
+	c = scope_of(k, 1, 2, 8001, 6);
+	assert_true(c->layers >> DPI_LAYER_HTTP & 1 && dpi_scope_has(c, DPI_HTTP_URI, 0));
+	assert_true(dpi_bufs_has(&c->wanted, DPI_HTTP_HOST));
+	assert_false(scope_of(k, 1, 2, 8008, 6)->layers >> DPI_LAYER_HTTP & 1);
+
+	/* A rule without bytes, both ways: by the port of the other side. */
+	assert_int_equal(scope_of(k, 3, 9, 25, 6)->packet.nb, 1);
+	assert_int_equal(scope_of(k, 3, 9, 26, 6)->packet.nb, 0);
+	dpi_scopes_destroy(k);
+	dpi_set_destroy(set);
+}
+
+/* Never less than what headers say: against each rule by itself, for headers and sessions made up; with more groups of
+ * addresses than are told apart. */
+static void
+scopes_whole(void **state)
+{
+	static char text[64 * 1024];
+	size_t at = 0;
+	struct dpi_scopes *k;
+	struct dpi_set *set;
+	unsigned int in = 0, out = 0;
+
+	(void)state;
+	srand(7);
+	for (unsigned int i = 1; i <= 300; i++) {
+		char ends[2][64], ports[2][32];
+
+		for (unsigned int d = 0; d < 2; d++) {
+			int of = rand() % 4;
+
+			snprintf(ends[d], sizeof(ends[d]),
+			    of == 0 ? "any" : of == 1 ? "!10.%d.0.0/16" : "[10.%d.0.0/16,10.77.0.0/16]",
+			    rand() % 90);
+			snprintf(ports[d], sizeof(ports[d]),
+			    rand() % 2 ? "any" : rand() % 2 ? "%d:" : "!%d", rand() % 50);
+		}
+		at += (size_t)snprintf(text + at, sizeof(text) - at,
+		    "alert %s %s %s %s %s %s (%scontent:\"evil%u\"; sid:%u;)\n",
+		    rand() % 2 ? "tcp" : "udp", ends[0], ports[0], rand() % 5 ? "->" : "<>", ends[1],
+		    ports[1],
+		    rand() % 2     ? ""
+		        : rand() % 2 ? "flow:to_client; "
+		                     : "flow:to_server; ",
+		    i, i);
+	}
+	set = set_of(text);
+	assert_int_equal(dpi_set_nb(set), 300);
+	assert_int_equal(dpi_scopes_create(&k, set, NULL), 0);
+	for (unsigned int n = 0; n < 5000; n++) {
+		struct pk_addr addr[2] = { addr4(10, (uint8_t)(rand() % 90), 0, 1),
+			addr4(10, (uint8_t)(rand() % 90), 0, 2) };
+		uint16_t port[2] = { (uint16_t)(rand() % 60), (uint16_t)(rand() % 60) };
+		uint8_t proto = rand() % 2 ? 6 : 17;
+		const struct dpi_scope *c = dpi_scope_of(k, addr, port, proto);
+
+		for (uint32_t i = 0; i < dpi_set_nb(set); i++) {
+			const struct dpi_sig *g = dpi_set_sig(set, i);
+			unsigned int group = proto == 6 ? DPI_GROUP_TCP : DPI_GROUP_UDP;
+
+			if (!(g->protos & (proto == 6 ? 1 : 2)))
+				continue;
+			for (unsigned int d = 0; d < 2; d++) {
+				bool there = false;
+
+				if (!(dpi_set_dirs_of(g) >> d & 1))
+					continue;
+				for (unsigned int e = 0; e < 2; e++)
+					if (e == d || g->flags & DPI_SIG_BOTH_WAYS)
+						there |= dpi_nets_has(g->src, &addr[e]) &&
+						    dpi_nets_has(g->dst, &addr[!e]) &&
+						    dpi_ports_has(g->sport, port[e]) &&
+						    dpi_ports_has(g->dport, port[!e]);
+				if (there)
+					assert_true(c->raw && dpi_scope_has(c, group, d));
+				in += there;
+				out += !there;
+			}
+		}
+	}
+	assert_true(in > 1000 && out > 1000);
+	dpi_scopes_destroy(k);
+	dpi_set_destroy(set);
+}
+
+/* A body stays in its stream until that forgets it: what began before a rule's last bytes came is still found, and
+ * found once. */
+static void
+long_bodies(void **state)
+{
+	static const char *const heads[] = {
+		"HTTP/1.1 200 OK\r\nContent-Length: 190000\r\n\r\n",
+		"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2e630\r\n",
+		"HTTP/1.1 200 OK\r\n\r\n",
+	};
+	struct dpi_set *set = set_of(
+	    "alert http any any -> any any (file.data; content:\"FIRST\"; startswith; content:\"NINETY\"; distance:89000; sid:1;)\n"
+	    "alert http any any -> any any (http.response_body; content:\"FIRST\"; startswith; content:\"NINETY\"; distance:89000; sid:2;)\n"
+	    "alert http any any -> any any (file.data; content:\"NINETY\"; content:!\"FIRST\"; sid:3;)\n");
+
+	(void)state;
+	for (size_t h = 0; h < PK_COUNT(heads); h++) {
+		static char body[190000];
+		struct world w;
+
+		memset(body, '.', sizeof(body));
+		memcpy(body, "FIRST", 5);
+		memcpy(body + 90000, "NINETY", 6);
+		begin(&w, set);
+		say(&w, 0, "GET / HTTP/1.1\r\nHost: a\r\n\r\n", 29);
+		say(&w, 1, heads[h], strlen(heads[h]));
+		for (size_t at = 0; at < sizeof(body); at += 1400)
+			say(&w, 1, body + at, PK_MIN(sizeof(body) - at, (size_t)1400));
+		end(&w);
+		assert_int_equal(alerts[1], 1);
+		assert_int_equal(alerts[2], 1);
+		assert_int_equal(alerts[3], 0);
+	}
+	dpi_set_destroy(set);
+}
+
 int
 main(void)
 {
 	const struct CMUnitTest tests[] = { cmocka_unit_test(keywords), cmocka_unit_test(refusals),
 		cmocka_unit_test(state_of_rules), cmocka_unit_test(evasions),
-		cmocka_unit_test(http_evasions), cmocka_unit_test(traps) };
+		cmocka_unit_test(http_evasions), cmocka_unit_test(traps),
+		cmocka_unit_test(scopes), cmocka_unit_test(scopes_whole),
+		cmocka_unit_test(long_bodies) };
 	int rc = cmocka_run_group_tests(tests, NULL, NULL);
 
 	dpi_http1_fini();
