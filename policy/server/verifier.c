@@ -93,6 +93,8 @@ on_posture(void *arg, const struct pk_msg_posture *s)
 	snprintf(o->text, sizeof(o->text), "%.*s", (int)sizeof(o->text) - 1, s->text);
 	pk_notice("dpu %s: it is itself %s%s%s", o->dpu, attest_state_name(s->state),
 	    o->text[0] != '\0' ? ": " : "", o->text);
+	if (o->p->mesh != NULL)
+		mesh_follow(o->p, NULL, NULL);
 	if (o->attested && o->fresh)
 		grant_send(o->p, o->dpu);
 	if (lost && o->p->identities != NULL)
