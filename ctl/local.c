@@ -54,7 +54,7 @@ static const struct ctl_column sa_columns[] = { { "spi", "SPI" }, { "direction",
 	{ "alg", "ALGORITHM" }, { "state", "STATE" }, { "packets", "PACKETS" },
 	{ "bytes", "BYTES" }, { "refused", "REFUSED" }, { "age_s", "AGE s" } };
 static const struct ctl_column tunnel_columns[] = { { "reqid", "REQID" }, { "state", "STATE" },
-	{ "us", "US" }, { "peer", "PEER" }, { "src", "FROM" }, { "dst", "TO" },
+	{ "mesh", "DPU" }, { "us", "US" }, { "peer", "PEER" }, { "src", "FROM" }, { "dst", "TO" },
 	{ "alg", "ALGORITHM" }, { "out_spi", "SPI OUT" }, { "inbound_sas", "SAS IN" },
 	{ "packets_out", "PACKETS OUT" } };
 static const struct ctl_column ipsec_columns[] = { { "sas", "SAS" }, { "sas_max", "OF" },

@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "fw/dpus.h"
+
 static struct rte_ring *
 make_ring(unsigned int element, unsigned int nb, unsigned int flags)
 {
@@ -36,6 +38,7 @@ fw_esp_create(
 		return -ENOMEM;
 	}
 	e->sad = sad;
+	e->mesh = calloc(FW_DPUS_MAX, sizeof(e->mesh[0]));
 	e->mark_at = rte_mbuf_dynfield_register(&field);
 	bit = rte_mbuf_dynflag_register(&flag);
 	e->up = make_ring(sizeof(void *), FW_UP_FRAMES, RING_F_SC_DEQ);
@@ -44,7 +47,7 @@ fw_esp_create(
 		if ((e->down[e->nb_down] = make_ring(
 		         sizeof(void *), FW_UP_FRAMES, RING_F_SP_ENQ | RING_F_SC_DEQ)) == NULL)
 			break;
-	if (e->mark_at < 0 || bit < 0 || e->up == NULL || e->asks == NULL ||
+	if (e->mark_at < 0 || bit < 0 || e->mesh == NULL || e->up == NULL || e->asks == NULL ||
 	    e->nb_down < nb_workers) {
 		pk_diag_set(
 		    diag, "IPsec: no memory, or no room in packet buffers, for what lcores share");
@@ -75,6 +78,7 @@ fw_esp_destroy(struct fw_esp *e)
 	for (unsigned int i = 0; i < e->nb_down; i++)
 		drain(e->down[i]);
 	free(e->asks);
+	free((void *)e->mesh);
 	esp_sad_destroy(e->sad);
 	free(e);
 }

@@ -51,6 +51,8 @@ struct fw_esp {
 	uint64_t mark_flag; /* of ol_flags */
 	unsigned int nb_locals;
 	struct fw_local local[FW_LOCALS_MAX];
+	/* The tunnel of mesh mode to each DPU, by fw_dpu_number(); ESP_TUNNEL_NONE.  FW_DPUS_MAX of them. */
+	_Atomic uint32_t *mesh;
 	struct rte_ring *up, *asks;
 	struct rte_ring *down[RTE_MAX_LCORE]; /* for worker i */
 	unsigned int nb_down;

@@ -65,6 +65,7 @@ say_hello(struct fw_link *l)
 	m.hello.epoch = l->epoch;
 	m.hello.pid = (uint32_t)getpid();
 	m.hello.nb_sessions_max = l->plane.nb_sessions_max;
+	m.hello.tunnel = l->plane.tunnel;
 	say(l, &m);
 }
 
@@ -242,4 +243,10 @@ void
 fw_link_status(const struct fw_link *l, struct fw_link_status *out)
 {
 	*out = l->status;
+}
+
+uint64_t
+fw_link_epoch(const struct fw_link *l)
+{
+	return l->epoch;
 }

@@ -17,6 +17,7 @@ struct fw_link_plane {
 	const char *program;  /* "picketd", as the agent is told */
 	const char *instance; /* name of the DPU */
 	uint32_t nb_sessions_max;
+	struct pk_addr tunnel; /* where its tunnels end; family 0: it has no ESP */
 	/* Whether the generation that is being committed can be put in force; see fw_rules_state_on_commit().
 	 * NULL: always. */
 	fw_rules_ready *ready;
@@ -33,6 +34,9 @@ struct fw_link_plane {
 int fw_link_create(struct fw_link **out, struct event_base *base, const char *path,
     const struct fw_link_plane *plane, struct pk_diag *diag);
 void fw_link_destroy(struct fw_link *l);
+
+/* The random number of this run of the plane, as the agent is told. */
+uint64_t fw_link_epoch(const struct fw_link *l);
 
 struct fw_link_status {
 	bool connected;

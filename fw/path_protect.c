@@ -57,6 +57,35 @@ flow_of_session(const struct fw_path *p, uint32_t i, bool back, struct esp_flow 
 		.proto = s->key.proto };
 }
 
+/* The tunnel of mesh mode to the DPU in front of an address; ESP_TUNNEL_NONE: there is none. */
+static uint32_t
+tunnel_of_mesh(const struct fw_batch *b, uint32_t vrf, const struct pk_addr *addr)
+{
+	const struct fw_endpoint *e = b->rules != NULL ? fw_rules_endpoint(b->rules, vrf, addr)
+	                                               : NULL;
+
+	if (e == NULL || e->local || e->dpu == 0)
+		return ESP_TUNNEL_NONE;
+	return atomic_load_explicit(&b->p->conf.esp->mesh[e->dpu], memory_order_acquire);
+}
+
+/* The tunnel a flow has to leave by: by selectors, which somebody has chosen, else to the DPU of its receiver. */
+static uint32_t
+tunnel_out(const struct fw_batch *b, const struct esp_flow *flow)
+{
+	uint32_t tunnel = esp_sad_tunnel_out(b->p->conf.esp->sad, flow);
+
+	return tunnel != ESP_TUNNEL_NONE ? tunnel : tunnel_of_mesh(b, flow->vrf, &flow->dst);
+}
+
+/* Whether a flow may have come by the tunnel that it has come by. */
+static bool
+tunnel_in(const struct fw_batch *b, const struct esp_flow *flow)
+{
+	return esp_sad_tunnel_in(b->p->conf.esp->sad, b->tunnel, flow) ||
+	    tunnel_of_mesh(b, flow->vrf, &flow->src) == b->tunnel;
+}
+
 static enum fw_drop
 acquire(struct fw_batch *b, const struct esp_flow *flow, uint32_t tunnel)
 {
@@ -135,7 +164,6 @@ wants(const struct fw_path *p, uint16_t wire, const struct fw_decision *d)
 enum fw_drop
 fw_protect_open(struct fw_batch *b, const struct fw_pkt *pk, const struct fw_decision *d)
 {
-	const struct esp_sad *sad = b->p->conf.esp->sad;
 	bool wanted = wants(b->p, b->wire, d);
 	struct esp_flow flow;
 
@@ -143,13 +171,12 @@ fw_protect_open(struct fw_batch *b, const struct fw_pkt *pk, const struct fw_dec
 		if (b->tunnel == ESP_TUNNEL_NONE)
 			return wanted ? FW_DROP_ESP_PLAIN : FW_DROP_NONE;
 		flow_of(pk, &flow);
-		return esp_sad_tunnel_in(sad, b->tunnel, &flow) ? FW_DROP_NONE
-		                                                : FW_DROP_ESP_SELECTOR;
+		return tunnel_in(b, &flow) ? FW_DROP_NONE : FW_DROP_ESP_SELECTOR;
 	}
 	if (!wanted)
 		return FW_DROP_NONE;
 	flow_of(pk, &flow);
-	b->tunnel = esp_sad_tunnel_out(sad, &flow);
+	b->tunnel = tunnel_out(b, &flow);
 	return go_by(b, pk, &flow, b->tunnel);
 }
 
@@ -196,7 +223,7 @@ fw_protect_check(struct fw_batch *b, const struct fw_pkt *pk, uint32_t i)
 		if (likely(b->tunnel == has))
 			return FW_DROP_NONE;
 		flow_of_session(p, i, back, &flow);
-		if (!esp_sad_tunnel_in(sad, b->tunnel, &flow))
+		if (!tunnel_in(b, &flow))
 			return FW_DROP_ESP_SELECTOR;
 		/* The peer has made another tunnel for it. */
 		if (has != ESP_TUNNEL_NONE)
@@ -208,7 +235,7 @@ fw_protect_check(struct fw_batch *b, const struct fw_pkt *pk, uint32_t i)
 		uint32_t other;
 
 		flow_of_session(p, i, back, &flow);
-		other = esp_sad_tunnel_out(sad, &flow);
+		other = tunnel_out(b, &flow);
 		if (other == ESP_TUNNEL_NONE && has != FW_TUNNEL_ANY &&
 		    esp_sad_tunnel_reqid(sad, has) != 0)
 			return acquire(b, &flow, has);

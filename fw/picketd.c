@@ -20,6 +20,7 @@
 #include "fw/esp.h"
 #include "fw/link.h"
 #include "fw/macsec_link.h"
+#include "fw/mesh_link.h"
 #include "fw/options.h"
 #include "fw/posture.h"
 #include "fw/sadb_link.h"
@@ -131,6 +132,8 @@ struct picketd {
 	struct fw_overlay overlay;
 	struct fw_workers *workers;
 	struct fw_sadb_link *sadb;
+	struct fw_mesh_link *mesh;
+	char grants[512]; /* path of the agent's socket */
 	struct fw_link *link;
 	struct fw_macsec_link *macsec_link;
 	struct fw_posture_link *posture;
@@ -495,6 +498,8 @@ start(struct picketd *d, struct pk_diag *diag)
 	if (rc < 0)
 		return rc;
 	snprintf(path, sizeof(path), "%s/picketd.sock", o->run_dir);
+	if (d->esp != NULL && d->esp->nb_locals > 0)
+		plane.tunnel = d->esp->local[0].addr;
 	rc = fw_link_create(&d->link, d->base, path, &plane, diag);
 	if (rc < 0)
 		return rc;
@@ -514,8 +519,17 @@ start(struct picketd *d, struct pk_diag *diag)
 		rc = fw_sadb_link_create(&d->sadb, &sadb, diag);
 		if (rc < 0)
 			return rc;
+		if (d->esp->nb_locals > 0) {
+			snprintf(
+			    d->grants, sizeof(d->grants), "%s/picket-agentd.grants", o->run_dir);
+			rc = fw_mesh_link_create(&d->mesh, d->base, d->grants, d->esp,
+			    fw_link_epoch(d->link), fw_workers_now_ns);
+			if (rc < 0)
+				return rc;
+		}
 		show.esp = d->esp;
 		show.sadb = d->sadb;
+		show.mesh = d->mesh;
 	}
 	if (d->nb_macsec > 0) {
 		snprintf(path, sizeof(path), "%s/macsec.sock", o->run_dir);
@@ -552,6 +566,7 @@ stop(struct picketd *d)
 	fw_macsec_link_destroy(d->macsec_link);
 	fw_posture_link_destroy(d->posture);
 	fw_link_destroy(d->link);
+	fw_mesh_link_destroy(d->mesh);
 	fw_sadb_link_destroy(d->sadb);
 	fw_workers_stop(d->workers);
 	d->workers = NULL;

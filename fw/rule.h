@@ -39,6 +39,7 @@ struct fw_endpoint {
 	uint8_t local;
 	uint8_t has_mac;
 	uint8_t mac[6];
+	uint32_t dpu;     /* in front of it: fw_dpu_number() */
 	const char *name; /* borrowed from the fw_rules */
 };
 

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "dpi/apps.h"
+#include "fw/dpus.h"
 #include "fw/rule_priv.h"
 
 /* ---- objects ---- */
@@ -222,6 +223,7 @@ take_endpoint(struct fw_rules_state *s, const struct pk_msg_endpoint *m, struct 
 	memcpy(h->endpoint.mac, m->mac, sizeof(h->endpoint.mac));
 	memcpy(h->name, m->name, len);
 	h->endpoint.name = h->name;
+	h->endpoint.dpu = fw_dpu_number(m->dpu);
 	return put(s, FW_ENTRY_ENDPOINT, &key, h);
 }
 

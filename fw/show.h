@@ -3,6 +3,7 @@
 #include "fw/eve.h"
 #include "fw/link.h"
 #include "fw/macsec_link.h"
+#include "fw/mesh_link.h"
 #include "fw/posture.h"
 #include "fw/sadb_link.h"
 #include "fw/signatures.h"
@@ -25,6 +26,7 @@ struct fw_show_conf {
 	const struct fw_posture_link *posture;
 	const struct fw_esp *esp; /* NULL: no IPsec */
 	const struct fw_sadb_link *sadb;
+	const struct fw_mesh_link *mesh;     /* NULL: no mesh mode */
 	const struct fw_macsec_link *macsec; /* NULL: no port has it */
 	struct fw_signatures *signatures;
 	struct fw_eve *eve; /* NULL: there is no event log */

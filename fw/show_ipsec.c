@@ -62,8 +62,12 @@ sa_row(struct pk_control_request *r, const struct esp_sa_info *i)
 }
 
 static void
-tunnel_row(struct pk_control_request *r, const struct esp_sad *sad, const struct esp_tunnel_info *t)
+tunnel_row(
+    struct pk_control_request *r, const struct fw_show *show, const struct esp_tunnel_info *t)
 {
+	const struct esp_sad *sad = show->conf.esp->sad;
+	const char *mesh = fw_mesh_link_peer(show->conf.mesh, t->reqid);
+	char name[192];
 	char src[PK_PREFIX_TEXT], dst[PK_PREFIX_TEXT], peer[PK_ADDR_TEXT] = "",
 	                                               us[PK_ADDR_TEXT] = "";
 	struct esp_sa_info sa = { .reqid = 0 };
@@ -79,12 +83,16 @@ tunnel_row(struct pk_control_request *r, const struct esp_sad *sad, const struct
 	pk_control_rowf(r,
 	    "{\"reqid\":%u,\"state\":\"%s\",\"us\":\"%s\",\"peer\":\"%s\",\"out_spi\":\"0x%08x\",\"inbound_sas\":%u,"
 	    "\"selectors\":%u,\"src\":\"%s\",\"dst\":\"%s\",\"alg\":\"%s\",\"packets_out\":%" PRIu64
-	    ",\"bytes_out\":%" PRIu64 "}",
-	    t->reqid, sa.reqid != 0 ? "up" : "trap", us, peer, sa.reqid != 0 ? sa.id.spi : 0,
-	    t->nb_in, t->nb_selectors,
+	    ",\"bytes_out\":%" PRIu64 ",\"mesh\":%s}",
+	    t->reqid,
+	    sa.reqid != 0      ? "up"
+	        : mesh != NULL ? "inbound"
+	                       : "trap",
+	    us, peer, sa.reqid != 0 ? sa.id.spi : 0, t->nb_in, t->nb_selectors,
 	    t->first.reqid != 0 ? pk_prefix_text(&t->first.src, src) : "",
 	    t->first.reqid != 0 ? pk_prefix_text(&t->first.dst, dst) : "",
-	    sa.reqid != 0 ? ipsec_alg_name(sa.alg) : "none", sa.packets, sa.bytes);
+	    sa.reqid != 0 ? ipsec_alg_name(sa.alg) : "none", sa.packets, sa.bytes,
+	    mesh != NULL ? pk_json_string(mesh, name, sizeof(name)) : "null");
 }
 
 static void
@@ -100,7 +108,7 @@ more(struct pk_control_request *r, void *state)
 			if (esp_sad_next_tunnel(sad, &l->cursor, &tunnel) < 0)
 				goto done;
 			if (l->reqid == 0 || l->reqid == tunnel.reqid)
-				tunnel_row(r, sad, &tunnel);
+				tunnel_row(r, l->show, &tunnel);
 			continue;
 		}
 		if (esp_sad_next(sad, &l->cursor, fw_workers_now_ns(), &sa) < 0)
@@ -164,6 +172,7 @@ void
 fw_show_ipsec(struct pk_control_request *r, int argc, char **argv, void *arg)
 {
 	const struct fw_show *s = arg;
+	struct fw_mesh_status mesh = { 0 };
 	struct fw_sadb_status st;
 	char program[80];
 
@@ -175,14 +184,19 @@ fw_show_ipsec(struct pk_control_request *r, int argc, char **argv, void *arg)
 		return;
 	}
 	fw_sadb_link_status(s->conf.sadb, &st);
+	if (s->conf.mesh != NULL)
+		fw_mesh_link_status(s->conf.mesh, &mesh);
 	pk_control_rowf(r,
 	    "{\"sas\":%u,\"sas_max\":%u,\"bytes\":%zu,\"key_maker\":%s,\"requests\":%" PRIu64
 	    ",\"refused\":%" PRIu64 ",\"acquires\":%" PRIu64 ",\"expires\":%" PRIu64
-	    ",\"ike_in\":%" PRIu64 ",\"ike_out\":%" PRIu64 ",\"events_lost\":%" PRIu64 "}",
+	    ",\"ike_in\":%" PRIu64 ",\"ike_out\":%" PRIu64 ",\"events_lost\":%" PRIu64
+	    ",\"mesh\":{\"connected\":%s,\"peers\":%u,\"sets\":%" PRIu64 ",\"installed\":%" PRIu64
+	    ",\"ended\":%" PRIu64 "}}",
 	    esp_sad_count(s->conf.esp->sad), esp_sad_capacity(s->conf.esp->sad),
 	    esp_sad_bytes(s->conf.esp->sad),
 	    st.connected ? pk_json_string(st.program, program, sizeof(program)) : "null",
-	    st.requests, st.refused, st.acquires, st.expires, st.ike_in, st.ike_out,
-	    st.events_lost);
+	    st.requests, st.refused, st.acquires, st.expires, st.ike_in, st.ike_out, st.events_lost,
+	    mesh.connected ? "true" : "false", mesh.nb_peers, mesh.sets, mesh.installed,
+	    mesh.ended);
 	pk_control_done(r);
 }

@@ -232,6 +232,8 @@ check_body(const struct pk_msg *m)
 	case PK_MSG_HELLO:
 		if ((want = check_string(m->hello.program, sizeof(m->hello.program))) != NULL)
 			return want;
+		if (m->hello.tunnel.family != 0 && (want = check_addr(&m->hello.tunnel)) != NULL)
+			return want;
 		return check_string(m->hello.instance, sizeof(m->hello.instance));
 	case PK_MSG_POLICY_BEGIN:
 		if (m->begin.full > 1)
@@ -253,6 +255,8 @@ check_body(const struct pk_msg *m)
 			return "flags of 0 or 1";
 		if (m->endpoint.unattested != 0 && !m->endpoint.local)
 			return "no unattested identity for an endpoint of another DPU";
+		if ((want = check_string(m->endpoint.dpu, sizeof(m->endpoint.dpu))) != NULL)
+			return want;
 		return check_string(m->endpoint.name, sizeof(m->endpoint.name));
 	case PK_MSG_SET:
 		if ((want = check_op(m->set.op)) != NULL)

@@ -141,6 +141,8 @@ struct pk_msg_hello {
 	uint64_t epoch;    /* random per process start: a new one means that all state is gone */
 	uint32_t pid;
 	uint32_t nb_sessions_max;
+	/* Of a plane with ESP: where its tunnels end, IPv4 or IPv6; family 0: it has none. */
+	struct pk_addr tunnel;
 };
 
 struct pk_msg_policy_begin {
@@ -191,6 +193,7 @@ struct pk_msg_endpoint {
 	uint8_t zero;
 	uint32_t unattested; /* local only: who it is while its host is not attested; 0: the same */
 	char name[PK_NAME_MAX]; /* "tenant/workload" */
+	char dpu[64];           /* in front of it; empty: none, or it does not matter */
 };
 
 /*

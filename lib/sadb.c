@@ -142,8 +142,8 @@ check_add_sa(const struct pk_sadb_add_sa *a)
 
 	if (want != NULL)
 		return want;
-	if (a->reqid == 0)
-		return "a reqid other than 0";
+	if (a->reqid == 0 || a->reqid >= PK_SADB_REQID_END)
+		return "a reqid other than 0, below 0x80000000";
 	if (a->direction != PK_SADB_IN && a->direction != PK_SADB_OUT)
 		return "direction in or out";
 	if (a->mode != PK_SADB_TRANSPORT && a->mode != PK_SADB_TUNNEL)
@@ -184,8 +184,8 @@ check_policy(const struct pk_sadb_policy *p, bool add)
 		return "direction in or out";
 	if (p->mode != PK_SADB_TRANSPORT && p->mode != PK_SADB_TUNNEL)
 		return "mode transport or tunnel";
-	if (p->reqid == 0)
-		return "a reqid other than 0";
+	if (p->reqid == 0 || p->reqid >= PK_SADB_REQID_END)
+		return "a reqid other than 0, below 0x80000000";
 	if ((want = check_prefix(&p->src)) != NULL || (want = check_prefix(&p->dst)) != NULL)
 		return want;
 	if (p->src.addr.family != p->dst.addr.family)

@@ -44,6 +44,8 @@
 #define PK_SADB_SIZE    512  /* bytes, of every message */
 #define PK_SADB_IKE_MAX 9000 /* bytes of UDP payload behind an IKE message */
 #define PK_SADB_SOCKET  "sadb.sock"
+/* From here on reqids are picketd's own, for tunnels of mesh mode: they are shown, and nobody's to change. */
+#define PK_SADB_REQID_END UINT32_C(0x80000000)
 
 enum pk_sadb_type {
 	PK_SADB_NONE = 0,
@@ -158,7 +160,7 @@ struct pk_sadb_life {
 /* Add an SA.  -EEXIST if there is one of that name and direction. */
 struct pk_sadb_add_sa {
 	struct pk_sadb_id id;
-	uint32_t reqid;    /* of its tunnel; not 0 */
+	uint32_t reqid;    /* of its tunnel; not 0, below PK_SADB_REQID_END */
 	uint8_t direction; /* enum pk_sadb_direction */
 	uint8_t mode;      /* enum pk_sadb_mode */
 	uint8_t df;        /* enum pk_sadb_df */

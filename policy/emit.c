@@ -58,6 +58,7 @@ policy_emit_endpoint(const struct policy_endpoint *o, const char *dpu, policy_si
 	m.endpoint.has_mac = o->has_mac;
 	memcpy(m.endpoint.mac, o->mac, sizeof(m.endpoint.mac));
 	put_text(m.endpoint.name, sizeof(m.endpoint.name), o->name);
+	put_text(m.endpoint.dpu, sizeof(m.endpoint.dpu), o->dpu);
 	return sink(arg, &m);
 }
 

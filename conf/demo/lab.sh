@@ -11,6 +11,9 @@
 #
 # With LAB_MACSEC=yes the four outside ports and the fabric between them carry MACsec, and nothing else but EAPOL.
 #
+# With LAB_IPSEC=yes wire 0 of each DPU has an address of its own, 192.0.2.201 and .202, for ESP, and policy asks for it
+# between web and db.
+#
 # Set before sourcing: SRCDIR, BUILDDIR.  LAB names the namespaces, so that two labs can stand side by
 # side; LAB_DIR holds state, sockets, logs and pids, and goes with the lab.
 
@@ -134,7 +137,7 @@ lab_init() { # certificates for the server, both DPUs and an operator
 start_policyd() { # [OPTION...]
 	mkdir -p "$LAB_DIR/run-policy"
 	spawn policyd policy "$BIN/picket-policyd" -c /dev/null -o state-dir="$LAB_DIR/policyd" \
-		-o listen=$LAB_SERVER -o run-dir="$LAB_DIR/run-policy" "$@"
+		-o listen=$LAB_SERVER -o run-dir="$LAB_DIR/run-policy" ${LAB_IPSEC:+-o mesh-rekey=2s} "$@"
 }
 
 # PLANE: dpdk (picketd) or nft (picket-nftd), which guards every DPU of the lab
@@ -164,7 +167,15 @@ start_picketd() { # N [OPTION...]
 	spawn picketd$n dpu$n "$BIN/picketd" -c /dev/null -o instance=dpu$n -o run-dir="$LAB_DIR/run-dpu$n" \
 		-o huge=no -o memory=128m -o buffers=16383 -o sessions=65536 -o lcores='0@0-1,1@0-1' \
 		-o wire='af_packet:in0 af_packet:out0' -o wire='af_packet:in1 af_packet:out1' \
-		${LAB_MACSEC:+-o macsec='0 required' -o macsec='1 required'} "$@"
+		${LAB_MACSEC:+-o macsec='0 required' -o macsec='1 required'} \
+		${LAB_IPSEC:+-o ipsec-sas=1000 -o ipsec-address="0 192.0.2.20$n/24"} "$@"
+}
+
+lab_policy() { # the demo's policy, as it is to be applied, in LAB_DIR/policy
+	cp -r "$SRCDIR/conf/demo/policy" "$LAB_DIR/policy"
+	[ -z "${LAB_IPSEC:-}" ] ||
+		sed -i '/- name: \(database\|web\)$/,/services/s/action: allow/&\n      encryption: ipsec/' \
+			"$LAB_DIR/policy/web.yaml" "$LAB_DIR/policy/db.yaml"
 }
 
 lab_cak() { # one CAK for all who are on the fabric

@@ -32,6 +32,9 @@
 #define ESP_INDEX_BITS 20 /* at most 2^20 SAs, of both directions */
 #define ESP_SA_NONE    0  /* index 0 is never used */
 
+/* Tunnels of mesh mode have the number of the other DPU (lib/mesh.h) in their reqid; key makers have those below. */
+#define ESP_MESH_REQID PK_SADB_REQID_END
+
 enum esp_state {
 	ESP_STATE_FREE = 0,
 	ESP_STATE_LARVAL,

@@ -29,7 +29,9 @@ esp_sad_create(struct esp_sad **out, const struct esp_sad_conf *conf, struct pk_
 	sad->cold_bytes = (size_t)sad->nb * sizeof(sad->cold[0]);
 	sad->sa = ipsec_map(&sad->sa_bytes);
 	sad->cold = ipsec_map(&sad->cold_bytes);
-	if (sad->sa == NULL || sad->cold == NULL)
+	sad->mesh =
+	    calloc(MESH_SLOTS, sizeof(sad->mesh[0])); /* of which the kernel gives what is used */
+	if (sad->sa == NULL || sad->cold == NULL || sad->mesh == NULL)
 		goto fail;
 	rc = ipsec_keys_create(&sad->keys, sad->nb, diag);
 	if (rc == -ENOTSUP) {
@@ -57,13 +59,14 @@ esp_sad_destroy(struct esp_sad *sad)
 		return;
 	sad->conf.wait = NULL;
 	if (sad->bucket != NULL) {
-		esp_sad_flush(sad, PK_SADB_FLUSH_SAS | PK_SADB_FLUSH_POLICIES);
+		esp_sad_flush(sad, PK_SADB_FLUSH_SAS | PK_SADB_FLUSH_POLICIES | ESP_FLUSH_MESH);
 		esp_sad_settle(sad);
 	}
 	esp_spd_fini(sad);
 	ipsec_keys_destroy(sad->keys);
 	ipsec_unmap(sad->sa, sad->sa_bytes);
 	ipsec_unmap(sad->cold, sad->cold_bytes);
+	free((void *)sad->mesh);
 	free(sad);
 }
 
@@ -123,8 +126,14 @@ esp_sad_retire(struct esp_sad *sad, uint32_t i)
 	uint32_t state = atomic_load_explicit(&sad->sa[i].state, memory_order_relaxed);
 
 	atomic_store_explicit(&sad->sa[i].state, ESP_STATE_FREE, memory_order_release);
-	if (c->direction == PK_SADB_OUT)
+	if (c->direction == PK_SADB_OUT) {
 		HASH_DELETE(by_name, sad->by_name, c);
+	} else if (pk_mesh_is_spi(c->id.spi)) {
+		uint32_t own = i;
+
+		atomic_compare_exchange_strong_explicit(esp_mesh_slot(sad, c->id.spi), &own,
+		    ESP_SA_NONE, memory_order_relaxed, memory_order_relaxed);
+	}
 	if (t != NULL && state != ESP_STATE_LARVAL) {
 		if (atomic_load_explicit(&t->out, memory_order_relaxed) == i)
 			atomic_store_explicit(&t->out, ESP_SA_NONE, memory_order_release);
@@ -137,13 +146,19 @@ esp_sad_retire(struct esp_sad *sad, uint32_t i)
 }
 
 void
+esp_sad_wait(struct esp_sad *sad)
+{
+	if (sad->conf.wait != NULL)
+		sad->conf.wait(sad->conf.arg);
+}
+
+void
 esp_sad_settle(struct esp_sad *sad)
 {
 	if (sad->retired == ESP_SA_NONE && sad->retired_selectors == NULL &&
 	    sad->retired_shapes == NULL && sad->tunnel_retired == 0)
 		return;
-	if (sad->conf.wait != NULL)
-		sad->conf.wait(sad->conf.arg);
+	esp_sad_wait(sad);
 	while (sad->retired != ESP_SA_NONE) {
 		uint32_t i = sad->retired;
 
@@ -243,6 +258,15 @@ inbound_entry(
 	uint32_t i = m->id.spi & ((1u << ESP_INDEX_BITS) - 1);
 	uint32_t state;
 
+	if (pk_mesh_is_spi(m->id.spi)) {
+		if (atomic_load_explicit(esp_mesh_slot(sad, m->id.spi), memory_order_relaxed) !=
+		    ESP_SA_NONE) {
+			pk_diag_set(diag, "SPI 0x%08x is in use", m->id.spi);
+			return -EEXIST;
+		}
+		*out = take_entry(sad);
+		return *out != ESP_SA_NONE ? 0 : no_room(sad, diag);
+	}
 	if (m->id.spi < ESP_SPI_BASE || m->id.spi - ESP_SPI_BASE >= 1u << (8 + ESP_INDEX_BITS) ||
 	    i == 0 || i >= sad->nb) {
 		pk_diag_set(diag,
@@ -498,6 +522,8 @@ esp_sad_add(
 	t->nb_sas++;
 	t->nb_in += !out;
 	atomic_store_explicit(&sa->state, ESP_STATE_ALIVE, memory_order_release);
+	if (!out && pk_mesh_is_spi(m->id.spi))
+		atomic_store_explicit(esp_mesh_slot(sad, m->id.spi), i, memory_order_release);
 	return 0;
 }
 
@@ -508,7 +534,7 @@ esp_sad_update(struct esp_sad *sad, const struct pk_sadb_update_sa *m, struct pk
 	struct esp_sa *sa = &sad->sa[i];
 	struct cold *c = &sad->cold[i];
 
-	if (i == ESP_SA_NONE ||
+	if (i == ESP_SA_NONE || c->reqid >= ESP_MESH_REQID ||
 	    atomic_load_explicit(&sa->state, memory_order_relaxed) != ESP_STATE_ALIVE)
 		return esp_sad_no_such(&m->id, diag);
 	if (c->direction == PK_SADB_IN && pk_addr_compare(&m->dst, &c->id.dst) != 0 &&
@@ -518,8 +544,7 @@ esp_sad_update(struct esp_sad *sad, const struct pk_sadb_update_sa *m, struct pk
 	}
 	/* What lcores read may not change under them, so for a moment it is not there. */
 	atomic_store_explicit(&sa->state, ESP_STATE_LARVAL, memory_order_release);
-	if (sad->conf.wait != NULL)
-		sad->conf.wait(sad->conf.arg);
+	esp_sad_wait(sad);
 	if (c->direction == PK_SADB_OUT)
 		HASH_DELETE(by_name, sad->by_name, c);
 	sa->flags = (uint16_t)((sa->flags & ~(ESP_SA_ENCAP | ESP_SA_OUTER6)) |
@@ -546,7 +571,7 @@ esp_sad_delete(struct esp_sad *sad, const struct pk_sadb_id *id, struct pk_diag 
 {
 	uint32_t i = esp_sad_find(sad, id);
 
-	if (i == ESP_SA_NONE)
+	if (i == ESP_SA_NONE || sad->cold[i].reqid >= ESP_MESH_REQID)
 		return esp_sad_no_such(id, diag);
 	esp_sad_retire(sad, i);
 	return 0;
@@ -556,7 +581,9 @@ void
 esp_sad_flush(struct esp_sad *sad, uint32_t what)
 {
 	for (uint32_t i = 1; (what & PK_SADB_FLUSH_SAS) != 0 && i < sad->fresh; i++)
-		if (atomic_load_explicit(&sad->sa[i].state, memory_order_relaxed) != ESP_STATE_FREE)
+		if (atomic_load_explicit(&sad->sa[i].state, memory_order_relaxed) !=
+		        ESP_STATE_FREE &&
+		    ((what & ESP_FLUSH_MESH) != 0 || sad->cold[i].reqid < ESP_MESH_REQID))
 			esp_sad_retire(sad, i);
 	if ((what & PK_SADB_FLUSH_POLICIES) != 0)
 		esp_spd_flush(sad);

@@ -43,8 +43,12 @@ int esp_sad_delete_policy(
     struct esp_sad *sad, const struct pk_sadb_policy *m, struct pk_diag *diag);
 void esp_sad_flush(struct esp_sad *sad, uint32_t what);
 
+#define ESP_FLUSH_MESH (1u << 31) /* beside PK_SADB_FLUSH_SAS: those of mesh mode too */
+
 /* Wait until no lcore can be using what has been removed, and give it back. */
 void esp_sad_settle(struct esp_sad *sad);
+/* Wait until each lcore has been quiescent, whether or not something has been removed. */
+void esp_sad_wait(struct esp_sad *sad);
 
 /* What happened by itself; NULL: nobody wants to know. */
 struct esp_sad_events {

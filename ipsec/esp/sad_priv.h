@@ -3,6 +3,7 @@
 #include <uthash.h>
 
 #include "ipsec/esp/sad.h"
+#include "lib/mesh.h"
 
 /*
  * Inside the SAD.  Selectors and tunnels are linked by pointers that lcores follow: each is written whole before a
@@ -71,6 +72,8 @@ struct shapes {
 struct esp_sad {
 	struct esp_sad_conf conf;
 	uint32_t nb; /* capacity and 1 */
+	/* Of inbound SPIs of mesh mode, by the last bits of generation, then sender: their SAs. */
+	_Atomic uint32_t *mesh;
 	struct esp_sa *sa;
 	struct cold *cold;
 	struct ipsec_keys *keys;
@@ -109,6 +112,17 @@ static inline uint32_t
 esp_tunnel_number(const struct tunnel *t)
 {
 	return atomic_load_explicit(&t->gen, memory_order_relaxed) << TUNNEL_GEN_SHIFT | t->index;
+}
+
+/* ---- mesh.c ---- */
+
+/* Where an SPI of mesh mode has its SA.  Neighbouring generations do not share. */
+#define MESH_SLOTS (4 * (size_t)PK_MESH_NUMBERS)
+
+static inline _Atomic uint32_t *
+esp_mesh_slot(const struct esp_sad *sad, uint32_t spi)
+{
+	return &sad->mesh[((spi >> 20) & 3) * (size_t)PK_MESH_NUMBERS + pk_mesh_number(spi)];
 }
 
 /* ---- sad.c ---- */

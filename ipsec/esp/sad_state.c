@@ -199,6 +199,9 @@ esp_sad_by_spi(const struct esp_sad *sad, uint32_t spi_be)
 	uint32_t i = __builtin_bswap32(spi_be) & ((1u << ESP_INDEX_BITS) - 1);
 	struct esp_sa *sa;
 
+	if (pk_mesh_is_spi(__builtin_bswap32(spi_be)))
+		i = atomic_load_explicit(
+		    esp_mesh_slot(sad, __builtin_bswap32(spi_be)), memory_order_acquire);
 	if (i >= sad->nb || i == 0)
 		return NULL;
 	sa = &sad->sa[i];

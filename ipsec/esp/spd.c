@@ -394,7 +394,9 @@ esp_spd_flush(struct esp_sad *sad)
 	for (uint32_t i = 1; i < sad->tunnel_fresh; i++) {
 		struct tunnel *t = &sad->tunnel[i];
 
-		if (atomic_load_explicit(&t->reqid, memory_order_relaxed) == 0)
+		uint32_t reqid = atomic_load_explicit(&t->reqid, memory_order_relaxed);
+
+		if (reqid == 0 || reqid >= ESP_MESH_REQID)
 			continue;
 		while (t->all != NULL)
 			unlink_selector(sad, t, t->all);

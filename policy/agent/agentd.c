@@ -263,6 +263,25 @@ say_posture(struct agentd *a)
 	say(a, &m);
 }
 
+/* Keys between data planes are of one run of both. */
+static void
+say_plane(struct agentd *a)
+{
+	Picket__V1__AgentMessage m = PICKET__V1__AGENT_MESSAGE__INIT;
+	Picket__V1__Plane body = PICKET__V1__PLANE__INIT;
+	struct agent_plane_status s;
+
+	agent_plane_status(a->plane, &s);
+	if (!a->plane_up || a->stream == NULL || a->state == S_DOWN)
+		return;
+	body.epoch = s.epoch;
+	body.tunnel.data = s.tunnel.bytes;
+	body.tunnel.len = s.tunnel.family == 4 ? 4 : s.tunnel.family == 6 ? 16 : 0;
+	m.body_case = PICKET__V1__AGENT_MESSAGE__BODY_DATA_PLANE;
+	m.data_plane = &body;
+	say(a, &m);
+}
+
 static void
 on_posture(void *arg, const struct pk_msg_posture *p)
 {
@@ -443,6 +462,7 @@ on_plane_connected(void *arg, bool up)
 	a->plane_up = up;
 	a->realised_generation = 0; /* it will say */
 	a->counted = false;
+	say_plane(a);
 	say_heartbeat(a);
 }
 
@@ -922,6 +942,7 @@ move(struct agentd *a, enum stream_event event)
 		a->heard = a->synced = false;
 		say_hello(a);
 		say_posture(a);
+		say_plane(a);
 	} else if (event == E_LOST) {
 		policy_state_destroy(a->staged);
 		a->staged = NULL;

@@ -80,6 +80,7 @@ struct agent_plane {
 	struct event *readable, *writable, *retry;
 	uint32_t seq;
 	uint64_t epoch; /* of the plane connected, or last connected */
+	struct pk_addr tunnel;
 	/* what the plane enforces, as far as we know; NULL: unknown */
 	struct policy_state *in_force;
 	uint64_t in_force_generation;
@@ -365,6 +366,7 @@ on_hello(struct agent_plane *p, const struct pk_msg_hello *m)
 	if (m->epoch != p->epoch)
 		p->rejected_generation = 0;
 	p->epoch = m->epoch;
+	p->tunnel = m->tunnel;
 	pk_notice("plane %s: connected: %.31s enforces generation %llu%s", p->path, m->program,
 	    (unsigned long long)m->in_force,
 	    p->in_force == NULL && m->in_force != 0 ? ", which is not ours" : "");
@@ -584,6 +586,7 @@ agent_plane_status(const struct agent_plane *p, struct agent_plane_status *out)
 		.connected = p->state > S_HELLO,
 		.state = state_names[p->state],
 		.epoch = p->epoch,
+		.tunnel = p->tunnel,
 		.in_force = p->in_force != NULL ? p->in_force_generation : 0,
 		.wanted = p->wanted != NULL ? p->wanted_generation : 0,
 		.nb_messages = p->nb_messages,

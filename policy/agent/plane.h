@@ -39,7 +39,8 @@ struct agent_plane_status {
 	bool connected;
 	const char *state;
 	uint64_t epoch;
-	uint64_t in_force; /* generation */
+	struct pk_addr tunnel; /* where its ESP tunnels end; family 0: it has none */
+	uint64_t in_force;     /* generation */
 	uint64_t wanted;
 	uint64_t nb_messages; /* sent, ever */
 	uint64_t full, delta; /* transactions */

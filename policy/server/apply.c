@@ -531,9 +531,12 @@ announce(struct batch *b)
 		rollout_begin(p, rollout, &b->canary, each_concerned, each_away, b);
 		reference_follow(p, NULL, b->canary_references, b->generation);
 		grant_follow(p, NULL, b->canary_grants);
+		mesh_follow(p, NULL, b->canary_mesh);
 		return;
 	}
 	p->generation = b->generation;
+	/* Keys first: what is newly wanted encrypted has them then, as a rule. */
+	mesh_follow(p, b->mesh, b->canary_mesh);
 	(void)server_dpus_target(
 	    p->dpus, &b->change, &b->canary, b->generation, each_concerned, each_away, b);
 	if (b->kind != SERVER_KIND_PROMOTE && b->kind != SERVER_KIND_ABORT) {
@@ -547,6 +550,7 @@ announce(struct batch *b)
 	reference_canary_end(p);
 	reference_follow(p, b->references, NULL, b->generation);
 	grant_canary_end(p);
+	mesh_canary_end(p);
 	grant_follow(p, b->grants, NULL);
 	if (rollout != NULL) {
 		a->rollout = NULL;

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "lib/clock.h"
+#include "policy/mesh.h"
 #include "policy/server/policyd_priv.h"
 
 /*
@@ -283,6 +284,12 @@ int
 candidate_grants(struct policyd *p, struct grant_set **out)
 {
 	return generation_grants(p, policy_compiler_model(p->candidate->compiler), out);
+}
+
+int
+candidate_mesh(struct policyd *p, struct policy_mesh **out)
+{
+	return policy_mesh_create(out, policy_compiler_table(p->candidate->compiler));
 }
 
 void

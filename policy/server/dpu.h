@@ -64,6 +64,8 @@ struct server_dpus_ops {
 	/* It wants to hear whom to believe: it has said hello, or missed something since. */
 	void (*trust)(void *arg, const char *dpu);
 	void (*svid)(void *arg, const char *dpu, const struct Picket__V1__SvidRequest *m);
+	/* Its data plane: the random number of its start; where its ESP tunnels end, family 0: it has none. */
+	void (*plane)(void *arg, const char *dpu, uint64_t epoch, const struct pk_addr *tunnel);
 	/* Of its own TPM; NULL: it has gone. */
 	void (*evidence)(void *arg, const char *dpu, const struct Picket__V1__Evidence *m);
 	/* A workload ("tenant/name") does not live behind this DPU any more. */

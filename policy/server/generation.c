@@ -5,6 +5,7 @@
 
 #include "lib/clock.h"
 #include "lib/log.h"
+#include "policy/mesh.h"
 #include "policy/server/policyd_priv.h"
 
 /*
@@ -703,8 +704,15 @@ work(struct batch *b)
 			    "no memory for the references of generation %llu; its canary has those before",
 			    (unsigned long long)b->generation);
 		(void)candidate_grants(p, &b->canary_grants);
+		(void)candidate_mesh(p, &b->canary_mesh);
 		return;
 	}
+	if (policy_mesh_create(&b->mesh, policy_compiler_table(p->compiler)) != 0)
+		pk_error(
+		    "no memory for who sends to whom encrypted in generation %llu; it stays as before",
+		    (unsigned long long)b->generation);
+	if (p->candidate != NULL && !p->candidate_lost)
+		(void)candidate_mesh(p, &b->canary_mesh);
 	if (b->kind != SERVER_KIND_INVENTORY && b->kind != SERVER_KIND_POSTURE)
 		follow_roles(b);
 	p->touched.whole |= p->behind;

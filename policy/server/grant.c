@@ -111,14 +111,20 @@ grant_make(struct grant_set **out, const struct policyd *p, const struct policy_
 
 /* What a DPU is given, as bytes.  Returns how many grants, or negative errno. */
 static int
-pack_for(struct pk_secret *out, const struct grant_set *s, const char *dpu)
+pack_for(struct policyd *p, struct pk_secret *out, const struct grant_set *s, const char *dpu)
 {
 	size_t n = policy_grants_count(s->grants), nb = 0;
-	struct pk_grant *list = calloc(n + 1, sizeof(list[0]));
-	int err;
+	struct mesh_grants mesh;
+	struct pk_grant *list;
+	int err = mesh_grants(p, dpu, &mesh);
 
-	if (list == NULL)
+	if (err != 0)
+		return err;
+	list = calloc(n + mesh.nb + 1, sizeof(list[0]));
+	if (list == NULL) {
+		mesh_grants_fini(&mesh);
 		return -ENOMEM;
+	}
 	for (size_t i = 0; i < n; i++) {
 		const struct policy_grant *g = policy_grants_get(s->grants, i);
 		const struct pk_secret *secret = &s->secret[s->secret_of[i]].bytes;
@@ -138,8 +144,11 @@ pack_for(struct pk_secret *out, const struct grant_set *s, const char *dpu)
 				.secret = secret->bytes,
 				.secret_len = secret->len };
 	}
+	for (size_t i = 0; i < mesh.nb; i++)
+		list[nb++] = mesh.at[i];
 	err = pk_grants_pack(out, list, nb);
 	free(list);
+	mesh_grants_fini(&mesh);
 	return err == 0 ? (int)nb : err;
 }
 
@@ -172,13 +181,13 @@ grant_send(struct policyd *p, const char *dpu)
 	uint8_t hash[EVP_MAX_MD_SIZE];
 	int nb;
 
-	if (s == NULL)
+	if (s == NULL || !mesh_ready(p))
 		return;
 	if (!verifier_allows(p, dpu, why, sizeof(why))) {
 		pk_info("dpu %s: no grants are sent: %s", dpu, why);
 		return;
 	}
-	nb = pack_for(&set, s, dpu);
+	nb = pack_for(p, &set, s, dpu);
 	if (nb < 0 || EVP_Digest(set.bytes, set.len, hash, NULL, EVP_sha256(), NULL) != 1) {
 		pk_error(
 		    "dpu %s: its grants cannot be sent: %s", dpu, strerror(nb < 0 ? -nb : ENOMEM));

@@ -7,6 +7,7 @@
 #include "lib/chain.h"
 #include "lib/clock.h"
 #include "lib/log.h"
+#include "policy/mesh.h"
 #include "policy/server/policyd_priv.h"
 
 #define O(member) offsetof(struct server_conf, member)
@@ -47,6 +48,8 @@ const struct pk_conf_option server_options[] = {
 	{ "svid-host", PK_CONF_WORD, NULL, "attested", 0, 0, svid_hosts, false,
 	  "Whose workloads are given SVIDs: attested, those of hosts that are trusted at the time; any: also those of hosts whose "
 	  "DPU has no verifier.", O(svid_host) },
+	{ "mesh-rekey", PK_CONF_DURATION, NULL, "1h", 100 * PK_NS_PER_MS, 86400 * PK_NS_PER_S, NULL, false,
+	  "How often DPUs get new keys for ESP between them (mesh mode).", O(mesh_rekey_ns) },
 	{ "dpu-interval", PK_CONF_DURATION, NULL, "30s", 100 * PK_NS_PER_MS, 3600 * PK_NS_PER_S, NULL, false,
 	  "How often a DPU that a Reference with subject dpu names is asked to prove what it is; it may take twice that to "
 	  "answer, and good evidence lasts four times as long.", O(dpu_interval_ns) },
@@ -120,6 +123,19 @@ restore_rollout(struct policyd *p, struct policy_findings *f)
 }
 
 /* Take up what the store holds.  Policy that no longer compiles leaves the DPUs with what they have. */
+/* Who sends to whom, by what is in force and by the candidate. */
+static int
+restore_mesh(struct policyd *p)
+{
+	struct policy_mesh *now = NULL, *canary = NULL;
+	int err = policy_mesh_create(&now, policy_compiler_table(p->compiler));
+
+	if (err == 0 && p->candidate != NULL)
+		err = candidate_mesh(p, &canary);
+	mesh_follow(p, now, canary);
+	return err;
+}
+
 static int
 restore(struct policyd *p, struct pk_diag *diag)
 {
@@ -166,6 +182,7 @@ restore(struct policyd *p, struct pk_diag *diag)
 			(void)generation_grants(p, policy_compiler_model(p->compiler), &p->grants);
 			if (p->candidate != NULL)
 				(void)candidate_grants(p, &p->canary_grants);
+			err = restore_mesh(p);
 		}
 	}
 	server_change_fini(&change);
@@ -266,6 +283,12 @@ on_left(void *arg, const char *dpu, const char *workload)
 }
 
 static void
+on_plane(void *arg, const char *dpu, uint64_t epoch, const struct pk_addr *tunnel)
+{
+	mesh_plane(arg, dpu, epoch, tunnel);
+}
+
+static void
 on_host_lost(void *arg, const char *dpu, const struct server_posture *s)
 {
 	identity_revoke(arg, PK_SVID_REVOKED_HOST, dpu, "the verifiers",
@@ -287,6 +310,7 @@ static const struct server_dpus_ops dpus_ops = {
 	.svid = on_svid,
 	.evidence = on_evidence,
 	.left = on_left,
+	.plane = on_plane,
 };
 
 int
@@ -335,12 +359,15 @@ policyd_create(struct policyd **out, struct event_base *base, const struct serve
 		goto fail;
 	}
 	policy_compiler_set_attested(p->compiler, server_is_attested, p->attested);
-	if ((err = restore(p, diag)) != 0 || (err = audit_open(p, conf->state, diag)) != 0 ||
+	snprintf(path, sizeof(path), "%s/mesh", conf->state);
+	if ((err = mesh_open(p, path, conf->mesh_rekey_ns, diag)) != 0 ||
+	    (err = restore(p, diag)) != 0 || (err = audit_open(p, conf->state, diag)) != 0 ||
 	    (err = pk_helper_create(&p->helper, base, "helper", diag)) != 0 ||
 	    (err = pk_rpc_create(&p->rpc, base, diag)) != 0 ||
 	    (err = pk_rpc_server_create(
 	         &p->server, p->rpc, conf->listen, &tls, &limits, policyd_methods, p, diag)) != 0)
 		goto fail;
+	mesh_start(p);
 	*out = p;
 	return 0;
 fail:
@@ -356,6 +383,7 @@ policyd_destroy(struct policyd *p)
 	/* Jobs first: they end by answering, and need the calls for that. */
 	identity_stop(p);
 	verifier_stop(p);
+	mesh_stop(p);
 	pk_helper_destroy(p->helper);
 	p->helper = NULL;
 	apply_stop(p);
@@ -368,7 +396,8 @@ policyd_destroy(struct policyd *p)
 	server_postures_destroy(p->postures);
 	identity_destroy(p);
 	reference_destroy(p);
-	grant_canary_end(p);
+	grant_destroy(p->canary_grants);
+	mesh_close(p);
 	grant_destroy(p->grants);
 	policy_compiler_destroy(p->compiler);
 	server_shadow_destroy(p->shadow);

@@ -34,6 +34,7 @@ struct server_conf {
 	uint64_t svid_ttl_ns;
 	int svid_host;
 	uint64_t dpu_interval_ns;
+	uint64_t mesh_rekey_ns;
 };
 
 extern const struct pk_conf_option server_options[];

@@ -18,6 +18,8 @@
 
 struct event;
 struct grant_set;
+struct mesh;
+struct policy_mesh;
 struct identities;
 struct reference_set;
 struct verifiers;
@@ -103,6 +105,7 @@ struct batch {
 	struct policy_roles *roles;                               /* NULL: as before */
 	struct policy_references *references, *canary_references; /* the same */
 	struct grant_set *grants, *canary_grants;                 /* the same */
+	struct policy_mesh *mesh, *canary_mesh;                   /* the same */
 	struct apply *told, *last; /* of those that wait: from `told` until before `last` */
 };
 
@@ -127,6 +130,7 @@ struct policyd {
 	struct verifiers *verifiers;
 	struct reference_set *references, *canary_references; /* NULL: none */
 	struct grant_set *grants, *canary_grants;             /* NULL: not known */
+	struct mesh *mesh;
 	char secrets_dir[4096];
 	struct apply *posture; /* in the queue: the change of posture that is next; NULL: none */
 	/* the helper's */
@@ -180,6 +184,7 @@ int candidate_keep(struct policyd *p, struct server_change *out); /* 0 or -ENOME
 void candidate_undo(struct policyd *p);
 int candidate_references(struct policyd *p, struct policy_references **out); /* 0 or -ENOMEM */
 int candidate_grants(struct policyd *p, struct grant_set **out); /* 0 or what grant_make() says */
+int candidate_mesh(struct policyd *p, struct policy_mesh **out); /* 0 or -ENOMEM */
 /* The hosts of these DPUs have become attested, or ceased to be: p->attested has changed. */
 void candidate_posture(struct policyd *p, const char *const *dpus, size_t nb);
 /* The record of a rollout in bytes, which the caller frees.  NULL: no memory. */
@@ -256,6 +261,26 @@ void grant_destroy(struct grant_set *s); /* NULL is allowed; any context */
 void grant_follow(struct policyd *p, struct grant_set *now, struct grant_set *canary);
 void grant_canary_end(struct policyd *p);
 void grant_send(struct policyd *p, const char *dpu); /* unless it has been sent just that */
+
+/* mesh.c: keys of ESP between DPUs, without IKE.  Context: control thread. */
+int mesh_open(
+    struct policyd *p, const char *path, uint64_t rekey_ns, struct pk_diag *diag); /* its file */
+void mesh_start(struct policyd *p); /* when the helper is there */
+void mesh_stop(struct policyd *p);  /* before it goes */
+void mesh_close(struct policyd *p);
+/* Who has to be able to send to whom, from now on, and by the candidate; both taken, NULL: as before. */
+void mesh_follow(struct policyd *p, struct policy_mesh *now, struct policy_mesh *canary);
+void mesh_canary_end(struct policyd *p);
+/* What the data plane of a DPU is: the random number of its start, and where its tunnels end. */
+void mesh_plane(struct policyd *p, const char *dpu, uint64_t boot, const struct pk_addr *addr);
+bool mesh_ready(const struct policyd *p); /* all that would be granted is on disk */
+struct mesh_grants {
+	struct pk_grant *at;
+	size_t nb, room;
+	struct told *told; /* what they point to */
+};
+int mesh_grants(struct policyd *p, const char *dpu, struct mesh_grants *out); /* 0 or -ENOMEM */
+void mesh_grants_fini(struct mesh_grants *g);
 
 /* verifier.c: DPUs that prove what they are.  Context: control thread. */
 int verifier_open(struct policyd *p, const struct server_conf *conf, struct pk_diag *diag);

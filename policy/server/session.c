@@ -433,6 +433,23 @@ on_heartbeat(struct dpu *d, const Picket__V1__Heartbeat *m)
 }
 
 static void
+on_data_plane(struct dpu *d, const Picket__V1__Plane *m)
+{
+	struct pk_addr tunnel = { 0 };
+
+	if (d->state == S_HELLO ||
+	    (m->tunnel.len != 0 && m->tunnel.len != 4 && m->tunnel.len != 16)) {
+		dpu_end(d, PK_RPC_INVALID_ARGUMENT, "a data plane that cannot be");
+		return;
+	}
+	if (m->tunnel.len != 0) {
+		tunnel.family = m->tunnel.len == 4 ? 4 : 6;
+		memcpy(tunnel.bytes, m->tunnel.data, m->tunnel.len);
+	}
+	d->all->ops->plane(d->all->arg, d->span->name, m->epoch, &tunnel);
+}
+
+static void
 on_message(struct pk_rpc_stream *s, const uint8_t *bytes, size_t len, void *state)
 {
 	struct dpu *d = state;
@@ -463,6 +480,9 @@ on_message(struct pk_rpc_stream *s, const uint8_t *bytes, size_t len, void *stat
 		break;
 	case PICKET__V1__AGENT_MESSAGE__BODY_SVID_REQUEST:
 		d->all->ops->svid(d->all->arg, d->span->name, m->svid_request);
+		break;
+	case PICKET__V1__AGENT_MESSAGE__BODY_DATA_PLANE:
+		on_data_plane(d, m->data_plane);
 		break;
 	case PICKET__V1__AGENT_MESSAGE__BODY_EVIDENCE:
 		d->all->ops->evidence(d->all->arg, d->span->name, m->evidence);

@@ -94,6 +94,8 @@ on_posture(void *arg, const struct pk_msg_posture *s)
 	snprintf(o->said.reference, sizeof(o->said.reference), "%s", s->reference);
 	pk_notice("dpu %s: it is itself %s%s%s", o->dpu, attest_state_name(s->state),
 	    o->said.text[0] != '\0' ? ": " : "", o->said.text);
+	if (o->p->mesh != NULL)
+		mesh_follow(o->p, NULL, NULL);
 	if (o->said.attested && o->said.fresh)
 		grant_send(o->p, o->dpu);
 	if (lost && o->p->identities != NULL)

@@ -5,8 +5,10 @@
 #include <string.h>
 
 #include <jansson.h>
+#include <openssl/evp.h>
 
 #include "ipsec/esp/esp.h"
+#include "ipsec/esp/mesh.h"
 #include "tests/unit/fw_world.h"
 #include "tests/unit/test.h"
 
@@ -793,6 +795,149 @@ test_next_hop(void **state)
 	end(&p);
 }
 
+/* The KDF is that of SP 800-108 in counter mode with CMAC of SP 800-38B, as OpenSSL has the latter. */
+static void
+test_mesh_kdf(void **state)
+{
+	uint8_t device[PK_MESH_DEVICE_KEY], key[40][PK_MESH_SA_KEY];
+	uint32_t spi[40];
+	struct pk_mesh_kdf *kdf;
+
+	(void)state;
+	for (unsigned int round = 0; round < 8; round++) {
+		for (unsigned int i = 0; i < sizeof(device); i++)
+			device[i] = (uint8_t)(i * 31 + round * 7 + 1);
+		for (unsigned int i = 0; i < PK_COUNT(spi); i++)
+			spi[i] = pk_mesh_spi(1 + i * 26000, 500 + i);
+		assert_int_equal(pk_mesh_kdf_create(&kdf, device), 0);
+		pk_mesh_kdf_derive(kdf, spi, PK_COUNT(spi), key);
+		for (unsigned int i = 0; i < PK_COUNT(spi); i++) {
+			uint8_t want[48], block[16] = { 0, 0, 0, 0, 'P', 'k', 'M' };
+			size_t len;
+
+			world_put(block + 8, spi[i], 4);
+			world_put(block + 12, 288, 4);
+			for (uint8_t b = 0; b < 3; b++) {
+				block[3] = (uint8_t)(b + 1);
+				assert_non_null(EVP_Q_mac(NULL, "CMAC", NULL, "AES-256-CBC", NULL,
+				    device, sizeof(device), block, sizeof(block),
+				    want + 16 * (size_t)b, 16, &len));
+			}
+			assert_memory_equal(key[i], want, PK_MESH_SA_KEY);
+			assert_true(pk_mesh_is_spi(spi[i]) && spi[i] < ESP_SPI_BASE);
+			assert_int_equal(pk_mesh_number(spi[i]), 1 + i * 26000);
+		}
+		pk_mesh_kdf_destroy(kdf);
+	}
+}
+
+/* Two DPUs in one SAD: 7 sends to 9.  Keys follow each other without a gap, and without a key nothing comes. */
+static void
+test_mesh(void **state)
+{
+	static const uint8_t device[PK_MESH_DEVICE_KEY] = "the device key of 9, of 32 octet";
+	struct esp_sad_conf conf = { .nb_sas = NB_SAS };
+	struct esp_mesh_peer to = {
+		.number = 9, .us = addr("192.0.2.1"), .addr = addr("192.0.2.2")
+	};
+	struct esp_mesh_peer from = {
+		.number = 7, .us = addr("192.0.2.2"), .addr = addr("192.0.2.1")
+	};
+	const struct esp_mesh_peer *froms[2] = { &from, &from };
+	uint32_t spi[2] = { pk_mesh_spi(7, 511), pk_mesh_spi(7, 512) }, in[2], out[2], third;
+	uint8_t key[3][PK_MESH_SA_KEY];
+	struct pair p = { 0 };
+	struct pk_mesh_kdf *kdf;
+	struct pk_diag diag;
+	struct rte_mbuf *m;
+
+	(void)state;
+	assert_int_equal(esp_sad_create(&p.engine.sad, &conf, &diag), 0);
+	assert_int_equal(ipsec_crypto_create(&p.engine.crypto, &diag), 0);
+	assert_int_equal(pk_mesh_kdf_create(&kdf, device), 0);
+	pk_mesh_kdf_derive(kdf, spi, 2, key);
+	third = pk_mesh_spi(7, 515); /* shares a slot with the first */
+	assert_int_equal(esp_mesh_receive(p.engine.sad, kdf, froms, spi, in, 2, NOW, &diag), 0);
+	assert_int_equal(
+	    esp_mesh_receive(p.engine.sad, kdf, froms, &third, out, 1, NOW, &diag), -EEXIST);
+	for (unsigned int k = 0; k < 2; k++) {
+		assert_int_equal(
+		    esp_mesh_send(p.engine.sad, &to, spi[k], key[k], NOW, &out[k], &diag), 0);
+		esp_mesh_switch(p.engine.sad, 9, out[k]);
+		p.out = esp_sad_tunnel_sa(p.engine.sad, esp_mesh_tunnel(p.engine.sad, 9));
+		assert_ptr_equal(p.out, esp_sad_at(p.engine.sad, out[k]));
+		p.in = esp_sad_by_spi(p.engine.sad, __builtin_bswap32(spi[k]));
+		assert_ptr_equal(p.in, esp_sad_at(p.engine.sad, in[k]));
+		m = packet(60, 0, false);
+		assert_int_equal(protect(&p, m, NOW), ESP_OK);
+		assert_int_equal(unprotect(&p, m, NOW), ESP_OK);
+		assert_int_equal(p.in->tunnel, esp_mesh_tunnel(p.engine.sad, 7));
+		rte_pktmbuf_free(m);
+	}
+	/* A key maker's FLUSH and DEL_SA are not for these. */
+	esp_sad_flush(p.engine.sad, PK_SADB_FLUSH_SAS | PK_SADB_FLUSH_POLICIES);
+	assert_int_equal(
+	    esp_sad_delete(p.engine.sad,
+	        &(struct pk_sadb_id){ .src = to.us, .dst = to.addr, .spi = spi[1] }, &diag),
+	    -ENOENT);
+	assert_ptr_equal(esp_sad_tunnel_sa(p.engine.sad, esp_mesh_tunnel(p.engine.sad, 9)), p.out);
+	/* The edge is taken away: what its sender still can make is not taken any more, nor what he makes up. */
+	m = packet(60, 0, false);
+	assert_int_equal(protect(&p, m, NOW), ESP_OK);
+	esp_mesh_end(p.engine.sad, in[1]);
+	assert_null(esp_sad_by_spi(p.engine.sad, __builtin_bswap32(spi[1])));
+	assert_int_equal(unprotect(&p, m, NOW), ESP_SPI);
+	rte_pktmbuf_free(m);
+	m = packet(60, 0, false);
+	assert_int_equal(protect(&p, m, NOW), ESP_OK);
+	p.in = esp_sad_at(p.engine.sad, in[0]);
+	world_put(rte_pktmbuf_mtod_offset(m, uint8_t *, 34), spi[0], 4);
+	assert_int_equal(unprotect(&p, m, NOW), ESP_ICV);
+	rte_pktmbuf_free(m);
+	esp_mesh_end(p.engine.sad, in[0]);
+	esp_mesh_end(p.engine.sad, out[0]);
+	esp_mesh_end(p.engine.sad, out[1]);
+	assert_int_equal(esp_mesh_tunnel(p.engine.sad, 9), ESP_TUNNEL_NONE);
+	esp_sad_settle(p.engine.sad);
+	assert_int_equal(esp_sad_count(p.engine.sad), 0);
+	pk_mesh_kdf_destroy(kdf);
+	end(&p);
+}
+
+static void
+test_mesh_text(void **state)
+{
+	static const char *const bad[] = { "", "number=0 address=192.0.2.1",
+		"number=1048576 address=192.0.2.1", "number=1 address=example.org",
+		"number=1 address=192.0.2.1 in=80000002/0",
+		"number=1 address=192.0.2.1 in=80000001/2",
+		"number=1 address=192.0.2.1 in=c0000001/0",
+		"number=1 address=192.0.2.1 in=80000001/0,",
+		"number=1 address=192.0.2.1 in=80000001/0,80100001/0,80200001/1",
+		"number=1 address=192.0.2.1 out=c0000001", "number=1 address=192.0.2.1 x=1" };
+	struct pk_mesh_peer p = { .number = 77,
+		.nb_in = 2,
+		.in = { pk_mesh_spi(77, 1), pk_mesh_spi(77, 2) },
+		.in_key = { 1, 0 },
+		.out = pk_mesh_spi(5, 3),
+		.addr = addr("2001:db8::77") };
+	struct pk_mesh_peer q;
+	char text[PK_MESH_TEXT];
+	struct pk_diag diag;
+	uint64_t boot;
+
+	(void)state;
+	pk_mesh_peer_text(text, &p);
+	assert_int_equal(pk_mesh_peer_parse(&q, text, &diag), 0);
+	assert_memory_equal(&q, &p, sizeof(p));
+	for (unsigned int i = 0; i < PK_COUNT(bad); i++)
+		assert_int_equal(pk_mesh_peer_parse(&q, bad[i], &diag), -EPROTO);
+	pk_mesh_self_text(text, UINT64_C(0xfedcba9876543210));
+	assert_int_equal(pk_mesh_self_parse(&boot, text, &diag), 0);
+	assert_true(boot == UINT64_C(0xfedcba9876543210));
+	assert_int_equal(pk_mesh_self_parse(&boot, "boot=12x", &diag), -EPROTO);
+}
+
 int
 main(void)
 {
@@ -808,6 +953,9 @@ main(void)
 		cmocka_unit_test(test_lives),
 		cmocka_unit_test(test_sad),
 		cmocka_unit_test(test_next_hop),
+		cmocka_unit_test(test_mesh_kdf),
+		cmocka_unit_test(test_mesh),
+		cmocka_unit_test(test_mesh_text),
 	};
 
 	pool = world_start(255);
