@@ -279,7 +279,7 @@ test_timer_lines(void **state)
 static void
 test_bits(void **state)
 {
-	static const uint32_t sizes[] = { 1, 63, 64, 65, 4096, 4097, 300000 };
+	static const uint32_t sizes[] = { 1, 63, 64, 65, 4096, 4097, 8192, 262144, 300000 };
 	static bool flag[300000];
 
 	(void)state;
@@ -308,6 +308,10 @@ test_bits(void **state)
 		for (uint32_t i = 0; i < nb; i++)
 			fw_bits_clear(&b, i);
 		assert_int_equal(fw_bits_next(&b, 0), FW_BITS_NONE);
+		/* Nothing but the least, from wherever: where words fill a level, the next level is not more of it. */
+		fw_bits_set(&b, 0);
+		for (uint32_t from = 0; from < nb; from += from < nb - 100 ? 61 : 1)
+			assert_int_equal(fw_bits_next(&b, from), from == 0 ? 0 : FW_BITS_NONE);
 		free(memory);
 	}
 }
