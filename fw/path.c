@@ -8,6 +8,7 @@
 #include "fw/lease.h"
 #include "fw/options.h"
 #include "fw/path_priv.h"
+#include "fw/sample.h"
 #include "fw/session_mem.h"
 
 #define TICK_HURRY 4  /* times the budget while less than a sixteenth of the table is free */
@@ -53,7 +54,7 @@ fw_path_create(struct fw_path **out, const struct fw_path_conf *conf)
 		    (uint32_t)(conf->timeout_ns[fw_session_timeout(s)] >> FW_SEEN_SHIFT);
 	rc = -ENOMEM;
 	p->hits = calloc(FW_RULE_SLOTS, sizeof(p->hits[0]));
-	if (p->hits == NULL)
+	if (p->hits == NULL || fw_samples_create(&p->samples, conf->overlay) < 0)
 		goto fail;
 	rc = conf->mem != NULL
 	    ? fw_session_mem_lay_out(conf->mem, &p->sessions)
@@ -136,6 +137,7 @@ fw_path_destroy(struct fw_path *p)
 	fw_hosts_fini(&p->hosts);
 	fw_ethers_fini(&p->ethers);
 	fw_sessions_fini(&p->sessions);
+	fw_samples_destroy(p->samples);
 	free(p->hits);
 	free(p);
 }
@@ -218,6 +220,7 @@ fw_path_burst(struct fw_path *p, const struct fw_rules *rules, uint16_t wire, en
 			continue;
 		}
 		pk_counter_add(&p->stats.drop[pk->drop], 1);
+		fw_samples_note(p->samples, (enum fw_drop)pk->drop, pk->m, wire, from, now_ns);
 		refused_bytes += pk->len;
 		refused[nb_refused++] = pk->m;
 	}
@@ -301,6 +304,7 @@ fw_path_refuse(struct fw_path *p, uint16_t wire, enum fw_side from, struct rte_m
 	PK_ASSERT(n <= FW_BURST);
 	for (unsigned int i = 0; i < n; i++) {
 		bytes += pkts[i]->pkt_len;
+		fw_samples_note(p->samples, why, pkts[i], wire, from, now_ns);
 		if (b.level >= (int)FW_TRACE_DROPS) {
 			struct fw_pkt pk;
 
@@ -322,6 +326,12 @@ const struct fw_path_stats *
 fw_path_stats(const struct fw_path *p)
 {
 	return &p->stats;
+}
+
+const struct fw_samples *
+fw_path_samples(const struct fw_path *p)
+{
+	return p->samples;
 }
 
 const pk_counter *

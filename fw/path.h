@@ -10,6 +10,7 @@
 
 struct fw_overlay;
 struct fw_esp;
+struct fw_samples;
 struct fw_session_mem;
 struct fw_shared;
 struct fw_wall;
@@ -214,6 +215,9 @@ void fw_path_refuse(struct fw_path *p, uint16_t wire, enum fw_side from, struct 
 
 /* Borrowed; counters run on.  Context: any. */
 const struct fw_path_stats *fw_path_stats(const struct fw_path *p);
+
+/* What each reason has dropped lately (fw/sample.h).  Borrowed.  Context: any. */
+const struct fw_samples *fw_path_samples(const struct fw_path *p);
 
 /* How often each rule slot decided about a new session or refused a packet.  FW_RULE_SLOTS of them. */
 const pk_counter *fw_path_rule_hits(const struct fw_path *p);

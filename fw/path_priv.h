@@ -79,6 +79,7 @@ struct fw_path {
 	uint32_t half_open;                    /* TCP sessions without a whole handshake */
 	uint32_t cookies_at;                   /* as many of these switch cookies on; 0: never */
 	pk_counter *hits;                      /* FW_RULE_SLOTS */
+	struct fw_samples *samples;            /* of what is dropped */
 	uint8_t head[FW_BURST][FW_PARSE_HEAD]; /* starts of packets that lie in several segments */
 };
 
