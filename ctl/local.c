@@ -22,7 +22,7 @@ struct view {
 	}
 
 static const struct ctl_column drop_columns[] = { { "reason", "REASON" }, { "packets", "PACKETS" },
-	{ "help", "MEANING" } };
+	{ "help", "MEANING" }, { "last", "SUCH AS" } };
 static const struct ctl_column app_columns[] = { { "app", "APP" }, { "sessions", "SESSIONS" },
 	{ "denied", "DENIED" } };
 static const struct ctl_column name_columns[] = { { "address", "ADDRESS" }, { "vrf", "VRF" },

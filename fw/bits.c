@@ -31,8 +31,9 @@ fw_bits_init(struct fw_bits *b, void *memory, uint32_t capacity)
 	memset(b, 0, sizeof(*b));
 	do {
 		PK_ASSERT(b->nb_levels < FW_BITS_LEVELS);
-		b->level[b->nb_levels++] = at;
+		b->level[b->nb_levels] = at;
 		n = words((uint32_t)n);
+		b->nb_words[b->nb_levels++] = (uint32_t)n;
 		at += n;
 	} while (n > 1);
 }
@@ -44,17 +45,19 @@ fw_bits_next(const struct fw_bits *b, uint32_t from)
 
 	/* Up, until a word has something from here on; then down, each time to the first. */
 	for (;;) {
-		/* Past the end of its word there is nothing; a word further is for the level above. */
-		uint64_t w = b->level[l][from / 64] & UINT64_MAX << from % 64;
+		/* Past the end of its word there is nothing; a word further is for the level above, if that one
+		 * has a bit for it: where the words fill their level's it has not. */
+		uint64_t w;
 
+		if (from / 64 == b->nb_words[l])
+			return FW_BITS_NONE;
+		w = b->level[l][from / 64] & UINT64_MAX << from % 64;
 		if (w != 0) {
 			from = from / 64 * 64 + (uint32_t)__builtin_ctzll(w);
 			break;
 		}
 		from = from / 64 + 1;
 		if (++l == b->nb_levels)
-			return FW_BITS_NONE;
-		if (l == b->nb_levels - 1 && from >= 64)
 			return FW_BITS_NONE;
 	}
 	while (l-- > 0)

@@ -15,6 +15,7 @@
 
 struct fw_bits {
 	uint64_t *level[FW_BITS_LEVELS]; /* the last is one word */
+	uint32_t nb_words[FW_BITS_LEVELS];
 	unsigned int nb_levels;
 };
 

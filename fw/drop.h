@@ -95,6 +95,7 @@
 	X(TCP_ACK, "tcp-ack", "TCP: acknowledges what was not sent, or what is long past")         \
 	X(TCP_RST, "tcp-rst", "TCP: reset outside the window")                                     \
 	X(ICMP_TYPE, "icmp-type", "an ICMP type that nobody needs across a firewall")              \
+	X(ICMP_CODE, "icmp-code", "an ICMP query of a code that its session was not opened with")  \
 	X(ICMP_INNER, "icmp-inner", "an ICMP error whose embedded packet is unusable")             \
 	X(ICMP_NO_SESSION, "icmp-no-session", "an ICMP error or reply to nothing that was sent")   \
 	X(ICMP_WINDOW, "icmp-window", "an ICMP error about TCP data that is not in flight")        \

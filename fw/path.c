@@ -8,6 +8,7 @@
 #include "fw/lease.h"
 #include "fw/options.h"
 #include "fw/path_priv.h"
+#include "fw/sample.h"
 #include "fw/session_mem.h"
 
 #define TICK_HURRY 4  /* times the budget while less than a sixteenth of the table is free */
@@ -53,7 +54,7 @@ fw_path_create(struct fw_path **out, const struct fw_path_conf *conf)
 		    (uint32_t)(conf->timeout_ns[fw_session_timeout(s)] >> FW_SEEN_SHIFT);
 	rc = -ENOMEM;
 	p->hits = calloc(FW_RULE_SLOTS, sizeof(p->hits[0]));
-	if (p->hits == NULL)
+	if (p->hits == NULL || fw_samples_create(&p->samples, conf->overlay) < 0)
 		goto fail;
 	rc = conf->mem != NULL
 	    ? fw_session_mem_lay_out(conf->mem, &p->sessions)
@@ -136,6 +137,7 @@ fw_path_destroy(struct fw_path *p)
 	fw_hosts_fini(&p->hosts);
 	fw_ethers_fini(&p->ethers);
 	fw_sessions_fini(&p->sessions);
+	fw_samples_destroy(p->samples);
 	free(p->hits);
 	free(p);
 }
@@ -219,6 +221,7 @@ fw_path_burst(struct fw_path *p, const struct fw_rules *rules, uint16_t wire, en
 			continue;
 		}
 		pk_counter_add(&p->stats.drop[pk->drop], 1);
+		fw_samples_note(p->samples, (enum fw_drop)pk->drop, pk->m, wire, from, now_ns);
 		refused_bytes += pk->len;
 		refused[nb_refused++] = pk->m;
 	}
@@ -233,68 +236,38 @@ fw_path_burst(struct fw_path *p, const struct fw_rules *rules, uint16_t wire, en
 		rte_pktmbuf_free_bulk(refused, nb_refused);
 }
 
-/* Sessions whose time may have come: those that have been seen since are filed anew, the others end. */
-static void
-expire(struct fw_path *p, const uint32_t *due, unsigned int n, uint64_t now_ns)
-{
-	struct fw_sessions *t = &p->sessions;
-	uint32_t over[FW_BURST], now = fw_units(now_ns);
-	unsigned int nb_over = 0;
-
-	for (unsigned int k = 0; k < n; k++)
-		__builtin_prefetch(&t->hot[due[k]], 1);
-	for (unsigned int k = 0; k < n; k++) {
-		uint32_t i = due[k], idle = now - t->hot[i].seen,
-		         timeout = p->timeout[t->hot[i].state];
-
-		if (idle < timeout)
-			fw_timer_file(
-			    &t->timer, i, now_ns + ((uint64_t)(timeout - idle) << FW_SEEN_SHIFT));
-		else
-			over[nb_over++] = i;
-	}
-	fw_sessions_fetch(t, over, nb_over);
-	for (unsigned int k = 0; k < nb_over; k++) {
-		uint8_t state = t->hot[over[k]].state;
-
-		if (state == FW_STATE_TIME_WAIT || state == FW_STATE_CLOSED)
-			pk_counter_add(&p->stats.sessions_ended, 1);
-		else
-			pk_counter_add(&p->stats.sessions_expired, 1);
-		fw_session_end(p, over[k], now_ns, FW_DROP_NONE);
-	}
-}
-
 bool
 fw_path_tick(struct fw_path *p, const struct fw_rules *rules, uint64_t now_ns, unsigned int budget,
     struct fw_made *made)
 {
+	/* What is asked anew or inspected costs more than an end. */
+	const unsigned int few = RTE_MIN(budget, (unsigned int)FW_TICK_QUIET);
 	struct fw_sessions *t = &p->sessions;
 	unsigned int lines, left;
 
 	if (unlikely(p->shared->leases != NULL))
 		fw_leases_expire(p->shared->leases, now_ns);
 	if (unlikely(p->frags.nb != 0))
-		fw_frags_expire(&p->frags, now_ns, budget);
+		fw_frags_expire(&p->frags, now_ns, few);
 	if (made != NULL)
 		made->nb = 0;
 	if (unlikely(rules != NULL &&
 	        (p->walk_left != 0 || p->walk_generation != fw_path_stamp(p, rules, now_ns))))
-		fw_policy_walk(p, rules, now_ns, budget, made);
+		fw_policy_walk(p, rules, now_ns, few, made);
 	if (p->watches != NULL)
-		fw_watch_tick(p, now_ns, budget);
+		fw_watch_tick(p, now_ns, few);
 	if (unlikely(p->extras.oldest != 0 || p->cookies.on))
-		fw_proxy_tick(p, rules, now_ns, budget, made);
+		fw_proxy_tick(p, rules, now_ns, few, made);
 	/* Sessions that are over must not keep out new ones, so with a table that fills the balance shifts. */
 	if (unlikely(t->nb > t->capacity - t->capacity / 16))
 		budget *= TICK_HURRY;
 	lines = TICK_LINES + budget / 2;
 	for (left = budget; left > 0;) {
-		uint32_t due[FW_BURST];
+		uint32_t due[FW_REMOVE_BURST];
 		unsigned int want = RTE_MIN(left, (unsigned int)RTE_DIM(due)),
 		             n = fw_timer_take(&t->timer, now_ns, due, want, &lines);
 
-		expire(p, due, n, now_ns);
+		fw_sessions_expire(p, due, n, now_ns);
 		left -= n;
 		if (n < want)
 			return lines == 0;
@@ -332,6 +305,7 @@ fw_path_refuse(struct fw_path *p, uint16_t wire, enum fw_side from, struct rte_m
 	PK_ASSERT(n <= FW_BURST);
 	for (unsigned int i = 0; i < n; i++) {
 		bytes += pkts[i]->pkt_len;
+		fw_samples_note(p->samples, why, pkts[i], wire, from, now_ns);
 		if (b.level >= (int)FW_TRACE_DROPS) {
 			struct fw_pkt pk;
 
@@ -353,6 +327,12 @@ const struct fw_path_stats *
 fw_path_stats(const struct fw_path *p)
 {
 	return &p->stats;
+}
+
+const struct fw_samples *
+fw_path_samples(const struct fw_path *p)
+{
+	return p->samples;
 }
 
 const pk_counter *

@@ -10,6 +10,7 @@
 
 struct fw_overlay;
 struct fw_esp;
+struct fw_samples;
 struct fw_session_mem;
 struct fw_shared;
 struct fw_wall;
@@ -185,16 +186,24 @@ struct fw_made {
 };
 
 /*
- * Look after sessions whose time may have come at `now_ns`, about `budget` of them at most, each a hundred
- * cycles; and when `rules` are of a newer generation than some sessions, judge idle ones anew, at most
+ * Look after sessions whose time may have come at `now_ns`, about `budget` of them at most, each about a
+ * hundred cycles; and when `rules` are of a newer generation than some sessions, judge idle ones anew, at most
  * `budget` of them.  Call it every loop, idle or not.
  * Who has to be told of a session's end is told in *made; NULL: nobody is.
  * True: there may be more to look after, so call it again soon.  Context: the owning lcore.
  */
-#define FW_TICK_BUSY  16 /* a good budget when packets are waiting: those alive go first */
-#define FW_TICK_QUIET 64 /* and when none are: about as long as a burst takes */
+#define FW_TICK_BUSY  16  /* a good budget when packets are waiting: those alive go first */
+#define FW_TICK_QUIET 64  /* when few came, who wait for what is done meanwhile: 2 us */
+#define FW_TICK_IDLE  128 /* when none came */
 bool fw_path_tick(struct fw_path *p, const struct fw_rules *rules, uint64_t now_ns,
     unsigned int budget, struct fw_made *made);
+
+/* The budget after a round in which a port gave `most` packets. */
+static inline unsigned int
+fw_tick_budget(unsigned int most)
+{
+	return most >= FW_BURST ? FW_TICK_BUSY : most > 0 ? FW_TICK_QUIET : FW_TICK_IDLE;
+}
 
 /* Packets that were to leave on side `to` do not, because of `why`; the caller has freed them.  They leave `sent`
  * (not sent_bytes, which stays a little high) for that drop reason. */
@@ -212,6 +221,9 @@ void fw_path_refuse(struct fw_path *p, uint16_t wire, enum fw_side from, struct 
 
 /* Borrowed; counters run on.  Context: any. */
 const struct fw_path_stats *fw_path_stats(const struct fw_path *p);
+
+/* What each reason has dropped lately (fw/sample.h).  Borrowed.  Context: any. */
+const struct fw_samples *fw_path_samples(const struct fw_path *p);
 
 /* How often each rule slot decided about a new session or refused a packet.  FW_RULE_SLOTS of them. */
 const pk_counter *fw_path_rule_hits(const struct fw_path *p);

@@ -131,6 +131,12 @@ judge_session(struct fw_batch *b, struct fw_pkt *pk, uint32_t i)
 		if (mv.new != mv.old)
 			fw_session_moved(p, i, mv.old, b->now_ns);
 	} else {
+		/* Policy has been asked about one code.  Who answers may say 0 whatever the question said. */
+		if (unlikely(before == FW_STATE_ICMP) && pk->request &&
+		    pk->selector != (uint16_t)p->sessions.cold[i].slot_and_selector) {
+			why = FW_DROP_ICMP_CODE;
+			goto done;
+		}
 		if (unlikely(held) && (why = fw_terms_packet(b, pk, i)) != FW_DROP_NONE)
 			goto done;
 		if (unlikely(inspected)) {

@@ -405,7 +405,7 @@ fw_policy_walk(struct fw_path *p, const struct fw_rules *rules, uint64_t now_ns,
 		struct fw_session *s = &t->hot[i];
 
 		rte_prefetch0(&t->hot[RTE_MIN(i + 8, t->capacity - 1)]);
-		if (s->state != FW_STATE_NONE && s->generation != (uint32_t)b.generation) {
+		if (fw_session_alive(t, i) && s->generation != (uint32_t)b.generation) {
 			struct fw_decision decision;
 			enum fw_drop why;
 

@@ -80,6 +80,7 @@ struct fw_path {
 	uint32_t half_open;                    /* TCP sessions without a whole handshake */
 	uint32_t cookies_at;                   /* as many of these switch cookies on; 0: never */
 	pk_counter *hits;                      /* FW_RULE_SLOTS */
+	struct fw_samples *samples;            /* of what is dropped */
 	uint8_t head[FW_BURST][FW_PARSE_HEAD]; /* starts of packets that lie in several segments */
 };
 
@@ -337,6 +338,10 @@ bool fw_session_hold(struct fw_path *p, uint32_t i, uint32_t tenant);
 
 /* `why` is for the record: FW_DROP_NONE when it has run its course. */
 void fw_session_end(struct fw_path *p, uint32_t i, uint64_t now_ns, enum fw_drop why);
+
+/* Look at sessions due[0 .. n - 1], n <= FW_REMOVE_BURST, whose timers have come up: those that have been seen since
+ * are filed anew, the others end.  Between bursts. */
+void fw_sessions_expire(struct fw_path *p, const uint32_t *due, unsigned int n, uint64_t now_ns);
 
 /* The table is full: end the session that will be missed least, if there is one. */
 bool fw_session_make_room(struct fw_batch *b);

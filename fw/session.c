@@ -107,7 +107,7 @@ splitmix(uint64_t *s)
 /* Where the arrays lie in the memory of a table. */
 struct plan {
 	uint32_t nb_buckets, nb_chained;
-	size_t cold_at, bucket_at, version_at, ether_at, timer_at, class_at, bytes;
+	size_t cold_at, bucket_at, version_at, ether_at, timer_at, bits_at, bytes;
 };
 
 static int
@@ -128,8 +128,8 @@ plan(struct plan *p, uint32_t capacity)
 	p->ether_at = p->version_at + (size_t)capacity * sizeof(fw_version);
 	p->timer_at = p->ether_at + (size_t)capacity * sizeof(uint16_t);
 	p->timer_at = (p->timer_at + PK_CACHE_LINE - 1) & ~(size_t)(PK_CACHE_LINE - 1);
-	p->class_at = p->timer_at + fw_timer_bytes(capacity);
-	p->bytes = p->class_at + FW_CLASS_VICTIMS * fw_bits_bytes(capacity);
+	p->bits_at = p->timer_at + fw_timer_bytes(capacity);
+	p->bytes = p->bits_at + (FW_CLASS_VICTIMS + 1) * fw_bits_bytes(capacity);
 	return 0;
 }
 
@@ -141,17 +141,20 @@ fw_sessions_bytes(uint32_t capacity)
 	return plan(&p, capacity) == 0 ? p.bytes : 0;
 }
 
-/* Timer and classes, which lie one after the other. */
+/* Timer, classes and the free ones, which lie one after the other. */
 static void
 init_clockwork(struct fw_sessions *t, void *memory, uint64_t now_ns)
 {
-	char *class = (char *)memory + fw_timer_bytes(t->capacity);
+	char *bits = (char *)memory + fw_timer_bytes(t->capacity);
+	size_t each = fw_bits_bytes(t->capacity);
 
 	fw_timer_init(&t->timer, memory, t->capacity, now_ns);
 	for (unsigned int c = 0; c < FW_CLASS_VICTIMS; c++) {
-		fw_bits_init(&t->class[c], class + c * fw_bits_bytes(t->capacity), t->capacity);
+		fw_bits_init(&t->class[c], bits + c * each, t->capacity);
 		t->hand[c] = 0;
 	}
+	fw_bits_init(&t->free, bits + FW_CLASS_VICTIMS * each, t->capacity);
+	t->free_near = 0;
 }
 
 int
@@ -175,7 +178,6 @@ fw_sessions_init_at(
 	t->ether = (uint16_t *)(base + p.ether_at);
 	t->mask = p.nb_buckets - 1;
 	t->capacity = capacity;
-	t->free = FW_SESSION_NONE;
 	t->chain_fresh = p.nb_buckets;
 	t->chain_end = p.nb_buckets + p.nb_chained;
 	for (unsigned int i = 0; i < PK_COUNT(t->key); i++)
@@ -342,7 +344,23 @@ insert(struct fw_sessions *t, uint64_t hash, uint32_t i)
 	return 0;
 }
 
-/* Clear the way that holds session i below bucket `head`.  An empty link goes back to the reserve. */
+/* Clear the way of *b that holds session i. */
+static __rte_always_inline bool
+take_out_of(struct fw_bucket *b, uint16_t tag, uint32_t i)
+{
+	for (unsigned int m = fw_bucket_match(b, tag); m != 0; m &= m - 1) {
+		unsigned int way = (unsigned int)__builtin_ctz(m);
+
+		if (unlikely(b->index[way] != i))
+			continue;
+		b->tag[way] = 0;
+		b->nb--;
+		return true;
+	}
+	return false;
+}
+
+/* The same in bucket `head` and what is chained to it.  An empty link goes back to the reserve. */
 static bool
 take_out(struct fw_sessions *t, uint32_t head, uint16_t tag, uint32_t i)
 {
@@ -351,13 +369,7 @@ take_out(struct fw_sessions *t, uint32_t head, uint16_t tag, uint32_t i)
 	do {
 		struct fw_bucket *b = &t->bucket[at];
 
-		for (unsigned int m = fw_bucket_match(b, tag); m != 0; m &= m - 1) {
-			unsigned int way = (unsigned int)__builtin_ctz(m);
-
-			if (b->index[way] != i)
-				continue;
-			b->tag[way] = 0;
-			b->nb--;
+		if (take_out_of(b, tag, i)) {
 			if (b->nb == 0 && at != head) {
 				t->bucket[before].next = b->next;
 				b->next = t->chain_free;
@@ -369,6 +381,14 @@ take_out(struct fw_sessions *t, uint32_t head, uint16_t tag, uint32_t i)
 		at = b->next;
 	} while (at != 0);
 	return false;
+}
+
+/* Wherever session i is that begins to be looked for in bucket b. */
+static void
+drop_key(struct fw_sessions *t, uint32_t b, uint16_t tag, uint32_t i)
+{
+	if (!take_out(t, b, tag, i))
+		PK_ASSERT(take_out(t, fw_hash_other(t, b, tag), tag, i));
 }
 
 /* Whether both sides have spoken in a session of a protocol that has but one state. */
@@ -399,25 +419,35 @@ fw_sessions_victim(struct fw_sessions *t)
 	return FW_SESSION_NONE;
 }
 
+/* A record for a new session: the one that was freed last, or one beside it. */
+static uint32_t
+free_one(const struct fw_sessions *t, uint32_t fresh)
+{
+	uint32_t i;
+
+	if (t->nb == fresh)
+		return fresh < t->capacity ? fresh : FW_SESSION_NONE;
+	i = fw_bits_next(&t->free, t->free_near);
+	return i != FW_BITS_NONE ? i : fw_bits_next(&t->free, 0);
+}
+
 uint32_t
 fw_sessions_create(struct fw_sessions *t, const struct fw_pkt *pk)
 {
-	uint32_t i = t->free;
 	uint32_t fresh = atomic_load_explicit(&t->fresh, memory_order_relaxed);
+	uint32_t i = free_one(t, fresh);
 	struct fw_session_cold *c;
 
-	if (i == FW_SESSION_NONE && fresh == t->capacity)
-		return FW_SESSION_NONE;
-	if (i == FW_SESSION_NONE)
-		i = fresh;
-	if (insert(t, pk->hash, i) < 0)
+	if (i == FW_SESSION_NONE || insert(t, pk->hash, i) < 0)
 		return FW_SESSION_NONE;
 	c = &t->cold[i];
 	t->ether[i] = 0;
-	if (i == fresh)
+	if (i == fresh) {
 		atomic_store_explicit(&t->fresh, fresh + 1, memory_order_release);
-	else
-		t->free = t->hot[i].next;
+	} else {
+		fw_bits_clear(&t->free, i);
+		t->free_near = i;
+	}
 	memset(&t->hot[i], 0, sizeof(t->hot[i]));
 	memset(c, 0, sizeof(*c));
 	t->hot[i].key = pk->key;
@@ -435,69 +465,77 @@ fw_sessions_publish(struct fw_sessions *t, uint32_t i)
 	atomic_store_explicit(&t->version[i], v + 1, memory_order_release);
 }
 
-/* The hash is not kept: computing it anew costs less than the eight bytes would. */
-static void
+/* The key of record i as a packet would have it, with its hash, which is not kept: computing it anew costs less than
+ * eight bytes more would. */
+static __rte_always_inline void
 hash_record(const struct fw_sessions *t, uint32_t i, struct fw_pkt *pk)
 {
 	pk->key = t->hot[i].key;
-	if (pk->key.family == 6)
+	if (unlikely(pk->key.family == 6))
 		memcpy(pk->addr, t->cold[i].addr, sizeof(pk->addr));
 	fw_sessions_hash(t, pk);
 }
 
-void
-fw_sessions_fetch(const struct fw_sessions *t, const uint32_t *i, unsigned int n)
+/* What else there is of session i, once it is out of the index. */
+static __rte_always_inline void
+let_go(struct fw_sessions *t, uint32_t i)
 {
-	struct {
-		uint32_t bucket;
-		uint16_t tag;
-	} at[FW_BURST];
+	enum fw_session_class class = fw_session_class(t->hot[i].state);
+	uint32_t v = atomic_load_explicit(&t->version[i], memory_order_relaxed);
 
-	for (unsigned int k = 0; k < n; k++)
-		__builtin_prefetch(&t->hot[i[k]], 1);
-	for (unsigned int k = 0; k < n; k++) {
-		struct fw_pkt pk;
-
-		hash_record(t, i[k], &pk);
-		at[k].bucket = (uint32_t)pk.hash & t->mask;
-		at[k].tag = fw_hash_tag(pk.hash);
-		__builtin_prefetch(&t->bucket[at[k].bucket], 1);
-	}
-	/* Loads, as in fw_sessions_guess().  Every eighth session of a full table is in its second bucket. */
-	for (unsigned int k = 0; k < n; k++)
-		if (unlikely(fw_bucket_match(&t->bucket[at[k].bucket], at[k].tag) == 0))
-			__builtin_prefetch(
-			    &t->bucket[fw_hash_other(t, at[k].bucket, at[k].tag)], 1);
+	if (class != FW_CLASS_LIVE)
+		fw_bits_clear(&t->class[class], i);
+	if (likely(v % 2 == 1)) /* published */
+		atomic_store_explicit(&t->version[i], v + 1, memory_order_release);
+	fw_bits_set(&t->free, i);
+	t->free_near = i;
+	t->nb--;
 }
 
 void
 fw_sessions_remove(struct fw_sessions *t, uint32_t i)
 {
 	struct fw_pkt pk;
-	enum fw_session_class class;
-	uint16_t tag;
-	uint32_t b, v;
 
 	hash_record(t, i, &pk);
-	tag = fw_hash_tag(pk.hash);
-	b = (uint32_t)pk.hash & t->mask;
-	if (!take_out(t, b, tag, i))
-		PK_ASSERT(take_out(t, fw_hash_other(t, b, tag), tag, i));
+	drop_key(t, (uint32_t)pk.hash & t->mask, fw_hash_tag(pk.hash), i);
 	fw_timer_remove(&t->timer, i);
-	class = fw_session_class(t->hot[i].state);
-	if (class != FW_CLASS_LIVE)
-		fw_bits_clear(&t->class[class], i);
-
-	v = atomic_load_explicit(&t->version[i], memory_order_relaxed);
-	if (v % 2 == 1) /* published */
-		atomic_store_explicit(&t->version[i], v + 1, memory_order_release);
+	let_go(t, i);
 	atomic_thread_fence(
 	    memory_order_release); /* readers see the version go before what follows */
 	t->hot[i].state = FW_STATE_NONE;
 	t->hot[i].key.family = 0; /* a guess made before matches no more */
-	t->hot[i].next = t->free;
-	t->free = i;
-	t->nb--;
+}
+
+void
+fw_sessions_remove_burst(struct fw_sessions *t, const uint32_t *i, unsigned int n)
+{
+	struct {
+		uint32_t bucket;
+		uint16_t tag;
+	} at[FW_REMOVE_BURST];
+
+	PK_ASSERT(n <= FW_REMOVE_BURST);
+	for (unsigned int k = 0; k < n; k++) {
+		struct fw_pkt pk;
+
+		hash_record(t, i[k], &pk);
+		at[k].bucket = (uint32_t)pk.hash & t->mask;
+		at[k].tag = fw_hash_tag(pk.hash);
+		/* Into the second cache: more lines can be on their way to that than to the first. */
+		__builtin_prefetch(&t->bucket[at[k].bucket], 0, 2);
+	}
+	/* Loads, as in fw_sessions_guess().  Every eighth session of a full table is in its second bucket. */
+	for (unsigned int k = 0; k < n; k++)
+		if (unlikely(fw_bucket_match(&t->bucket[at[k].bucket], at[k].tag) == 0))
+			__builtin_prefetch(
+			    &t->bucket[fw_hash_other(t, at[k].bucket, at[k].tag)], 1);
+	for (unsigned int k = 0; k < n; k++) {
+		if (unlikely(!take_out_of(&t->bucket[at[k].bucket], at[k].tag, i[k])))
+			drop_key(t, at[k].bucket, at[k].tag, i[k]);
+		let_go(t, i[k]);
+	}
+	atomic_thread_fence(memory_order_release);
 }
 
 /* ---- out of the records alone ---- */
@@ -516,20 +554,9 @@ fw_sessions_restore_begin(struct fw_sessions *t, uint64_t now_ns)
 	t->chain_free = 0;
 	t->chain_fresh = t->mask + 1;
 	t->nb = 0;
-	t->free = FW_SESSION_NONE;
 	atomic_store_explicit(&t->fresh, fresh, memory_order_relaxed);
 	init_clockwork(t, t->timer.due, now_ns);
 	return fresh;
-}
-
-/* The key of record i as a packet would have it, with its hash. */
-static void
-key_of(const struct fw_sessions *t, uint32_t i, struct fw_pkt *pk)
-{
-	pk->key = t->hot[i].key;
-	if (pk->key.family == 6)
-		memcpy(pk->addr, t->cold[i].addr, sizeof(pk->addr));
-	fw_sessions_hash(t, pk);
 }
 
 static bool
@@ -557,9 +584,7 @@ free_record(struct fw_sessions *t, uint32_t i)
 
 	if (v % 2 == 1)
 		atomic_store_explicit(&t->version[i], v + 1, memory_order_relaxed);
-	t->hot[i].state = FW_STATE_NONE;
-	t->hot[i].next = t->free;
-	t->free = i;
+	fw_bits_set(&t->free, i);
 }
 
 int
@@ -573,7 +598,7 @@ fw_sessions_restore(struct fw_sessions *t, uint32_t i)
 	rte_prefetch0(&t->cold[ahead]);
 	ahead = i + RESTORE_AHEAD;
 	if (ahead < t->capacity && t->version[ahead] % 2 == 1) {
-		key_of(t, ahead, &pk);
+		hash_record(t, ahead, &pk);
 		__builtin_prefetch(&t->bucket[(uint32_t)pk.hash & t->mask], 1);
 	}
 	if (v % 2 == 0) {
@@ -581,7 +606,7 @@ fw_sessions_restore(struct fw_sessions *t, uint32_t i)
 		return -ENOENT;
 	}
 	if (is_sound(&t->hot[i], &t->cold[i])) {
-		key_of(t, i, &pk);
+		hash_record(t, i, &pk);
 		if (memcmp(&pk.key, &t->hot[i].key, sizeof(pk.key)) == 0 &&
 		    fw_sessions_find(t, &pk) == FW_SESSION_NONE && insert(t, pk.hash, i) == 0) {
 			fw_sessions_moved(t, i, FW_STATE_NONE);

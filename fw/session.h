@@ -46,10 +46,10 @@
  *      hot.generation, cold.rule_id                            again by a re-evaluation
  *      hot.state, side, win, seen, packets, bytes              by every packet
  *      cold.packets, cold.bytes                                when the small counters run over
- *      hot.next                                                while it is free
  *
- * The end of an IPv4 session does not touch the cold record: when millions end at once, memory is what they
- * wait for, and each line counts.
+ * The end of an IPv4 session does not touch the cold record, and of the hot one it changes nothing if there is no
+ * need: when millions end at once, memory is what they wait for, and each line counts twice that has to be written
+ * back.  So which records are free is kept in bits beside them.
  *
  * A session's id is its version and index, so a reference kept elsewhere is checked before use.
  *
@@ -149,10 +149,7 @@ struct fw_session {
 	struct fw_tcp_side side[2];
 	uint16_t win[2]; /* greatest window each side has advertised, shifted down by its scale */
 	uint16_t packets[2]; /* small counters, carried over to the cold record before they wrap */
-	union {
-		uint32_t bytes[2];
-		uint32_t next; /* while it is free */
-	};
+	uint32_t bytes[2];
 } PK_CACHE_ALIGNED;
 _Static_assert(sizeof(struct fw_session) == PK_CACHE_LINE, "the hot line is one cache line");
 
@@ -194,7 +191,8 @@ struct fw_sessions {
 	uint64_t key[4];        /* of the hash */
 	uint32_t nb;            /* alive */
 	_Atomic uint32_t fresh; /* indices from here on have never been used */
-	uint32_t free;          /* list of used ones, linked by hot.next */
+	struct fw_bits free;    /* of those below, the ones that may be used again */
+	uint32_t free_near;     /* where one of them is */
 	uint32_t chain_free;    /* list of reserve buckets, linked by next; 0 for none */
 	uint32_t chain_fresh, chain_end;
 	size_t bytes; /* of memory behind all of it */
@@ -287,8 +285,12 @@ uint32_t fw_sessions_victim(struct fw_sessions *t);
 /* Take a session out and free its record.  Context: the owner. */
 void fw_sessions_remove(struct fw_sessions *t, uint32_t i);
 
-/* Fetch what fw_sessions_remove() needs of sessions i[0 .. n - 1], n <= FW_BURST, all of it at once. */
-void fw_sessions_fetch(const struct fw_sessions *t, const uint32_t *i, unsigned int n);
+/*
+ * The same for sessions i[0 .. n - 1], n <= FW_REMOVE_BURST, whose timers are not filed, for little more than the time
+ * their buckets take to come from memory, all at once.  Between bursts only: a guess made before may still match.
+ */
+#define FW_REMOVE_BURST 128
+void fw_sessions_remove_burst(struct fw_sessions *t, const uint32_t *i, unsigned int n);
 
 /* The way that needs no prefetch: find pk->key, hashed.  FW_SESSION_NONE if it is not there. */
 uint32_t fw_sessions_find(const struct fw_sessions *t, const struct fw_pkt *pk);
@@ -297,6 +299,13 @@ static inline uint64_t
 fw_session_id(const struct fw_sessions *t, uint32_t i)
 {
 	return (uint64_t)atomic_load_explicit(&t->version[i], memory_order_relaxed) << 32 | i;
+}
+
+/* Whether there is a session in record i, for readers to see.  Context: the owner. */
+static inline bool
+fw_session_alive(const struct fw_sessions *t, uint32_t i)
+{
+	return atomic_load_explicit(&t->version[i], memory_order_relaxed) % 2 != 0;
 }
 
 /* A key as three numbers: compared, hashed and stored as such, for narrow stores that a wide load follows

@@ -18,7 +18,7 @@
 #include "fw/session.h"
 #include "lib/log.h"
 
-#define LAYOUT     2 /* counts up when a field keeps its place and changes its meaning */
+#define LAYOUT     3 /* counts up when a field keeps its place and changes its meaning */
 #define HEADER_LEN 4096
 #define HUGE_PAGE  (UINT64_C(2) << 20)
 

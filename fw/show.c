@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "dpi/watch.h"
+#include "fw/sample.h"
 #include "fw/show_priv.h"
 #include "lib/clock.h"
 #include "lib/program.h"
@@ -48,16 +49,35 @@ show_drops(struct pk_control_request *r, int argc, char **argv, void *arg)
 	char help[512];
 
 	for (unsigned int d = 1; d < FW_DROP_COUNT; d++) {
+		const struct fw_samples *samples = NULL;
+		struct fw_sample last;
+		char text[FW_SAMPLE_TEXT], sample[2 * FW_SAMPLE_TEXT + 64] = "";
 		uint64_t n = 0;
 
-		for (unsigned int i = 0; i < fw_workers_count(s->conf.workers); i++)
-			n += pk_counter_read(
-			    &fw_path_stats(fw_workers_path(s->conf.workers, i))->drop[d]);
-		if (n > 0 || all)
-			pk_control_rowf(r,
-			    "{\"reason\":\"%s\",\"packets\":%" PRIu64 ",\"help\":%s}",
-			    fw_drop_name(d), n,
-			    pk_json_string(fw_drop_help(d), help, sizeof(help)));
+		for (unsigned int i = 0; i < fw_workers_count(s->conf.workers); i++) {
+			const struct fw_path *p = fw_workers_path(s->conf.workers, i);
+			struct fw_sample one;
+
+			n += pk_counter_read(&fw_path_stats(p)->drop[d]);
+			if (!fw_samples_read(fw_path_samples(p), d, &one) ||
+			    (samples != NULL && one.time_ns < last.time_ns))
+				continue;
+			last = one;
+			samples = fw_path_samples(p);
+		}
+		if (n == 0 && !all)
+			continue;
+		if (samples != NULL) {
+			uint64_t now = fw_workers_now_ns();
+
+			snprintf(sample, sizeof(sample), ",\"last\":%s,\"last_age\":%.3f",
+			    pk_json_string(
+			        fw_sample_text(samples, &last, text), help, sizeof(help)),
+			    now > last.time_ns ? (double)(now - last.time_ns) / 1e9 : 0.0);
+		}
+		pk_control_rowf(r, "{\"reason\":\"%s\",\"packets\":%" PRIu64 ",\"help\":%s%s}",
+		    fw_drop_name(d), n, pk_json_string(fw_drop_help(d), help, sizeof(help)),
+		    sample);
 	}
 	pk_control_done(r);
 }

@@ -273,8 +273,8 @@ run(void *arg)
 		    atomic_load_explicit(&all->rules, memory_order_acquire);
 		struct fw_job *job = atomic_load_explicit(&w->job, memory_order_acquire);
 		uint64_t start = rte_rdtsc(), now_ns = fw_workers_now_ns();
-		unsigned int got = 0, forwarded = 0;
-		bool waiting = false, more;
+		unsigned int got = 0, forwarded = 0, most = 0;
+		bool more;
 		uint64_t handed;
 
 		for (unsigned int i = 0; i < w->nb_polls; i++) {
@@ -304,15 +304,14 @@ run(void *arg)
 					continue;
 			}
 			got += n;
-			waiting |= n == FW_BURST;
+			most = PK_MAX(most, n);
 			fw_path_burst(
 			    w->path, rules, p->wire, (enum fw_side)p->from, pkts, n, now_ns, &out);
 			transmit(w, p->wire, &out);
 		}
 		if (w->steering != NULL)
 			got += take_over(w, rules, now_ns);
-		more = fw_path_tick(
-		    w->path, rules, now_ns, waiting ? FW_TICK_BUSY : FW_TICK_QUIET, &made);
+		more = fw_path_tick(w->path, rules, now_ns, fw_tick_budget(most), &made);
 		if (unlikely(made.nb > 0))
 			send_made(w, &made);
 		if (unlikely(all->esp != NULL) && !rte_ring_empty(all->esp->down[w->index]))

@@ -9,6 +9,7 @@
 #include <inttypes.h>
 #include <netinet/in.h>
 #include <stdbool.h>
+#include <time.h>
 
 #include <rte_cycles.h>
 #include <rte_eal.h>
@@ -38,6 +39,7 @@ struct load {
 	uint32_t nb_flows, next; /* next: of flows in order */
 	uint32_t first;          /* flow of new connections */
 	bool strict;             /* no session without a handshake */
+	uint64_t clock_ns;       /* that stands until it is moved; 0: the machine's */
 	uint64_t random;
 	uint64_t packets, cycles, created;
 	uint8_t template[FRAME];
@@ -67,6 +69,12 @@ init(struct load *l, uint32_t nb_flows, uint32_t nb_sessions)
 	conf.pool = l->pool;
 	conf.timeout_ns[FW_TIMEOUT_TCP_ESTABLISHED] = 15 * PK_NS_PER_S;
 	PK_ASSERT(fw_path_create(&l->path, &conf) == 0);
+}
+
+static uint64_t
+now_of(const struct load *l)
+{
+	return l->clock_ns != 0 ? l->clock_ns : fw_workers_now_ns();
 }
 
 static uint32_t
@@ -241,7 +249,7 @@ run_random(struct load *l, bool with_path, uint64_t ns)
 	struct rte_mbuf *pkts[FW_BURST];
 
 	for (; now < end; now = rte_rdtsc()) {
-		uint64_t now_ns = fw_workers_now_ns();
+		uint64_t now_ns = now_of(l);
 
 		for (unsigned int side = 0; side < FW_SIDE_COUNT; side++) {
 			generate(l, ORDER_RANDOM, (enum fw_side)side, pkts, FW_BURST);
@@ -326,7 +334,7 @@ run_paced(struct load *l, bool with_path, double gap, uint64_t ns, struct delays
 
 	for (; now < end; now = rte_rdtsc()) {
 		uint64_t now_ns = fw_workers_now_ns();
-		bool waiting = false;
+		unsigned int most = 0;
 
 		for (unsigned int side = 0; side < FW_SIDE_COUNT; side++) {
 			uint64_t due = (uint64_t)((double)(now - start) / gap) - sent;
@@ -336,7 +344,7 @@ run_paced(struct load *l, bool with_path, double gap, uint64_t ns, struct delays
 
 			if (n == 0)
 				continue;
-			waiting |= n == FW_BURST;
+			most = PK_MAX(most, n);
 			generate(l, ORDER_RANDOM, (enum fw_side)side, pkts, n);
 			if (with_path)
 				PK_ASSERT(forward(l, (enum fw_side)side, pkts, n, now_ns) == n);
@@ -352,8 +360,7 @@ run_paced(struct load *l, bool with_path, double gap, uint64_t ns, struct delays
 			sent += n;
 		}
 		if (with_path)
-			fw_path_tick(l->path, l->rules, now_ns,
-			    waiting ? FW_TICK_BUSY : FW_TICK_QUIET, NULL);
+			fw_path_tick(l->path, l->rules, now_ns, fw_tick_budget(most), NULL);
 	}
 	if (d == NULL)
 		return;
@@ -470,6 +477,78 @@ case_many(struct load *l)
 	    percentile(&during, 0.5), percentile(&before, 0.5), percentile(&before, 0.99),
 	    during.packets, during.left, perf_drops(l->path));
 	json("fw.sessions.live", "ns", "lower", percentile(&during, 0.99), more);
+}
+
+/* Of the processor, so that others on this machine do not count. */
+static double
+thread_seconds(void)
+{
+	struct timespec t;
+
+	PK_ASSERT(clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t) == 0);
+	return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
+/* MANY sessions, all opened at the same moment. */
+static void
+fill_at_once(struct load *l)
+{
+	struct rte_mbuf *pkts[FW_BURST];
+
+	for (l->next = 0; l->next < MANY;) {
+		generate(l, ORDER_ALL, FW_INSIDE, pkts, FW_BURST);
+		forward(l, FW_INSIDE, pkts, FW_BURST, l->clock_ns);
+	}
+	PK_ASSERT(fw_path_nb_sessions(l->path) == MANY && perf_drops(l->path) == 0);
+}
+
+/*
+ * MANY sessions that fall silent at the same moment, so that all their ends come at once: how long an lcore that has
+ * nothing else to do needs for them; and what LIVE flows that take all it can give lose meanwhile.  The clock is
+ * virtual: it stands, and jumps.
+ */
+static void
+case_empty(struct load *l)
+{
+	const uint64_t timeout_ns = 15 * PK_NS_PER_S;
+	double seconds, start, calm, meanwhile, hz = (double)rte_get_tsc_hz();
+	uint64_t packets = 0, cycles = 0;
+	struct rte_mbuf *pkts[FW_BURST];
+	char more[128];
+
+	init(l, MANY, MANY);
+	l->clock_ns = 1000 * PK_NS_PER_S;
+	fill_at_once(l);
+	l->clock_ns += timeout_ns + PK_NS_PER_S;
+	start = thread_seconds();
+	while (fw_path_nb_sessions(l->path) != 0)
+		fw_path_tick(l->path, l->rules, l->clock_ns, FW_TICK_IDLE, NULL);
+	seconds = thread_seconds() - start;
+	snprintf(more, sizeof(more), ",\"sessions\":%u,\"cycles_per_session\":%.1f", MANY,
+	    seconds * hz / MANY);
+	json("fw.sessions.idle", "s", "lower", seconds, more);
+
+	fill_at_once(l);
+	l->clock_ns += timeout_ns - PK_NS_PER_S;
+	l->nb_flows = LIVE;
+	for (l->next = 0; l->next < LIVE;) {
+		generate(l, ORDER_OPEN, FW_INSIDE, pkts, 16);
+		forward(l, FW_INSIDE, pkts, 16, l->clock_ns);
+	}
+	calm = run_random(l, true, RUN_NS);
+	l->clock_ns += 2 * PK_NS_PER_S;
+	start = thread_seconds();
+	while (fw_path_nb_sessions(l->path) > LIVE) {
+		(void)run_random(l, true, 10 * PK_NS_PER_MS);
+		packets += l->packets;
+		cycles += l->cycles;
+	}
+	meanwhile = (double)cycles / (double)packets;
+	snprintf(more, sizeof(more),
+	    ",\"seconds\":%.2f,\"calm_mpps\":%.2f,\"meanwhile_mpps\":%.2f,\"drops\":%" PRIu64,
+	    thread_seconds() - start, hz / calm / 1e6, hz / meanwhile / 1e6, perf_drops(l->path));
+	json("fw.sessions.busy", "%", "higher", 100.0 * calm / meanwhile, more);
+	fw_path_destroy(l->path);
 }
 
 /* The delay that the path adds, and that of the same loop without it: what the machine and the generator do. */
@@ -849,7 +928,7 @@ main(int argc, char **argv)
 {
 	static const char *const names[] = { "fw.tcp64.random.10k", "fw.tcp64.random.1m",
 		"fw.tcp64.10m", "fw.sessions", "fw.latency", "fw.scale", "fw.flood",
-		"fw.scale.soft" };
+		"fw.scale.soft", "fw.sessions.idle" };
 	char *eal[] = { argv[0], (char *)"--in-memory", (char *)"--no-pci",
 		(char *)"--no-telemetry", (char *)"--lcores=0@1,1@1,2@0", (char *)"-m",
 		(char *)"128", (char *)"--log-level=error", (char *)"--iova-mode=va",
@@ -902,6 +981,9 @@ main(int argc, char **argv)
 		break;
 	case 7:
 		case_soft(&l);
+		break;
+	case 8:
+		case_empty(&l);
 		break;
 	default:
 		fprintf(stderr, "fw_load: no case \"%s\"\n", argv[1]);

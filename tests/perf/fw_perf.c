@@ -363,7 +363,7 @@ turn(struct bench *b, enum kind kind, struct result *r)
 		    ? b->few
 		    : atomic_load_explicit(&b->rules, memory_order_acquire);
 		uint64_t now_ns = fw_workers_now_ns();
-		bool waiting = false;
+		unsigned int most = 0;
 
 		if (with_path && fw_rules_generation(rules) != b->asked)
 			ask(b, rules, now_ns);
@@ -374,7 +374,7 @@ turn(struct bench *b, enum kind kind, struct result *r)
 				continue;
 			n = fw_port_rx(&b->wire.port[side], 0, pkts, FW_BURST);
 			r->packets += n;
-			waiting |= n == FW_BURST;
+			most = PK_MAX(most, n);
 			if (b->c->nb_flows == 0)
 				shift(b, pkts, n);
 			for (unsigned int i = 0, run = n; i < n; i += run) {
@@ -392,8 +392,7 @@ turn(struct bench *b, enum kind kind, struct result *r)
 			}
 		}
 		if (with_path)
-			fw_path_tick(
-			    b->path, rules, now_ns, waiting ? FW_TICK_BUSY : FW_TICK_QUIET, NULL);
+			fw_path_tick(b->path, rules, now_ns, fw_tick_budget(most), NULL);
 		atomic_fetch_add_explicit(&b->loops, 1, memory_order_release);
 	}
 	r->cycles += now - start;

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "fw/sample.h"
 #include "tests/unit/fw_world.h"
 #include "tests/unit/test.h"
 
@@ -870,6 +871,67 @@ test_random(void **state)
 		print_message("# %-16s %" PRIu64 "\n", fw_drop_name(d),
 		    pk_counter_read(&fw_path_stats(f->path)->drop[d]));
 }
+/* What was dropped for a reason can be looked at: the first of each millisecond, and whatever it is. */
+static void
+test_samples(void **state)
+{
+	static const uint8_t lldp[60] = { 1, 0x80, 0xc2, 0, 0, 0xe, 2, 0, 0, 0, 0, 1, 0x88, 0xcc };
+	struct fixture *f = *state;
+	const struct fw_samples *t = fw_path_samples(f->path);
+	char text[FW_SAMPLE_TEXT];
+	struct fw_sample s;
+	struct world_pkt ping = { .family = 6,
+		.proto = IPPROTO_ICMPV6,
+		.from_outside = true,
+		.in = 1,
+		.out = 9,
+		.sport = 129 << 8,
+		.dport = 7 };
+	uint8_t frame[2048];
+
+	assert_false(fw_samples_read(t, FW_DROP_RULE_DENY, &s));
+	assert_int_equal(tcp(f, 4, false, 25, FW_TCP_SYN, 1, 0, 0), FW_DROP_RULE_DENY);
+	assert_true(fw_samples_read(t, FW_DROP_RULE_DENY, &s));
+	assert_int_equal(s.time_ns, f->now_ns);
+	assert_string_equal(fw_sample_text(t, &s, text),
+	    "inside of wire 0: 198.51.100.1:40000 > 203.0.113.9:25 tcp S, 54 bytes");
+
+	/* Another, at once: the first stands for both.  A little later: it does not. */
+	assert_int_equal(tcp(f, 6, false, 25, FW_TCP_SYN, 1, 0, 0), FW_DROP_RULE_DENY);
+	assert_true(fw_samples_read(t, FW_DROP_RULE_DENY, &s));
+	assert_int_equal(s.len, 54);
+	f->now_ns += 3 * PK_NS_PER_MS;
+	assert_int_equal(tcp(f, 6, false, 25, FW_TCP_SYN, 1, 0, 0), FW_DROP_RULE_DENY);
+	assert_true(fw_samples_read(t, FW_DROP_RULE_DENY, &s));
+	assert_string_equal(fw_sample_text(t, &s, text),
+	    "inside of wire 0: [2001:db8:1::1]:40000 > [2001:db8:2::9]:25 tcp S, 74 bytes");
+
+	assert_int_equal(send_pkt(f, &ping), FW_DROP_ICMP_NO_SESSION);
+	assert_true(fw_samples_read(t, FW_DROP_ICMP_NO_SESSION, &s));
+	assert_string_equal(fw_sample_text(t, &s, text),
+	    "outside of wire 0: 2001:db8:2::9 > 2001:db8:1::1 icmp6 type 129 code 0, 62 bytes");
+
+	/* What the parser refuses is told as far as it goes. */
+	assert_int_equal(send_frame(f, false, lldp, sizeof(lldp)), FW_DROP_ETHERTYPE);
+	assert_true(fw_samples_read(t, FW_DROP_ETHERTYPE, &s));
+	assert_string_equal(fw_sample_text(t, &s, text),
+	    "inside of wire 0: 02:00:00:00:00:01 > 01:80:c2:00:00:0e type 0x88cc, 60 bytes");
+	memset(frame, 0, sizeof(frame));
+	for (uint32_t len = 1; len < 100; len++) {
+		struct world_pkt w = { .family = 4, .proto = IPPROTO_TCP, .in = 1, .out = 9 };
+
+		(void)world_frame(&w, frame);
+		f->now_ns += 3 * PK_NS_PER_MS;
+		(void)send_frame(f, false, frame, len);
+	}
+	for (unsigned int d = 1; d < FW_DROP_COUNT; d++)
+		if (fw_samples_read(t, (enum fw_drop)d, &s))
+			assert_int_equal(
+			    strncmp(fw_sample_text(t, &s, text), "inside of wire 0: ", 18) &&
+			        strncmp(text, "outside of wire 0: ", 19),
+			    0);
+	release(f);
+}
 
 int
 main(void)
@@ -890,6 +952,7 @@ main(void)
 		TEST(test_walk_idle),
 		TEST(test_walk),
 		TEST(test_random),
+		TEST(test_samples),
 	};
 
 	pool = world_start(1023);

@@ -132,7 +132,8 @@ check(const struct run *r)
 	uint32_t alive = 0, listed = 0, indexed = 0, refs = 0, held = 0;
 	uint8_t *is_free = calloc(t->capacity, 1);
 
-	for (uint32_t i = t->free; i != FW_SESSION_NONE; i = t->hot[i].next) {
+	for (uint32_t i = fw_bits_next(&t->free, 0); i != FW_BITS_NONE;
+	     i = i + 1 < t->capacity ? fw_bits_next(&t->free, i + 1) : FW_BITS_NONE) {
 		assert_true(i < t->fresh && !is_free[i]);
 		is_free[i] = 1;
 		listed++;

@@ -60,7 +60,10 @@ test_differential(void **state)
 		if (i != FW_SESSION_NONE && rnd(3) == 0) {
 			uint64_t id = fw_session_id(&t, i);
 
-			fw_sessions_remove(&t, i);
+			if (rnd(2) != 0)
+				fw_sessions_remove(&t, i);
+			else
+				fw_sessions_remove_burst(&t, &i, 1);
 			assert_int_not_equal(fw_session_id(&t, i), id);
 			map[n] = 0;
 			nb--;
@@ -76,6 +79,21 @@ test_differential(void **state)
 			owner[i] = n;
 			map[n] = i + 1;
 			nb++;
+		}
+		if (rnd(1000) == 0) {
+			uint32_t gone[FW_REMOVE_BURST];
+			unsigned int nb_gone = 0, want = rnd(FW_REMOVE_BURST + 1);
+
+			for (n = rnd(NB_KEYS); n < NB_KEYS && nb_gone < want; n++) {
+				if (map[n] == 0)
+					continue;
+				gone[nb_gone++] = map[n] - 1;
+				map[n] = 0;
+			}
+			fw_sessions_remove_burst(&t, gone, nb_gone);
+			for (unsigned int k = 0; k < nb_gone; k++)
+				assert_false(fw_session_alive(&t, gone[k]));
+			nb -= nb_gone;
 		}
 		assert_int_equal(t.nb, nb);
 	}
@@ -279,7 +297,7 @@ test_timer_lines(void **state)
 static void
 test_bits(void **state)
 {
-	static const uint32_t sizes[] = { 1, 63, 64, 65, 4096, 4097, 300000 };
+	static const uint32_t sizes[] = { 1, 63, 64, 65, 4096, 4097, 8192, 262144, 300000 };
 	static bool flag[300000];
 
 	(void)state;
@@ -308,6 +326,10 @@ test_bits(void **state)
 		for (uint32_t i = 0; i < nb; i++)
 			fw_bits_clear(&b, i);
 		assert_int_equal(fw_bits_next(&b, 0), FW_BITS_NONE);
+		/* Nothing but the least, from wherever: where words fill a level, the next level is not more of it. */
+		fw_bits_set(&b, 0);
+		for (uint32_t from = 0; from < nb; from += from < nb - 100 ? 61 : 1)
+			assert_int_equal(fw_bits_next(&b, from), from == 0 ? 0 : FW_BITS_NONE);
 		free(memory);
 	}
 }
