@@ -40,6 +40,7 @@ extern const struct ctl_command ctl_attest_commands[];   /* ctl/attest.c: offlin
 extern const struct ctl_command ctl_dpi_commands[];      /* ctl/dpi.c: offline */
 extern const struct ctl_command ctl_local_commands[];    /* ctl/local.c: daemons on this machine */
 extern const struct ctl_command ctl_ike_commands[];      /* ctl/ike.c: picket-iked */
+extern const struct ctl_command ctl_tls_commands[];      /* ctl/tls.c: picket-tlsd */
 extern const struct ctl_command ctl_sessions_commands[]; /* ctl/sessions.c: picketd's sessions */
 extern const struct ctl_command ctl_server_commands[];   /* ctl/server.c: the policy server */
 extern const struct ctl_command ctl_operations_commands[]; /* ctl/operations.c: the policy server */

@@ -216,7 +216,7 @@ static int
 show_config(struct ctl_context *ctx, int argc, char **argv)
 {
 	static const char *const daemons[] = { "picketd", "picket-nftd", "picket-agentd",
-		"picket-attestd", "picket-iked", "picket-mkad", "picket-policyd" };
+		"picket-attestd", "picket-iked", "picket-mkad", "picket-tlsd", "picket-policyd" };
 	struct view view = { argc > 0 ? argv[0] : "picketd", config_columns,
 		PK_COUNT(config_columns) };
 
@@ -224,7 +224,7 @@ show_config(struct ctl_context *ctx, int argc, char **argv)
 		if (strcmp(view.daemon, daemons[i]) == 0 && argc <= 1)
 			return show(ctx, &view, "show config", 0, NULL);
 	return ctl_usage(ctx,
-	    "want one of picketd, picket-nftd, picket-agentd, picket-attestd, picket-iked, picket-mkad, picket-policyd");
+	    "want one of picketd, picket-nftd, picket-agentd, picket-attestd, picket-iked, picket-mkad, picket-tlsd, picket-policyd");
 }
 
 static const char *

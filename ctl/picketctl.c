@@ -16,6 +16,7 @@ static const struct ctl_command *const ctl_tables[] = {
 	ctl_attest_reference_commands,
 	ctl_local_commands,
 	ctl_ike_commands,
+	ctl_tls_commands,
 	ctl_sessions_commands,
 	ctl_replay_commands,
 	ctl_attest_commands,

@@ -36,6 +36,30 @@ pk_svid_trust_destroy(struct pk_svid_trust *t)
 	free(t);
 }
 
+int
+pk_svid_trust_copy(struct pk_svid_trust **out, const struct pk_svid_trust *t)
+{
+	struct pk_svid_trust *c = calloc(1, sizeof(*c));
+
+	if (c == NULL)
+		return -ENOMEM;
+	memcpy(c->domain, t->domain, sizeof(c->domain));
+	if (t->nb > 0) {
+		c->revoked = malloc(t->nb * sizeof(c->revoked[0]));
+		if (c->revoked == NULL) {
+			free(c);
+			return -ENOMEM;
+		}
+		memcpy(c->revoked, t->revoked, t->nb * sizeof(c->revoked[0]));
+		c->nb = c->room = t->nb;
+	}
+	/* A store is made whole and replaced whole. */
+	if (t->store != NULL && X509_STORE_up_ref(t->store) == 1)
+		c->store = t->store;
+	*out = c;
+	return 0;
+}
+
 /* ---- names ---- */
 
 static bool
@@ -420,6 +444,8 @@ pk_svid_verify(const struct pk_svid_trust *t, X509 *leaf, STACK_OF(X509) * chain
 		goto out;
 	}
 	X509_STORE_CTX_set_time(ctx, 0, now);
+	/* Keys and signatures of 112 bits at least, for instance no RSA below 2048. */
+	X509_VERIFY_PARAM_set_auth_level(X509_STORE_CTX_get0_param(ctx), 2);
 	if (X509_verify_cert(ctx) != 1) {
 		pk_diag_set(diag, "%.200s: its certificate is not believed: %s", out->id,
 		    X509_verify_cert_error_string(X509_STORE_CTX_get_error(ctx)));

@@ -83,6 +83,8 @@ struct pk_svid_trust;
 
 int pk_svid_trust_create(struct pk_svid_trust **out); /* trusts nobody; 0 or -ENOMEM */
 void pk_svid_trust_destroy(struct pk_svid_trust *t);
+/* A copy that stays as it is, for other threads: what does not change may be asked by several at a time.  0 or -ENOMEM. */
+int pk_svid_trust_copy(struct pk_svid_trust **out, const struct pk_svid_trust *t);
 
 /*
  * The roots of `domain`, DER one after the other.  Replaces those before; what cannot be read leaves them.
