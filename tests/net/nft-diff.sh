@@ -29,5 +29,15 @@ else
 	failed=1
 fi
 echo "$out" | sed 's/^/# /'
+n=$((n + 1))
+if ! command -v nft >/dev/null; then
+	echo "ok $n - a crash leaves the old ruleset or the new one # SKIP needs nftables"
+elif out=$("$BUILDDIR/tests/tools/fw_nft_crash" 2>&1); then
+	echo "ok $n - a crash leaves the old ruleset or the new one: $out"
+else
+	echo "not ok $n - a crash leaves the old ruleset or the new one"
+	echo "$out" | head -20 | sed 's/^/# /'
+	failed=1
+fi
 echo "1..$n"
 exit $failed

@@ -1,7 +1,7 @@
 #!/bin/sh
 # A host goes from the kernel's data plane to picketd and back, with its connections alive.  MOVE_CONNECTIONS=50000 makes
 # it 100,000 sessions, since both ends of a connection are behind a wire of dpu1; the times are printed.
-LAB=pkm$$ # a name of its own: two runs may share a machine
+LAB=pknm$$ # a name of its own: two runs may share a machine
 PLANE=nft
 . "$SRCDIR/tests/net/lib.sh"
 need_lab
