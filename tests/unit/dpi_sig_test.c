@@ -616,6 +616,7 @@ scopes_whole(void **state)
 static void
 long_bodies(void **state)
 {
+	static const char get[] = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 	static const char *const heads[] = {
 		"HTTP/1.1 200 OK\r\nContent-Length: 190000\r\n\r\n",
 		"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2e630\r\n",
@@ -635,7 +636,7 @@ long_bodies(void **state)
 		memcpy(body, "FIRST", 5);
 		memcpy(body + 90000, "NINETY", 6);
 		begin(&w, set);
-		say(&w, 0, "GET / HTTP/1.1\r\nHost: a\r\n\r\n", 29);
+		say(&w, 0, get, sizeof(get) - 1);
 		say(&w, 1, heads[h], strlen(heads[h]));
 		for (size_t at = 0; at < sizeof(body); at += 1400)
 			say(&w, 1, body + at, PK_MIN(sizeof(body) - at, (size_t)1400));
