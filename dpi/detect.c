@@ -387,7 +387,7 @@ packet_header(const struct dpi_frame *f, enum dpi_buf buf)
 		p = f->l4;
 		len = f->l4_len; /* with the message, as Suricata has it */
 	}
-	return (struct pk_wire){ .at = p, .end = p + len };
+	return (struct pk_wire){ .at = p, .end = len > 0 ? p + len : p };
 }
 
 /* The entry of a rule among a direction's candidates, or -1. */

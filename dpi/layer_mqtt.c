@@ -77,7 +77,7 @@ mqtt_bytes(struct dpi_session *s, unsigned int dir, const uint8_t *bytes, uint32
 	struct dpi_pending *p = &m->side[dir];
 
 	(void)end;
-	if (m->skip[dir] > 0) {
+	if (m->skip[dir] > 0 && len > 0) {
 		uint32_t n = (uint32_t)PK_MIN(m->skip[dir], (uint64_t)len);
 
 		m->skip[dir] -= n;

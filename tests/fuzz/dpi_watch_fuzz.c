@@ -68,8 +68,8 @@ start(void)
 
 /* An IPv4 packet in one piece of the heap, so that a sanitizer sees a byte read beyond it. */
 static uint8_t *
-packet(const struct dpi_watch_packet *p, uint8_t proto, const uint16_t port[2],
-    const uint8_t *payload)
+packet(
+    const struct dpi_watch_packet *p, uint8_t proto, const uint16_t port[2], const uint8_t *payload)
 {
 	uint32_t head = proto == 6 ? 40 : 28;
 	uint8_t *ip = calloc(1, head + p->payload);
@@ -81,7 +81,8 @@ packet(const struct dpi_watch_packet *p, uint8_t proto, const uint16_t port[2],
 	ip[8] = 64;
 	ip[9] = proto;
 	memcpy(ip + 12,
-	    p->dir == 0 ? "\xc0\x00\x02\x01\xc6\x33\x64\x01" : "\xc6\x33\x64\x01\xc0\x00\x02\x01", 8);
+	    p->dir == 0 ? "\xc0\x00\x02\x01\xc6\x33\x64\x01" : "\xc6\x33\x64\x01\xc0\x00\x02\x01",
+	    8);
 	for (unsigned int i = 0; i < 2; i++) {
 		ip[20 + 2 * i] = (uint8_t)(port[p->dir ^ i] >> 8);
 		ip[21 + 2 * i] = (uint8_t)port[p->dir ^ i];

@@ -517,7 +517,8 @@ scopes(void **state)
 	assert_false(c->raw);
 	assert_int_equal(c->layers, 1u << DPI_LAYER_DNS);
 	assert_false(dpi_bufs_has(&c->wanted, DPI_HTTP_HOST));
-	assert_ptr_equal(scope_of(k, 1, 1, 443, 6), scope_of(k, 1, 1, 444, 6)); /* no rule tells these apart */
+	assert_ptr_equal(
+	    scope_of(k, 1, 1, 443, 6), scope_of(k, 1, 1, 444, 6)); /* no rule tells these apart */
 	assert_int_equal(scope_of(k, 1, 1, 80, 132)->nb, 0);
 
 	/* On the way out to port 80, not back. */
@@ -558,16 +559,21 @@ scopes_whole(void **state)
 			int of = rand() % 4;
 
 			snprintf(ends[d], sizeof(ends[d]),
-			    of == 0 ? "any" : of == 1 ? "!10.%d.0.0/16" : "[10.%d.0.0/16,10.77.0.0/16]",
+			    of == 0       ? "any"
+			        : of == 1 ? "!10.%d.0.0/16"
+			                  : "[10.%d.0.0/16,10.77.0.0/16]",
 			    rand() % 90);
 			snprintf(ports[d], sizeof(ports[d]),
-			    rand() % 2 ? "any" : rand() % 2 ? "%d:" : "!%d", rand() % 50);
+			    rand() % 2       ? "any"
+			        : rand() % 2 ? "%d:"
+			                     : "!%d",
+			    rand() % 50);
 		}
 		at += (size_t)snprintf(text + at, sizeof(text) - at,
 		    "alert %s %s %s %s %s %s (%scontent:\"evil%u\"; sid:%u;)\n",
-		    rand() % 2 ? "tcp" : "udp", ends[0], ports[0], rand() % 5 ? "->" : "<>", ends[1],
-		    ports[1],
-		    rand() % 2     ? ""
+		    rand() % 2 ? "tcp" : "udp", ends[0], ports[0], rand() % 5 ? "->" : "<>",
+		    ends[1], ports[1],
+		    rand() % 2       ? ""
 		        : rand() % 2 ? "flow:to_client; "
 		                     : "flow:to_server; ",
 		    i, i);
@@ -616,6 +622,7 @@ scopes_whole(void **state)
 static void
 long_bodies(void **state)
 {
+	static const char get[] = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 	static const char *const heads[] = {
 		"HTTP/1.1 200 OK\r\nContent-Length: 190000\r\n\r\n",
 		"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2e630\r\n",
@@ -635,7 +642,7 @@ long_bodies(void **state)
 		memcpy(body, "FIRST", 5);
 		memcpy(body + 90000, "NINETY", 6);
 		begin(&w, set);
-		say(&w, 0, "GET / HTTP/1.1\r\nHost: a\r\n\r\n", 29);
+		say(&w, 0, get, sizeof(get) - 1);
 		say(&w, 1, heads[h], strlen(heads[h]));
 		for (size_t at = 0; at < sizeof(body); at += 1400)
 			say(&w, 1, body + at, PK_MIN(sizeof(body) - at, (size_t)1400));
@@ -652,9 +659,8 @@ main(void)
 {
 	const struct CMUnitTest tests[] = { cmocka_unit_test(keywords), cmocka_unit_test(refusals),
 		cmocka_unit_test(state_of_rules), cmocka_unit_test(evasions),
-		cmocka_unit_test(http_evasions), cmocka_unit_test(traps),
-		cmocka_unit_test(scopes), cmocka_unit_test(scopes_whole),
-		cmocka_unit_test(long_bodies) };
+		cmocka_unit_test(http_evasions), cmocka_unit_test(traps), cmocka_unit_test(scopes),
+		cmocka_unit_test(scopes_whole), cmocka_unit_test(long_bodies) };
 	int rc = cmocka_run_group_tests(tests, NULL, NULL);
 
 	dpi_http1_fini();
