@@ -26,6 +26,7 @@ enum policy_peer_kind {
 	POLICY_PEER_WORKLOADS = 0,
 	POLICY_PEER_GROUP,
 	POLICY_PEER_NETWORKS,
+	POLICY_PEER_FQDNS,
 	POLICY_PEER_ANY,
 };
 
@@ -34,6 +35,11 @@ enum policy_want {
 	POLICY_WANT_ANY = 0,
 	POLICY_WANT_FALSE,
 	POLICY_WANT_TRUE,
+};
+
+struct policy_names {
+	uint32_t nb;
+	const char **at;
 };
 
 struct policy_prefixes {
@@ -63,7 +69,11 @@ struct policy_peer {
 	struct policy_selector selector;
 	const char *group;
 	struct policy_prefixes networks, except;
+	struct policy_names fqdns; /* patterns (lib/name.h) */
 };
+
+#define POLICY_FQDNS_WHERE \
+	"\"fqdns\" goes with egress rules that allow: where a name leads is known only of answers that have passed"
 
 struct policy_peers {
 	int any; /* no list was given, or `any` is in it */
@@ -174,11 +184,6 @@ struct policy_workload_def {
 	uint8_t has_space; /* vrf has been read */
 	uint8_t
 	    imported; /* a Pod: it carries its namespace's labels too, and is allowed by default */
-};
-
-struct policy_names {
-	uint32_t nb;
-	const char **at;
 };
 
 /* Of policy/govern.h. */

@@ -241,7 +241,7 @@ EOF
 create_certs_tool= $(command -v swtpm_localca)
 create_certs_tool_config = $LAB_DIR/factory/localca.conf
 create_certs_tool_options = $LAB_DIR/factory/localca.options
-active_pcr_banks = sha256
+active_pcr_banks = sha1,sha256
 EOF
 	# The tools change to a user of their own.
 	chmod 777 "$LAB_DIR/tpm$1" "$LAB_DIR/factory"

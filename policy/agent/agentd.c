@@ -257,6 +257,7 @@ say_posture(struct agentd *a)
 	body.epoch = a->posture.epoch;
 	body.host = a->posture.host;
 	body.text = a->posture.text;
+	body.reference = a->posture.reference;
 	m.body_case = PICKET__V1__AGENT_MESSAGE__BODY_POSTURE;
 	m.posture = &body;
 	say(a, &m);
@@ -287,7 +288,8 @@ on_posture(void *arg, const struct pk_msg_posture *p)
 	struct agentd *a = arg;
 	uint64_t now = pk_clock_mono_ns();
 	bool news = !a->has_posture || a->posture.attested != p->attested ||
-	    a->posture.fresh != p->fresh || a->posture.epoch != p->epoch;
+	    a->posture.fresh != p->fresh || a->posture.epoch != p->epoch ||
+	    strcmp(a->posture.reference, p->reference) != 0;
 
 	a->posture = *p;
 	a->has_posture = true;

@@ -21,6 +21,7 @@ server_dpus_create(struct server_dpus **out, const struct server_dpus_ops *ops, 
 	}
 	d->ops = ops;
 	d->arg = arg;
+	server_spans_on_left(d->spans, ops->left, arg);
 	*out = d;
 	return 0;
 }

@@ -68,6 +68,8 @@ struct server_dpus_ops {
 	void (*plane)(void *arg, const char *dpu, uint64_t epoch, const struct pk_addr *tunnel);
 	/* Of its own TPM; NULL: it has gone. */
 	void (*evidence)(void *arg, const char *dpu, const struct Picket__V1__Evidence *m);
+	/* A workload ("tenant/name") does not live behind this DPU any more. */
+	void (*left)(void *arg, const char *dpu, const char *workload);
 };
 
 int server_dpus_create(struct server_dpus **out, const struct server_dpus_ops *ops, void *arg);

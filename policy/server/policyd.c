@@ -283,6 +283,12 @@ on_plane(void *arg, const char *dpu, uint64_t epoch, const struct pk_addr *tunne
 }
 
 static void
+on_left(void *arg, const char *dpu, const char *workload)
+{
+	identity_left(arg, dpu, workload);
+}
+
+static void
 on_host_lost(void *arg, const char *dpu, const struct server_posture *s)
 {
 	identity_revoke(arg, PK_SVID_REVOKED_HOST, dpu, "the verifiers",
@@ -304,6 +310,7 @@ static const struct server_dpus_ops dpus_ops = {
 	.svid = on_svid,
 	.evidence = on_evidence,
 	.plane = on_plane,
+	.left = on_left,
 };
 
 int

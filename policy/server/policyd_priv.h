@@ -109,6 +109,8 @@ struct batch {
 	struct apply *told, *last; /* of those that wait: from `told` until before `last` */
 };
 
+struct server_posture;
+
 struct policyd {
 	struct event_base *base;
 	struct pk_rpc *rpc;
@@ -225,6 +227,8 @@ void identity_destroy(struct policyd *p);
 void identity_trust(struct policyd *p, const char *dpu);
 void identity_asked(struct policyd *p, const char *dpu, const Picket__V1__SvidRequest *m);
 /* What has been issued so far to a DPU, for the workloads behind it, or to a workload is refused from now on. */
+/* A workload does not live behind `dpu` any more: what it was given there is refused from now on. */
+void identity_left(struct policyd *p, const char *dpu, const char *workload);
 void identity_revoke(struct policyd *p, enum pk_svid_revoked kind, const char *name,
     const char *who, const char *why);
 void identity_on_identities(
@@ -285,6 +289,8 @@ void verifier_destroy(struct policyd *p);
 void verifier_evidence(struct policyd *p, const char *dpu, const Picket__V1__Evidence *m);
 /* Whether a DPU may have SVIDs, for itself and those behind it; if not, why. */
 bool verifier_allows(const struct policyd *p, const char *dpu, char *why, size_t size);
+/* Where a DPU stands that has to prove itself; NULL: it has not.  Borrowed until the next event. */
+const struct server_posture *verifier_show(const struct policyd *p, const char *dpu);
 
 /* audit.c */
 int audit_open(struct policyd *p, const char *state, struct pk_diag *diag); /* before the helper */
