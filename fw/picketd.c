@@ -38,7 +38,7 @@ struct options {
 	char *instance, *run_dir, *user, *lcores;
 	struct pk_conf_list wires, macsec, eal, ipsec_addresses;
 	uint64_t ipsec_sas, buffers, memory, idle_sleep, trace_records;
-	bool huge, session_records;
+	bool huge, session_records, ipsec_mesh;
 	char *session_dir;
 	char *signatures, *signatures_key, *event_log;
 	int software_rss;
@@ -85,6 +85,8 @@ static const struct pk_conf_option options[] = {
 	{ "ipsec-address", PK_CONF_LIST, NULL, NULL, 0, 0, NULL, false,
 	    "An address of the DPU itself on the outside of a wire, where tunnels end and IKE is spoken: "
 	    "WIRE ADDRESS/LENGTH [vlan ID] [gateway ADDRESS].", AT(ipsec_addresses) },
+	{ "ipsec-mesh", PK_CONF_BOOL, NULL, "yes", 0, 0, NULL, false,
+	  "Take keys for other DPUs from the policy server (mesh mode), if there is an ipsec-address.", AT(ipsec_mesh) },
 	{ "eal", PK_CONF_LIST, NULL, NULL, 0, 0, NULL, false,
 	    "A further argument for DPDK's environment.", AT(eal) },
 	{ "idle-sleep", PK_CONF_DURATION, NULL, "200us", 0, PK_NS_PER_S, NULL, false,
@@ -498,7 +500,7 @@ start(struct picketd *d, struct pk_diag *diag)
 	if (rc < 0)
 		return rc;
 	snprintf(path, sizeof(path), "%s/picketd.sock", o->run_dir);
-	if (d->esp != NULL && d->esp->nb_locals > 0)
+	if (d->esp != NULL && d->esp->nb_locals > 0 && o->ipsec_mesh)
 		plane.tunnel = d->esp->local[0].addr;
 	rc = fw_link_create(&d->link, d->base, path, &plane, diag);
 	if (rc < 0)
@@ -519,7 +521,7 @@ start(struct picketd *d, struct pk_diag *diag)
 		rc = fw_sadb_link_create(&d->sadb, &sadb, diag);
 		if (rc < 0)
 			return rc;
-		if (d->esp->nb_locals > 0) {
+		if (d->esp->nb_locals > 0 && o->ipsec_mesh) {
 			snprintf(
 			    d->grants, sizeof(d->grants), "%s/picket-agentd.grants", o->run_dir);
 			rc = fw_mesh_link_create(&d->mesh, d->base, d->grants, d->esp,

@@ -277,15 +277,15 @@ on_evidence(void *arg, const char *dpu, const Picket__V1__Evidence *m)
 }
 
 static void
-on_left(void *arg, const char *dpu, const char *workload)
-{
-	identity_left(arg, dpu, workload);
-}
-
-static void
 on_plane(void *arg, const char *dpu, uint64_t epoch, const struct pk_addr *tunnel)
 {
 	mesh_plane(arg, dpu, epoch, tunnel);
+}
+
+static void
+on_left(void *arg, const char *dpu, const char *workload)
+{
+	identity_left(arg, dpu, workload);
 }
 
 static void
@@ -309,8 +309,8 @@ static const struct server_dpus_ops dpus_ops = {
 	.trust = on_trust,
 	.svid = on_svid,
 	.evidence = on_evidence,
-	.left = on_left,
 	.plane = on_plane,
+	.left = on_left,
 };
 
 int

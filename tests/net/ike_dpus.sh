@@ -35,8 +35,8 @@ established() { dpuctl "$1" -j show ike-children | grep -q '"state":"INSTALLED"'
 lab_up && lab_init || { ok 'the lab stands' false; exit; }
 echo 'between two DPUs' >"$LAB_DIR/psk"
 start_policyd
-start_picketd 1 -o ipsec-sas=1000 -o ipsec-address="0 $US/24"
-start_picketd 2 -o ipsec-sas=1000 -o ipsec-address="0 $THEM/24"
+start_picketd 1 -o ipsec-mesh=no -o ipsec-sas=1000 -o ipsec-address="0 $US/24"
+start_picketd 2 -o ipsec-mesh=no -o ipsec-sas=1000 -o ipsec-address="0 $THEM/24"
 start_agentd 1
 start_agentd 2
 wait_for 30 dpus_connected 2
@@ -85,7 +85,7 @@ wait $pid
 is 'none waits for an SA' "$waited" "$(drops 1 esp-acquire):$(drops 2 esp-acquire)"
 is 'without a lost packet' 3000 "$(sed -n 's/.* \([0-9]*\) received.*/\1/p' "$LAB_DIR/rekey")"
 end picketd2 KILL
-start_picketd 2 -o ipsec-sas=1000 -o ipsec-address="0 $THEM/24"
+start_picketd 2 -o ipsec-mesh=no -o ipsec-sas=1000 -o ipsec-address="0 $THEM/24"
 wait_for 30 dpus_connected 2
 ok 'a picketd that was killed gets new keys, and packets pass' wait_for 15 sh -c "ip netns exec $LAB-web ping -n -q -c 1 -W 1 192.0.2.30"
 end iked1 KILL

@@ -922,14 +922,16 @@ test_mesh_text(void **state)
 		.out = pk_mesh_spi(5, 3),
 		.addr = addr("2001:db8::77") };
 	struct pk_mesh_peer q;
-	char text[PK_MESH_TEXT];
+	char text[PK_MESH_TEXT], again[PK_MESH_TEXT];
 	struct pk_diag diag;
 	uint64_t boot;
 
 	(void)state;
 	pk_mesh_peer_text(text, &p);
 	assert_int_equal(pk_mesh_peer_parse(&q, text, &diag), 0);
-	assert_memory_equal(&q, &p, sizeof(p));
+	pk_mesh_peer_text(again, &q);
+	assert_string_equal(again, text);
+	assert_true(q.nb_in == 2 && q.in[1] == p.in[1] && q.in_key[0] == 1 && q.out == p.out);
 	for (unsigned int i = 0; i < PK_COUNT(bad); i++)
 		assert_int_equal(pk_mesh_peer_parse(&q, bad[i], &diag), -EPROTO);
 	pk_mesh_self_text(text, UINT64_C(0xfedcba9876543210));
