@@ -363,6 +363,16 @@ dpus_connected() { # N: at least so many
 	[ $nb -ge "$1" ]
 }
 
+# With STORE=etcd apply waits for the DPUs of its own server alone: until those of the other have followed.
+lab_settled() {
+	[ "${STORE:-}" != etcd ] || wait_for 10 followed
+}
+
+followed() {
+	[ "$(pkctl -j policy history | cksum)" = "$(pkctl -s $LAB_SERVER2 -j policy history | cksum)" ] &&
+		[ "$(pkctl -s $LAB_SERVER2 -j status | grep '"connected":true' | grep -vc '"state": *"in force"')" = 0 ]
+}
+
 # end NAME [SIGNAL]: stop one program and wait for its end
 end() {
 	pid=$(pid_of "$1")
