@@ -79,6 +79,7 @@ struct compile_group {
 	} state;
 	numbers selectors;
 	struct policy_networks networks;
+	POLICY_VECTOR(const char *) fqdns; /* patterns, some perhaps twice */
 	int has_networks;
 	uint32_t joined; /* the last group this became a part of, so that it does so once */
 	uint32_t identity_set, prefix_set; /* or NONE */

@@ -98,6 +98,7 @@ compile_gather(struct compile *c, struct policy_workload_def *const *extra, size
 	GATHER(c, rollouts);
 	GATHER(c, roles);
 	GATHER(c, references);
+	GATHER(c, links);
 	c->nb_real_workloads = c->all.workloads.nb;
 	for (size_t i = 0; i < nb_extra && !c->nomem; i++) {
 		struct policy_workload_def **slot = POLICY_PUSH(&c->all.workloads);
@@ -117,6 +118,7 @@ compile_gather(struct compile *c, struct policy_workload_def *const *extra, size
 	sort_objects(c, c->all.workloads.at, c->all.workloads.nb, "Workload", 0);
 	sort_objects(c, c->all.roles.at, c->all.roles.nb, "Role", 1);
 	sort_objects(c, c->all.references.at, c->all.references.nb, "Reference", 1);
+	sort_objects(c, c->all.links.at, c->all.links.nb, "Link", 1);
 	for (size_t i = 1; i < c->all.rollouts.nb; i++) {
 		const struct policy_meta *m = &c->all.rollouts.at[i]->meta;
 

@@ -150,6 +150,7 @@ follow_roles(struct batch *b)
 	if (policy_references_create(&b->references, policy_compiler_model(p->compiler)) != 0)
 		pk_error("no memory for the references of generation %llu; those before stay",
 		    (unsigned long long)b->generation);
+	(void)generation_grants(p, policy_compiler_model(p->compiler), &b->grants);
 }
 
 /* ---- workloads' texts, which change with each request of a batch, and back ---- */
@@ -369,6 +370,7 @@ work(struct batch *b)
 			pk_error(
 			    "no memory for the references of generation %llu; its canary has those before",
 			    (unsigned long long)b->generation);
+		(void)candidate_grants(p, &b->canary_grants);
 		return;
 	}
 	if (b->generation == 0)

@@ -1,3 +1,4 @@
+#include "lib/log.h"
 #include "policy/server/generation.h"
 
 #include <errno.h>
@@ -297,6 +298,37 @@ generation_candidate(
 	return err;
 }
 
+/* ---- what it grants ---- */
+
+/* A secret that is not there refuses a change as a wrong document does. */
+static int
+check_grants(struct apply *a)
+{
+	struct grant_set *s = NULL;
+	int err = grant_make(&s, a->p, policy_compiler_model(a->p->compiler), a->findings);
+
+	grant_destroy(s);
+	return err;
+}
+
+int
+generation_grants(struct policyd *p, const struct policy_model *m, struct grant_set **out)
+{
+	struct policy_findings *f = NULL;
+	struct pk_diag why = { "no memory" };
+	int err = policy_findings_create(&f);
+
+	*out = NULL;
+	if (err == 0)
+		err = grant_make(out, p, m, f);
+	if (err == -EINVAL)
+		policy_findings_first(f, &why);
+	if (err != 0)
+		pk_error("grants: %s; DPUs keep those they have", why.text);
+	policy_findings_destroy(f);
+	return err;
+}
+
 /* ---- posture ---- */
 
 /* Names in one of two ascending lists only, borrowed from them.  Returns their number. */
@@ -395,6 +427,11 @@ generation_prepare(struct apply *a, struct edits *e)
 		    policy_compiler_table(p->compiler), a->findings, &a->passed, &a->failed);
 		if (err == -EINVAL && tests == TESTS_TOLD)
 			err = 0;
+		if (err != 0 && policy_compiler_undo(p->compiler) != 0)
+			p->behind = true;
+	}
+	if (err == 0 && a->kind != SERVER_KIND_INVENTORY) {
+		err = check_grants(a);
 		if (err != 0 && policy_compiler_undo(p->compiler) != 0)
 			p->behind = true;
 	}
