@@ -18,6 +18,7 @@
 #include <grpc/support/log.h>
 
 #include "lib/log.h"
+#include "lib/rpc_priv.h"
 #include "lib/spiffe.h"
 
 /*
@@ -30,9 +31,7 @@
  */
 #define ACCEPTS      32 /* calls asked for in advance, so that a burst of newcomers does not wait */
 #define CERT_WATCH_S 10
-#define METADATA_MAX 16384
 #define HANDSHAKE_MS 20000
-#define CONNECT_MS   5000
 
 struct op {
 	void (*done)(struct op *op, bool ok);
@@ -196,13 +195,6 @@ drain(struct pk_rpc *r, const unsigned int *nb)
 	}
 }
 
-static void
-log_grpc(gpr_log_func_args *args)
-{
-	/* gRPC calls ordinary events errors (a client that goes away, a handshake refused). */
-	pk_debug("grpc: %s", args->message);
-}
-
 int
 pk_rpc_create(struct pk_rpc **out, struct event_base *base, struct pk_diag *diag)
 {
@@ -221,7 +213,7 @@ pk_rpc_create(struct pk_rpc **out, struct event_base *base, struct pk_diag *diag
 	if (r->event == NULL || event_add(r->event, NULL) != 0)
 		goto fail_wake;
 	pthread_mutex_init(&r->lock, NULL);
-	gpr_set_log_function(log_grpc);
+	gpr_set_log_function(rpc_log);
 	grpc_init();
 	r->cq = grpc_completion_queue_create_for_next(NULL);
 	err = -pthread_create(&r->poller, NULL, poller_main, r);
@@ -699,28 +691,6 @@ out:
 	stream_put(s);
 }
 
-static int
-arg_ms(uint64_t ns, uint64_t default_ns)
-{
-	uint64_t ms = (ns != 0 ? ns : default_ns) / PK_NS_PER_MS;
-
-	return (int)PK_MIN(ms, (uint64_t)INT32_MAX);
-}
-
-static grpc_arg
-arg_int(const char *key, int value)
-{
-	return (grpc_arg){
-		.type = GRPC_ARG_INTEGER, .key = (char *)(uintptr_t)key, .value.integer = value
-	};
-}
-
-static int
-or_default(uint32_t value, uint32_t fallback)
-{
-	return (int)PK_MIN(value != 0 ? value : fallback, (uint32_t)INT32_MAX);
-}
-
 /* Credentials that read their files again every CERT_WATCH_S. */
 static grpc_tls_credentials_options *
 tls_options(const struct pk_rpc_tls *tls)
@@ -753,22 +723,23 @@ pk_rpc_server_create(struct pk_rpc_server **out, struct pk_rpc *r, const char *a
 {
 	static const struct pk_rpc_limits defaults;
 	const struct pk_rpc_limits *l = limits != NULL ? limits : &defaults;
-	int ping_ms = arg_ms(l->keepalive_ns, 20 * PK_NS_PER_S);
+	int ping_ms = rpc_arg_ms(l->keepalive_ns, 20 * PK_NS_PER_S);
 	grpc_arg args[] = {
-		arg_int(GRPC_ARG_KEEPALIVE_TIME_MS, ping_ms),
-		arg_int(GRPC_ARG_KEEPALIVE_TIMEOUT_MS,
-		    arg_ms(l->keepalive_timeout_ns, 20 * PK_NS_PER_S)),
-		arg_int(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1),
+		rpc_arg_int(GRPC_ARG_KEEPALIVE_TIME_MS, ping_ms),
+		rpc_arg_int(GRPC_ARG_KEEPALIVE_TIMEOUT_MS,
+		    rpc_arg_ms(l->keepalive_timeout_ns, 20 * PK_NS_PER_S)),
+		rpc_arg_int(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1),
 		/* Without this a client that pings more often than every five minutes is cut. */
-		arg_int(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 500),
-		arg_int(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0),
-		arg_int(GRPC_ARG_MAX_RECEIVE_MESSAGE_LENGTH, or_default(l->message_max, 4 << 20)),
-		arg_int(GRPC_ARG_MAX_SEND_MESSAGE_LENGTH, -1),
-		arg_int(GRPC_ARG_MAX_CONCURRENT_STREAMS, or_default(l->streams_max, 128)),
-		arg_int(GRPC_ARG_MAX_METADATA_SIZE, METADATA_MAX),
-		arg_int(GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS, HANDSHAKE_MS),
+		rpc_arg_int(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 500),
+		rpc_arg_int(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0),
+		rpc_arg_int(
+		    GRPC_ARG_MAX_RECEIVE_MESSAGE_LENGTH, rpc_or_default(l->message_max, 4 << 20)),
+		rpc_arg_int(GRPC_ARG_MAX_SEND_MESSAGE_LENGTH, -1),
+		rpc_arg_int(GRPC_ARG_MAX_CONCURRENT_STREAMS, rpc_or_default(l->streams_max, 128)),
+		rpc_arg_int(GRPC_ARG_MAX_METADATA_SIZE, RPC_METADATA_MAX),
+		rpc_arg_int(GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS, HANDSHAKE_MS),
 		/* Two servers on one port would each see half of the DPUs. */
-		arg_int(GRPC_ARG_ALLOW_REUSEPORT, 0),
+		rpc_arg_int(GRPC_ARG_ALLOW_REUSEPORT, 0),
 	};
 	grpc_channel_args channel_args = { PK_COUNT(args), args };
 	grpc_tls_credentials_options *options;
@@ -787,7 +758,7 @@ pk_rpc_server_create(struct pk_rpc_server **out, struct pk_rpc *r, const char *a
 	s->rpc = r;
 	s->methods = methods;
 	s->arg = arg;
-	s->queue_max = (uint32_t)or_default(l->queue_max, 8 << 20);
+	s->queue_max = (uint32_t)rpc_or_default(l->queue_max, 8 << 20);
 	s->server = grpc_server_create(&channel_args, NULL);
 	grpc_server_register_completion_queue(s->server, r->cq, NULL);
 	options = tls_options(tls);
@@ -880,47 +851,6 @@ pk_rpc_call_on_gone(
 	c->s.state = state;
 }
 
-/* ---- credentials, read once ---- */
-
-static char *
-read_file(const char *path, struct pk_diag *diag)
-{
-	FILE *f = fopen(path, "re");
-	char *text = NULL;
-	size_t len = 0, n = 0;
-
-	if (f != NULL && getdelim(&text, &n, '\0', f) >= 0)
-		len = strlen(text);
-	if (f == NULL || len == 0) {
-		pk_diag_set(diag, "%s: %s", path, f == NULL ? strerror(errno) : "is empty");
-		free(text);
-		text = NULL;
-	}
-	if (f != NULL)
-		fclose(f);
-	return text;
-}
-
-static grpc_channel_credentials *
-read_credentials(const struct pk_rpc_tls *tls, struct pk_diag *diag)
-{
-	char *ca = read_file(tls->ca, diag), *cert = NULL, *key = NULL;
-	grpc_channel_credentials *creds = NULL;
-
-	if (ca != NULL && (cert = read_file(tls->cert, diag)) != NULL &&
-	    (key = read_file(tls->key, diag)) != NULL) {
-		grpc_ssl_pem_key_cert_pair pair = { key, cert };
-
-		creds = grpc_ssl_credentials_create(ca, &pair, NULL, NULL);
-	}
-	if (key != NULL)
-		explicit_bzero(key, strlen(key));
-	free(key);
-	free(cert);
-	free(ca);
-	return creds;
-}
-
 /* ---- client ---- */
 
 int
@@ -941,7 +871,7 @@ pk_rpc_client_create(struct pk_rpc_client **out, struct pk_rpc *r, const char *t
 	c->rpc = r;
 	if (limits != NULL)
 		c->limits = *limits;
-	c->creds = tls->fixed ? read_credentials(tls, diag)
+	c->creds = tls->fixed ? rpc_read_credentials(tls, diag)
 	                      : grpc_tls_credentials_create(tls_options(tls));
 	if (c->creds == NULL) {
 		free(c->target);
@@ -976,29 +906,6 @@ on_client_status(struct op *op, bool ok)
 	stream_put(s);
 }
 
-static grpc_channel *
-channel_create(const char *target, grpc_channel_credentials *creds, const struct pk_rpc_limits *l)
-{
-	grpc_arg args[] = {
-		arg_int(GRPC_ARG_KEEPALIVE_TIME_MS, arg_ms(l->keepalive_ns, 20 * PK_NS_PER_S)),
-		arg_int(GRPC_ARG_KEEPALIVE_TIMEOUT_MS,
-		    arg_ms(l->keepalive_timeout_ns, 20 * PK_NS_PER_S)),
-		arg_int(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1),
-		arg_int(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0),
-		arg_int(GRPC_ARG_MAX_RECEIVE_MESSAGE_LENGTH, or_default(l->message_max, 4 << 20)),
-		arg_int(GRPC_ARG_MAX_SEND_MESSAGE_LENGTH, -1),
-		arg_int(GRPC_ARG_MAX_METADATA_SIZE, METADATA_MAX),
-		arg_int(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, CONNECT_MS),
-		/* When to try again is the caller's to say; a shared subchannel would remember. */
-		arg_int(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1),
-		arg_int(GRPC_ARG_ENABLE_RETRIES, 0),
-		arg_int(GRPC_ARG_ENABLE_HTTP_PROXY, 0),
-	};
-	grpc_channel_args channel_args = { PK_COUNT(args), args };
-
-	return grpc_channel_create(target, creds, &channel_args);
-}
-
 int
 pk_rpc_client_stream(struct pk_rpc_stream **out, struct pk_rpc_client *c, const char *path,
     const struct pk_rpc_stream_ops *ops, void *state)
@@ -1009,8 +916,8 @@ pk_rpc_client_stream(struct pk_rpc_stream **out, struct pk_rpc_client *c, const 
 
 	if (s == NULL)
 		return -ENOMEM;
-	s->channel = channel_create(c->target, c->creds, &c->limits);
-	s->queue_max = (size_t)or_default(c->limits.queue_max, 8 << 20);
+	s->channel = rpc_channel_create(c->target, c->creds, &c->limits);
+	s->queue_max = (size_t)rpc_or_default(c->limits.queue_max, 8 << 20);
 	s->ops = ops;
 	s->state = state;
 	s->attached = true;
@@ -1032,111 +939,4 @@ pk_rpc_client_stream(struct pk_rpc_stream **out, struct pk_rpc_client *c, const 
 	read_next(s);
 	*out = s;
 	return 0;
-}
-
-/* ---- one unary call, blocking ---- */
-
-static int
-take_answer(grpc_byte_buffer *rx, uint8_t **answer, size_t *answer_len)
-{
-	grpc_byte_buffer_reader reader;
-	grpc_slice slice;
-	int err = 0;
-
-	if (rx == NULL || !grpc_byte_buffer_reader_init(&reader, rx))
-		return -EPROTO;
-	slice = grpc_byte_buffer_reader_readall(&reader);
-	grpc_byte_buffer_reader_destroy(&reader);
-	*answer_len = GRPC_SLICE_LENGTH(slice);
-	*answer = malloc(*answer_len + 1);
-	if (*answer != NULL)
-		memcpy(*answer, GRPC_SLICE_START_PTR(slice), *answer_len);
-	else
-		err = -ENOMEM;
-	grpc_slice_unref(slice);
-	return err;
-}
-
-int
-pk_rpc_ask(const char *target, const struct pk_rpc_tls *tls, const char *path, const void *bytes,
-    size_t len, uint64_t timeout_ns, uint8_t **answer, size_t *answer_len, unsigned int *status,
-    struct pk_diag *diag)
-{
-	static const struct pk_rpc_limits limits = { .message_max = 256 << 20 };
-	grpc_completion_queue *cq;
-	grpc_channel_credentials *creds;
-	grpc_channel *channel;
-	grpc_call *call;
-	grpc_metadata_array md_in, md_end;
-	grpc_status_code code = GRPC_STATUS_UNKNOWN;
-	grpc_slice text = grpc_empty_slice(), request, method;
-	grpc_byte_buffer *tx, *rx = NULL;
-	grpc_op ops[6];
-	int err = pk_spiffe_check_files(tls->cert, tls->key, tls->ca, NULL, diag);
-
-	*status = PK_RPC_UNKNOWN;
-	if (err != 0)
-		return err;
-	gpr_set_log_function(log_grpc);
-	grpc_init();
-	creds = read_credentials(tls, diag);
-	if (creds == NULL) {
-		grpc_shutdown_blocking();
-		return -EINVAL;
-	}
-	cq = grpc_completion_queue_create_for_pluck(NULL);
-	channel = channel_create(target, creds, &limits);
-	grpc_channel_credentials_release(creds);
-	method = grpc_slice_from_copied_string(path);
-	call = grpc_channel_create_call(channel, NULL, GRPC_PROPAGATE_DEFAULTS, cq, method, NULL,
-	    gpr_time_add(gpr_now(GPR_CLOCK_MONOTONIC),
-	        gpr_time_from_nanos(
-	            (int64_t)PK_MIN(timeout_ns, (uint64_t)INT64_MAX), GPR_TIMESPAN)),
-	    NULL);
-	grpc_slice_unref(method);
-	grpc_metadata_array_init(&md_in);
-	grpc_metadata_array_init(&md_end);
-	request = grpc_slice_from_copied_buffer(bytes, len);
-	tx = grpc_raw_byte_buffer_create(&request, 1);
-	grpc_slice_unref(request);
-	memset(ops, 0, sizeof(ops));
-	ops[0].op = GRPC_OP_SEND_INITIAL_METADATA;
-	ops[1].op = GRPC_OP_SEND_MESSAGE;
-	ops[1].data.send_message.send_message = tx;
-	ops[2].op = GRPC_OP_SEND_CLOSE_FROM_CLIENT;
-	ops[3].op = GRPC_OP_RECV_INITIAL_METADATA;
-	ops[3].data.recv_initial_metadata.recv_initial_metadata = &md_in;
-	ops[4].op = GRPC_OP_RECV_MESSAGE;
-	ops[4].data.recv_message.recv_message = &rx;
-	ops[5].op = GRPC_OP_RECV_STATUS_ON_CLIENT;
-	ops[5].data.recv_status_on_client.trailing_metadata = &md_end;
-	ops[5].data.recv_status_on_client.status = &code;
-	ops[5].data.recv_status_on_client.status_details = &text;
-	PK_ASSERT(grpc_call_start_batch(call, ops, PK_COUNT(ops), ops, NULL) == GRPC_CALL_OK);
-	(void)grpc_completion_queue_pluck(cq, ops, gpr_inf_future(GPR_CLOCK_REALTIME), NULL);
-	*status = code;
-	if (code == GRPC_STATUS_OK) {
-		err = take_answer(rx, answer, answer_len);
-		if (err != 0)
-			pk_diag_set(diag, "%s: the answer could not be read", target);
-	} else {
-		err = code == GRPC_STATUS_UNAVAILABLE       ? -ECONNREFUSED
-		    : code == GRPC_STATUS_DEADLINE_EXCEEDED ? -ETIMEDOUT
-		                                            : -EREMOTEIO;
-		pk_diag_set(diag, "%s: %.*s", target,
-		    (int)PK_MIN(GRPC_SLICE_LENGTH(text), (size_t)400),
-		    (const char *)GRPC_SLICE_START_PTR(text));
-	}
-	if (rx != NULL)
-		grpc_byte_buffer_destroy(rx);
-	grpc_byte_buffer_destroy(tx);
-	grpc_slice_unref(text);
-	grpc_metadata_array_destroy(&md_in);
-	grpc_metadata_array_destroy(&md_end);
-	grpc_call_unref(call);
-	grpc_channel_destroy(channel);
-	grpc_completion_queue_shutdown(cq);
-	grpc_completion_queue_destroy(cq);
-	grpc_shutdown_blocking();
-	return err;
 }

@@ -166,8 +166,22 @@ int pk_rpc_client_stream(struct pk_rpc_stream **out, struct pk_rpc_client *c, co
  * One unary call, for programs without a loop: connects, asks, waits at most `timeout_ns`.
  * *answer is malloc()ed and the caller's.  Returns 0; -EREMOTEIO when the server answered with a
  * status, which is in *status and its sentence in *diag; other negative errno with *diag.
- * Context: a program without a pk_rpc.  Blocking.
+ * Context: one that may wait.
  */
 int pk_rpc_ask(const char *target, const struct pk_rpc_tls *tls, const char *path,
     const void *bytes, size_t len, uint64_t timeout_ns, uint8_t **answer, size_t *answer_len,
     unsigned int *status, struct pk_diag *diag);
+
+/*
+ * The same several times over one connection, which is made with the first call and again after it was lost.
+ * The files are read once.  Context: one thread at a time, which may wait; a program may have a pk_rpc beside it.
+ */
+struct pk_rpc_link;
+
+int pk_rpc_link_create(struct pk_rpc_link **out, const char *target, const struct pk_rpc_tls *tls,
+    struct pk_diag *diag);
+void pk_rpc_link_destroy(struct pk_rpc_link *l);
+/* As pk_rpc_ask().  -ECONNREFUSED and -ETIMEDOUT leave open whether the other end has done it. */
+int pk_rpc_link_ask(struct pk_rpc_link *l, const char *path, const void *bytes, size_t len,
+    uint64_t timeout_ns, uint8_t **answer, size_t *answer_len, unsigned int *status,
+    struct pk_diag *diag);

@@ -36,7 +36,8 @@ struct compile_tenant {
 	uint32_t nb;     /* its identities */
 	enum pk_verdict verdict;
 	int declared;
-	uint32_t end, open_end; /* templates of what holds after all tiers, plus 1; 0: not made yet */
+	uint32_t end,
+	    open_end; /* templates of what holds after all tiers, plus 1; 0: not made yet */
 };
 
 struct compile_tier {
@@ -289,6 +290,8 @@ void compile_members(struct compile *c);
  * is no memory.  Mostly they are one and the same. */
 uint32_t compile_identity(struct compile *c, const struct policy_workload_def *w, bool attested);
 /* Give it its number, and let selectors find it. */
+/* Ask for its number again: what it had may have been forgotten while nobody was it. */
+void compile_identity_renumber(struct compile *c, struct compile_identity *id);
 void compile_identity_enter(struct compile *c, uint32_t identity);
 int compile_selects(const struct compile_selector *s, const struct compile_identity *id);
 void compile_selector_members(struct compile *c, struct compile_selector *s);

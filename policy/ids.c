@@ -103,3 +103,13 @@ policy_ids_each(const struct policy_ids *ids, uint32_t from,
 	for (size_t i = lower_bound(ids, from); i < ids->all.nb; i++)
 		each(arg, ids->all.at[i].key, ids->all.at[i].id);
 }
+
+void
+policy_ids_forget(struct policy_ids *ids, uint32_t from)
+{
+	size_t kept = lower_bound(ids, from);
+
+	for (size_t i = kept; i < ids->all.nb; i++)
+		(void)policy_map_remove_text(&ids->index, ids->all.at[i].key);
+	ids->all.nb = kept;
+}

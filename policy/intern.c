@@ -479,6 +479,17 @@ compile_identity_enter(struct compile *c, uint32_t identity)
 }
 
 void
+compile_identity_renumber(struct compile *c, struct compile_identity *id)
+{
+	struct compile_tenant *t = &c->tenants.at[id->tenant];
+
+	t->number = policy_ids_get(c->ids, t->name);
+	id->id = policy_ids_get(c->ids, id->key);
+	if (t->number == 0 || id->id == 0)
+		c->nomem = 1;
+}
+
+void
 compile_selector_members(struct compile *c, struct compile_selector *s)
 {
 	if (s->everywhere)

@@ -431,6 +431,7 @@ wake(struct live *l, uint32_t identity)
 	struct compile_identity *id = &c->identities.at[identity];
 	numbers found = { 0 };
 
+	compile_identity_renumber(c, id);
 	match(l, id, &found);
 	for (size_t i = 0; i < found.nb && !c->nomem; i++) {
 		struct compile_selector *s = &c->selectors.at[found.at[i]];

@@ -1,11 +1,12 @@
 #include "policy/map.h"
-#include "policy/arena.h"
 
 #include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+
+#include "policy/arena.h"
 
 static uint64_t seed[2];
 static pthread_once_t seeded = PTHREAD_ONCE_INIT;

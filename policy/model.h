@@ -69,6 +69,9 @@ void policy_ids_destroy(struct policy_ids *ids);
 uint32_t policy_ids_get(struct policy_ids *ids, const char *key);
 /* Restore one from a store.  Returns 0, -EEXIST if the number or key is taken, or -ENOMEM. */
 int policy_ids_restore(struct policy_ids *ids, const char *key, uint32_t id);
+/* Forget the numbers >= from, which nobody but undone changes has used: they are given out again, here or by another
+ * server.  Compilers that hold `ids` must have undone those changes. */
+void policy_ids_forget(struct policy_ids *ids, uint32_t from);
 /* Call `each` for every pair in order of number, from the first number >= `from`. */
 void policy_ids_each(const struct policy_ids *ids, uint32_t from,
     void (*each)(void *arg, const char *key, uint32_t id), void *arg);

@@ -22,6 +22,7 @@ LAB_DIR=${LAB_DIR:-/run/picket-$LAB}
 BIN=$BUILDDIR/bin
 LAB_NS="fabric policy dpu1 dpu2 host1 host2 web client db intruder"
 LAB_SERVER=198.51.100.1:7443
+LAB_SERVER2=198.51.100.1:7444 # with STORE=etcd
 
 in_ns() { # NAME COMMAND...: run in a namespace of the lab
 	ns=$1
@@ -136,8 +137,38 @@ lab_init() { # certificates for the server, both DPUs and an operator
 
 start_policyd() { # [OPTION...]
 	mkdir -p "$LAB_DIR/run-policy"
+	if [ "${STORE:-}" = etcd ]; then
+		lab_etcd || return 1
+		start_policyd_on_etcd policyd $LAB_SERVER "$@"
+		start_policyd_on_etcd policyd2 $LAB_SERVER2 "$@"
+		return
+	fi
 	spawn policyd policy "$BIN/picket-policyd" -c /dev/null -o state-dir="$LAB_DIR/policyd" \
 		-o listen=$LAB_SERVER -o run-dir="$LAB_DIR/run-policy" ${LAB_IPSEC:+-o mesh-rekey=2s} "$@"
+}
+
+# With STORE=etcd there are three members and two servers, and DPU 1 asks the one first, DPU 2 the other.
+lab_etcd() {
+	. "$SRCDIR/conf/demo/etcd.sh"
+	[ -e "$LAB_DIR/etcd1.pid" ] || ETCD_IN=policy etcd_up "$LAB_DIR/etcd" 2379
+}
+
+start_policyd_on_etcd() { # NAME ADDRESS [OPTION...]
+	name=$1 address=$2
+	shift 2
+	mkdir -p "$LAB_DIR/run-$name" "$LAB_DIR/state-$name"
+	spawn $name policy "$BIN/picket-policyd" -c /dev/null -o state-dir="$LAB_DIR/state-$name" \
+		-o ca-dir="$LAB_DIR/policyd/ca" -o listen=$address -o run-dir="$LAB_DIR/run-$name" \
+		-o store="$(etcd_store 2379)" -o store-ca="$LAB_DIR/etcd/ca.crt" \
+		-o store-certificate="$LAB_DIR/etcd/client.crt" -o store-key="$LAB_DIR/etcd/client.key" "$@"
+}
+
+lab_servers() { # N: whom the agent of a DPU asks, in this order
+	case "${STORE:-} $1" in
+	'etcd 1') echo $LAB_SERVER,$LAB_SERVER2 ;;
+	'etcd 2') echo $LAB_SERVER2,$LAB_SERVER ;;
+	*) echo $LAB_SERVER ;;
+	esac
 }
 
 # PLANE: dpdk (picketd) or nft (picket-nftd), which guards every DPU of the lab
@@ -155,7 +186,7 @@ start_agentd() { # N [OPTION...]
 	n=$1
 	shift
 	mkdir -p "$LAB_DIR/run-dpu$n"
-	spawn agentd$n dpu$n "$BIN/picket-agentd" -c /dev/null -o instance=dpu$n -o server=$LAB_SERVER \
+	spawn agentd$n dpu$n "$BIN/picket-agentd" -c /dev/null -o instance=dpu$n -o server=$(lab_servers $n) \
 		-o identity="$LAB_DIR/dpu$n.id" -o state-dir="$LAB_DIR/agentd$n" -o run-dir="$LAB_DIR/run-dpu$n" \
 		-o plane="$LAB_DIR/run-dpu$n/$(plane_socket)" -o heartbeat=1s "$@"
 }
@@ -346,7 +377,19 @@ dpuctl() { # N COMMAND...: on that DPU
 }
 
 dpus_connected() { # N: at least so many
-	[ "$(pkctl -j status | grep -c '"connected":true')" -ge "$1" ]
+	nb=$(pkctl -j status | grep -c '"connected":true')
+	[ "${STORE:-}" != etcd ] || nb=$((nb + $(pkctl -s $LAB_SERVER2 -j status | grep -c '"connected":true')))
+	[ $nb -ge "$1" ]
+}
+
+# With STORE=etcd apply waits for the DPUs of its own server alone: until those of the other have followed.
+lab_settled() {
+	[ "${STORE:-}" != etcd ] || wait_for 10 followed
+}
+
+followed() {
+	[ "$(pkctl -j policy history | cksum)" = "$(pkctl -s $LAB_SERVER2 -j policy history | cksum)" ] &&
+		[ "$(pkctl -s $LAB_SERVER2 -j status | grep '"connected":true' | grep -vc '"state": *"in force"')" = 0 ]
 }
 
 # end NAME [SIGNAL]: stop one program and wait for its end

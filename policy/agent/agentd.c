@@ -36,7 +36,8 @@ static const char *const svid_keys[] = { "p256", "sm2", NULL };
 /* clang-format off */
 const struct pk_conf_option agent_options[] = {
 	{ "server", PK_CONF_STRING, NULL, "localhost:7443", 0, 0, NULL, false,
-	  "The policy server, host:port, as it is named in its certificate.", O(server) },
+	  "The policy server, host:port, as it is named in its certificate; several that share a store with commas between: one "
+	  "of them serves, and when it is lost the next.", O(server) },
 	{ "identity", PK_CONF_STRING, NULL, PK_SYSCONFDIR "/dpu", 0, 0, NULL, false,
 	  "Directory of this DPU's identity: identity.crt, identity.key and ca.crt, as picket-policyd issue "
 	  "makes them.  Renewed files are taken up without a restart.", O(identity) },
@@ -125,7 +126,9 @@ struct agentd {
 	char plane_path[4096];
 	char dpu[PK_SPIFFE_NAME_MAX];
 	struct pk_rpc *rpc;
-	struct pk_rpc_client *client;
+	struct pk_rpc_client *client; /* of: */
+	char server[300];
+	unsigned int nb_servers, server_at;
 	struct pk_rpc_stream *stream;
 	struct pk_helper *helper;
 	struct agent_plane *plane;
@@ -826,7 +829,7 @@ on_message(struct pk_rpc_stream *stream, const uint8_t *bytes, size_t len, void 
 		a->heard = true;
 		a->since_unix_ns = pk_clock_wall_ns();
 		a->why[0] = '\0';
-		pk_notice("server %s: connected", a->conf->server);
+		pk_notice("server %s: connected", a->server);
 	}
 	switch (m->body_case) {
 	case PICKET__V1__SERVER_MESSAGE__BODY_WANT_HELD:
@@ -928,6 +931,30 @@ retry_later(struct agentd *a)
 	event_add(a->reconnect, &tv);
 }
 
+/* Which of those configured is asked: number `at`. */
+static void
+choose_server(struct agentd *a, unsigned int at)
+{
+	const char *s = a->conf->server;
+
+	for (unsigned int i = 0; i < at; i++)
+		s += strcspn(s, ",") + 1;
+	s += strspn(s, " ");
+	snprintf(a->server, sizeof(a->server), "%.*s", (int)strcspn(s, ", "), s);
+	a->server_at = at;
+}
+
+/* The wait before it grows as with one: only who has been connected waits for little. */
+static void
+next_server(struct agentd *a)
+{
+	if (a->nb_servers < 2)
+		return;
+	pk_rpc_client_destroy(a->client);
+	a->client = NULL;
+	choose_server(a, (a->server_at + 1) % a->nb_servers);
+}
+
 static void
 move(struct agentd *a, enum stream_event event)
 {
@@ -952,7 +979,8 @@ move(struct agentd *a, enum stream_event event)
 		a->heard = a->synced = false;
 		agent_identities_connected(a->identities, false);
 		agent_evidence_connected(a->evidence, false);
-		pk_notice("server %s: not connected: %s", a->conf->server, a->why);
+		pk_notice("server %s: not connected: %s", a->server, a->why);
+		next_server(a);
 		retry_later(a);
 	}
 }
@@ -969,7 +997,7 @@ on_reconnect(evutil_socket_t fd, short what, void *arg)
 	(void)fd;
 	(void)what;
 	if (a->client == NULL &&
-	    pk_rpc_client_create(&a->client, a->rpc, a->conf->server, &tls, &limits, &diag) != 0) {
+	    pk_rpc_client_create(&a->client, a->rpc, a->server, &tls, &limits, &diag) != 0) {
 		snprintf(a->why, sizeof(a->why), "%s", diag.text);
 		move(a, E_LOST);
 		return;
@@ -1084,6 +1112,10 @@ agentd_create(struct agentd **out, struct event_base *base, const struct agent_c
 	}
 	a->base = base;
 	a->conf = conf;
+	a->nb_servers = 1;
+	for (const char *c = conf->server; *c != '\0'; c++)
+		a->nb_servers += *c == ',';
+	choose_server(a, 0);
 	a->wait_ns = conf->reconnect_min_ns;
 	a->since_unix_ns = pk_clock_wall_ns();
 	snprintf(a->path, sizeof(a->path), "%s/policy.state", conf->state);
@@ -1208,7 +1240,7 @@ agentd_show_status(struct agentd *a, struct pk_control_request *r)
 	    "\"resources_received\":%llu,\"state_hash\":\"%016llx\",\"plane\":%s,\"plane_state\":\"%s\","
 	    "\"plane_messages\":%llu,\"plane_full\":%llu,\"plane_changes\":%llu}",
 	    pk_json_string(a->dpu, dpu, sizeof(dpu)),
-	    pk_json_string(a->conf->server, server, sizeof(server)), a->heard ? "true" : "false",
+	    pk_json_string(a->server, server, sizeof(server)), a->heard ? "true" : "false",
 	    a->synced ? "true" : "false", (unsigned long long)a->since_unix_ns,
 	    pk_json_string(a->why, why, sizeof(why)), (unsigned long long)a->wanted_generation,
 	    (unsigned long long)a->accepted_generation, (unsigned long long)a->saved_generation,

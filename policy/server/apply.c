@@ -2,12 +2,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <event2/event.h>
 
 #include "lib/clock.h"
 #include "lib/log.h"
-#include "policy/server/policyd_priv.h"
+#include "policy/server/generation.h"
 
 /* Apply, rollback, workloads: one life, as far as the control thread has it. */
 
@@ -68,20 +69,23 @@ give_next(struct policyd *p)
 	struct apply **at;
 	size_t nb = 0;
 
-	if (p->busy || p->queue == NULL || p->helper == NULL)
+	if (p->busy || p->helper == NULL || (p->queue == NULL && !p->follow_due))
 		return;
 	b = calloc(1, sizeof(*b));
 	if (b == NULL) {
 		pk_error("no memory to go on with changes");
 		return;
 	}
+	b->caught_up = p->follow_due;
+	p->follow_due = false;
 	at = &p->queue;
-	do
+	if (p->queue != NULL)
+		at = &p->queue->next;
+	while (p->queue != NULL && p->queue->kind == SERVER_KIND_INVENTORY && ++nb < BATCH_MAX &&
+	    *at != NULL && (*at)->kind == SERVER_KIND_INVENTORY)
 		at = &(*at)->next;
-	while (p->queue->kind == SERVER_KIND_INVENTORY && ++nb < BATCH_MAX && *at != NULL &&
-	    (*at)->kind == SERVER_KIND_INVENTORY);
 	b->first = p->queue;
-	if (p->posture == b->first)
+	if (b->first != NULL && p->posture == b->first)
 		p->posture = NULL;
 	p->queue = *at;
 	if (p->queue == NULL)
@@ -92,6 +96,17 @@ give_next(struct policyd *p)
 	b->job.done = apply_batch_done;
 	p->busy = true;
 	pk_helper_give(p->helper, &b->job);
+}
+
+void
+apply_follow(struct policyd *p)
+{
+	p->follow_due = true;
+	give_next(p);
+	if (p->posture_lost && !p->store_away) {
+		p->posture_lost = false;
+		apply_posture(p);
+	}
 }
 
 /*
@@ -579,12 +594,26 @@ apply_batch_done(struct pk_job *job)
 	struct apply *a, *next;
 
 	p->busy = false;
+	if (b->astray) {
+		/* Taking up the store from the beginning is what a start does. */
+		pk_error(
+		    "this server does not know any more what is in force; it ends, to be started anew");
+		_exit(1);
+	}
+	if (b->follow_err != 0)
+		pk_log(p->store_away ? PK_LOG_INFO : PK_LOG_ERROR,
+		    "the store is away: %s; DPUs keep what they have", strerror(-b->follow_err));
+	else if (p->store_away)
+		pk_notice("the store is back");
+	p->store_away = b->follow_err != 0;
 	b->told = b->last = p->waiting;
 	for (a = b->first; a != NULL; a = next) {
 		next = a->next;
 		a->next = NULL;
 		if (a->kind == SERVER_KIND_POSTURE && a->refused)
 			pk_error("DPUs do not follow a change of posture: %s", a->diag.text);
+		p->posture_lost |= a->kind == SERVER_KIND_POSTURE && a->refused &&
+		    b->follow_err != 0;
 		if (!a->changed) {
 			tell_rollout(a);
 			apply_answer(a);
@@ -608,6 +637,10 @@ apply_batch_done(struct pk_job *job)
 	}
 	if (b->lost)
 		rollout_lost(p, b->why_lost.text);
+	if (b->caught_up && b->follow_err == 0)
+		server_dpus_caught_up(p->dpus);
+	if (b->fold)
+		follow_snapshot(p);
 	server_change_fini(&b->canary);
 	server_change_fini(&b->change);
 	free(b);

@@ -175,7 +175,7 @@ audit_open(struct policyd *p, const char *state, struct pk_diag *diag)
 	/* A store from before there was a log has nothing that was missed. */
 	if (err == 0 && new)
 		note(p, "picket-policyd", "begin", "done", p->latest_generation, "", "", 1);
-	else if (err == 0)
+	else if (err == 0 && !p->shared) /* what others did is in their logs */
 		err = server_store_history(p->store, 0, 64, note_missed, p, diag);
 	return err;
 }

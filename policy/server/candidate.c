@@ -154,6 +154,12 @@ candidate_wanted(struct apply *a, const struct policy_model *m, Picket__V1__Roll
 	*out = NULL;
 	if (!canary_of(a, m, &c))
 		return 0;
+	if (a->p->shared) {
+		pk_diag_set(&a->diag,
+		    "a canary needs a server that sees all DPUs, and this one shares its store with others; "
+		    "apply without it (--at-once, if there is a Rollout among the sources)");
+		return -ENOTSUP;
+	}
 	/* A Rollout that comes with the very first policy has nothing to go back to, and no effect yet. */
 	if (p->latest_generation == 0 || p->sources.nb == 0) {
 		if (a->request->canary == NULL)

@@ -143,7 +143,8 @@ dpus_settle(struct server_dpus *all, uint64_t generation,
 		d->reason[0] = '\0';
 		if (concerned != NULL)
 			concerned(arg, d->span->name);
-		dpu_move(d, E_TARGET);
+		if (!d->ahead)
+			dpu_move(d, E_TARGET);
 	}
 	all->touched.nb = 0;
 	plan_forget_packed(all);
@@ -173,6 +174,28 @@ server_dpus_target(struct server_dpus *all, struct server_change *c, struct serv
 			dpus_touch(all, all->known.at[i]);
 	dpus_settle(all, generation, concerned, away, arg);
 	return err;
+}
+
+void
+server_dpus_set_shared(struct server_dpus *all)
+{
+	all->shared = true;
+}
+
+void
+server_dpus_caught_up(struct server_dpus *all)
+{
+	for (size_t i = 0; i < all->known.nb; i++) {
+		struct dpu *d = all->known.at[i];
+
+		if (!d->ahead)
+			continue;
+		/* Who is ahead still has it from a store that is not there any more: ours is what counts. */
+		d->ahead = false;
+		d->wanted = all->generation;
+		if (d->stream != NULL && d->state == S_PARKED && all->generation != 0)
+			dpu_move(d, E_TARGET);
+	}
 }
 
 static struct dpu *

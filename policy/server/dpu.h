@@ -66,6 +66,8 @@ struct server_dpus_ops {
 	void (*svid)(void *arg, const char *dpu, const struct Picket__V1__SvidRequest *m);
 	/* Its data plane: the random number of its start; where its ESP tunnels end, family 0: it has none. */
 	void (*plane)(void *arg, const char *dpu, uint64_t epoch, const struct pk_addr *tunnel);
+	/* Where other servers commit to the store: a DPU holds a newer generation than we have come to. */
+	void (*ahead)(void *arg);
 	/* Of its own TPM; NULL: it has gone. */
 	void (*evidence)(void *arg, const char *dpu, const struct Picket__V1__Evidence *m);
 	/* A workload ("tenant/name") does not live behind this DPU any more. */
@@ -74,6 +76,14 @@ struct server_dpus_ops {
 
 int server_dpus_create(struct server_dpus **out, const struct server_dpus_ops *ops, void *arg);
 void server_dpus_destroy(struct server_dpus *d); /* its streams must be over */
+
+/*
+ * Other servers serve DPUs with generations of the same numbers.  A DPU that comes from one of them with a newer one
+ * waits, with what it has, until we have looked for that one.
+ */
+void server_dpus_set_shared(struct server_dpus *d);
+/* We have looked, since the last of ops->ahead. */
+void server_dpus_caught_up(struct server_dpus *d);
 
 /* A DPU remembered from before, not connected. */
 int server_dpus_known(struct server_dpus *d, const char *name, uint64_t seen_unix_ns);

@@ -58,6 +58,7 @@ struct dpu {
 	uint64_t wanted;
 	bool candidate; /* its span is the canary's */
 	bool touched;   /* by the change that is being taken in */
+	bool ahead;     /* it holds more than we know of, and waits for us */
 	/* the stream, if there is one */
 	struct pk_rpc_stream *stream;
 	enum state state;
@@ -95,6 +96,7 @@ struct server_dpus {
 	size_t nb_sorted; /* of them, by name */
 	POLICY_VECTOR(struct dpu *) touched;
 	uint64_t generation; /* 0: there is no target yet */
+	bool shared;         /* others serve the same generations */
 	const struct server_dpus_ops *ops;
 	void *arg;
 	/* What was packed last: DPUs that lack the same are given the same bytes. */

@@ -3,16 +3,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "lib/clock.h"
 #include "lib/log.h"
-#include "policy/mesh.h"
-#include "policy/server/policyd_priv.h"
+#include "policy/server/generation.h"
 
 /*
  * The helper's side: from requests to a generation in the store.
  *
- * The state it leaves: either everything as before, or the new texts, the new compiled form and the
- * new generation, on disk and in memory.
+ * Here: what a request would change, and what that compiles to.  batch.c keeps it, or undoes it.
  */
 
 /*
@@ -25,41 +22,9 @@ enum tests {
 	TESTS_REFUSE
 };
 
-struct new_ids {
-	struct server_identity *item;
-	size_t nb, room;
-	bool failed;
-};
-
-static void
-collect_id(void *arg, const char *key, uint32_t id)
-{
-	struct new_ids *n = arg;
-
-	if (n->nb == n->room) {
-		size_t room = n->room != 0 ? n->room * 2 : 64;
-		struct server_identity *wider = realloc(n->item, room * sizeof(n->item[0]));
-
-		if (wider == NULL) {
-			n->failed = true;
-			return;
-		}
-		n->item = wider;
-		n->room = room;
-	}
-	n->item[n->nb++] = (struct server_identity){ .key = key, .id = id };
-}
-
 /* ---- what is to be different ---- */
 
-/* Edits of texts; names and texts are borrowed from the request, or from `old`. */
-struct edits {
-	struct server_edit *item;
-	size_t nb, room;
-	struct server_texts old; /* what a rollback goes back to */
-};
-
-static void
+void
 edits_fini(struct edits *e)
 {
 	server_texts_fini(&e->old);
@@ -67,8 +32,8 @@ edits_fini(struct edits *e)
 	memset(e, 0, sizeof(*e));
 }
 
-static int
-edit(struct edits *e, bool inventory, const char *name, const void *text, size_t len)
+int
+edits_add(struct edits *e, bool inventory, const char *name, const void *text, size_t len)
 {
 	if (e->nb == e->room) {
 		size_t room = e->room != 0 ? e->room * 2 : 16;
@@ -96,7 +61,7 @@ edit_text(struct edits *e, const struct server_texts *now, bool inventory, const
 		text = "";
 	if (t != NULL && t->len == len && memcmp(t->text, text, len) == 0)
 		return 0;
-	return edit(e, inventory, name, text, len);
+	return edits_add(e, inventory, name, text, len);
 }
 
 /* Take out the sources that are not among `keep`. */
@@ -107,7 +72,7 @@ edit_others(struct edits *e, const struct server_texts *now, const struct server
 
 	for (size_t i = 0; err == 0 && i < now->nb; i++)
 		if (server_texts_find(keep, now->item[i].name) == NULL)
-			err = edit(e, false, now->item[i].name, NULL, 0);
+			err = edits_add(e, false, now->item[i].name, NULL, 0);
 	return err;
 }
 
@@ -119,7 +84,7 @@ intend_apply(struct apply *a, struct edits *e)
 
 	for (size_t i = 0; err == 0 && i < a->request->n_remove; i++) {
 		err = server_texts_find(now, a->request->remove[i]) != NULL
-		    ? edit(e, false, a->request->remove[i], NULL, 0)
+		    ? edits_add(e, false, a->request->remove[i], NULL, 0)
 		    : -ENOENT;
 		if (err == -ENOENT)
 			pk_diag_set(
@@ -163,7 +128,7 @@ intend(struct apply *a, struct edits *e)
 		return err;
 	for (size_t i = 0; err == 0 && i < a->workloads->n_remove; i++) {
 		err = server_texts_find(&p->inventory, a->workloads->remove[i]) != NULL
-		    ? edit(e, true, a->workloads->remove[i], NULL, 0)
+		    ? edits_add(e, true, a->workloads->remove[i], NULL, 0)
 		    : -ENOENT;
 		if (err == -ENOENT)
 			pk_diag_set(&a->diag, "there is no workload \"%s\" to remove",
@@ -219,13 +184,13 @@ prepend_store(struct policyd *p, struct edits *e)
 	int err = 0;
 
 	for (size_t i = 0; err == 0 && i < p->sources.nb; i++)
-		err = edit(&all, false, p->sources.item[i].name, p->sources.item[i].text,
+		err = edits_add(&all, false, p->sources.item[i].name, p->sources.item[i].text,
 		    p->sources.item[i].len);
 	for (size_t i = 0; err == 0 && i < p->inventory.nb; i++)
-		err = edit(&all, true, p->inventory.item[i].name, p->inventory.item[i].text,
+		err = edits_add(&all, true, p->inventory.item[i].name, p->inventory.item[i].text,
 		    p->inventory.item[i].len);
 	for (size_t i = 0; err == 0 && i < e->nb; i++)
-		err = edit(
+		err = edits_add(
 		    &all, e->item[i].inventory, e->item[i].name, e->item[i].text, e->item[i].len);
 	if (err != 0) {
 		free(all.item);
@@ -419,9 +384,8 @@ prepare_posture(struct apply *a)
 
 /* ---- a request ---- */
 
-/* One request, as far as the store.  Its edits are added to `all`, whose owner keeps what they borrow. */
-static void
-prepare(struct apply *a, struct edits *e)
+void
+generation_prepare(struct apply *a, struct edits *e)
 {
 	struct policyd *p = a->p;
 	enum tests tests = TESTS_NONE;
@@ -480,256 +444,4 @@ prepare(struct apply *a, struct edits *e)
 	if (err != 0 && a->diag.text[0] == '\0' &&
 	    policy_findings_count(a->findings, POLICY_ERROR) == 0)
 		pk_diag_set(&a->diag, "%s", strerror(-err));
-}
-
-/* ---- and keeping it ---- */
-
-static int
-commit(struct batch *b, const struct edits *e, const struct apply *a, struct pk_diag *diag)
-{
-	struct policyd *p = b->p;
-	struct server_generation g = { .kind = a->kind, .at_unix_ns = pk_clock_wall_ns() };
-	struct new_ids ids = { 0 };
-	struct server_bytes record = { 0 };
-	uint8_t *bytes = NULL;
-	size_t nb_sources = p->sources.nb, nb_gone = 0;
-	int err = -ENOMEM;
-
-	for (size_t i = 0; i < e->nb; i++) {
-		const struct server_edit *x = &e->item[i];
-
-		nb_gone += x->text == NULL;
-		if (!x->inventory)
-			nb_sources += (size_t)(x->text != NULL) -
-			    (size_t)(server_texts_find(&p->sources, x->name) != NULL);
-	}
-	snprintf(g.author, sizeof(g.author), "%s", b->author);
-	if (a->kind == SERVER_KIND_APPLY || a->kind == SERVER_KIND_PROMOTE)
-		snprintf(g.message, sizeof(g.message), "%s", a->request->message);
-	else if (a->kind == SERVER_KIND_ABORT)
-		snprintf(g.message, sizeof(g.message), "%s", a->rollout->reason);
-	else if (a->kind == SERVER_KIND_ROLLBACK)
-		snprintf(g.message, sizeof(g.message), "%s", a->rollback->message);
-	else if (a->kind == SERVER_KIND_POSTURE)
-		snprintf(g.message, sizeof(g.message), "%zu hosts attested", p->attested->nb);
-	else
-		snprintf(g.message, sizeof(g.message), "%zu changed, %zu removed", e->nb - nb_gone,
-		    nb_gone);
-	if (a->kind == SERVER_KIND_ROLLBACK)
-		g.of = a->rollback->generation;
-	g.nb_sources = nb_sources;
-	policy_ids_each(p->ids, p->next_id, collect_id, &ids);
-	if (!ids.failed)
-		err = a->rollout != NULL ? server_store_next(p->store, &g.generation, diag) : 0;
-	if (err == 0 && a->rollout != NULL) {
-		if (a->kind == SERVER_KIND_APPLY) {
-			g.kind = SERVER_KIND_CANDIDATE;
-			a->rollout->generation = g.generation;
-		} else {
-			a->rollout->result = g.generation;
-		}
-		bytes = candidate_pack(a->rollout, &record.len);
-		record.bytes = bytes;
-		err = bytes != NULL ? 0 : -ENOMEM;
-	}
-	/* The texts of a candidate are in its record until it is promoted. */
-	if (err == 0)
-		err = server_store_commit(p->store, &g, e->item,
-		    g.kind == SERVER_KIND_CANDIDATE ? 0 : e->nb, ids.item, ids.nb,
-		    bytes != NULL ? &record : NULL, diag);
-	free(bytes);
-	if (err == 0 && g.kind == SERVER_KIND_CANDIDATE) {
-		if (ids.nb != 0)
-			p->next_id = ids.item[ids.nb - 1].id + 1;
-		b->generation = g.generation;
-	} else if (err == 0) {
-		if (ids.nb != 0)
-			p->next_id = ids.item[ids.nb - 1].id + 1;
-		b->generation = p->latest_generation = g.generation;
-	}
-	free(ids.item);
-	return err;
-}
-
-/* In memory as in the store. */
-static int
-follow(struct policyd *p, const struct edits *e)
-{
-	int err = 0;
-
-	for (size_t i = 0; i < e->nb && err == 0; i++) {
-		const struct server_edit *x = &e->item[i];
-		struct server_texts *to = x->inventory ? &p->inventory : &p->sources;
-
-		if (x->text != NULL)
-			err = server_texts_put(to, x->name, x->text, x->len);
-		else
-			(void)server_texts_remove(to, x->name);
-	}
-	return err;
-}
-
-/* Where one edit follows another of the same name, they are made in turn. */
-static int
-join(struct edits *all, const struct edits *e)
-{
-	int err = 0;
-
-	for (size_t i = 0; err == 0 && i < e->nb; i++)
-		err = edit(
-		    all, e->item[i].inventory, e->item[i].name, e->item[i].text, e->item[i].len);
-	return err;
-}
-
-/* The workloads' texts as in the store. */
-static void
-go_back(struct policyd *p)
-{
-	struct server_texts sources, inventory;
-	struct pk_diag diag;
-	uint64_t generation;
-
-	if (server_store_load(p->store, &generation, &sources, &inventory, &diag) != 0) {
-		pk_error("workloads are not known any more: %s; restart the server", diag.text);
-		return;
-	}
-	server_texts_fini(&sources);
-	server_texts_fini(&p->inventory);
-	p->inventory = inventory;
-}
-
-static void
-refuse_all(struct batch *b, int err, const struct pk_diag *diag)
-{
-	for (struct apply *a = b->first; a != NULL; a = a->next) {
-		if (!a->changed)
-			continue;
-		a->changed = false;
-		a->refused = true;
-		a->diag = *diag;
-		if (diag->text[0] == '\0')
-			pk_diag_set(&a->diag, "%s", strerror(-err));
-	}
-}
-
-/* Who may what from now on. */
-static void
-follow_roles(struct batch *b)
-{
-	struct policyd *p = b->p;
-
-	if (policy_roles_create(&b->roles, policy_compiler_model(p->compiler)) != 0)
-		pk_error("no memory for the roles of generation %llu; those before stay",
-		    (unsigned long long)b->generation);
-	else
-		p->latest_roles = b->roles;
-	if (policy_references_create(&b->references, policy_compiler_model(p->compiler)) != 0)
-		pk_error("no memory for the references of generation %llu; those before stay",
-		    (unsigned long long)b->generation);
-	(void)generation_grants(p, policy_compiler_model(p->compiler), &b->grants);
-}
-
-static void
-work(struct batch *b)
-{
-	struct policyd *p = b->p;
-	struct edits all = { 0 }, one = { 0 };
-	struct apply *last = NULL;
-	struct pk_diag diag = { "" };
-	bool begins;
-	int err = 0;
-
-	for (struct apply *a = b->first; a != NULL; a = a->next) {
-		prepare(a, &one);
-		if (a->changed) {
-			if (err == 0)
-				err = join(&all, &one);
-			/* The names and texts of a rollback are its own: it is alone in its batch. */
-			all.old = one.old;
-			memset(&one.old, 0, sizeof(one.old));
-			if (b->nb_changed++ == 0)
-				snprintf(b->author, sizeof(b->author), "%s", a->author);
-			else if (strcmp(b->author, a->author) != 0)
-				snprintf(b->author, sizeof(b->author), "several");
-			last = a;
-			/* The next one compares with what this one leaves. */
-			if (a->kind == SERVER_KIND_INVENTORY && err == 0)
-				err = follow(p, &one);
-		}
-		edits_fini(&one);
-	}
-	if (last == NULL)
-		return;
-	b->kind = last->kind;
-	begins = b->kind == SERVER_KIND_APPLY && last->rollout != NULL;
-	if (err == 0 && all.nb > 0 && p->candidate != NULL && !p->candidate_lost &&
-	    (b->kind == SERVER_KIND_INVENTORY || b->kind == SERVER_KIND_POSTURE)) {
-		b->lost = candidate_change(p, all.item, all.nb, &b->why_lost) != 0;
-		p->candidate_lost = b->lost;
-	}
-	if (err == 0)
-		err = commit(b, &all, last, &diag);
-	if (err != 0) {
-		if (begins)
-			candidate_destroy(p);
-		else if (p->candidate != NULL)
-			candidate_undo(p);
-		/* Posture is not undone: DPUs are told of it with the next generation. */
-		if (policy_compiler_undo(p->compiler) != 0 || b->kind == SERVER_KIND_POSTURE)
-			p->behind = true;
-		policy_touched_clear(&p->touched);
-		if (b->kind == SERVER_KIND_INVENTORY)
-			go_back(p);
-		refuse_all(b, err, &diag);
-		edits_fini(&all);
-		return;
-	}
-	policy_compiler_keep(p->compiler);
-	if (!begins && b->kind != SERVER_KIND_INVENTORY && follow(p, &all) != 0)
-		pk_error("no memory for the texts of generation %llu",
-		    (unsigned long long)b->generation);
-	edits_fini(&all);
-	for (struct apply *a = b->first; a != NULL; a = a->next)
-		if (a->changed)
-			a->generation = b->generation;
-	if (b->kind == SERVER_KIND_PROMOTE || b->kind == SERVER_KIND_ABORT)
-		candidate_destroy(p);
-	if (p->candidate != NULL && !p->candidate_lost && candidate_keep(p, &b->canary) != 0) {
-		pk_diag_set(&b->why_lost, "no memory for what its DPUs are to be sent");
-		b->lost = p->candidate_lost = true;
-	}
-	if (begins) {
-		if (candidate_references(p, &b->canary_references) != 0)
-			pk_error(
-			    "no memory for the references of generation %llu; its canary has those before",
-			    (unsigned long long)b->generation);
-		(void)candidate_grants(p, &b->canary_grants);
-		(void)candidate_mesh(p, &b->canary_mesh);
-		return;
-	}
-	if (policy_mesh_create(&b->mesh, policy_compiler_table(p->compiler)) != 0)
-		pk_error(
-		    "no memory for who sends to whom encrypted in generation %llu; it stays as before",
-		    (unsigned long long)b->generation);
-	if (p->candidate != NULL && !p->candidate_lost)
-		(void)candidate_mesh(p, &b->canary_mesh);
-	if (b->kind != SERVER_KIND_INVENTORY && b->kind != SERVER_KIND_POSTURE)
-		follow_roles(b);
-	p->touched.whole |= p->behind;
-	p->behind = server_shadow_follow(p->shadow, policy_compiler_table(p->compiler), &p->touched,
-	                &b->change) != 0;
-	if (p->behind)
-		pk_error("no memory for what DPUs are to be sent of generation %llu",
-		    (unsigned long long)b->generation);
-	policy_touched_clear(&p->touched);
-}
-
-void
-policyd_batch_work(struct pk_job *job)
-{
-	struct batch *b = (struct batch *)job;
-
-	work(b);
-	for (struct apply *a = b->first; a != NULL; a = a->next)
-		audit_apply(a, a->next == NULL);
 }

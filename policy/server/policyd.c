@@ -9,6 +9,7 @@
 #include "lib/log.h"
 #include "policy/mesh.h"
 #include "policy/server/policyd_priv.h"
+#include "policy/server/watch.h"
 
 #define O(member) offsetof(struct server_conf, member)
 
@@ -19,7 +20,16 @@ const struct pk_conf_option server_options[] = {
 	{ "listen", PK_CONF_STRING, NULL, "[::]:7443", 0, 0, NULL, false,
 	  "Address and port for DPUs and operators.", O(listen) },
 	{ "state-dir", PK_CONF_STRING, NULL, PK_LOCALSTATEDIR "/policyd", 0, 0, NULL, false,
-	  "Directory of the store, policy.db, which is made at the first start.", O(state) },
+	  "Directory of what the server keeps for itself: the audit log, the authority, and its store, if that is a file.",
+	  O(state) },
+	{ "store", PK_CONF_STRING, NULL, "", 0, 0, NULL, false,
+	  "Where policy and workloads are kept: sqlite:FILE, for one server; or etcd:https://HOST:PORT[,https://...][/PREFIX], "
+	  "the members of an etcd cluster that several servers share.  Empty: sqlite: and policy.db in state-dir.", O(store) },
+	{ "store-certificate", PK_CONF_STRING, NULL, "", 0, 0, NULL, false,
+	  "What the server shows to etcd, PEM.", O(store_cert) },
+	{ "store-key", PK_CONF_STRING, NULL, "", 0, 0, NULL, false, "Its private key, PEM.", O(store_key) },
+	{ "store-ca", PK_CONF_STRING, NULL, "", 0, 0, NULL, false,
+	  "The authority whose certificates the members of etcd show, PEM.", O(store_ca) },
 	{ "ca-dir", PK_CONF_STRING, NULL, "", 0, 0, NULL, false,
 	  "Directory of the certificate authority that init makes and issue signs with.  Empty: ca in "
 	  "state-dir.", O(ca_dir) },
@@ -146,10 +156,10 @@ restore(struct policyd *p, struct pk_diag *diag)
 	int err;
 
 	p->next_id = 1;
-	if ((err = server_store_identities(p->store, restore_id, p, diag)) != 0 ||
-	    (err = server_store_dpus(p->store, restore_dpu, p, diag)) != 0 ||
-	    (err = server_store_load(
-	         p->store, &p->latest_generation, &p->sources, &p->inventory, diag)) != 0)
+	if ((err = server_store_load(
+	         p->store, &p->latest_generation, &p->sources, &p->inventory, diag)) != 0 ||
+	    (err = server_store_identities(p->store, restore_id, p, diag)) != 0 ||
+	    (err = server_store_dpus(p->store, restore_dpu, p, diag)) != 0)
 		return err;
 	p->generation = p->latest_generation;
 	if (p->generation == 0)
@@ -301,7 +311,24 @@ on_postures_changed(void *arg)
 	apply_posture(arg);
 }
 
+static void
+on_ahead(void *arg)
+{
+	apply_follow(arg);
+}
+
+/* `generation` has been committed, by us or another; 0: perhaps some. */
+static void
+on_store_changed(void *arg, uint64_t generation)
+{
+	struct policyd *p = arg;
+
+	if (generation == 0 || generation > p->generation)
+		apply_follow(p);
+}
+
 static const struct server_dpus_ops dpus_ops = {
+	.ahead = on_ahead,
 	.progress = on_progress,
 	.seen = on_seen,
 	.counted = on_counted,
@@ -324,6 +351,9 @@ policyd_create(struct policyd **out, struct event_base *base, const struct serve
 		.message_max = (uint32_t)conf->message_max,
 		.streams_max = (uint32_t)conf->streams_max,
 	};
+	const struct server_store_tls store_tls = {
+		.cert = conf->store_cert, .key = conf->store_key, .ca = conf->store_ca
+	};
 	struct policyd *p = calloc(1, sizeof(*p));
 	char path[4096];
 	int err = -ENOMEM;
@@ -340,9 +370,13 @@ policyd_create(struct policyd **out, struct event_base *base, const struct serve
 	err = pk_spiffe_check_files(conf->cert, conf->key, conf->ca, &p->self, diag);
 	if (err != 0)
 		goto fail;
-	snprintf(path, sizeof(path), "%s/policy.db", conf->state);
-	if ((err = server_store_open(&p->store, path, diag)) != 0)
+	snprintf(path, sizeof(path), "sqlite:%s/policy.db", conf->state);
+	if ((err = server_store_open(
+	         &p->store, conf->store[0] != '\0' ? conf->store : path, &store_tls, diag)) != 0)
 		goto fail;
+	p->shared = server_store_shared(p->store);
+	if (p->shared)
+		server_dpus_set_shared(p->dpus);
 	snprintf(path, sizeof(path), "%s/attested", conf->state);
 	err = server_postures_create(&p->postures, base, path, conf->attest_grace_ns,
 	    on_postures_changed, on_host_lost, p, diag);
@@ -364,6 +398,9 @@ policyd_create(struct policyd **out, struct event_base *base, const struct serve
 	    (err = restore(p, diag)) != 0 || (err = audit_open(p, conf->state, diag)) != 0 ||
 	    (err = pk_helper_create(&p->helper, base, "helper", diag)) != 0 ||
 	    (err = pk_rpc_create(&p->rpc, base, diag)) != 0 ||
+	    (p->shared &&
+	        (err = server_watch_create(&p->watch, base, p->rpc, conf->store, &store_tls,
+	             on_store_changed, p, diag)) != 0) ||
 	    (err = pk_rpc_server_create(
 	         &p->server, p->rpc, conf->listen, &tls, &limits, policyd_methods, p, diag)) != 0)
 		goto fail;
@@ -389,6 +426,7 @@ policyd_destroy(struct policyd *p)
 	apply_stop(p);
 	rollout_destroy(p);
 	candidate_destroy(p);
+	server_watch_destroy(p->watch);
 	pk_rpc_server_destroy(p->server);
 	pk_rpc_destroy(p->rpc);
 	verifier_destroy(p);

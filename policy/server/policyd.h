@@ -20,6 +20,10 @@ struct policyd;
 struct server_conf {
 	char *listen;
 	char *state; /* directory of the store */
+	char *store;
+	char *store_cert;
+	char *store_key;
+	char *store_ca;
 	char *ca_dir;
 	char *cert;
 	char *key;

@@ -23,6 +23,7 @@ struct policy_mesh;
 struct identities;
 struct reference_set;
 struct verifiers;
+struct server_watch;
 struct pk_chain;
 struct rollout;
 
@@ -107,6 +108,13 @@ struct batch {
 	struct grant_set *grants, *canary_grants;                 /* the same */
 	struct policy_mesh *mesh, *canary_mesh;                   /* the same */
 	struct apply *told, *last; /* of those that wait: from `told` until before `last` */
+	/* where others commit, too: */
+	bool policy_changed; /* more than workloads and posture */
+	bool begins;         /* a rollout */
+	bool fold;           /* it is time to */
+	bool astray;         /* what is in force is not known any more */
+	bool caught_up;      /* it was asked for: some DPU may be ahead of us */
+	int follow_err;      /* the store was away */
 };
 
 struct server_posture;
@@ -122,6 +130,11 @@ struct policyd {
 	uint64_t generation;
 	struct apply *queue, **queue_end; /* not given to the helper yet */
 	bool busy;                        /* it has some */
+	bool shared;                      /* other servers commit to the store, too */
+	bool follow_due;                  /* they have, or may have */
+	bool store_away;                  /* when it was asked last */
+	bool posture_lost;                /* a change of it found the store away */
+	struct server_watch *watch;       /* tells us; NULL: of a store of our own */
 	struct apply *waiting;
 	struct rollout *rollout; /* NULL: there has been none */
 	struct policy_roles *roles;
@@ -152,7 +165,7 @@ struct policyd {
 	struct policy_roles *latest_roles; /* the control thread's p->roles, or those that follow */
 };
 
-/* generation.c.  Context: helper. */
+/* batch.c, generation.c.  Context: helper. */
 void policyd_batch_work(struct pk_job *job);
 /* Compile what the store holds, at the start.  Returns 0, -EINVAL with findings, or -ENOMEM. */
 int policyd_compile_store(
@@ -218,6 +231,9 @@ Picket__V1__Rollout *rollout_end_record(
     const struct policyd *p, enum server_kind kind, const char *reason);
 void rollout_on_rollout(
     struct pk_rpc_call *c, const char *peer, const uint8_t *bytes, size_t len, void *arg);
+
+/* apply.c.  Context: control thread.  Another server may have committed: have the helper look. */
+void apply_follow(struct policyd *p);
 
 /* identity.c.  Context: control thread. */
 int identity_open(struct policyd *p, const struct server_conf *conf, struct pk_diag *diag);

@@ -165,6 +165,7 @@ dpu_end(struct dpu *d, unsigned int status, const char *why)
 	if (s == NULL)
 		return;
 	d->stream = NULL;
+	d->ahead = false;
 	d->since_unix_ns = pk_clock_wall_ns();
 	plan_fini(&d->plan);
 	policy_state_destroy(d->claimed);
@@ -310,10 +311,13 @@ on_hello(struct dpu *d, const Picket__V1__Hello *m)
 		note_counts(d, m->refused, m->revoked);
 	pk_notice("dpu %s: connected, holds generation %llu", d->span->name,
 	    (unsigned long long)m->generation);
-	if (d->all->generation == 0) {
+	d->ahead = d->all->shared && m->generation > d->all->generation;
+	if (d->all->generation == 0 || d->ahead) {
 		note(d, m->generation, (enum server_stage)m->stage, "");
 		dpu_move(d, E_HELLO_EARLY);
 		d->all->ops->trust(d->all->arg, d->span->name);
+		if (d->ahead)
+			d->all->ops->ahead(d->all->arg);
 		return;
 	}
 	/* A DPU that never had a generation gets one, be it empty: only that makes it enforce. */

@@ -13,7 +13,10 @@
  * Texts are kept once, by their hash, and each with the generations from which and until which it was
  * in force, so that a thousand generations that differ in one file cost one file each.  Compiled output is never stored; it follows from what is.
  *
- * The interface is what a second driver (etcd) has to give; store.c is the SQLite one.
+ * There are two drivers.  store_sqlite.c is one file for one server.  store_etcd.c is shared: several servers
+ * commit to it, and each follows what the others have committed.  There a generation is written on the condition
+ * that the newest one is the one that the server has followed up to, so numbers of generations and of identities
+ * are given out once; who comes second is told -ESTALE, follows, and tries again on what there is then.
  * Context: one thread at a time (the helper, once the server runs).  It waits for the disk.
  */
 struct server_store;
@@ -81,8 +84,20 @@ struct server_identity {
 	uint32_t id;
 };
 
-/* One file at `path`, made with mode 0600 if it is not there.  Returns 0 or negative errno with *diag. */
-int server_store_open(struct server_store **out, const char *path, struct pk_diag *diag);
+/* PEM files for the connection to etcd: who we are, and who they are. */
+struct server_store_tls {
+	const char *cert, *key, *ca;
+};
+
+/*
+ * "sqlite:PATH", a file made with mode 0600 if it is not there; or "etcd:URL[,URL...][/PREFIX]", the members of a
+ * cluster by https, with what all our keys begin with ("/picket" if it is not said).  `tls` is for etcd alone.
+ * Returns 0 or negative errno with *diag.
+ */
+int server_store_open(struct server_store **out, const char *where,
+    const struct server_store_tls *tls, struct pk_diag *diag);
+/* Whether other servers may commit to it. */
+bool server_store_shared(const struct server_store *s);
 void server_store_close(struct server_store *s);
 
 /* The current generation, 0 if there is none yet; its policy sources and the inventory. */
@@ -109,11 +124,39 @@ int server_store_put_rollout(
  * author, message, time; its number is set.  Its texts are those of the one before with the edits made,
  * in their order; what is written is in proportion to these.  ids[] are identities numbered since.  With
  * them goes the rollout's record, unless `rollout` is NULL.
- * All of it is on the disk when this returns 0; on failure nothing has changed.
+ * All of it is on the disk when this returns 0.  -ESTALE: another server was first; server_store_follow() tells
+ * with what.  -ETIMEDOUT from a shared store: it could not be learnt whether it has been written; if it was, it is
+ * told by server_store_follow() as if it were another's.  On any other failure nothing has changed.
  */
 int server_store_commit(struct server_store *s, struct server_generation *g,
     const struct server_edit *edits, size_t nb_edits, const struct server_identity *ids,
     size_t nb_ids, const struct server_bytes *rollout, struct pk_diag *diag);
+
+/* A generation of another server. */
+struct server_record {
+	struct server_generation g;
+	const struct server_edit *edits;
+	size_t nb_edits;
+	const struct server_identity *ids;
+	size_t nb_ids;
+};
+
+/*
+ * Tell all generations since the newest that was loaded, committed or told, in order; all of it is borrowed for the
+ * call.  Returns 0, what `each` returned, -ENODATA when they are not kept any more (load anew), or another negative
+ * errno with *diag.
+ */
+int server_store_follow(struct server_store *s,
+    int (*each)(void *arg, const struct server_record *r), void *arg, struct pk_diag *diag);
+
+/*
+ * A shared store is a list of changes, which has to be folded up now and then: whether this is the time, and what
+ * everything comes to, as of the newest generation this server knows.  A failure costs nothing but the attempt.
+ */
+bool server_store_wants_snapshot(const struct server_store *s);
+int server_store_snapshot(struct server_store *s, const struct server_texts *sources,
+    const struct server_texts *inventory, const struct server_identity *ids, size_t nb_ids,
+    struct pk_diag *diag);
 
 int server_store_identities(struct server_store *s,
     int (*each)(void *arg, const char *key, uint32_t id), void *arg, struct pk_diag *diag);

@@ -522,13 +522,29 @@ fail:
 
 /* ---- the operator ---- */
 
+/* One of several addresses with commas between, in turn. */
+static const char *
+address_at(const char *list, unsigned int at)
+{
+	static char one[256];
+	unsigned int nb = 1;
+
+	for (const char *c = list; *c != '\0'; c++)
+		nb += *c == ',';
+	for (at %= nb; at > 0; at--)
+		list += strcspn(list, ",") + 1;
+	snprintf(one, sizeof(one), "%.*s", (int)strcspn(list, ","), list);
+	return one;
+}
+
 static int
 update(const char *address, const char *operator, int nb, int rate, int for_s)
 {
 	char cert[512], key[512], ca[512];
 	const struct pk_rpc_tls tls = { cert, key, ca, true };
 	uint64_t start = pk_clock_mono_ns();
-	unsigned long asked = 0, calls = 0;
+	unsigned long asked = 0, calls = 0, failed = 0;
+	unsigned int server = 0;
 	double worst = 0;
 
 	snprintf(cert, sizeof(cert), "%s/identity.crt", operator);
@@ -570,14 +586,30 @@ update(const char *address, const char *operator, int nb, int rate, int for_s)
 		bytes = malloc(len + 1);
 		PK_ASSERT(bytes != NULL);
 		picket__v1__update_workloads_request__pack(&m, bytes);
-		if (n > 0 &&
-		    pk_rpc_ask(address, &tls, "/picket.v1.PolicyAdmin/UpdateWorkloads", bytes, len,
-		        10 * PK_NS_PER_S, &answer, &answer_len, &status, &diag) != 0) {
+		/* Until one of the servers says that it has taken them, and while there are others. */
+		while (n > 0 &&
+		    pk_rpc_ask(address_at(address, server), &tls,
+		        "/picket.v1.PolicyAdmin/UpdateWorkloads", bytes, len, 20 * PK_NS_PER_S,
+		        &answer, &answer_len, &status, &diag) != 0) {
 			fprintf(stderr, "sim_agents: %s\n", diag.text);
-			return 1;
+			if (strchr(address, ',') == NULL || since(before) > 40)
+				return 1;
+			server++;
+			failed++;
+			usleep(50000);
 		}
-		if (n > 0)
+		if (n > 0) {
+			Picket__V1__ApplyReply *r =
+			    picket__v1__apply_reply__unpack(NULL, answer_len, answer);
+
 			free(answer);
+			if (r == NULL || r->refused) {
+				fprintf(stderr, "sim_agents: the workloads are refused: %s\n",
+				    r != NULL && r->n_findings > 0 ? r->findings[0]->text : "?");
+				return 1;
+			}
+			picket__v1__apply_reply__free_unpacked(r, NULL);
+		}
 		took = since(before);
 		worst = PK_MAX(worst, took);
 		calls += n > 0;
@@ -592,8 +624,8 @@ update(const char *address, const char *operator, int nb, int rate, int for_s)
 		if (took < 0.005)
 			usleep(5000);
 	}
-	printf("{\"updates\":%lu,\"calls\":%lu,\"per_s\":%.0f,\"worst_ms\":%.1f}\n", asked, calls,
-	    (double)asked / since(start), worst * 1e3);
+	printf("{\"updates\":%lu,\"calls\":%lu,\"failed\":%lu,\"per_s\":%.0f,\"worst_ms\":%.1f}\n",
+	    asked, calls, failed, (double)asked / since(start), worst * 1e3);
 	return 0;
 }
 

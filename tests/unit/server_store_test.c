@@ -36,12 +36,22 @@ teardown(void **state)
 	return system(command);
 }
 
+/* The other driver is tests/unit/server_etcd_test.c's. */
+static int
+open_at(struct server_store **out, struct pk_diag *diag)
+{
+	char where[128];
+
+	snprintf(where, sizeof(where), "sqlite:%s", path);
+	return server_store_open(out, where, NULL, diag);
+}
+
 static struct server_store *
 open_store(void)
 {
 	struct server_store *s;
 	struct pk_diag diag = { "" };
-	int err = server_store_open(&s, path, &diag);
+	int err = open_at(&s, &diag);
 
 	if (err != 0)
 		fail_msg("%s", diag.text);
@@ -245,7 +255,7 @@ test_not_ours(void **state)
 	for (int i = 0; i < 1000; i++)
 		fputs("this is no database\n", f);
 	fclose(f);
-	assert_true(server_store_open(&s, path, &diag) < 0);
+	assert_true(open_at(&s, &diag) < 0);
 	assert_non_null(strstr(diag.text, path));
 }
 
@@ -256,7 +266,7 @@ test_one_at_a_time(void **state)
 	struct pk_diag diag = { "" };
 
 	(void)state;
-	assert_int_equal(server_store_open(&second, path, &diag), -EBUSY);
+	assert_int_equal(open_at(&second, &diag), -EBUSY);
 	assert_non_null(strstr(diag.text, "another process has the store open"));
 	server_store_close(s);
 }
