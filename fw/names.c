@@ -18,8 +18,8 @@
 
 #define WAYS 8
 
-#define LAYOUT     1 /* counts up when a field changes its meaning */
-#define HUGE_PAGE  (UINT64_C(2) << 20)
+#define LAYOUT    1 /* counts up when a field changes its meaning */
+#define HUGE_PAGE (UINT64_C(2) << 20)
 
 /* At the beginning of the memory, a file's or our own. */
 struct header {
@@ -112,8 +112,8 @@ fw_names_create(struct fw_names **out, uint32_t room, const uint64_t seed[2], co
 	t->bytes = entries_at() + (size_t)sets * WAYS * sizeof(t->entry[0]);
 	t->bytes = (t->bytes + HUGE_PAGE - 1) & ~(HUGE_PAGE - 1);
 	if (path == NULL || map_file(t, path) < 0)
-		t->header = mmap(NULL, t->bytes, PROT_READ | PROT_WRITE,
-		    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		t->header = mmap(
+		    NULL, t->bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (t->header == MAP_FAILED) {
 		free(t);
 		return -ENOMEM;

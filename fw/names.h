@@ -30,8 +30,7 @@ struct fw_names;
  * over if it is of this boot, version and size; if the file cannot be used that is logged, and there is none.
  * Context: control thread.  Returns 0 or -ENOMEM.
  */
-int fw_names_create(
-    struct fw_names **out, uint32_t room, const uint64_t seed[2], const char *path);
+int fw_names_create(struct fw_names **out, uint32_t room, const uint64_t seed[2], const char *path);
 void fw_names_destroy(struct fw_names *t);
 
 /*

@@ -106,7 +106,7 @@ struct fw_path_conf {
 	struct pk_prefix dns_server[FW_DNS_SERVERS_MAX];   /* whose answers count for all who ask */
 	unsigned int nb_dns_servers;
 	uint32_t nb_names; /* addresses that are known by name at a time (fw/names.h); 0: none */
-	const char *names_path; /* of the file they are kept in; borrowed, NULL: none */
+	const char *names_path;   /* of the file they are kept in; borrowed, NULL: none */
 	struct fw_shared *shared; /* with other lcores (fw/shared.h); borrowed, NULL: its own */
 };
 

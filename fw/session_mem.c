@@ -34,8 +34,8 @@ struct header {
 	uint64_t hz;
 	uint16_t index, count;
 	uint8_t boot_id[FW_BOOT_ID];
-	uint64_t check;      /* of all before it */
-	uint32_t clean;      /* 1: the process before has ended in order */
+	uint64_t check; /* of all before it */
+	uint32_t clean; /* 1: the process before has ended in order */
 };
 
 struct fw_session_mem {

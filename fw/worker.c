@@ -518,7 +518,8 @@ create_shared(struct fw_workers *all, const struct fw_workers_conf *conf)
 	char names[512];
 
 	if (all->keep != NULL) {
-		snprintf(names, sizeof(names), "%s/picket-%s.names", conf->session_dir, conf->instance);
+		snprintf(
+		    names, sizeof(names), "%s/picket-%s.names", conf->session_dir, conf->instance);
 		path.names_path = names;
 	}
 	return fw_shared_create(&all->shared, &path);

@@ -1,10 +1,11 @@
+#include "policy/server/generation.h"
+
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "lib/log.h"
-#include "policy/server/generation.h"
 
 /*
  * The helper's side: from requests to a generation in the store.

@@ -1,10 +1,9 @@
-#include "lib/name.h"
-
 #include <errno.h>
 #include <string.h>
 
 #include "fw/dns.h"
 #include "lib/base.h"
+#include "lib/name.h"
 #include "tests/unit/test.h"
 
 static void
