@@ -4,80 +4,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "attest/ima_template.h"
 #include "lib/wire.h"
 
 #define NAME_PADDED 256 /* IMA_EVENT_NAME_LEN_MAX + 1: template "ima" hashes the name so */
-
-static const struct {
-	const char *name;
-	enum attest_ima_template template;
-} templates[] = {
-	{ "ima", ATTEST_IMA_IMA },
-	{ "ima-ng", ATTEST_IMA_NG },
-	{ "ima-ngv2", ATTEST_IMA_NGV2 },
-	{ "ima-sig", ATTEST_IMA_SIG },
-	{ "ima-sigv2", ATTEST_IMA_SIGV2 },
-	{ "ima-buf", ATTEST_IMA_BUF },
-	{ "ima-modsig", ATTEST_IMA_MODSIG },
-};
-
-/* The hashes a kernel can measure files with; we only compare them. */
-static const struct {
-	const char *name;
-	size_t size;
-} file_algs[] = {
-	{ "md4", 16 },
-	{ "md5", 16 },
-	{ "sha1", 20 },
-	{ "rmd128", 16 },
-	{ "rmd160", 20 },
-	{ "rmd256", 32 },
-	{ "rmd320", 40 },
-	{ "sha224", 28 },
-	{ "sha256", 32 },
-	{ "sha384", 48 },
-	{ "sha512", 64 },
-	{ "wp256", 32 },
-	{ "wp384", 48 },
-	{ "wp512", 64 },
-	{ "tgr128", 16 },
-	{ "tgr160", 20 },
-	{ "tgr192", 24 },
-	{ "sm3", 32 },
-	{ "sm3-256", 32 },
-	{ "streebog256", 32 },
-	{ "streebog512", 64 },
-	{ "sha3-256", 32 },
-	{ "sha3-384", 48 },
-	{ "sha3-512", 64 },
-};
-
-static size_t
-file_alg_size(const char *name, size_t len)
-{
-	for (size_t i = 0; i < PK_COUNT(file_algs); i++)
-		if (strlen(file_algs[i].name) == len && memcmp(file_algs[i].name, name, len) == 0)
-			return file_algs[i].size;
-	return 0;
-}
-
-static enum attest_ima_template
-find_template(const uint8_t *name, size_t len)
-{
-	for (size_t i = 0; i < PK_COUNT(templates); i++)
-		if (strlen(templates[i].name) == len && memcmp(templates[i].name, name, len) == 0)
-			return templates[i].template;
-	return ATTEST_IMA_TEMPLATE_NONE;
-}
-
-const char *
-attest_ima_template_name(enum attest_ima_template t)
-{
-	for (size_t i = 0; i < PK_COUNT(templates); i++)
-		if (templates[i].template == t)
-			return templates[i].name;
-	return "?";
-}
 
 static int
 refuse(const struct attest_ima_reader *rd, const uint8_t *at, const char *what, struct pk_diag *d)
@@ -96,15 +26,16 @@ guess_shown_alg(const uint8_t *bytes, size_t len)
 
 	for (size_t i = 0; i < PK_COUNT(algs); i++) {
 		struct pk_wire w = pk_wire_from(bytes, len);
+		struct ima_layout layout;
 		const uint8_t *name;
 		uint32_t n;
 
 		pk_wire_skip(&w, 4 + attest_alg_size(algs[i]));
 		n = pk_wire_le32(&w);
-		if (!pk_wire_ok(&w) || n > 15)
+		if (!pk_wire_ok(&w) || n > IMA_TEMPLATE_NAME_MAX)
 			continue;
 		name = pk_wire_bytes(&w, n);
-		if (name != NULL && find_template(name, n) != ATTEST_IMA_TEMPLATE_NONE)
+		if (name != NULL && ima_layout_find(name, n, &layout) == 0)
 			return algs[i];
 	}
 	return ATTEST_ALG_SHA1;
@@ -132,104 +63,6 @@ attest_ima_fini(struct attest_ima_reader *rd)
 {
 	free(rd->scratch);
 	*rd = (struct attest_ima_reader){ 0 };
-}
-
-static int
-is_zero(struct attest_bytes b)
-{
-	for (size_t i = 0; i < b.len; i++)
-		if (b.at[i] != 0)
-			return 0;
-	return 1;
-}
-
-/* ---- fields of template data ------------------------------------------------------------------ */
-
-/* "sha256:" NUL digest; the v2 form has "ima:" or "verity:" before that. */
-static int
-parse_digest_field(struct attest_bytes f, int v2, struct attest_ima_entry *e)
-{
-	const uint8_t *nul = memchr(f.at, '\0', f.len);
-	struct attest_bytes alg = f;
-	size_t size;
-
-	if (nul == NULL || nul == f.at || nul[-1] != ':')
-		return -EINVAL;
-	alg.len = (size_t)(nul - 1 - f.at);
-	if (v2) {
-		const uint8_t *colon = memchr(alg.at, ':', alg.len);
-
-		if (colon == NULL ||
-		    !((colon - alg.at == 3 && memcmp(alg.at, "ima", 3) == 0) ||
-		        (colon - alg.at == 6 && memcmp(alg.at, "verity", 6) == 0)))
-			return -EINVAL;
-		alg.len -= (size_t)(colon + 1 - alg.at);
-		alg.at = colon + 1;
-	}
-	size = file_alg_size((const char *)alg.at, alg.len);
-	e->file = (struct attest_bytes){ nul + 1, f.len - (size_t)(nul + 1 - f.at) };
-	/* Between kernels the zeroes of a violation were as many as SHA-1 has, whatever the name. */
-	if (size == 0 ||
-	    (e->file.len != size &&
-	        !(e->violation && e->file.len <= ATTEST_DIGEST_MAX && is_zero(e->file))))
-		return -EINVAL;
-	memcpy(e->file_alg, alg.at, alg.len);
-	e->file_alg[alg.len] = '\0';
-	return 0;
-}
-
-static int
-parse_name_field(struct attest_bytes f, struct attest_ima_entry *e)
-{
-	if (f.len == 0 || memchr(f.at, '\0', f.len) != f.at + f.len - 1)
-		return -EINVAL;
-	e->path = (struct attest_bytes){ f.at, f.len - 1 };
-	return 0;
-}
-
-static unsigned int
-nb_fields(enum attest_ima_template t)
-{
-	switch (t) {
-	case ATTEST_IMA_MODSIG:
-		return 5;
-	case ATTEST_IMA_SIG:
-	case ATTEST_IMA_SIGV2:
-	case ATTEST_IMA_BUF:
-		return 3;
-	default:
-		return 2;
-	}
-}
-
-/* Take e->data apart.  Returns NULL or what is wrong. */
-static const char *
-parse_data(struct attest_ima_entry *e)
-{
-	struct pk_wire w = pk_wire_from(e->data.at, e->data.len);
-	int v2 = e->template == ATTEST_IMA_NGV2 || e->template == ATTEST_IMA_SIGV2;
-	struct attest_bytes f[5];
-	unsigned int n = nb_fields(e->template);
-
-	for (unsigned int i = 0; i < n; i++) {
-		f[i].len = pk_wire_le32(&w);
-		f[i].at = pk_wire_bytes(&w, f[i].len);
-		if (!pk_wire_ok(&w))
-			return "a field is longer than the template data";
-	}
-	if (pk_wire_left(&w) != 0)
-		return "template data goes on after its last field";
-	if (parse_digest_field(f[0], v2, e) < 0)
-		return "no digest of a known algorithm and right length";
-	if (parse_name_field(f[1], e) < 0)
-		return "the file name is not ended by its only NUL";
-	if (e->template == ATTEST_IMA_BUF)
-		e->buf = f[2];
-	else if (n > 2)
-		e->sig = f[2];
-	if (n > 4)
-		e->modsig = f[4];
-	return NULL;
 }
 
 /* ---- binary ----------------------------------------------------------------------------------- */
@@ -271,6 +104,7 @@ next_binary(struct attest_ima_reader *rd, struct attest_ima_entry *e, struct pk_
 {
 	struct pk_wire w = pk_wire_from(rd->at, (size_t)(rd->end - rd->at));
 	const uint8_t *name, *digest;
+	struct ima_layout layout;
 	const char *wrong;
 	uint32_t len;
 
@@ -283,10 +117,11 @@ next_binary(struct attest_ima_reader *rd, struct attest_ima_entry *e, struct pk_
 		return refuse(rd, w.at, "ends within the head of an entry", d);
 	if (e->pcr >= ATTEST_NB_PCRS)
 		return refuse(rd, rd->at, "there is no such PCR", d);
-	if (len > 15 || (name = pk_wire_bytes(&w, len)) == NULL ||
-	    (e->template = find_template(name, len)) == ATTEST_IMA_TEMPLATE_NONE)
+	if (len > IMA_TEMPLATE_NAME_MAX || (name = pk_wire_bytes(&w, len)) == NULL ||
+	    ima_layout_find(name, len, &layout) < 0)
 		return refuse(rd, w.at, "unknown template", d);
-	e->violation = is_zero(e->shown);
+	e->template = layout.template;
+	e->violation = ima_is_zero(e->shown);
 	if (e->template == ATTEST_IMA_IMA) {
 		digest = pk_wire_bytes(&w, 20);
 		len = pk_wire_le32(&w);
@@ -305,7 +140,7 @@ next_binary(struct attest_ima_reader *rd, struct attest_ima_entry *e, struct pk_
 		e->data.len = len;
 		if ((e->data.at = pk_wire_bytes(&w, len)) == NULL)
 			return refuse(rd, w.at, "template data longer than what is left", d);
-		if ((wrong = parse_data(e)) != NULL)
+		if ((wrong = ima_data_parse(e, &layout)) != NULL)
 			return refuse(rd, w.at, wrong, d);
 	}
 	rd->at = w.at;
@@ -358,70 +193,121 @@ put_hex(uint8_t *out, size_t at, const char *text, size_t len)
 	return at + 4 + len / 2;
 }
 
-/* Cut the last field, which follows a space, off text[0 .. *len - 1]. */
-static int
-cut_last(const char *text, size_t *len, const char **field, size_t *field_len)
+/* Decimal digits to a little-endian number of `size` bytes.  Returns the new end, or 0. */
+static size_t
+put_number(uint8_t *out, size_t at, const char *text, size_t len, size_t size)
 {
-	const char *space = memrchr(text, ' ', *len);
+	uint8_t bytes[4];
+	uint64_t v = 0;
 
-	if (space == NULL)
-		return -EINVAL;
-	*field = space + 1;
-	*field_len = (size_t)(text + *len - space - 1);
-	*len = (size_t)(space - text);
+	if (len == 0 || len > 10)
+		return 0;
+	for (size_t i = 0; i < len; i++) {
+		if (text[i] < '0' || text[i] > '9')
+			return 0;
+		v = v * 10 + (uint64_t)(text[i] - '0');
+	}
+	if (v >> 8 * size != 0)
+		return 0;
+	for (size_t i = 0; i < size; i++)
+		bytes[i] = (uint8_t)(v >> 8 * i);
+	return put_field(out, at, bytes, size);
+}
+
+/* A text with the NUL that ends it. */
+static size_t
+put_name(uint8_t *out, size_t at, const char *text, size_t len)
+{
+	size_t end = put_field(out, at, text, len);
+
+	out[end] = '\0';
+	out[at] = (uint8_t)(len + 1);
+	out[at + 1] = (uint8_t)((len + 1) >> 8);
+	out[at + 2] = (uint8_t)((len + 1) >> 16);
+	return end + 1;
+}
+
+/* One field as the kernel shows it, in its binary form; empty is empty.  Returns the new end, or 0. */
+static size_t
+put_shown(uint8_t *out, size_t at, enum ima_field field, const char *text, size_t len)
+{
+	switch (field) {
+	case IMA_FIELD_D_NG:
+	case IMA_FIELD_D_NGV2:
+		return put_digest(out, at, text, len);
+	case IMA_FIELD_D_MODSIG:
+		return len > 0 ? put_digest(out, at, text, len) : put_field(out, at, text, 0);
+	case IMA_FIELD_N:
+	case IMA_FIELD_N_NG:
+		return put_name(out, at, text, len);
+	case IMA_FIELD_XATTRNAMES:
+		return len > 0 ? put_name(out, at, text, len) : put_field(out, at, text, 0);
+	case IMA_FIELD_IUID:
+	case IMA_FIELD_IGID:
+		return len > 0 ? put_number(out, at, text, len, 4) : put_field(out, at, text, 0);
+	case IMA_FIELD_IMODE:
+		return len > 0 ? put_number(out, at, text, len, 2) : put_field(out, at, text, 0);
+	default:
+		return put_hex(out, at, text, len);
+	}
+}
+
+/*
+ * Cut text[0 .. len - 1] at its spaces into layout->nb fields.  A file name is the only one that may have
+ * spaces in it: what is before it is cut off at the front, what is after it at the end.
+ */
+static int
+cut_fields(const struct ima_layout *layout, const char *text, size_t len, struct attest_bytes *out)
+{
+	const char *end = text + len, *space;
+
+	for (unsigned int i = layout->nb - 1; i > layout->name; i--) {
+		if ((space = memrchr(text, ' ', (size_t)(end - text))) == NULL)
+			return -EINVAL;
+		out[i] =
+		    (struct attest_bytes){ (const uint8_t *)space + 1, (size_t)(end - space - 1) };
+		end = space;
+	}
+	for (unsigned int i = 0; i < layout->name; i++) {
+		if ((space = memchr(text, ' ', (size_t)(end - text))) == NULL)
+			return -EINVAL;
+		out[i] = (struct attest_bytes){ (const uint8_t *)text, (size_t)(space - text) };
+		text = space + 1;
+	}
+	out[layout->name] = (struct attest_bytes){ (const uint8_t *)text, (size_t)(end - text) };
 	return 0;
 }
 
 /* The fields after the template's name, made into what the kernel hashed.  Returns NULL or why not. */
 static const char *
-make_data(struct attest_ima_reader *rd, struct attest_ima_entry *e, const char *text, size_t len)
+make_data(struct attest_ima_reader *rd, struct attest_ima_entry *e, const struct ima_layout *layout,
+    const char *text, size_t len)
 {
-	const char *last[3], *space;
-	size_t last_len[3], digest_len, at;
-	unsigned int extra = nb_fields(e->template) - 2;
+	struct attest_bytes f[IMA_FIELDS_MAX];
 	uint8_t digest[20];
+	size_t at = 0;
 
-	for (unsigned int i = extra; i-- > 0;)
-		if (cut_last(text, &len, &last[i], &last_len[i]) < 0)
-			return "too few fields";
-	if ((space = memchr(text, ' ', len)) == NULL)
+	if (cut_fields(layout, text, len, f) < 0)
 		return "too few fields";
-	digest_len = (size_t)(space - text);
-	text = space + 1;
-	len -= digest_len + 1;
-	/* Every part of the binary form fits in the line's length, its own length and a NUL. */
-	if (scratch_room(rd,
-	        digest_len + len + 64 + (extra > 0 ? last_len[0] : 0) +
-	            (extra > 2 ? last_len[1] + last_len[2] : 0) + NAME_PADDED) < 0)
+	/* Every field is at most as long in its binary form, but for its length, a NUL or a number. */
+	if (scratch_room(rd, len + 8 * IMA_FIELDS_MAX + NAME_PADDED) < 0)
 		return "out of memory";
-	if (e->template == ATTEST_IMA_IMA) {
-		if (attest_unhex(space - digest_len, digest_len, digest, 20) < 0)
+	if (layout->template == ATTEST_IMA_IMA) {
+		if (attest_unhex((const char *)f[0].at, f[0].len, digest, 20) < 0)
 			return "the file's digest is not 20 bytes in hex";
-		if (len >= NAME_PADDED || memchr(text, '\0', len) != NULL)
+		if (f[1].len >= NAME_PADDED || memchr(f[1].at, '\0', f[1].len) != NULL)
 			return "impossible length of a file name";
-		return make_old_data(rd, e, digest, (const uint8_t *)text, len) < 0
-		    ? "out of memory"
-		    : NULL;
+		return make_old_data(rd, e, digest, f[1].at, f[1].len) < 0 ? "out of memory" : NULL;
 	}
-	if ((at = put_digest(rd->scratch, 0, space - digest_len, digest_len)) == 0)
-		return "the file's digest is not algorithm:hex";
-	put_field(rd->scratch, at, text, len);
-	rd->scratch[at + 4 + len] = '\0';
-	rd->scratch[at] = (uint8_t)(len + 1);
-	rd->scratch[at + 1] = (uint8_t)((len + 1) >> 8);
-	rd->scratch[at + 2] = (uint8_t)((len + 1) >> 16);
-	at += 4 + len + 1;
-	for (unsigned int i = 0; i < extra; i++) {
-		/* The d-modsig field is a digest, and empty when there is no modsig. */
-		if (e->template == ATTEST_IMA_MODSIG && i == 1 && last_len[i] > 0)
-			at = put_digest(rd->scratch, at, last[i], last_len[i]);
-		else
-			at = put_hex(rd->scratch, at, last[i], last_len[i]);
+	for (unsigned int i = 0; i < layout->nb; i++) {
+		at = put_shown(rd->scratch, at, layout->field[i], (const char *)f[i].at, f[i].len);
 		if (at == 0)
-			return "a signature or buffer is not in hex";
+			return ima_field_is_digest(layout->field[i])
+			    ? "the file's digest is not algorithm:hex"
+			    : "a field is not in hex, or no number";
 	}
 	e->data = (struct attest_bytes){ rd->scratch, at };
-	return parse_data(e);
+	return ima_data_parse(e, layout);
 }
 
 static int
@@ -429,6 +315,7 @@ next_ascii(struct attest_ima_reader *rd, struct attest_ima_entry *e, struct pk_d
 {
 	const char *line = (const char *)rd->at, *p = line, *end, *field, *wrong;
 	size_t left = (size_t)(rd->end - rd->at), hex;
+	struct ima_layout layout;
 
 	end = memchr(line, '\n', left);
 	if (end == NULL)
@@ -454,20 +341,20 @@ next_ascii(struct attest_ima_reader *rd, struct attest_ima_entry *e, struct pk_d
 	if (p == end || e->shown_alg == 0 || attest_unhex(field, hex, rd->shown, hex / 2) < 0)
 		return refuse(rd, (const uint8_t *)field, "no template digest in hex", d);
 	e->shown = (struct attest_bytes){ rd->shown, hex / 2 };
-	e->violation = is_zero(e->shown);
+	e->violation = ima_is_zero(e->shown);
 	field = ++p;
 	while (p < end && *p != ' ')
 		p++;
-	e->template = find_template((const uint8_t *)field, (size_t)(p - field));
-	if (e->template == ATTEST_IMA_TEMPLATE_NONE || p == end)
+	if (ima_layout_find((const uint8_t *)field, (size_t)(p - field), &layout) < 0 || p == end)
 		return refuse(rd, (const uint8_t *)field, "unknown template", d);
+	e->template = layout.template;
 	p++;
 	/* Text of the kernel's has no control characters but those of file names, and a name with
 	 * these cannot be told from a changed line: use the binary list on such a host. */
 	if (memchr(p, '\r', (size_t)(end - p)) != NULL ||
 	    memchr(p, '\0', (size_t)(end - p)) != NULL)
 		return refuse(rd, (const uint8_t *)p, "a carriage return or NUL in the line", d);
-	if ((wrong = make_data(rd, e, p, (size_t)(end - p))) != NULL)
+	if ((wrong = make_data(rd, e, &layout, p, (size_t)(end - p))) != NULL)
 		return refuse(rd, (const uint8_t *)p, wrong, d);
 	rd->at = (const uint8_t *)end + (end < (const char *)rd->end);
 	return 1;

@@ -14,6 +14,10 @@
  *
  * The list is read after the quote, so it may know more than the quote vouches for: replay finds the
  * prefix that leads to the quoted PCR, and what follows is not evidence yet, neither good nor bad.
+ *
+ * A template is a list of fields.  Those that the kernel knows by name are known here; one that a host was
+ * started with (ima_template_fmt=d-ng|n-ng|...) is shown under its fields, and is read if it has exactly one
+ * digest and one name of the file among them.
  */
 #define ATTEST_PCR_IMA       10
 #define ATTEST_IMA_ENTRY_MAX (1U << 20) /* bytes of one entry; a modsig is below 64 KiB */
@@ -28,6 +32,8 @@ enum attest_ima_template {
 	ATTEST_IMA_SIGV2,  /* d-ngv2|n-ng|sig */
 	ATTEST_IMA_BUF,    /* d-ng|n-ng|buf */
 	ATTEST_IMA_MODSIG, /* d-ng|n-ng|sig|d-modsig|modsig */
+	ATTEST_IMA_EVM_SIG, /* d-ng|n-ng|evmsig|xattrnames|xattrlengths|xattrvalues|iuid|igid|imode */
+	ATTEST_IMA_CUSTOM, /* ima_template_fmt=: its name is the list of its fields */
 };
 
 struct attest_ima_entry {
@@ -74,7 +80,7 @@ int attest_ima_next(struct attest_ima_reader *rd, struct attest_ima_entry *e, st
 /* Whether the shown digest is that of the data; a violation shows none and passes. */
 int attest_ima_digest_ok(EVP_MD_CTX *ctx, const struct attest_ima_entry *e);
 
-/* "ima-sig" */
+/* "ima-sig"; "custom" for one that is made of its fields. */
 const char *attest_ima_template_name(enum attest_ima_template t);
 
 /* How a kernel extends a bank that is not SHA-1. */

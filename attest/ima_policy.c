@@ -664,7 +664,6 @@ attest_ima_judge_entry(
 {
 	const struct attest_ima_policy *p = j->policy;
 	char path[PATH_MAX_ + 1];
-	int asked;
 
 	snprintf(path, sizeof(path), "%.*s", (int)PK_MIN(e->path.len, (size_t)PATH_MAX_),
 	    (const char *)e->path.at);
@@ -693,9 +692,7 @@ attest_ima_judge_entry(
 	    (p->digests != NULL && e->path.len <= PATH_MAX_ &&
 	        look_up(p->digests, path, e->file) == 1))
 		return;
-	asked = e->template == ATTEST_IMA_SIG || e->template == ATTEST_IMA_SIGV2 ||
-	    e->template == ATTEST_IMA_MODSIG;
-	if (asked && e->sig.len > 0 && p->keys.nb + j->loaded.nb > 0 && signature_ok(j, e))
+	if (e->sig.len > 0 && p->keys.nb + j->loaded.nb > 0 && signature_ok(j, e))
 		return;
 	if (p->digests != NULL)
 		judge_listed(p->digests, path, e, r);

@@ -96,6 +96,16 @@ show_identities(struct ctl_context *ctx, int argc, char **argv)
 	    ctx, "picket-agentd", columns, PK_COUNT(columns), "show identities", argc, argv, -1);
 }
 
+static int
+show_grants(struct ctl_context *ctx, int argc, char **argv)
+{
+	static const struct ctl_column columns[] = { { "program", "PROGRAM" }, { "name", "FOR" },
+		{ "settings", "SETTINGS" }, { "secret", "SECRET" } };
+
+	return ctl_show(
+	    ctx, "picket-agentd", columns, PK_COUNT(columns), "show grants", argc, argv, -1);
+}
+
 /* ---- fetch: as a program beside the agent would ---- */
 
 struct fetch {
@@ -331,5 +341,8 @@ const struct ctl_command ctl_identity_commands[] = {
 	{ "show identities", "",
 	    "SVIDs of the workloads behind this DPU that are in use, and its own",
 	    show_identities },
+	{ "show grants", "",
+	    "what the policy server has given to programs on this DPU; of secrets, that there is one",
+	    show_grants },
 	{ NULL, NULL, NULL, NULL },
 };

@@ -25,6 +25,8 @@ static const struct ctl_column drop_columns[] = { { "reason", "REASON" }, { "pac
 	{ "help", "MEANING" } };
 static const struct ctl_column app_columns[] = { { "app", "APP" }, { "sessions", "SESSIONS" },
 	{ "denied", "DENIED" } };
+static const struct ctl_column name_columns[] = { { "address", "ADDRESS" }, { "vrf", "VRF" },
+	{ "names_text", "NAMES" }, { "asker", "KNOWN TO" }, { "lasts_s", "LASTS s" } };
 static const struct ctl_column signature_columns[] = { { "number", "NUMBER" }, { "state", "STATE" },
 	{ "rules", "RULES" }, { "refused", "REFUSED" }, { "databases", "DATABASES" },
 	{ "bytes", "BYTES" }, { "reason", "REASON" } };
@@ -60,6 +62,23 @@ static const struct ctl_column ipsec_columns[] = { { "sas", "SAS" }, { "sas_max"
 	{ "acquires", "ACQUIRES" }, { "expires", "EXPIRES" }, { "ike_in", "IKE IN" },
 	{ "ike_out", "IKE OUT" } };
 
+/* The strings of an array, with spaces between. */
+static json_t *
+words_of(const json_t *array)
+{
+	char text[1024] = "";
+	size_t i, at = 0;
+	json_t *word;
+
+	json_array_foreach(array, i, word)
+	{
+		if (at < sizeof(text))
+			at += (size_t)snprintf(text + at, sizeof(text) - at, "%s%s",
+			    i > 0 ? " " : "", json_string_value(word));
+	}
+	return json_string(text);
+}
+
 /* "policy/rule (file:line)" of a nested rule, for text. */
 static void
 flatten(json_t *row)
@@ -83,6 +102,11 @@ flatten(json_t *row)
 		else
 			snprintf(text, sizeof(text), "(default)");
 		json_object_set_new(row, "place", json_string(text));
+	}
+	if (json_is_array(json_object_get(row, "names"))) {
+		json_object_set_new(row, "names_text", words_of(json_object_get(row, "names")));
+		if (json_is_null(json_object_get(row, "asker")))
+			json_object_set_new(row, "asker", json_string("all"));
 	}
 	for (unsigned int i = 0; i < 2; i++) {
 		pair = json_object_get(row, i == 0 ? "packets" : "bytes");
@@ -167,6 +191,7 @@ show_picketd(struct ctl_context *ctx, int argc, char **argv)
 		{ "show drops", VIEW("picketd", drop_columns) },
 		{ "show counters", VIEW("picketd", counter_columns) },
 		{ "show apps", VIEW("picketd", app_columns) },
+		{ "show names", VIEW("picketd", name_columns) },
 		{ "show signatures", VIEW("picketd", signature_columns) },
 		{ "show rules", VIEW("picketd", rule_columns) },
 		{ "show lcores", VIEW("picketd", lcore_columns) },
@@ -256,7 +281,7 @@ load_signatures(struct ctl_context *ctx, int argc, char **argv)
 static const struct ctl_column host_columns[] = { { "host", "HOST" }, { "state", "STATE" },
 	{ "attested", "ATTESTED" }, { "epoch", "EPOCH" }, { "connected", "CONNECTED" },
 	{ "lease_ms", "LEASE ms" }, { "good", "GOOD" }, { "bad", "BAD" }, { "missed", "MISSED" },
-	{ "ima_entries", "IMA" }, { "why", "WHY" } };
+	{ "ima_entries", "IMA" }, { "by", "REFERENCE" }, { "why", "WHY" } };
 static const struct ctl_column reason_columns[] = { { "code", "CODE" }, { "text", "TEXT" },
 	{ "meaning", "MEANING" } };
 static const struct ctl_column ear_columns[] = { { "ear", "RESULT" } };
@@ -323,6 +348,8 @@ const struct ctl_command ctl_local_commands[] = {
 	    show_picketd },
 	{ "show apps", "",
 	    "what inspected sessions were found to speak, and how many were cut for it",
+	    show_picketd },
+	{ "show names", "[limit N]", "addresses that DNS answers have given the names in policy",
 	    show_picketd },
 	{ "show signatures", "", "signatures in force, and those that sessions still finish on",
 	    show_picketd },

@@ -1,9 +1,11 @@
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "ctl/ctl.h"
 #include "ctl/server.h"
+#include "lib/chain.h"
 
 /* Rollouts, and the audit log. */
 
@@ -209,6 +211,28 @@ audit_verify(struct ctl_context *ctx, int argc, char **argv)
 	return rc;
 }
 
+static int
+audit_check(struct ctl_context *ctx, int argc, char **argv)
+{
+	struct pk_chain_state s;
+	struct pk_diag diag;
+
+	if (argc < 1 || argc > 2)
+		return ctl_usage(ctx, "want %s", ctx->command->args);
+	if (pk_chain_check(argv[0], argc == 2 ? argv[1] : NULL, &s, NULL, NULL, &diag) < 0)
+		return ctl_refused(ctx, "%s", diag.text);
+	if (s.broken)
+		return ctl_refused(ctx, "it has been tampered with: %s", diag.text);
+	if (argc == 2 && !s.found)
+		return ctl_refused(
+		    ctx, "%s: no line has the hash %s: its end has been cut off", argv[0], argv[1]);
+	if (ctx->json)
+		printf("{\"intact\":true,\"lines\":%" PRIu64 ",\"head\":\"%s\"}\n", s.nb, s.head);
+	else
+		printf("%" PRIu64 " lines, intact; the last has the hash %s\n", s.nb, s.head);
+	return CTL_DONE;
+}
+
 const struct ctl_command ctl_operations_commands[] = {
 	{ "policy rollout status", "",
 	    "the rollout under way, or the last: its DPUs and what they deny", rollout_status },
@@ -221,5 +245,7 @@ const struct ctl_command ctl_operations_commands[] = {
 	{ "audit verify", "[HASH]",
 	    "check the audit log's chain of hashes, and that HASH, told earlier, is still in it",
 	    audit_verify },
+	{ "audit check", "FILE [HASH]",
+	    "the same of a log that is a file, such as that of a host's verifier", audit_check },
 	{ NULL, NULL, NULL, NULL },
 };

@@ -630,7 +630,8 @@ show_hosts(struct ctl_context *ctx, int argc, char **argv)
 {
 	static const struct ctl_column columns[] = { { "host", "HOST" }, { "dpu", "DPU" },
 		{ "state", "STATE" }, { "attested", "ATTESTED" }, { "epoch", "EPOCH" },
-		{ "connected", "DPU CONNECTED" }, { "reason", "REASON" } };
+		{ "connected", "DPU CONNECTED" }, { "reference", "REFERENCE" },
+		{ "reason", "REASON" } };
 	Picket__V1__StatusRequest m = PICKET__V1__STATUS_REQUEST__INIT;
 	Picket__V1__StatusReply *r;
 	struct ctl_rows *rows;
@@ -647,10 +648,17 @@ show_hosts(struct ctl_context *ctx, int argc, char **argv)
 
 		if (d->host_state[0] != '\0')
 			ctl_rows_add(rows,
-			    json_pack("{ss ss ss sb sI sb ss}", "host", d->host, "dpu", d->dpu,
+			    json_pack("{ss ss ss sb sI sb ss ss}", "host", d->host, "dpu", d->dpu,
 			        "state", d->host_state, "attested", d->host_attested, "epoch",
-			        (json_int_t)d->host_epoch, "connected", d->connected, "reason",
-			        d->host_reason));
+			        (json_int_t)d->host_epoch, "connected", d->connected, "reference",
+			        d->host_reference, "reason", d->host_reason));
+		/* A DPU that has to prove itself is a host of the server's. */
+		if (d->self_state[0] != '\0')
+			ctl_rows_add(rows,
+			    json_pack("{ss ss ss sb sb ss ss}", "host", d->dpu, "dpu", "", "state",
+			        d->self_state, "attested", d->self_attested, "connected",
+			        d->connected, "reference", d->self_reference, "reason",
+			        d->self_reason));
 	}
 	ctl_rows_end(rows);
 	picket__v1__status_reply__free_unpacked(r, NULL);
@@ -867,7 +875,8 @@ const struct ctl_command ctl_server_commands[] = {
 	{ "policy applied", "WORKLOAD",
 	    "the policies whose subject a workload is, in the order in which they are asked",
 	    applied },
-	{ "show hosts", "", "the host behind each DPU: attested or not, and why", show_hosts },
+	{ "show hosts", "",
+	    "the host behind each DPU: attested or not, by which reference, and why", show_hosts },
 	{ "status", "", "every DPU: connected, generation wanted and realised, since when",
 	    status },
 	{ "workload list", "", "workloads with their addresses, DPUs and identities",

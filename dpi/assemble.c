@@ -50,7 +50,7 @@ append(struct dpi_assembly *a, const uint8_t *bytes, uint32_t len)
 	uint32_t have = (uint32_t)(a->next - a->window_from);
 
 	if (have + len > a->room) {
-		uint32_t room = PK_MAX(a->room, 512u);
+		uint32_t room = PK_MAX(a->room, 256u);
 
 		if (have > DPI_WINDOW && have + len > DPI_WINDOW_ROOM) {
 			uint32_t away = have - DPI_WINDOW;
@@ -60,7 +60,7 @@ append(struct dpi_assembly *a, const uint8_t *bytes, uint32_t len)
 			have = DPI_WINDOW;
 		}
 		while (room < have + len)
-			room *= 2;
+			room *= room < DPI_WINDOW ? 4 : 2;
 		if (room > a->room) {
 			uint8_t *more = dpi_realloc(a->window, room);
 

@@ -64,6 +64,13 @@ void dpi_assembly_skip(struct dpi_assembly *a, uint64_t to);
  * left needs. */
 void dpi_assembly_trim(struct dpi_assembly *a, uint64_t to);
 
+/* Whether adding `len` bytes may make the window forget some. */
+static inline bool
+dpi_assembly_may_slide(const struct dpi_assembly *a, uint32_t len)
+{
+	return a->next - a->window_from + len + a->loose_bytes > DPI_WINDOW_ROOM;
+}
+
 static inline const uint8_t *
 dpi_assembly_at(const struct dpi_assembly *a, uint64_t offset)
 {

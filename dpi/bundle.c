@@ -13,7 +13,7 @@
 
 #include "lib/wire.h"
 
-#define MAGIC         "PKSIGS1\n"
+#define MAGIC         "PKSIGS2\n"
 #define HEAD          (8 + 4 + 2 + 32)
 #define SIGNATURE_MAX 1024
 /* Which content of a rule stands in which group: changes when sig_set.c or sig_prefilter.c choose otherwise. */

@@ -6,7 +6,7 @@
  * Signatures ready to be loaded: the rules, and the databases that were compiled of them for a kind of CPU, in one
  * file with a digest and a signature.
  *
- *      "PKSIGS1\n" | be32 length of the body | be16 length of the signature | SHA-256 of the body | signature | body
+ *      "PKSIGS2\n" | be32 length of the body | be16 length of the signature | SHA-256 of the body | signature | body
  *      body:  section ...           section:  be32 type | be32 length | bytes
  *
  * Signed is all that stands before the signature; with Ed25519 keys as they are, with others by SHA-256.  The rules

@@ -22,6 +22,8 @@ struct dpi_detect {
 	const struct dpi_set *set;
 	struct dpi_detect_options options;
 	struct dpi_scan_room *scan;
+	struct dpi_scopes *scopes;
+	bool choosy; /* buffers that nobody looks into are not kept */
 	struct dpi_look look;
 	struct dpi_memory *memory;
 	uint32_t *stamp, generation; /* per rule: seen in this packet already */
@@ -47,10 +49,13 @@ dpi_detect_create(
 		return -ENOMEM;
 	k->set = set;
 	k->options = *o;
+	k->options.told = NULL;
+	k->choosy = o->told != NULL;
 	k->stamp = calloc(dpi_set_nb(set) + 1u, sizeof(*k->stamp));
 	k->candidate = calloc(dpi_set_nb(set) + 1u, sizeof(*k->candidate));
 	if (k->stamp == NULL || k->candidate == NULL || dpi_look_init(&k->look) < 0 ||
-	    dpi_scan_room_create(&k->scan, set) < 0 || dpi_memory_create(&k->memory) < 0) {
+	    dpi_scan_room_create(&k->scan, set) < 0 || dpi_memory_create(&k->memory) < 0 ||
+	    dpi_scopes_create(&k->scopes, set, o->told) < 0) {
 		dpi_detect_destroy(k);
 		return -ENOMEM;
 	}
@@ -63,12 +68,31 @@ dpi_detect_destroy(struct dpi_detect *k)
 {
 	if (k == NULL)
 		return;
+	dpi_scopes_destroy(k->scopes);
 	dpi_memory_destroy(k->memory);
 	dpi_scan_room_destroy(k->scan);
 	dpi_look_fini(&k->look);
 	free(k->stamp);
 	free(k->candidate);
 	free(k);
+}
+
+void
+dpi_detect_begin(struct dpi_detect *k, struct dpi_session *s)
+{
+	s->scope = dpi_scope_of(k->scopes, s->addr, s->port, s->proto);
+	if (k->choosy)
+		s->wanted = &s->scope->wanted;
+}
+
+bool
+dpi_detect_over(const struct dpi_session *s)
+{
+	const struct dpi_scope *c = s->scope;
+
+	if (c == NULL || (c->nb != 0 && (c->raw || s->layer == DPI_LAYER_NONE)))
+		return false;
+	return c->nb == 0 || (s->proto == 6 ? s->ops == NULL : s->layer != DPI_LAYER_DNS);
 }
 
 const struct dpi_counts *
@@ -272,14 +296,32 @@ bits_do(struct dpi_detect *k, const struct dpi_sig *g, const struct pk_addr *src
 	}
 }
 
+/* Whether a rule is about the sender and the receiver of what goes in that direction. */
+static bool
+ends_hold(const struct dpi_detect *k, const struct dpi_sig *g, unsigned int dir)
+{
+	const struct dpi_session *s = k->session;
+	const struct dpi_frame *f = k->frame;
+	const struct pk_addr *src = &f->src, *dst = &f->dst;
+	uint16_t sport = f->sport, dport = f->dport;
+
+	if (s != NULL && dir != k->dir) { /* what this packet has completed went the other way */
+		src = &s->addr[dir];
+		dst = &s->addr[!dir];
+		sport = s->port[dir];
+		dport = s->port[!dir];
+	}
+	return one_way(g, src, sport, dst, dport) ||
+	    (g->flags & DPI_SIG_BOTH_WAYS && one_way(g, dst, dport, src, sport));
+}
+
 /* All of a rule but its bytes. */
 static bool
 header_holds(struct dpi_detect *k, const struct dpi_sig *g, unsigned int dir)
 {
 	const struct dpi_session *s = k->session;
 	const struct dpi_frame *f = k->frame;
-	struct pk_addr src = f->src, dst = f->dst;
-	uint16_t sport = f->sport, dport = f->dport;
+	const struct pk_addr *src = &f->src, *dst = &f->dst;
 
 	if (f->family == 0)
 		return g->flags & DPI_SIG_PKTHDR && g->src->any && g->dst->any;
@@ -287,11 +329,9 @@ header_holds(struct dpi_detect *k, const struct dpi_sig *g, unsigned int dir)
 		return false;
 	if (g->protos != 0x3f && (f->fragment.is || !(g->protos & proto_bit(f->proto))))
 		return false;
-	if (s != NULL && dir != k->dir) { /* what this packet has completed went the other way */
-		src = s->addr[dir];
-		dst = s->addr[!dir];
-		sport = s->port[dir];
-		dport = s->port[!dir];
+	if (s != NULL && dir != k->dir) {
+		src = &s->addr[dir];
+		dst = &s->addr[!dir];
 	}
 	if (g->layer != DPI_LAYER_NONE &&
 	    (s == NULL ||
@@ -310,13 +350,12 @@ header_holds(struct dpi_detect *k, const struct dpi_sig *g, unsigned int dir)
 		return false;
 	if (g->flow & DPI_FLOW_NO_FRAG && f->reassembled)
 		return false;
-	if (!one_way(g, &src, sport, &dst, dport) &&
-	    !(g->flags & DPI_SIG_BOTH_WAYS && one_way(g, &dst, dport, &src, sport)))
+	if (!ends_hold(k, g, dir))
 		return false;
 	for (unsigned int i = 0; i < g->nb_tests; i++)
 		if (!test_holds(k, &g->test[i]))
 			return false;
-	return bits_hold(k, g, &src, &dst);
+	return bits_hold(k, g, src, dst);
 }
 
 static void
@@ -482,9 +521,13 @@ static void
 stream_hit(void *arg, uint32_t rule)
 {
 	struct dpi_detect *k = arg;
+	const struct dpi_sig *g = dpi_set_sig(k->set, rule);
 	struct dpi_side *d = &k->session->side[k->dir];
-	int at = side_add(k, d, rule);
+	int at;
 
+	if (!ends_hold(k, g, k->dir))
+		return;
+	at = side_add(k, d, rule);
 	if (at >= 0)
 		d->candidate[at] |= DPI_CANDIDATE_OPEN;
 	packet_hit(k, rule);
@@ -499,46 +542,69 @@ by_number(const void *a, const void *b)
 }
 
 static void
+scan(struct dpi_detect *k, const struct dpi_scope *scope, unsigned int group, unsigned int dir,
+    const uint8_t *bytes, uint32_t len, void (*hit)(void *arg, uint32_t rule))
+{
+	if (dpi_scope_has(scope, group, dir) &&
+	    !dpi_set_scan(k->set, k->scan, group, dir, bytes, len, hit, k))
+		k->look.counts.scan_errors++;
+}
+
+/* Rules about a stream see what is new of it, and as much before that as a pattern can begin in.  Where that has all of
+ * the packet in it, rules that look at packets besides need no scan of their own. */
+static bool
+scan_stream(struct dpi_detect *k, const struct dpi_scope *scope, struct dpi_side *d)
+{
+	const struct dpi_frame *f = k->frame;
+	struct dpi_assembly *a = &d->stream;
+	uint32_t back = dpi_set_longest(k->set, DPI_GROUP_STREAM, k->dir);
+	uint64_t from = d->scanned > back ? d->scanned - back : 0;
+	int64_t at;
+
+	from = PK_MAX(from, a->window_from);
+	if (from < a->next)
+		scan(k, scope, DPI_GROUP_STREAM, k->dir, dpi_assembly_at(a, from),
+		    (uint32_t)(a->next - from), stream_hit);
+	d->scanned = a->next;
+	for (uint32_t i = 0; i < d->nb_candidates; i++)
+		if (d->candidate[i] & DPI_CANDIDATE_OPEN)
+			packet_hit(k, d->candidate[i] & ~DPI_CANDIDATE_OPEN);
+	if (f->payload_len == 0)
+		return true;
+	at = dpi_assembly_offset(a, f->seq) + ((f->tcp_flags & DPI_TCP_SYN) != 0);
+	return at >= 0 && (uint64_t)at >= from && (uint64_t)at + f->payload_len <= a->next;
+}
+
+static void
 packet_rules(struct dpi_detect *k)
 {
-	const struct dpi_rules *always = dpi_set_packet_rules(k->set);
+	const struct dpi_scope *scope = k->session != NULL && k->session->scope != NULL
+	    ? k->session->scope
+	    : dpi_scope_all(k->scopes);
 	const struct dpi_frame *f = k->frame;
 	struct dpi_side *d = k->session != NULL && k->session->tcp ? &k->session->side[k->dir]
 	                                                           : NULL;
 
+	if (!scope->raw) {
+		if (d != NULL)
+			d->scanned = d->stream.next;
+		return;
+	}
 	k->generation++;
 	k->nb_candidates = 0;
-	for (uint32_t i = 0; i < always->nb; i++)
-		packet_hit(k, always->at[i]);
-	if (f->payload_len > 0 && !f->fragment.is) {
-		unsigned int group = f->proto == 6 ? DPI_GROUP_TCP
-		    : f->proto == 17               ? DPI_GROUP_UDP
-		                                   : DPI_GROUP_OTHER;
-
-		if (!dpi_set_scan(
-		        k->set, k->scan, group, k->dir, f->payload, f->payload_len, packet_hit, k))
-			k->look.counts.scan_errors++;
-		if (f->proto == 6 && !(d != NULL && d->stream.started) &&
-		    !dpi_set_scan(k->set, k->scan, DPI_GROUP_ALONE, k->dir, f->payload,
-		        f->payload_len, packet_hit, k))
-			k->look.counts.scan_errors++;
-	}
-	if (d != NULL && k->new_bytes) {
-		struct dpi_assembly *a = &d->stream;
-		uint32_t back = dpi_set_longest(k->set, DPI_GROUP_STREAM, k->dir);
-		uint64_t from = d->scanned > back ? d->scanned - back : 0;
-
-		from = PK_MAX(from, a->window_from);
-		if (from < a->next &&
-		    !dpi_set_scan(k->set, k->scan, DPI_GROUP_STREAM, k->dir,
-		        dpi_assembly_at(a, from), (uint32_t)(a->next - from), stream_hit, k))
-			k->look.counts.scan_errors++;
-		d->scanned = a->next;
-		for (uint32_t i = 0; i < d->nb_candidates; i++)
-			if (d->candidate[i] & DPI_CANDIDATE_OPEN)
-				packet_hit(k, d->candidate[i] & ~DPI_CANDIDATE_OPEN);
-	}
-	qsort(k->candidate, k->nb_candidates, sizeof(*k->candidate), by_number);
+	for (uint32_t i = 0; i < scope->packet.nb; i++)
+		packet_hit(k, scope->packet.at[i]);
+	if (f->payload_len > 0 && !f->fragment.is)
+		scan(k, scope,
+		    f->proto == 6        ? DPI_GROUP_TCP
+		        : f->proto == 17 ? DPI_GROUP_UDP
+		                         : DPI_GROUP_OTHER,
+		    k->dir, f->payload, f->payload_len, packet_hit);
+	if (!(d != NULL && k->new_bytes && scan_stream(k, scope, d)) && f->proto == 6 &&
+	    f->payload_len > 0 && !f->fragment.is)
+		scan(k, scope, DPI_GROUP_STREAM, k->dir, f->payload, f->payload_len, packet_hit);
+	if (k->nb_candidates > 1)
+		qsort(k->candidate, k->nb_candidates, sizeof(*k->candidate), by_number);
 	for (uint32_t i = 0, n = k->nb_candidates; i < n; i++)
 		packet_rule(k, k->candidate[i]);
 	if (k->session != NULL)
@@ -551,11 +617,14 @@ static void
 tx_hit(void *arg, uint32_t rule)
 {
 	struct dpi_detect *k = arg;
+	const struct dpi_sig *g = dpi_set_sig(k->set, rule);
 	struct dpi_tx *tx = k->scanning;
 
 	for (uint32_t i = 0; i < tx->nb_candidates; i++)
 		if (tx->candidate[i] == rule)
 			return;
+	if (!ends_hold(k, g, 0) && !ends_hold(k, g, 1))
+		return;
 	if (tx->nb_candidates == CANDIDATES_MAX) {
 		k->look.counts.candidates_lost++;
 		return;
@@ -595,7 +664,7 @@ list_in_tx(struct dpi_detect *k, const struct dpi_list *l, struct dpi_tx *tx, un
 		if (s->buf != l->buf || (dirs == DPI_BOTH && s->dir != dir) ||
 		    (l->needs_end && !s->complete))
 			continue;
-		if (dpi_list_holds(&k->look, l, s->bytes, s->len))
+		if (dpi_list_holds(&k->look, l, dpi_slot_bytes(k->session, s), s->len))
 			return true;
 	}
 	return false;
@@ -643,7 +712,9 @@ tx_rule(struct dpi_detect *k, struct dpi_tx *tx, uint32_t index, unsigned int di
 static void
 tx_rules(struct dpi_detect *k, struct dpi_tx *tx, unsigned int dir)
 {
-	const struct dpi_rules *always = dpi_set_tx_rules(k->set, tx->layer);
+	const struct dpi_scope *scope = k->session->scope != NULL ? k->session->scope
+	                                                          : dpi_scope_all(k->scopes);
+	const struct dpi_rules *always = &scope->tx[tx->layer];
 
 	k->scanning = tx;
 	for (unsigned int i = 0; i < tx->nb_slots; i++) {
@@ -654,9 +725,8 @@ tx_rules(struct dpi_detect *k, struct dpi_tx *tx, unsigned int dir)
 			continue;
 		back = dpi_set_longest(k->set, s->buf, dir);
 		from = s->scanned > back ? s->scanned - back : 0;
-		if (!dpi_set_scan(
-		        k->set, k->scan, s->buf, dir, s->bytes + from, s->len - from, tx_hit, k))
-			k->look.counts.scan_errors++;
+		scan(k, scope, s->buf, dir, dpi_slot_bytes(k->session, s) + from, s->len - from,
+		    tx_hit);
 		s->scanned = s->len;
 	}
 	for (uint32_t i = 0; i < always->nb; i++)
@@ -760,6 +830,7 @@ dpi_detect_end(struct dpi_detect *k, struct dpi_session *s, uint64_t n, uint64_t
 		f.sport = s->port[d];
 		f.dport = s->port[!d];
 		while (s->tcp && dpi_assembly_loose(a) != UINT64_MAX) {
+			dpi_session_keep(s, d);
 			dpi_assembly_skip(a, dpi_assembly_loose(a));
 			s->gap = moved = true;
 		}

@@ -1,7 +1,7 @@
 #pragma once
 
 #include "dpi/session.h"
-#include "dpi/sig_set.h"
+#include "dpi/sig_scope.h"
 
 /*
  * The rules of a set against one packet, its streams and its transactions.
@@ -30,6 +30,8 @@ struct dpi_detect;
 struct dpi_detect_options {
 	bool
 	    ips; /* drop and reject are carried out: what follows in the session is not looked at */
+	/* Buffers kept beside those that rules look into, read by dpi_detect_create() alone.  NULL: all are kept. */
+	const struct dpi_bufs *told;
 	void (*alert)(void *arg, const struct dpi_alert *a);
 	void *arg;
 };
@@ -38,6 +40,11 @@ struct dpi_detect_options {
 int dpi_detect_create(
     struct dpi_detect **out, const struct dpi_set *set, const struct dpi_detect_options *o);
 void dpi_detect_destroy(struct dpi_detect *k);
+
+/* A session begins: s->scope, and with `told` s->wanted.  To be called before its first byte is parsed. */
+void dpi_detect_begin(struct dpi_detect *k, struct dpi_session *s);
+/* No byte that is still to come can make a rule match. */
+bool dpi_detect_over(const struct dpi_session *s);
 
 /* `s` is NULL for what belongs to no session.  `new_bytes`: the packet has moved the stream of `dir` on.
  * Returns DPI_ACT_DROP or DPI_ACT_REJECT when the packet has to be dropped, else DPI_ACT_ALERT. */

@@ -119,6 +119,7 @@ session_new(struct dpi_engine *e, const struct dpi_frame *f, unsigned int bucket
 	port[reversed] = f->sport;
 	port[!reversed] = f->dport;
 	dpi_session_init(s, addr, port, f->proto, &e->expect);
+	dpi_detect_begin(e->detect, s);
 	s->vlan = f->vlan;
 	s->next = e->bucket[bucket];
 	e->bucket[bucket] = s;
@@ -177,6 +178,7 @@ skip_lost(struct dpi_session *s, unsigned int dir, uint32_t ack)
 		s->side[dir].acked = (uint64_t)acked;
 	if (loose == UINT64_MAX || acked < 0 || (uint64_t)acked <= loose)
 		return;
+	dpi_session_keep(s, dir);
 	dpi_assembly_skip(a, loose);
 	s->gap = true;
 	dpi_event_set(&s->events, DPI_EV_S_GAP);
@@ -258,6 +260,8 @@ follow(struct dpi_engine *e, struct dpi_session *s, const struct dpi_frame *f, u
 	if (f->payload_len > 0 && (e->options.depth == 0 || mine->stream.next < e->options.depth)) {
 		uint64_t before = mine->stream.next;
 
+		if (dpi_assembly_may_slide(&mine->stream, f->payload_len))
+			dpi_session_keep(s, dir);
 		fate = dpi_assembly_add(&mine->stream, seq, f->payload, f->payload_len);
 		*new_bytes = mine->stream.next != before;
 		if (fate & DPI_ADD_CONFLICT) {

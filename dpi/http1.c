@@ -68,6 +68,9 @@ on_request_line(htp_tx_t *h)
 	struct dpi_pending uri = { 0 };
 	const htp_uri_t *u = h->parsed_uri;
 
+	/* It comes twice: when the line is read, and with the headers. */
+	if (tx == NULL || dpi_tx_slot(tx, DPI_HTTP_METHOD, 0) != NULL)
+		return HTP_OK;
 	put(tx, DPI_HTTP_REQUEST_LINE, 0, h->request_line);
 	put(tx, DPI_HTTP_METHOD, 0, h->request_method);
 	put(tx, DPI_HTTP_URI_RAW, 0, h->request_uri);
@@ -106,33 +109,35 @@ on_uri_normalize(htp_tx_t *h)
 
 static const struct {
 	const char *name;
-	uint8_t buf, dirs;
+	uint8_t len, buf, dirs;
 } headers[] = {
-	{ "user-agent", DPI_HTTP_USER_AGENT, 1 },
-	{ "referer", DPI_HTTP_REFERER, 1 },
-	{ "accept", DPI_HTTP_ACCEPT, 1 },
-	{ "accept-encoding", DPI_HTTP_ACCEPT_ENC, 1 },
-	{ "accept-language", DPI_HTTP_ACCEPT_LANG, 1 },
-	{ "connection", DPI_HTTP_CONNECTION, 3 },
-	{ "content-length", DPI_HTTP_CONTENT_LEN, 3 },
-	{ "content-type", DPI_HTTP_CONTENT_TYPE, 3 },
-	{ "cookie", DPI_HTTP_COOKIE, 1 },
-	{ "set-cookie", DPI_HTTP_COOKIE, 2 },
-	{ "location", DPI_HTTP_LOCATION, 2 },
-	{ "server", DPI_HTTP_SERVER, 2 },
+	{ "user-agent", 10, DPI_HTTP_USER_AGENT, 1 },
+	{ "referer", 7, DPI_HTTP_REFERER, 1 },
+	{ "accept", 6, DPI_HTTP_ACCEPT, 1 },
+	{ "accept-encoding", 15, DPI_HTTP_ACCEPT_ENC, 1 },
+	{ "accept-language", 15, DPI_HTTP_ACCEPT_LANG, 1 },
+	{ "connection", 10, DPI_HTTP_CONNECTION, 3 },
+	{ "content-length", 14, DPI_HTTP_CONTENT_LEN, 3 },
+	{ "content-type", 12, DPI_HTTP_CONTENT_TYPE, 3 },
+	{ "cookie", 6, DPI_HTTP_COOKIE, 1 },
+	{ "set-cookie", 10, DPI_HTTP_COOKIE, 2 },
+	{ "location", 8, DPI_HTTP_LOCATION, 2 },
+	{ "server", 6, DPI_HTTP_SERVER, 2 },
 };
 
 static void
 put_named(struct dpi_tx *tx, unsigned int dir, htp_table_t *table)
 {
-	for (size_t i = 0; i < PK_COUNT(headers) && table != NULL; i++) {
-		const htp_header_t *h;
+	size_t n = table != NULL ? htp_table_size(table) : 0;
 
-		if (!(headers[i].dirs >> dir & 1) || !dpi_tx_wants(tx, headers[i].buf))
-			continue;
-		h = htp_table_get_c(table, headers[i].name);
-		if (h != NULL)
-			put(tx, headers[i].buf, dir, h->value);
+	for (size_t j = 0; j < n; j++) {
+		const htp_header_t *h = htp_table_get_index(table, j, NULL);
+
+		for (size_t i = 0; i < PK_COUNT(headers); i++)
+			if (headers[i].dirs >> dir & 1 && bstr_len(h->name) == headers[i].len &&
+			    dpi_tx_wants(tx, headers[i].buf) &&
+			    bstr_cmp_c_nocase(h->name, headers[i].name) == 0)
+				put(tx, headers[i].buf, dir, h->value);
 	}
 }
 
@@ -239,15 +244,16 @@ put_file_name(struct dpi_tx *tx, unsigned int dir, const htp_tx_t *h)
 static int
 on_request_body(htp_tx_data_t *d)
 {
+	struct dpi_session *s = htp_connp_get_user_data(d->tx->connp);
 	struct dpi_tx *tx = tx_of(d->tx);
 	enum htp_method_t m = d->tx->request_method_number;
 
 	if (d->data == NULL || d->len == 0)
 		return HTP_OK;
-	dpi_tx_grow(tx, DPI_HTTP_REQUEST_BODY, 0, d->data, d->len, DPI_BODY_MAX);
+	dpi_tx_lend(s, tx, DPI_HTTP_REQUEST_BODY, 0, d->data, d->len, DPI_BODY_MAX);
 	if ((m == HTP_M_PUT || m == HTP_M_POST) && d->tx->request_mpartp == NULL) {
 		put_file_name(tx, 0, d->tx);
-		dpi_tx_grow(tx, DPI_FILE_DATA, 0, d->data, d->len, DPI_BODY_MAX);
+		dpi_tx_lend(s, tx, DPI_FILE_DATA, 0, d->data, d->len, DPI_BODY_MAX);
 	}
 	return HTP_OK;
 }
@@ -302,13 +308,14 @@ on_response_headers(htp_tx_t *h)
 static int
 on_response_body(htp_tx_data_t *d)
 {
+	struct dpi_session *s = htp_connp_get_user_data(d->tx->connp);
 	struct dpi_tx *tx = tx_of(d->tx);
 
 	if (d->data == NULL || d->len == 0)
 		return HTP_OK;
 	put_file_name(tx, 1, d->tx);
-	dpi_tx_grow(tx, DPI_HTTP_RESPONSE_BODY, 1, d->data, d->len, DPI_BODY_MAX);
-	dpi_tx_grow(tx, DPI_FILE_DATA, 1, d->data, d->len, DPI_BODY_MAX);
+	dpi_tx_lend(s, tx, DPI_HTTP_RESPONSE_BODY, 1, d->data, d->len, DPI_BODY_MAX);
+	dpi_tx_lend(s, tx, DPI_FILE_DATA, 1, d->data, d->len, DPI_BODY_MAX);
 	return HTP_OK;
 }
 

@@ -35,8 +35,11 @@ put_hash(struct dpi_tx *tx, enum dpi_buf string, enum dpi_buf hash, unsigned int
 	char hex[33];
 	unsigned int n = 0;
 
+	if (len == 0)
+		return;
 	dpi_tx_put(tx, string, dir, text, len);
-	if (EVP_Digest(text, len, md, &n, EVP_md5(), NULL) != 1 || n != 16)
+	if (tx == NULL || !dpi_tx_wants(tx, hash) ||
+	    EVP_Digest(text, len, md, &n, EVP_md5(), NULL) != 1 || n != 16)
 		return;
 	for (unsigned int i = 0; i < 16; i++)
 		sprintf(hex + 2 * i, "%02x", md[i]);
@@ -64,11 +67,21 @@ put_random(struct dpi_tx *tx, unsigned int dir, const uint8_t *random)
 	dpi_tx_put(tx, DPI_TLS_RANDOM_BYTES, dir, random + 4, 28);
 }
 
-/* One number of a JA3 list. */
+static bool
+hash_wanted(const struct dpi_tx *tx, enum dpi_buf string, enum dpi_buf hash)
+{
+	return tx != NULL && (dpi_tx_wants(tx, string) || dpi_tx_wants(tx, hash));
+}
+
+/* One number of a JA3 list; nothing when there is no room at all. */
 static void
 ja3_add(char *text, size_t size, size_t *at, bool *first, unsigned int v)
 {
-	int n = snprintf(text + *at, size - *at, "%s%u", *first ? "" : "-", v);
+	int n;
+
+	if (size == 0)
+		return;
+	n = snprintf(text + *at, size - *at, "%s%u", *first ? "" : "-", v);
 
 	if (n > 0 && (size_t)n < size - *at)
 		*at += (size_t)n;
@@ -116,19 +129,20 @@ client_hello(struct tls *t, const uint8_t *b, uint32_t len)
 	uint16_t version = pk_wire_be16(&w), n;
 	const uint8_t *random = pk_wire_bytes(&w, 32), *ciphers, *exts = NULL;
 	char ja3[4096];
-	size_t at;
+	size_t at = 0, room = hash_wanted(t->tx, DPI_JA3_STRING, DPI_JA3_HASH) ? sizeof(ja3) : 0;
 	bool first = true;
 
 	pk_wire_skip(&w, pk_wire_u8(&w));
 	n = pk_wire_be16(&w);
 	ciphers = pk_wire_bytes(&w, n);
-	at = (size_t)snprintf(ja3, sizeof(ja3), "%u", version);
-	ja3_comma(ja3, sizeof(ja3), &at, &first);
+	if (room > 0)
+		at = (size_t)snprintf(ja3, room, "%u", version);
+	ja3_comma(ja3, room, &at, &first);
 	for (unsigned int i = 0; ciphers != NULL && i + 1 < n; i += 2) {
 		uint16_t c = (uint16_t)(ciphers[i] << 8 | ciphers[i + 1]);
 
 		if (!is_grease(c))
-			ja3_add(ja3, sizeof(ja3), &at, &first, c);
+			ja3_add(ja3, room, &at, &first, c);
 	}
 	pk_wire_skip(&w, pk_wire_u8(&w));
 	if (!pk_wire_ok(&w)) {
@@ -136,7 +150,7 @@ client_hello(struct tls *t, const uint8_t *b, uint32_t len)
 		return;
 	}
 	put_random(t->tx, 0, random);
-	ja3_comma(ja3, sizeof(ja3), &at, &first);
+	ja3_comma(ja3, room, &at, &first);
 	if (pk_wire_left(&w) >= 2) {
 		n = pk_wire_be16(&w);
 		exts = pk_wire_bytes(&w, n);
@@ -154,7 +168,7 @@ client_hello(struct tls *t, const uint8_t *b, uint32_t len)
 			break;
 		}
 		if (!is_grease(type))
-			ja3_add(ja3, sizeof(ja3), &at, &first, type);
+			ja3_add(ja3, room, &at, &first, type);
 		if (type == 0)
 			server_name(t, body, elen);
 		else if (type == 10)
@@ -162,18 +176,18 @@ client_hello(struct tls *t, const uint8_t *b, uint32_t len)
 		else if (type == 11)
 			points = pk_wire_from(body, elen);
 	}
-	ja3_comma(ja3, sizeof(ja3), &at, &first);
+	ja3_comma(ja3, room, &at, &first);
 	pk_wire_skip(&groups, PK_MIN(pk_wire_left(&groups), (size_t)2));
 	while (pk_wire_left(&groups) >= 2) {
 		uint16_t g = pk_wire_be16(&groups);
 
 		if (!is_grease(g))
-			ja3_add(ja3, sizeof(ja3), &at, &first, g);
+			ja3_add(ja3, room, &at, &first, g);
 	}
-	ja3_comma(ja3, sizeof(ja3), &at, &first);
+	ja3_comma(ja3, room, &at, &first);
 	pk_wire_skip(&points, PK_MIN(pk_wire_left(&points), (size_t)1));
 	while (pk_wire_left(&points) >= 1)
-		ja3_add(ja3, sizeof(ja3), &at, &first, pk_wire_u8(&points));
+		ja3_add(ja3, room, &at, &first, pk_wire_u8(&points));
 	put_hash(t->tx, DPI_JA3_STRING, DPI_JA3_HASH, 0, ja3, at);
 }
 
@@ -184,7 +198,7 @@ server_hello(struct tls *t, const uint8_t *b, uint32_t len)
 	uint16_t version = pk_wire_be16(&w), real = version, cipher, n;
 	const uint8_t *random = pk_wire_bytes(&w, 32), *exts;
 	char ja3[2048];
-	size_t at;
+	size_t at = 0, room = hash_wanted(t->tx, DPI_JA3S_STRING, DPI_JA3S_HASH) ? sizeof(ja3) : 0;
 	bool first = true;
 
 	pk_wire_skip(&w, pk_wire_u8(&w));
@@ -195,7 +209,8 @@ server_hello(struct tls *t, const uint8_t *b, uint32_t len)
 		return;
 	}
 	put_random(t->tx, 1, random);
-	at = (size_t)snprintf(ja3, sizeof(ja3), "%u,%u,", version, cipher);
+	if (room > 0)
+		at = (size_t)snprintf(ja3, room, "%u,%u,", version, cipher);
 	if (pk_wire_left(&w) >= 2) {
 		n = pk_wire_be16(&w);
 		exts = pk_wire_bytes(&w, n);
@@ -208,7 +223,7 @@ server_hello(struct tls *t, const uint8_t *b, uint32_t len)
 
 		if (body == NULL)
 			break;
-		ja3_add(ja3, sizeof(ja3), &at, &first, type);
+		ja3_add(ja3, room, &at, &first, type);
 		if (type == 43 && elen == 2)
 			real = (uint16_t)(body[0] << 8 | body[1]);
 	}
@@ -266,6 +281,8 @@ put_name(struct tls *t, enum dpi_buf buf, struct pk_wire name)
 	char text[2048];
 	size_t at = 0;
 
+	if (t->tx == NULL || !dpi_tx_wants(t->tx, buf))
+		return;
 	while (pk_wire_left(&name) > 0) {
 		struct pk_wire set, attribute, oid, value;
 		const char *label = "UNKNOWN";
@@ -294,6 +311,8 @@ put_hex(struct tls *t, enum dpi_buf buf, const uint8_t *b, size_t len, const cha
 	char text[256];
 	size_t at = 0;
 
+	if (t->tx == NULL || !dpi_tx_wants(t->tx, buf))
+		return;
 	for (size_t i = 0; i < len && at + 4 < sizeof(text); i++)
 		at += (size_t)sprintf(text + at, format, b[i]);
 	dpi_tx_put(t->tx, buf, 1, text, at > 0 ? at - 1 : 0); /* without the last colon */
@@ -317,7 +336,8 @@ certificate(struct tls *t, const uint8_t *b, uint32_t len, bool leaf)
 		dpi_tx_event(t->tx, tag == 0 ? DPI_EV_TLS_CERT_LEN : DPI_EV_TLS_CERTIFICATE, 1);
 		return;
 	}
-	if (EVP_Digest(b, len, md, &n, EVP_sha1(), NULL) == 1)
+	if (t->tx != NULL && dpi_tx_wants(t->tx, DPI_TLS_FINGERPRINT) &&
+	    EVP_Digest(b, len, md, &n, EVP_sha1(), NULL) == 1)
 		put_hex(t, DPI_TLS_FINGERPRINT, md, n, "%02x:");
 	tag = der(&tbs, &v, NULL);
 	if (tag == 0xa0) /* version */
@@ -475,15 +495,14 @@ tls_bytes(struct dpi_session *s, unsigned int dir, const uint8_t *bytes, uint32_
 			t->failed[dir] = true;
 			break;
 		}
-		/* A handshake message is read as its bytes come; other records when they are whole. */
+		/* What is encrypted is told by its first bytes; other records are read when they are whole. */
+		t->encrypted[dir] |= type == 0x17;
 		if (p->len < n + 5)
 			break;
 		if (type == 0x16 && !t->encrypted[dir]) {
 			if (dpi_pending_add(&t->handshake[dir], p->bytes + 5, n, HANDSHAKE_MAX))
 				handshake(t, dir);
 		} else if (type == 0x14) {
-			t->encrypted[dir] = true;
-		} else if (type == 0x17) {
 			t->encrypted[dir] = true;
 		}
 		dpi_pending_eat(p, n + 5);

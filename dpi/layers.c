@@ -4,6 +4,7 @@
 
 #include "dpi/heap.h"
 #include "dpi/session.h"
+#include "dpi/sig_scope.h"
 
 /* Which layer a session speaks, and the way of its bytes to the parser. */
 
@@ -41,7 +42,7 @@ request_line(const uint8_t *b, uint32_t len)
 	const uint8_t *end = memchr(b, '\n', PK_MIN(len, 2048u));
 
 	for (size_t i = 0; i < PK_COUNT(methods); i++)
-		if (begins(b, len, methods[i]))
+		if (len > 0 && (b[0] | 32) == (methods[i][0] | 32) && begins(b, len, methods[i]))
 			return true;
 	/* A method of its own making, by the end of its line. */
 	return end != NULL && end - b > 12 && memmem(b, (size_t)(end - b), " HTTP/1.", 8) != NULL &&
@@ -144,11 +145,21 @@ dpi_layer_ops(enum dpi_layer layer)
 	return ops[layer];
 }
 
+/* Whether it is worth parsing: rules look into its transactions, or the parser tells more than that: the end of a
+ * handshake, the sessions that others announce. */
+static bool
+is_of_use(const struct dpi_session *s, uint8_t layer)
+{
+	return s->wanted == NULL || s->scope == NULL || s->scope->layers >> layer & 1 ||
+	    layer == DPI_LAYER_TLS || layer == DPI_LAYER_SSH || layer == DPI_LAYER_SMTP ||
+	    layer == DPI_LAYER_FTP;
+}
+
 static void
 settle(struct dpi_session *s, uint8_t layer)
 {
 	s->layer = layer;
-	s->ops = dpi_layer_ops(layer);
+	s->ops = is_of_use(s, layer) ? dpi_layer_ops(layer) : NULL;
 	if (s->ops != NULL && s->ops->open(s) < 0)
 		s->ops = NULL;
 }
@@ -230,6 +241,6 @@ dpi_session_datagram(struct dpi_session *s, unsigned int dir, const uint8_t *byt
 {
 	if (s->layer == DPI_LAYER_NONE && len > 0)
 		s->layer = dpi_layer_probe(bytes, len, dir, s->proto, s->port);
-	if (s->layer == DPI_LAYER_DNS)
+	if (s->layer == DPI_LAYER_DNS && is_of_use(s, DPI_LAYER_DNS))
 		dpi_dns_datagram(s, dir, bytes, len);
 }

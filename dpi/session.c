@@ -87,22 +87,27 @@ dpi_session_retire(struct dpi_session *s)
 }
 
 static void
-rest_side(struct dpi_side *d, uint32_t back)
+rest_side(struct dpi_session *s, struct dpi_side *d, uint32_t back)
 {
 	struct dpi_assembly *a = &d->stream;
 	uint64_t to = a->next > back ? a->next - back : 0;
+	bool parsing = s->ops != NULL || s->layer == DPI_LAYER_NONE;
 
 	for (uint32_t i = 0; i < d->nb_candidates; i++)
 		if (d->candidate[i] & DPI_CANDIDATE_OPEN)
 			to = 0; /* a rule is half matched */
-	dpi_assembly_trim(a, PK_MIN(PK_MIN(to, d->acked), PK_MIN(d->parsed, d->scanned)));
+	if (parsing)
+		to = PK_MIN(to, d->parsed);
+	if (PK_MIN(PK_MIN(to, d->acked), d->scanned) > a->window_from)
+		dpi_session_keep(s, (unsigned int)(d - s->side));
+	dpi_assembly_trim(a, PK_MIN(PK_MIN(to, d->acked), d->scanned));
 }
 
 void
 dpi_session_rest(struct dpi_session *s, uint32_t back)
 {
 	for (unsigned int d = 0; d < 2; d++)
-		rest_side(&s->side[d], back);
+		rest_side(s, &s->side[d], back);
 	if (s->ops != NULL && s->ops->rest != NULL && s->state != NULL)
 		s->ops->rest(s);
 	dpi_session_retire(s);

@@ -16,9 +16,14 @@
 struct dpi_slot {
 	uint8_t buf, dir;
 	bool complete;
+	bool
+	    lent; /* its bytes are those of the stream from `at` on, and are not copied while the stream has them */
 	uint32_t len, room;
 	uint32_t scanned; /* prefilter has seen so many bytes */
-	uint8_t *bytes;
+	union {
+		uint8_t *bytes;
+		uint64_t at;
+	};
 };
 
 struct dpi_tx {
@@ -61,6 +66,7 @@ struct dpi_side {
 };
 
 struct dpi_layer_ops;
+struct dpi_scope;
 
 struct dpi_session {
 	struct dpi_session *next; /* in the table */
@@ -85,6 +91,7 @@ struct dpi_session {
 	uint32_t nb_ints;
 	const struct dpi_bufs
 	    *wanted; /* buffers that any rule asks about: no others are kept.  NULL: all are */
+	const struct dpi_scope *scope;   /* what of the rules can concern it; NULL: not asked yet */
 	struct dpi_expect *expect;       /* borrowed: where FTP announces data sessions */
 	struct dpi_announced *announced; /* what it was announced for, NULL: it was not */
 };
@@ -151,6 +158,18 @@ void dpi_tx_put(
 /* More of a body, up to `limit` bytes in all; NULL bytes begin an empty one. */
 void dpi_tx_grow(struct dpi_tx *tx, enum dpi_buf buf, unsigned int dir, const void *bytes,
     size_t len, uint32_t limit);
+/* The same, of bytes that may be those of the stream as they are: then they stay there. */
+void dpi_tx_lend(struct dpi_session *s, struct dpi_tx *tx, enum dpi_buf buf, unsigned int dir,
+    const uint8_t *bytes, size_t len, uint32_t limit);
+/* The stream is about to lose bytes: copy what it has lent. */
+void dpi_session_keep(struct dpi_session *s, unsigned int dir);
+/* The len bytes of a slot, of a transaction of `s`.  Valid until the stream changes. */
+static inline const uint8_t *
+dpi_slot_bytes(const struct dpi_session *s, const struct dpi_slot *slot)
+{
+	return slot->lent ? dpi_assembly_at(&s->side[slot->dir].stream, slot->at) : slot->bytes;
+}
+
 /* No slot of the direction will come, or grow, any more. */
 void dpi_tx_done(struct dpi_tx *tx, unsigned int dir);
 /* Whether that buffer is kept; a parser may ask before it makes one. */

@@ -366,17 +366,49 @@ building_add(struct building *b, const struct dpi_pattern *p)
 	return rules_add(&b->every, p->rule);
 }
 
-/* Directions a rule can match in. */
-static unsigned int
-dirs_of(const struct dpi_sig *s, const struct dpi_list *l)
+unsigned int
+dpi_set_dirs_of(const struct dpi_sig *s)
 {
-	unsigned int dirs = dpi_buf_info[l->buf].dirs;
+	unsigned int dirs = s->fast_list >= 0 ? dpi_buf_info[s->list[s->fast_list].buf].dirs
+	                                      : DPI_BOTH;
 
 	if (s->flow & DPI_FLOW_TO_SERVER)
 		dirs &= DPI_TO_SERVER;
 	if (s->flow & DPI_FLOW_TO_CLIENT)
 		dirs &= DPI_TO_CLIENT;
 	return dirs;
+}
+
+static bool
+pattern_of(const struct dpi_sig *sig, struct dpi_pattern *p)
+{
+	const struct dpi_list *l = sig->fast_list >= 0 ? &sig->list[sig->fast_list] : NULL;
+
+	return l != NULL && !(dpi_buf_info[l->buf].flags & DPI_BUF_PACKET) &&
+	    /* A rule about transactions with its pattern in the raw bytes would have to wait for both. */
+	    !(l->buf == DPI_RAW && sig->flags & DPI_SIG_TX) &&
+	    dpi_pattern_of(p, &l->item[sig->fast_item].content, l->nb_transforms != 0);
+}
+
+unsigned int
+dpi_set_groups_of(const struct dpi_sig *sig, unsigned int group[DPI_GROUPS_OF_MAX])
+{
+	struct dpi_pattern p;
+	unsigned int nb = 0;
+
+	if (!pattern_of(sig, &p))
+		return 0;
+	if (sig->list[sig->fast_list].buf != DPI_RAW) {
+		group[nb++] = sig->list[sig->fast_list].buf;
+		return nb;
+	}
+	if (sig->protos & 1)
+		group[nb++] = sig->flags & DPI_SIG_STREAM ? DPI_GROUP_STREAM : DPI_GROUP_TCP;
+	if (sig->protos & 2)
+		group[nb++] = DPI_GROUP_UDP;
+	if (sig->protos & ~3)
+		group[nb++] = DPI_GROUP_OTHER;
+	return nb;
 }
 
 static int
@@ -400,37 +432,18 @@ static int
 place(struct dpi_set *s, struct building building[DPI_NB_GROUPS][DPI_NB_DIRS],
     const struct dpi_sig *sig)
 {
-	const struct dpi_list *l = sig->fast_list >= 0 ? &sig->list[sig->fast_list] : NULL;
+	unsigned int group[DPI_GROUPS_OF_MAX], nb = dpi_set_groups_of(sig, group),
+	                                       dirs = dpi_set_dirs_of(sig);
 	struct dpi_pattern p;
-	unsigned int group[5], nb = 0;
 	int rc = 0;
 
-	if (l == NULL || (dpi_buf_info[l->buf].flags & DPI_BUF_PACKET) ||
-	    !dpi_pattern_of(&p, &l->item[sig->fast_item].content, l->nb_transforms != 0))
+	if (nb == 0)
 		return always(s, sig);
-	if (l->buf != DPI_RAW) {
-		group[nb++] = l->buf;
-	} else {
-		if (sig->protos & 1 && (sig->flags & DPI_SIG_STREAM))
-			group[nb++] = DPI_GROUP_STREAM;
-		if (sig->protos &
-		    1) /* what looks into streams alone sees packets only outside of them */
-			group[nb++] = (sig->flags & (DPI_SIG_STREAM | DPI_SIG_PACKET)) ==
-			        DPI_SIG_STREAM
-			    ? DPI_GROUP_ALONE
-			    : DPI_GROUP_TCP;
-		if (sig->protos & 2)
-			group[nb++] = DPI_GROUP_UDP;
-		if (sig->protos & ~3)
-			group[nb++] = DPI_GROUP_OTHER;
-		/* A rule about transactions with its pattern in the raw bytes would have to wait for both. */
-		if (sig->flags & DPI_SIG_TX)
-			return always(s, sig);
-	}
+	pattern_of(sig, &p);
 	p.rule = sig->index;
 	for (unsigned int g = 0; g < nb; g++)
 		for (unsigned int d = 0; d < DPI_NB_DIRS && rc == 0; d++)
-			if (dirs_of(sig, l) >> d & 1)
+			if (dirs >> d & 1)
 				rc = building_add(&building[group[g]][d], &p);
 	return rc;
 }

@@ -32,13 +32,13 @@ enum {
 
 /* Raw bytes have groups beside those of enum dpi_buf. */
 enum {
-	DPI_GROUP_STREAM = DPI_NB_BUFS, /* TCP, reassembled */
-	DPI_GROUP_TCP,                  /* payload of each packet */
-	DPI_GROUP_ALONE,                /* TCP: of packets whose stream is not followed */
+	DPI_GROUP_STREAM = DPI_NB_BUFS, /* TCP, reassembled; and packets that are not in a stream */
+	DPI_GROUP_TCP, /* payload of each packet, for rules that look at nothing else */
 	DPI_GROUP_UDP,
 	DPI_GROUP_OTHER,
 	DPI_NB_GROUPS
 };
+#define DPI_GROUPS_OF_MAX 3
 
 struct dpi_rules { /* indexes of rules, ascending */
 	uint32_t nb;
@@ -87,6 +87,11 @@ void dpi_set_sources(const struct dpi_set *s,
 uint32_t dpi_set_nb(const struct dpi_set *s);
 uint32_t dpi_set_nb_refused(const struct dpi_set *s);
 const struct dpi_sig *dpi_set_sig(const struct dpi_set *s, uint32_t index);
+
+/* The groups a rule's fast pattern is looked for in, none when it has none, and the directions (enum dpi_dirs).
+ * Return how many, or a set. */
+unsigned int dpi_set_groups_of(const struct dpi_sig *sig, unsigned int group[DPI_GROUPS_OF_MAX]);
+unsigned int dpi_set_dirs_of(const struct dpi_sig *sig);
 
 /* Rules without a fast pattern: about packets, and about transactions of a layer. */
 const struct dpi_rules *dpi_set_packet_rules(const struct dpi_set *s);

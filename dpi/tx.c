@@ -33,7 +33,8 @@ dpi_tx_free(struct dpi_tx *tx)
 	if (tx == NULL)
 		return;
 	for (unsigned int i = 0; i < tx->nb_slots; i++)
-		dpi_free(tx->slot[i].bytes);
+		if (!tx->slot[i].lent)
+			dpi_free(tx->slot[i].bytes);
 	dpi_free(tx->slot);
 	dpi_free(tx->candidate);
 	dpi_free(tx->alerted);
@@ -109,25 +110,86 @@ dpi_tx_put(struct dpi_tx *tx, enum dpi_buf buf, unsigned int dir, const void *by
 	s->complete = true;
 }
 
-void
-dpi_tx_grow(struct dpi_tx *tx, enum dpi_buf buf, unsigned int dir, const void *bytes, size_t len,
-    uint32_t limit)
+/* The slot that grows, or NULL. */
+static struct dpi_slot *
+slot_open(struct dpi_tx *tx, enum dpi_buf buf, unsigned int dir, uint32_t limit)
 {
 	struct dpi_slot *s;
 
 	if (tx == NULL || !dpi_tx_wants(tx, buf))
-		return;
+		return NULL;
 	s = dpi_tx_slot(tx, buf, dir);
 	if (s == NULL ||
 	    (s->complete && dpi_buf_info[buf].flags & DPI_BUF_SEVERAL && s->len < limit))
 		s = slot_new(tx, buf, dir);
-	if (s == NULL || s->complete || bytes == NULL)
+	return s == NULL || s->complete ? NULL : s;
+}
+
+void
+dpi_tx_grow(struct dpi_tx *tx, enum dpi_buf buf, unsigned int dir, const void *bytes, size_t len,
+    uint32_t limit)
+{
+	struct dpi_slot *s = slot_open(tx, buf, dir, limit);
+
+	if (s == NULL || bytes == NULL)
 		return;
-	if (len > limit - s->len)
-		len = limit - s->len;
-	slot_add(s, bytes, len);
+	slot_add(s, bytes, PK_MIN(len, (size_t)(limit - s->len)));
 	s->complete = s->len >= limit;
 	tx->touched[dir] = true;
+}
+
+/* Copy what the stream has lent.  When there is no memory it is lost. */
+static void
+slot_own(struct dpi_session *s, struct dpi_slot *slot)
+{
+	const uint8_t *bytes = dpi_slot_bytes(s, slot);
+	uint32_t len = slot->len;
+
+	slot->lent = false;
+	slot->bytes = NULL;
+	slot->len = slot->room = 0;
+	slot_add(slot, bytes, len);
+	slot->scanned = PK_MIN(slot->scanned, slot->len);
+}
+
+void
+dpi_tx_lend(struct dpi_session *s, struct dpi_tx *tx, enum dpi_buf buf, unsigned int dir,
+    const uint8_t *bytes, size_t len, uint32_t limit)
+{
+	const struct dpi_assembly *a = &s->side[dir].stream;
+	struct dpi_slot *slot = slot_open(tx, buf, dir, limit);
+	uint64_t at;
+
+	if (slot == NULL || bytes == NULL)
+		return;
+	len = PK_MIN(len, (size_t)(limit - slot->len));
+	if (a->window != NULL && bytes >= a->window && bytes + len <= dpi_assembly_at(a, a->next)) {
+		at = a->window_from + (uint64_t)(bytes - a->window);
+		if (slot->len == 0 && !slot->lent) {
+			dpi_free(slot->bytes);
+			slot->room = 0;
+			slot->lent = true;
+			slot->at = at;
+		}
+		if (slot->lent && slot->at + slot->len == at) {
+			slot->len += (uint32_t)len;
+			slot->complete = slot->len >= limit;
+			tx->touched[dir] = true;
+			return;
+		}
+	}
+	if (slot->lent)
+		slot_own(s, slot);
+	dpi_tx_grow(tx, buf, dir, bytes, len, limit);
+}
+
+void
+dpi_session_keep(struct dpi_session *s, unsigned int dir)
+{
+	for (struct dpi_tx *tx = s->tx; tx != NULL; tx = tx->next)
+		for (unsigned int i = 0; i < tx->nb_slots; i++)
+			if (tx->slot[i].lent && tx->slot[i].dir == dir)
+				slot_own(s, &tx->slot[i]);
 }
 
 void

@@ -28,7 +28,6 @@ _Static_assert(sizeof(struct dpi_watch) <= 768, "a session at rest is below 1 KB
 struct dpi_watch_set {
 	struct dpi_watches *w;
 	struct dpi_detect *detect;
-	struct dpi_bufs wanted;
 	_Atomic uint32_t users; /* sessions, and 1 while it is for new ones; the lcore writes */
 };
 
@@ -105,17 +104,17 @@ dpi_watch_set_create(struct dpi_watch_set **out, struct dpi_watches *w, const st
 	static const uint8_t told[] = { DPI_HTTP_HOST, DPI_HTTP_URI_RAW, DPI_HTTP_METHOD,
 		DPI_HTTP_STAT_CODE, DPI_DNS_QUERY, DPI_TLS_SNI, DPI_FILE_NAME };
 	struct dpi_watch_set *k = calloc(1, sizeof(*k));
+	struct dpi_bufs besides = { { 0 } }; /* what events tell beside what rules look into */
 	int rc;
 
 	if (k == NULL)
 		return -ENOMEM;
 	k->w = w;
-	k->wanted = *dpi_set_wanted(set);
-	/* What events tell besides. */
 	for (size_t i = 0; i < PK_COUNT(told); i++)
-		dpi_bufs_add(&k->wanted, told[i]);
+		dpi_bufs_add(&besides, told[i]);
 	rc = dpi_detect_create(&k->detect, set,
-	    &(struct dpi_detect_options){ .ips = true, .alert = on_alert, .arg = w });
+	    &(struct dpi_detect_options){
+	        .ips = true, .told = &besides, .alert = on_alert, .arg = w });
 	if (rc < 0) {
 		free(k);
 		return rc;
@@ -271,7 +270,7 @@ dpi_watch_begin(struct dpi_watches *w, uint32_t index, const struct pk_addr addr
 		*head = e;
 		order_add(w, e);
 		dpi_session_init(&e->s, addr, port, proto, &w->expect);
-		e->s.wanted = &e->set->wanted;
+		dpi_detect_begin(e->set->detect, &e->s);
 		e->s.tcp = proto == 6;
 		e->held = (uint32_t)(dpi_heap_used(w->heap) - before);
 		w->stats.sessions++;
@@ -351,8 +350,8 @@ is_done(const struct dpi_watches *w, const struct dpi_watch *e)
 	const struct dpi_session *s = &e->s;
 	bool a = spent(w, s, 0), b = spent(w, s, 1);
 
-	return (s->finished || s->passed || (s->side[0].fin && s->side[1].fin) ||
-	           (e->strict ? a && b : a || b)) &&
+	return (s->finished || s->passed || dpi_detect_over(s) ||
+	           (s->side[0].fin && s->side[1].fin) || (e->strict ? a && b : a || b)) &&
 	    arrived(s, 0) && arrived(s, 1);
 }
 
@@ -381,6 +380,8 @@ take(struct dpi_watches *w, struct dpi_watch *e, const struct dpi_watch_packet *
 		return DPI_WATCH_PASS;
 	if (from + len > (int64_t)w->conf.bytes)
 		len = (uint32_t)((int64_t)w->conf.bytes - from);
+	if (dpi_assembly_may_slide(&mine->stream, len))
+		dpi_session_keep(&e->s, p->dir);
 	fate = dpi_assembly_add(&mine->stream, seq, f->payload, len);
 	if (fate & DPI_ADD_CONFLICT) {
 		w->stats.overlaps++;
@@ -450,6 +451,11 @@ dpi_watch_packet(
 	bool beyond;
 
 	w->stats.packets++;
+	if (s->scope->nb == 0) { /* no rule is about such sessions */
+		w->stats.done++;
+		dpi_watch_forget(w, e);
+		return DPI_WATCH_DONE;
+	}
 	e->last_ns = now_ns;
 	if (w->newest != e) {
 		order_remove(w, e);

@@ -1,19 +1,19 @@
 #include "fw/link.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include <event2/event.h>
 
 #include "lib/clock.h"
+#include "lib/local.h"
 #include "lib/log.h"
 
 #define MESSAGES_PER_TURN 256 /* then other events get a chance */
@@ -24,11 +24,11 @@ struct fw_link {
 	struct fw_rules_state *state;
 	uint64_t epoch;
 	uint32_t seq;
-	int listen_fd, fd;
-	struct event *accept_event, *read_event, *second_event;
+	int fd;
+	struct pk_listener *listener;
+	struct event *read_event, *second_event;
 	struct pk_msg_policy_counts told; /* what the agent was told last */
 	struct fw_link_status status;
-	char path[sizeof(((struct sockaddr_un *)0)->sun_path)];
 };
 
 static void
@@ -174,14 +174,13 @@ on_read(evutil_socket_t fd, short what, void *arg)
 }
 
 static void
-on_accept(evutil_socket_t fd, short what, void *arg)
+on_accept(void *arg, int client)
 {
 	struct fw_link *l = arg;
-	int size = 4 << 20, client = accept4(fd, NULL, NULL, SOCK_CLOEXEC);
+	int size = 4 << 20;
 
-	(void)what;
-	if (client < 0)
-		return;
+	/* An answer waits for the agent to read the one before. */
+	(void)fcntl(client, F_SETFL, 0);
 	hang_up(l, "another agent took its place");
 	(void)setsockopt(client, SOL_SOCKET, SO_RCVBUF, &size, sizeof(size));
 	l->fd = client;
@@ -195,47 +194,30 @@ fw_link_create(struct fw_link **out, struct event_base *base, const char *path,
     const struct fw_link_plane *plane, struct pk_diag *diag)
 {
 	static const struct timeval second = { .tv_sec = 1 };
-	struct sockaddr_un addr = { .sun_family = AF_UNIX };
-	struct fw_link *l;
-	mode_t mask;
+	struct fw_link *l = calloc(1, sizeof(*l));
 	int rc;
 
-	if (strlen(path) >= sizeof(addr.sun_path)) {
-		pk_diag_set(diag, "%s: a socket's path has at most %zu bytes", path,
-		    sizeof(addr.sun_path) - 1);
-		return -ENAMETOOLONG;
-	}
-	strcpy(addr.sun_path, path);
-	l = calloc(1, sizeof(*l));
 	if (l == NULL)
 		return -ENOMEM;
-	strcpy(l->path, path);
 	l->base = base;
 	l->plane = *plane;
 	l->fd = -1;
 	(void)!getrandom(&l->epoch, sizeof(l->epoch), 0);
-	unlink(path);
-	l->listen_fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	mask = umask(0117);
-	rc = l->listen_fd < 0 || bind(l->listen_fd, (struct sockaddr *)&addr, sizeof(addr)) < 0 ||
-	        listen(l->listen_fd, 4) < 0
-	    ? -errno
-	    : 0;
-	umask(mask);
-	if (rc == 0)
-		rc = fw_rules_state_create(&l->state);
+	rc = pk_listener_create(&l->listener, base, path, SOCK_SEQPACKET, on_accept, l, diag);
+	if (rc < 0) {
+		fw_link_destroy(l);
+		return rc;
+	}
+	rc = fw_rules_state_create(&l->state);
 	if (rc == 0 && plane->ready != NULL)
 		fw_rules_state_on_commit(l->state, plane->ready, plane->arg);
 	if (rc == 0) {
-		l->accept_event = event_new(base, l->listen_fd, EV_READ | EV_PERSIST, on_accept, l);
 		l->second_event = event_new(base, -1, EV_PERSIST, on_second, l);
-		rc = l->accept_event != NULL && event_add(l->accept_event, NULL) == 0 &&
-		        l->second_event != NULL && event_add(l->second_event, &second) == 0
-		    ? 0
-		    : -ENOMEM;
+		rc = l->second_event != NULL && event_add(l->second_event, &second) == 0 ? 0
+		                                                                         : -ENOMEM;
 	}
 	if (rc < 0) {
-		pk_diag_set(diag, "%s: cannot listen: %s", path, strerror(-rc));
+		pk_diag_set(diag, "%s: no memory to listen", path);
 		fw_link_destroy(l);
 		return rc;
 	}
@@ -249,14 +231,9 @@ fw_link_destroy(struct fw_link *l)
 	if (l == NULL)
 		return;
 	hang_up(l, "stopping");
-	if (l->accept_event != NULL)
-		event_free(l->accept_event);
 	if (l->second_event != NULL)
 		event_free(l->second_event);
-	if (l->listen_fd >= 0) {
-		close(l->listen_fd);
-		unlink(l->path);
-	}
+	pk_listener_destroy(l->listener);
 	fw_rules_state_destroy(l->state);
 	free(l);
 }

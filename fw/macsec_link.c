@@ -5,14 +5,13 @@
 #include <string.h>
 #include <sys/random.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include <event2/event.h>
 #include <rte_ethdev.h>
 
 #include "ipsec/macsec/msg.h"
+#include "lib/local.h"
 #include "lib/log.h"
 #include "lib/secret.h"
 
@@ -24,10 +23,10 @@ struct fw_macsec_link {
 	struct event_base *base;
 	struct fw_workers *workers;
 	struct macsec_msg_hello hello;
-	int listen_fd, fd;
-	struct event *accept_event, *read_event, *poll;
+	int fd;
+	struct pk_listener *listener;
+	struct event *read_event, *poll;
 	uint64_t requests, refused;
-	char path[sizeof(((struct sockaddr_un *)0)->sun_path)];
 	unsigned int nb;
 	struct {
 		struct fw_macsec *m;
@@ -249,14 +248,10 @@ on_message(evutil_socket_t fd, short what, void *arg)
 }
 
 static void
-on_accept(evutil_socket_t fd, short what, void *arg)
+on_accept(void *arg, int client)
 {
 	struct fw_macsec_link *l = arg;
-	int client = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
-	(void)what;
-	if (client < 0)
-		return;
 	hang_up(l, "another took its place");
 	l->fd = client;
 	l->read_event = event_new(l->base, client, EV_READ | EV_PERSIST, on_message, l);
@@ -296,22 +291,12 @@ fw_macsec_link_create(struct fw_macsec_link **out, struct event_base *base, cons
     unsigned int nb, struct pk_diag *diag)
 {
 	static const struct timeval every = { .tv_usec = POLL_MS * 1000 };
-	struct sockaddr_un addr = { .sun_family = AF_UNIX };
-	struct fw_macsec_link *l;
-	mode_t mask;
+	struct fw_macsec_link *l = calloc(1, sizeof(*l));
 	int rc;
 
-	if (strlen(path) >= sizeof(addr.sun_path)) {
-		pk_diag_set(diag, "%s: a socket's path has at most %zu bytes", path,
-		    sizeof(addr.sun_path) - 1);
-		return -ENAMETOOLONG;
-	}
 	PK_ASSERT(nb <= MACSEC_PORTS_MAX);
-	l = calloc(1, sizeof(*l));
 	if (l == NULL)
 		return -ENOMEM;
-	strcpy(addr.sun_path, path);
-	strcpy(l->path, path);
 	l->base = base;
 	l->workers = workers;
 	l->fd = -1;
@@ -323,24 +308,12 @@ fw_macsec_link_create(struct fw_macsec_link **out, struct event_base *base, cons
 	if (getrandom(&l->hello.epoch, sizeof(l->hello.epoch), 0) !=
 	    (ssize_t)sizeof(l->hello.epoch))
 		l->hello.epoch = (uint64_t)getpid();
-	unlink(path);
-	l->listen_fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	mask = umask(0117);
-	rc = l->listen_fd < 0 || bind(l->listen_fd, (struct sockaddr *)&addr, sizeof(addr)) < 0 ||
-	        listen(l->listen_fd, 4) < 0
-	    ? -errno
-	    : 0;
-	umask(mask);
+	rc = pk_listener_create(&l->listener, base, path, SOCK_SEQPACKET, on_accept, l, diag);
 	if (rc == 0) {
-		l->accept_event = event_new(base, l->listen_fd, EV_READ | EV_PERSIST, on_accept, l);
 		l->poll = event_new(base, -1, EV_PERSIST, on_poll, l);
-		rc = l->accept_event != NULL && l->poll != NULL &&
-		        event_add(l->accept_event, NULL) == 0 && event_add(l->poll, &every) == 0
-		    ? 0
-		    : -ENOMEM;
+		rc = l->poll != NULL && event_add(l->poll, &every) == 0 ? 0 : -ENOMEM;
 	}
 	if (rc < 0) {
-		pk_diag_set(diag, "%s: cannot listen: %s", path, strerror(-rc));
 		fw_macsec_link_destroy(l);
 		return rc;
 	}
@@ -356,12 +329,7 @@ fw_macsec_link_destroy(struct fw_macsec_link *l)
 	hang_up(l, "stopping");
 	if (l->poll != NULL)
 		event_free(l->poll);
-	if (l->accept_event != NULL)
-		event_free(l->accept_event);
-	if (l->listen_fd >= 0) {
-		close(l->listen_fd);
-		unlink(l->path);
-	}
+	pk_listener_destroy(l->listener);
 	free(l);
 }
 

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 
+#include "fw/names.h"
 #include "fw/overlay.h"
 #include "fw/path.h"
 #include "lib/conf.h"
@@ -27,7 +28,8 @@ struct fw_path_options {
 	bool ftp, tftp;
 	uint64_t vxlan, geneve;
 	struct pk_conf_list overlay_peers;
-	struct pk_conf_list dhcp_servers;
+	struct pk_conf_list dhcp_servers, dns_servers;
+	uint64_t names;
 	uint64_t timeout[FW_TIMEOUT_COUNT];
 };
 
@@ -83,6 +85,13 @@ static const char *const fw_inspect_all_words[] = { [PK_INSPECT_NONE] = "no",
 	    "passes between these and workloads without a rule, from and to nobody else, and "     \
 	    "what they give out binds addresses to MAC addresses.",                                \
 	    offsetof(s, m.dhcp_servers) },                                                         \
+	{ "dns-server", PK_CONF_LIST, NULL, NULL, 0, 0, NULL, false,                               \
+	    "An address or network of resolvers whose answers are believed for all workloads of "  \
+	    "their address space, where policy has `fqdns`.  Answers of any other count for the "  \
+	    "workload that has asked.", offsetof(s, m.dns_servers) },                              \
+	{ "learnt-names", PK_CONF_NUMBER, "addresses", "65536", 0, FW_NAMES_MAX, NULL, false,      \
+	    "Addresses known by the names in policy at a time, over all lcores: 216 bytes each.  " \
+	    "0: none, and rules with `fqdns` match nobody.", offsetof(s, m.names) },               \
 	{ "overlay-vxlan", PK_CONF_NUMBER, "port", "0", 0, 65535, NULL, false,                     \
 	    "Judge VXLAN on this UDP port by what is in it (RFC 7348: 4789).  0: it is UDP.",      \
 	    offsetof(s, m.vxlan) },                                                                \
@@ -164,8 +173,30 @@ fw_path_options_apply(const struct fw_path_options *o, struct fw_path_conf *conf
 	conf->watch_bytes = (uint32_t)o->signatures_bytes;
 	conf->ftp = o->ftp;
 	conf->tftp = o->tftp;
+	conf->nb_names = (uint32_t)o->names;
 	for (unsigned int i = 0; i < FW_TIMEOUT_COUNT; i++)
 		conf->timeout_ns[i] = o->timeout[i];
+}
+
+/* A list of addresses and networks; *nb is how many there are. */
+static inline int
+fw_path_options_servers(const char *name, const struct pk_conf_list *list, struct pk_prefix *out,
+    unsigned int max, unsigned int *nb, struct pk_diag *diag)
+{
+	if (list->nb > max) {
+		pk_diag_set(diag, "%zu %s lines; want at most %u", list->nb, name, max);
+		return -EINVAL;
+	}
+	for (size_t i = 0; i < list->nb; i++) {
+		struct pk_diag why;
+
+		if (pk_prefix_parse(&out[i], list->item[i], &why) < 0) {
+			pk_diag_set(diag, "%s %s: %s", name, list->item[i], why.text);
+			return -EINVAL;
+		}
+	}
+	*nb = (unsigned int)list->nb;
+	return 0;
 }
 
 /* And those; *overlay is the caller's, and has to outlive the path.  Returns 0, or -EINVAL with *diag. */
@@ -173,20 +204,14 @@ static inline int
 fw_path_options_networks(const struct fw_path_options *o, struct fw_path_conf *conf,
     struct fw_overlay *overlay, struct pk_diag *diag)
 {
-	if (o->dhcp_servers.nb > FW_DHCP_SERVERS_MAX) {
-		pk_diag_set(diag, "%zu dhcp-server lines; want at most %u", o->dhcp_servers.nb,
-		    FW_DHCP_SERVERS_MAX);
-		return -EINVAL;
-	}
-	for (size_t i = 0; i < o->dhcp_servers.nb; i++) {
-		struct pk_diag why;
+	int rc = fw_path_options_servers("dhcp-server", &o->dhcp_servers, conf->dhcp_server,
+	    FW_DHCP_SERVERS_MAX, &conf->nb_dhcp_servers, diag);
 
-		if (pk_prefix_parse(&conf->dhcp_server[i], o->dhcp_servers.item[i], &why) < 0) {
-			pk_diag_set(diag, "dhcp-server %s: %s", o->dhcp_servers.item[i], why.text);
-			return -EINVAL;
-		}
-	}
-	conf->nb_dhcp_servers = (unsigned int)o->dhcp_servers.nb;
+	if (rc == 0)
+		rc = fw_path_options_servers("dns-server", &o->dns_servers, conf->dns_server,
+		    FW_DNS_SERVERS_MAX, &conf->nb_dns_servers, diag);
+	if (rc < 0)
+		return rc;
 	conf->overlay = o->vxlan != 0 || o->geneve != 0 ? overlay : NULL;
 	return fw_overlay_init(overlay, (uint16_t)o->vxlan, (uint16_t)o->geneve,
 	    (const char *const *)o->overlay_peers.item, o->overlay_peers.nb, diag);

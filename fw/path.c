@@ -163,6 +163,7 @@ fw_path_burst(struct fw_path *p, const struct fw_rules *rules, uint16_t wire, en
 		.from = from,
 		.wire = wire,
 		.level = p->conf.trace != NULL ? (int)fw_trace_level(p->conf.trace) : -1,
+		.names = p->shared->names != NULL && fw_rules_has_names(rules),
 	};
 
 	const bool lane = rules != NULL && b.level < (int)FW_TRACE_ALL && !p->conf.general_only;
@@ -373,6 +374,12 @@ const pk_counter *
 fw_path_rule_hits(const struct fw_path *p)
 {
 	return p->hits;
+}
+
+struct fw_names *
+fw_path_names(const struct fw_path *p)
+{
+	return p->shared->names;
 }
 
 const pk_counter *

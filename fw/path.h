@@ -32,6 +32,7 @@ struct rte_mempool;
 #define FW_BURST            32
 #define FW_WIRES_MAX        64
 #define FW_DHCP_SERVERS_MAX 16
+#define FW_DNS_SERVERS_MAX  16
 
 enum fw_side {
 	FW_INSIDE = 0,
@@ -106,6 +107,9 @@ struct fw_path_conf {
 	bool ftp, tftp;                   /* sessions of these may announce others: fw/related.h */
 	struct pk_prefix dhcp_server[FW_DHCP_SERVERS_MAX]; /* who may answer DHCP */
 	unsigned int nb_dhcp_servers;                      /* 0: DHCP is UDP like any other */
+	struct pk_prefix dns_server[FW_DNS_SERVERS_MAX];   /* whose answers count for all who ask */
+	unsigned int nb_dns_servers;
+	uint32_t nb_names; /* addresses that are known by name at a time (fw/names.h); 0: none */
 	struct fw_shared *shared; /* with other lcores (fw/shared.h); borrowed, NULL: its own */
 };
 
@@ -135,6 +139,7 @@ struct fw_path_stats {
 	pk_counter policy_lookups, reevaluated, revoked; /* revoked: cut by a change of policy */
 	pk_counter inspect_packets, inspect_evicted, inspect_full;     /* fw/inspect.h */
 	pk_counter leases_full;                                        /* fw/lease.h */
+	pk_counter names_learnt, names_full, names_unread;             /* fw/names.h */
 	pk_counter sig_alerts;                                         /* signatures that matched */
 	pk_counter related_announced, related_refused, related_opened; /* fw/related.h */
 } PK_CACHE_ALIGNED;
@@ -229,6 +234,9 @@ const pk_counter *fw_path_rule_hits(const struct fw_path *p);
 
 /* "http"; "unknown"; "looking" while it is looked for, "none" when nobody does.  Context: any. */
 const char *fw_app_name(uint8_t app);
+
+/* What its names have come to (fw/names.h), with other lcores; NULL: none is kept. */
+struct fw_names *fw_path_names(const struct fw_path *p);
 
 /* By enum fw_app, FW_APPS of each: sessions found to speak it, and of these such as were cut for it. */
 #define FW_APPS 256

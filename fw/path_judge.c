@@ -145,6 +145,8 @@ judge_session(struct fw_batch *b, struct fw_pkt *pk, uint32_t i)
 		}
 	}
 	fw_session_count(&p->sessions, s, d, pk->len);
+	if (unlikely(b->names))
+		fw_names_packet(b, pk, i, d);
 	if (unlikely(e != NULL) && (e->what & FW_EXTRA_FTP) != 0)
 		fw_helper_packet(b, pk, i, d, e);
 	if (unlikely(e != NULL) && (e->what & FW_EXTRA_PROXY) != 0)

@@ -86,7 +86,7 @@ fw_session_open(struct fw_batch *b, struct fw_pkt *pk)
 		selector = flow.selector;
 		app = flow.app;
 	}
-	why = fw_policy_ask_kin(
+	why = fw_policy_ask(
 	    b, b->from, pk->key.vrf, &src, &dst, pk->l4_proto, selector, app, kin, &decision);
 	if (why != FW_DROP_NONE) {
 		fw_policy_note(b, FW_SESSION_NONE, 0, &decision);
@@ -166,6 +166,8 @@ fw_session_open(struct fw_batch *b, struct fw_pkt *pk)
 		pk_counter_add(&p->stats.related_opened, 1);
 	}
 	fw_helper_opened(b, pk, i);
+	if (unlikely(p->shared->names != NULL))
+		fw_names_opened(b, pk, i);
 	fw_sessions_publish(t, i);
 	if (likely(!proxied))
 		fw_session_count(t, s, 0, pk->len);

@@ -3,6 +3,7 @@
 
 #include <rte_mbuf.h>
 
+#include "fw/names.h"
 #include "fw/path_priv.h"
 #include "fw/reject.h"
 #include "fw/tls.h"
@@ -35,20 +36,34 @@ ask_terms(const struct fw_batch *b, struct fw_decision *d)
 	return FW_DROP_NONE;
 }
 
-/* Ask policy about a flow from src to dst.  Returns FW_DROP_NONE if it may be. */
-enum fw_drop
-fw_policy_ask(struct fw_batch *b, enum fw_side opener, uint32_t vrf, const struct pk_addr *src,
-    const struct pk_addr *dst, uint8_t proto, uint16_t selector, uint8_t app, struct fw_decision *d)
-{
-	bool inside = opener == FW_INSIDE;
-	bool attested = b->p->attested;
-	struct fw_party subject, peer;
+/* What policy is asked about. */
+struct flow {
+	enum fw_side opener;
+	uint32_t vrf;
+	const struct pk_addr *src, *dst;
+	uint8_t proto, app;
+	uint16_t selector;
+	bool held; /* it is there already */
+};
 
-	fw_rules_party(b->rules, vrf, inside ? src : dst, attested, &subject);
-	fw_rules_party(b->rules, vrf, inside ? dst : src, attested, &peer);
+static enum fw_drop
+ask(struct fw_batch *b, const struct flow *f, struct fw_decision *d)
+{
+	bool inside = f->opener == FW_INSIDE;
+	bool attested = b->p->attested;
+	struct fw_names *names = b->p->shared->names;
+	struct fw_party subject, peer;
+	struct fw_named named;
+
+	fw_rules_party(b->rules, f->vrf, inside ? f->src : f->dst, attested, &subject);
+	fw_rules_party(b->rules, f->vrf, inside ? f->dst : f->src, attested, &peer);
+	if (unlikely(inside && fw_rules_has_names(b->rules)) && names != NULL) {
+		fw_names_find(names, f->vrf, f->src, f->dst, f->held, b->now_ns, &named);
+		peer.named = &named;
+	}
 	pk_counter_add(&b->p->stats.policy_lookups, 1);
-	fw_rules_decide(b->rules, inside ? PK_EGRESS : PK_INGRESS, &subject, &peer, proto, selector,
-	    app, fw_path_unix_s(b->p, b->now_ns), d);
+	fw_rules_decide(b->rules, inside ? PK_EGRESS : PK_INGRESS, &subject, &peer, f->proto,
+	    f->selector, f->app, fw_path_unix_s(b->p, b->now_ns), d);
 	if (d->verdict == PK_VERDICT_ALLOW)
 		return likely(d->terms == NULL && b->p->conf.inspect_all == 0) ? FW_DROP_NONE
 		                                                               : ask_terms(b, d);
@@ -57,15 +72,33 @@ fw_policy_ask(struct fw_batch *b, enum fw_side opener, uint32_t vrf, const struc
 	return d->verdict == PK_VERDICT_REJECT ? FW_DROP_RULE_REJECT : FW_DROP_RULE_DENY;
 }
 
+static enum fw_drop
+ask_kin(struct fw_batch *b, struct flow *f, uint8_t kin, struct fw_decision *d)
+{
+	if (unlikely((kin & FW_KIN_REVERSED) != 0)) {
+		const struct pk_addr *src = f->src;
+
+		f->src = f->dst;
+		f->dst = src;
+		f->opener = f->opener == FW_INSIDE ? FW_OUTSIDE : FW_INSIDE;
+	}
+	return ask(b, f, d);
+}
+
 enum fw_drop
-fw_policy_ask_kin(struct fw_batch *b, enum fw_side opener, uint32_t vrf, const struct pk_addr *src,
+fw_policy_ask(struct fw_batch *b, enum fw_side opener, uint32_t vrf, const struct pk_addr *src,
     const struct pk_addr *dst, uint8_t proto, uint16_t selector, uint8_t app, uint8_t kin,
     struct fw_decision *d)
 {
-	if (unlikely((kin & FW_KIN_REVERSED) != 0))
-		return fw_policy_ask(b, opener == FW_INSIDE ? FW_OUTSIDE : FW_INSIDE, vrf, dst, src,
-		    proto, selector, app, d);
-	return fw_policy_ask(b, opener, vrf, src, dst, proto, selector, app, d);
+	struct flow f = { .opener = opener,
+		.vrf = vrf,
+		.src = src,
+		.dst = dst,
+		.proto = proto,
+		.app = app,
+		.selector = selector };
+
+	return ask_kin(b, &f, kin, d);
 }
 
 /* Count the hit and write the rule into the session, if there is one. */
@@ -161,10 +194,17 @@ fw_policy_ask_session(struct fw_batch *b, uint32_t i, struct fw_decision *d)
 	const struct fw_session_cold *c = &b->p->sessions.cold[i];
 	struct pk_addr src, dst;
 	uint16_t sport, dport;
+	struct flow f = { .opener = fw_session_origin(s),
+		.vrf = s->key.vrf,
+		.src = &src,
+		.dst = &dst,
+		.proto = s->key.proto,
+		.app = s->app,
+		.selector = (uint16_t)c->slot_and_selector,
+		.held = true };
 
 	fw_session_names(s, c, &src, &dst, &sport, &dport);
-	return fw_policy_ask_kin(b, fw_session_origin(s), s->key.vrf, &src, &dst, s->key.proto,
-	    (uint16_t)c->slot_and_selector, s->app, c->kin, d);
+	return ask_kin(b, &f, c->kin, d);
 }
 
 /* Policy has changed since the session was allowed.  What it speaks is still known, if it was. */

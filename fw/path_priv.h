@@ -31,6 +31,7 @@
  *      path_watch.c    sessions held against signatures
  *      path_terms.c    what rules ask of each packet: limits, marks
  *      path_helper.c   sessions that announce others: FTP, TFTP
+ *      path_names.c    answers of DNS, for policy that has names
  *      path_proxy.c    SYN cookies, and the sessions that began with one
  *      path_protect.c  sessions that go by ESP: out
  *      path_unprotect.c  what comes in for the DPU itself, ESP above all
@@ -94,7 +95,8 @@ struct fw_batch {
 	uint32_t seen;
 	enum fw_side from;
 	uint16_t wire;
-	int level; /* of the trace; -1 without one */
+	int level;  /* of the trace; -1 without one */
+	bool names; /* policy has names, and answers of DNS are read for them */
 	/* of the packet being judged, IPsec */
 	uint32_t tunnel;   /* it came by, or goes by; ESP_TUNNEL_NONE */
 	struct esp_sa *sa; /* it goes out by; NULL: as it is */
@@ -384,15 +386,19 @@ fw_link_protects(const struct fw_path *p, uint16_t wire, uint8_t encryption)
 	    (p->conf.secured_wires >> wire & 1) != 0;
 }
 
+/* ---- path_names.c ---- */
+
+/* Session i has just begun with `pk`. */
+void fw_names_opened(struct fw_batch *b, const struct fw_pkt *pk, uint32_t i);
+
+/* A packet from side d of session i, which has accepted it; only with b->names. */
+void fw_names_packet(struct fw_batch *b, const struct fw_pkt *pk, uint32_t i, unsigned int d);
+
 /* ---- path_policy.c ---- */
 
-/* Ask policy about a flow from src to dst.  Returns FW_DROP_NONE if it may be. */
+/* Ask policy about a flow from src to dst that would begin; `kin` (enum fw_kin): by whom it is announced.  Returns
+ * FW_DROP_NONE if it may be. */
 enum fw_drop fw_policy_ask(struct fw_batch *b, enum fw_side opener, uint32_t vrf,
-    const struct pk_addr *src, const struct pk_addr *dst, uint8_t proto, uint16_t selector,
-    uint8_t app, struct fw_decision *d);
-
-/* The same about a flow that another has announced, if `kin` (enum fw_kin) says so. */
-enum fw_drop fw_policy_ask_kin(struct fw_batch *b, enum fw_side opener, uint32_t vrf,
     const struct pk_addr *src, const struct pk_addr *dst, uint8_t proto, uint16_t selector,
     uint8_t app, uint8_t kin, struct fw_decision *d);
 

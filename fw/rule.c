@@ -185,7 +185,9 @@ fw_rules_labels(const struct fw_rules *r, uint32_t identity)
 
 /* ---- the decision ---- */
 
-#define MATCH_ROWS (FW_TREE_DEPTH + 4) /* of an address and an identity, and of all peers */
+#define MATCH_ROWS           \
+	(FW_TREE_DEPTH + 4 + \
+	    FW_NAMED_MAX) /* of an address, its names and an identity, and of all peers */
 
 /* The rules in any of some rows: those of short ones by position, the bits of long ones. */
 struct match {
@@ -257,6 +259,18 @@ match_key16(struct match *m, const struct fw_tree *t, fw_key key)
 }
 
 static void
+match_names(struct match *m, const struct fw_program *p, const struct fw_named *named)
+{
+	for (uint32_t i = 0; i < named->nb; i++) {
+		const struct fw_name_row *r =
+		    fw_table_find(&p->names, &fw_name_rows_kind, &named->pattern[i]);
+
+		if (r != NULL)
+			match_add(m, r->row);
+	}
+}
+
+static void
 match_peer(struct match *m, const struct fw_program *p, const struct fw_party *peer)
 {
 	const struct fw_bucket *b;
@@ -267,6 +281,8 @@ match_peer(struct match *m, const struct fw_program *p, const struct fw_party *p
 		match_key4(m, &p->v4, (uint32_t)fw_addr_key(peer->addr));
 	else
 		match_key16(m, &p->v6, fw_addr_key(peer->addr));
+	if (peer->named != NULL && p->names.nb != 0)
+		match_names(m, p, peer->named);
 	if (peer->identity == PK_IDENTITY_NONE)
 		return;
 	b = fw_table_bucket(&p->identities, fw_id_hash(peer->identity));

@@ -19,8 +19,8 @@
  *      subject's identity names a program per direction.
  *   2. Three things of the packet name rows of the program, lists of rules or, where these are long,
  *      bits with a summary above them: the peer's identity (hash table), the peer's address (tree over
- *      the edges of all prefixes, which match hosts of the inventory as well), and the service (tree
- *      over the edges of all port ranges).
+ *      the edges of all prefixes, which match hosts of the inventory as well; and a hash table, if it has
+ *      names), and the service (tree over the edges of all port ranges).
  *   3. The first rule that is in a row of the peer and in a row of the service matches (aggregated
  *      bit vectors, Baboescu and Varghese, SIGCOMM 2001).  PASS and audit rules carry on from there.
  *
@@ -48,6 +48,20 @@ struct fw_party {
 	uint32_t identity;                    /* PK_IDENTITY_NONE outside the inventory */
 	uint8_t is_subject;                   /* has programs here, so it may speak at all */
 	uint32_t program[PK_DIRECTION_COUNT]; /* for fw_rules_decide() */
+	const struct fw_named
+	    *named; /* what it is called; NULL: nothing that is known.  Borrowed */
+};
+
+/*
+ * Which patterns of names (lib/name.h) an address is known by: a plane learns it of DNS answers (fw/names.h), and
+ * puts it into the party for fw_rules_decide().  A pattern's number is the same in every generation.
+ */
+#define FW_NAMED_MAX    8     /* patterns an address is known by at once */
+#define FW_PATTERNS_MAX 16384 /* in a generation */
+
+struct fw_named {
+	uint32_t nb;
+	uint64_t pattern[FW_NAMED_MAX];
 };
 
 /*
@@ -148,6 +162,18 @@ uint32_t fw_rules_tenant(const struct fw_rules *r, uint32_t identity);
 /* "acme", "app=db,env=prod" for people; "" for unknown identities. */
 const char *fw_rules_tenant_name(const struct fw_rules *r, uint32_t identity);
 const char *fw_rules_labels(const struct fw_rules *r, uint32_t identity);
+
+/* Whether any rule asks for names.  NULL is allowed. */
+bool fw_rules_has_names(const struct fw_rules *r);
+
+/*
+ * Add the patterns that match the name (lower case, without the final dot) to *named, which has each once;
+ * those beyond its room are left out.  Context: any, while the generation is held.
+ */
+void fw_rules_name(const struct fw_rules *r, const char *name, struct fw_named *named);
+
+/* The text of a pattern; NULL: it is not in this generation, or that is NULL.  Borrowed, valid as long as `r`. */
+const char *fw_rules_pattern(const struct fw_rules *r, uint64_t pattern);
 
 /*
  * May `subject` open (egress) or accept (ingress) a session with `peer` on the service?

@@ -745,6 +745,27 @@ endpoints_change(struct fw_rules_state *s, struct fw_roots *to)
 	return 0;
 }
 
+/* Names have no part in most changes. */
+static int
+patterns_change(struct fw_rules_state *s, struct fw_roots *to, struct pk_diag *diag)
+{
+	bool changed = false;
+
+	EACH_TOUCHED(s, FW_ENTRY_SET, e)
+	{
+		const struct fw_set *before = e->before, *now = e->object;
+
+		changed |= before != now &&
+		    ((before != NULL && before->kind == PK_SET_NAME) ||
+		        (now != NULL && now->kind == PK_SET_NAME));
+	}
+	if (!changed)
+		return 0;
+	fw_part_drop(&s->line->parts, to->patterns);
+	to->patterns = NULL;
+	return fw_patterns_build(s, &to->patterns, diag);
+}
+
 static int
 ask_ready(struct fw_rules_state *s, struct pk_diag *diag)
 {
@@ -775,8 +796,8 @@ fw_commit(struct fw_rules_state *s, struct fw_rules **out, struct pk_diag *diag)
 	slots_give(s, true);
 	if (rc < 0 || (rc = sets_change(s, &to)) < 0 || (rc = programs_change(s, &to)) < 0 ||
 	    (rc = identities_change(s, &to)) < 0 || (rc = endpoints_change(s, &to)) < 0 ||
-	    (rc = texts_change(s, &to)) < 0 || (rc = s->line->parts.failed ? -ENOMEM : 0) < 0 ||
-	    (rc = ask_ready(s, diag)) < 0) {
+	    (rc = texts_change(s, &to)) < 0 || (rc = patterns_change(s, &to, diag)) < 0 ||
+	    (rc = s->line->parts.failed ? -ENOMEM : 0) < 0 || (rc = ask_ready(s, diag)) < 0) {
 		programs_restore(s);
 		slots_give(s, false);
 		slots_untake(s);

@@ -46,6 +46,11 @@ const struct fw_table_kind fw_identity_rows_kind = {
 	sizeof(uint32_t),
 	hash_u32,
 };
+const struct fw_table_kind fw_name_rows_kind = {
+	sizeof(struct fw_name_row),
+	sizeof(uint64_t),
+	hash_u64,
+};
 const struct fw_table_kind fw_ids_kind = {
 	sizeof(struct fw_id_entry),
 	sizeof(uint64_t),
@@ -81,6 +86,7 @@ end_if_unused(struct fw_line *l)
 	for (uint32_t i = 0; i < l->head.texts.nb; i++)
 		fw_part_drop(m, fw_vec_get(&l->head.texts, i));
 	fw_vec_drop(m, &l->head.texts);
+	fw_part_drop(m, l->head.patterns);
 	fw_parts_fini(m); /* which insists that nothing was forgotten */
 	free(l);
 }

@@ -56,12 +56,18 @@ struct fw_program {
 	struct fw_places *places;
 	fw_row any;                 /* rules about every peer */
 	struct fw_table identities; /* identity -> rules about it */
+	struct fw_table names;      /* pattern -> rules about it */
 	struct fw_tree v4, v6;      /* address of the peer -> rules about it */
 	struct fw_tree services;    /* protocol << 16 | selector -> rules about it */
 };
 
 struct fw_identity_row {
 	uint32_t identity, zero;
+	fw_row row;
+};
+
+struct fw_name_row {
+	uint64_t pattern;
 	fw_row row;
 };
 
@@ -117,15 +123,34 @@ struct fw_id_entry {
 };
 
 extern const struct fw_table_kind fw_hosts_kind, fw_identities_kind, fw_ids_kind,
-    fw_identity_rows_kind;
+    fw_identity_rows_kind, fw_name_rows_kind;
+
+/*
+ * All patterns of names, in chains by the labels at their end that match only themselves (pk_name_fixed).
+ * One block: a change of one makes it anew.
+ */
+struct fw_patterns {
+	struct fw_part part;
+	uint32_t nb, mask;
+	struct fw_pattern *pattern; /* these three end the block */
+	uint32_t *chain;            /* by hash: index + 1 of the first; 0: none */
+	char *text;
+};
+
+struct fw_pattern {
+	uint64_t name; /* fw_set_name() */
+	const char *text, *fixed;
+	uint32_t next; /* index + 1 */
+};
 
 /* Where a generation begins. */
 struct fw_roots {
-	struct fw_table hosts;      /* struct fw_host_entry */
-	struct fw_table identities; /* struct fw_identity_entry */
-	struct fw_table ids;        /* struct fw_id_entry: rules by id */
-	struct fw_vec programs;     /* by slot: struct fw_program */
-	struct fw_vec texts;        /* by slot: struct fw_rule_text */
+	struct fw_table hosts;        /* struct fw_host_entry */
+	struct fw_table identities;   /* struct fw_identity_entry */
+	struct fw_table ids;          /* struct fw_id_entry: rules by id */
+	struct fw_vec programs;       /* by slot: struct fw_program */
+	struct fw_vec texts;          /* by slot: struct fw_rule_text */
+	struct fw_patterns *patterns; /* NULL: no rule asks for names */
 };
 
 /* ---- the line of generations, and their memory ---- */
@@ -261,6 +286,10 @@ struct fw_entry *fw_entry_find(
 /* Check what the transaction says, and build the next generation from it.  On failure the roots of the
  * line are untouched and the transaction must be aborted. */
 int fw_commit(struct fw_rules_state *s, struct fw_rules **out, struct pk_diag *diag);
+
+/* Those of the sets of the transaction, as they are at its end; NULL for none.  Returns 0, or negative errno with
+ * *diag when there are too many. */
+int fw_patterns_build(struct fw_rules_state *s, struct fw_patterns **out, struct pk_diag *diag);
 
 void fw_program_source_destroy(struct fw_program_source *p);
 

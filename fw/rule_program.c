@@ -1,8 +1,8 @@
 /*
  * From the rules of a program to its rows, whole or by what has changed.
  *
- * Everything a rule says is noted at its position: in the row of each identity in its sets, on the range
- * of each prefix in its sets, on the range of each of its services.  So a rule comes or goes, and a
+ * Everything a rule says is noted at its position: in the row of each identity and of each pattern of names in its
+ * sets, on the range of each prefix in its sets, on the range of each of its services.  So a rule comes or goes, and a
  * set gains or loses a member, at the cost of those notes.  A program is built anew when its rules
  * have changed by half, when no position is left near the place of a new one, or when a tree is
  * stale.
@@ -69,15 +69,34 @@ mark_identity(struct fw_parts *m, struct fw_program *p, uint32_t identity, uint3
 }
 
 static int
+mark_name(struct fw_parts *m, struct fw_program *p, uint64_t name, uint32_t pos, bool add)
+{
+	struct fw_name_row *r = fw_table_edit(m, &p->names, &fw_name_rows_kind, &name, add);
+
+	if (r == NULL)
+		return -ENOMEM;
+	if (add)
+		return fw_row_add(m, &r->row, pos, &p->shape);
+	if (fw_row_remove(m, &r->row, pos, &p->shape) < 0)
+		return -ENOMEM;
+	return r->row != 0 ? 0 : fw_table_remove(m, &p->names, &fw_name_rows_kind, &name);
+}
+
+static int
 mark_member(struct fw_parts *m, struct fw_program *p, uint8_t kind, const void *member,
     uint32_t pos, bool add)
 {
 	fw_key first, last;
 	uint32_t identity;
+	uint64_t name;
 
 	if (kind == PK_SET_IDENTITY) {
 		memcpy(&identity, member, sizeof(identity));
 		return mark_identity(m, p, identity, pos, add);
+	}
+	if (kind == PK_SET_NAME) {
+		memcpy(&name, member, sizeof(name));
+		return mark_name(m, p, name, pos, add);
 	}
 	prefix_range(member, &first, &last);
 	return mark(m, p, prefix_tree(p, member), first, last, pos, add);
@@ -282,6 +301,12 @@ drop_row(struct fw_parts *m, void *entry)
 	fw_row_drop(m, ((struct fw_identity_row *)entry)->row);
 }
 
+static void
+drop_name_row(struct fw_parts *m, void *entry)
+{
+	fw_row_drop(m, ((struct fw_name_row *)entry)->row);
+}
+
 void
 fw_program_drop(struct fw_parts *m, struct fw_program *p)
 {
@@ -294,6 +319,7 @@ fw_program_drop(struct fw_parts *m, struct fw_program *p)
 	fw_tree_drop(m, &p->v6);
 	fw_tree_drop(m, &p->services);
 	fw_table_drop(m, &p->identities, &fw_identity_rows_kind, drop_row);
+	fw_table_drop(m, &p->names, &fw_name_rows_kind, drop_name_row);
 	fw_part_drop(m, p);
 }
 

@@ -9,7 +9,14 @@
 static size_t
 member_size(const struct fw_set *s)
 {
-	return s->kind == PK_SET_IDENTITY ? sizeof(uint32_t) : sizeof(struct pk_prefix);
+	switch (s->kind) {
+	case PK_SET_IDENTITY:
+		return sizeof(uint32_t);
+	case PK_SET_NAME:
+		return sizeof(uint64_t);
+	default:
+		return sizeof(struct pk_prefix);
+	}
 }
 
 static uint32_t
@@ -23,20 +30,42 @@ member_hash(const struct fw_set *s, const void *member)
 		memcpy(&id, member, sizeof(id));
 		return (uint32_t)fw_mix(id, 1);
 	}
+	if (s->kind == PK_SET_NAME)
+		return 0; /* there is but one */
 	memcpy(a, p->addr.bytes, sizeof(a));
 	return (uint32_t)fw_mix(fw_mix(a[0], a[1]), (uint64_t)p->len << 8 | p->addr.family);
 }
 
-struct fw_set *
-fw_set_create(uint64_t id, uint8_t kind)
+/* FNV-1a; nobody gains by patterns of one number, for who writes one could as well write the other. */
+uint64_t
+fw_set_name(const char *pattern)
 {
-	struct fw_set *s = calloc(1, sizeof(*s));
+	uint64_t h = UINT64_C(0xcbf29ce484222325);
+
+	for (; *pattern != '\0'; pattern++)
+		h = (h ^ (uint8_t)*pattern) * UINT64_C(0x100000001b3);
+	return h;
+}
+
+struct fw_set *
+fw_set_create(uint64_t id, uint8_t kind, const char *name)
+{
+	size_t len = kind == PK_SET_NAME ? strlen(name) + 1 : 0;
+	struct fw_set *s = calloc(1, sizeof(*s) + len);
+	uint64_t number;
 
 	if (s == NULL)
 		return NULL;
 	s->id = id;
 	s->kind = kind;
-	return s;
+	if (kind != PK_SET_NAME)
+		return s;
+	memcpy(s->pattern, name, len);
+	number = fw_set_name(name);
+	if (fw_set_add(s, &number) == 0)
+		return s;
+	fw_set_destroy(s);
+	return NULL;
 }
 
 void

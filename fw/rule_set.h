@@ -6,7 +6,8 @@
 #include "lib/msg.h"
 
 /*
- * The members of a set of identities or prefixes, and what a transaction does to them.
+ * The members of a set of identities or prefixes, and what a transaction does to them.  A set of kind name has one:
+ * the number of its pattern, which stands for all addresses that this comes to and is the same in every generation.
  *
  * A member remembers whether it was there before the transaction, so that taking the transaction
  * back needs no memory, and what it changed can be told at its end: a member added and removed again
@@ -16,6 +17,7 @@ struct fw_member {
 	union {
 		uint32_t identity;
 		struct pk_prefix prefix;
+		uint64_t name; /* fw_set_name() */
 	};
 	bool now, before;
 	bool changed; /* on the list below */
@@ -31,13 +33,16 @@ struct fw_set {
 	uint32_t *slot;    /* hash of a member -> its index + 1 */
 	uint32_t *changed; /* indices of members touched by the transaction */
 	uint32_t nb_changed, room_changed;
+	char pattern[]; /* of kind name (lib/name.h) */
 };
 
-/* NULL when out of memory. */
-struct fw_set *fw_set_create(uint64_t id, uint8_t kind);
+/* `name`: the pattern, for kind name.  NULL when out of memory. */
+struct fw_set *fw_set_create(uint64_t id, uint8_t kind, const char *name);
 void fw_set_destroy(struct fw_set *s);
 
-/* `member` is a uint32_t or a struct pk_prefix, by kind.  Adding what is there is no error.
+uint64_t fw_set_name(const char *pattern);
+
+/* `member` is a uint32_t, a struct pk_prefix or a uint64_t, by kind.  Adding what is there is no error.
  * Returns 0 or -ENOMEM. */
 int fw_set_add(struct fw_set *s, const void *member);
 

@@ -234,9 +234,10 @@ take_set(struct fw_rules_state *s, const struct pk_msg_set *m, struct pk_diag *d
 
 	if (m->op == PK_OP_DELETE)
 		return delete (s, FW_ENTRY_SET, &key, diag);
-	if (e != NULL && e->object != NULL && ((struct fw_set *)e->object)->kind == m->kind)
+	if (e != NULL && e->object != NULL && ((struct fw_set *)e->object)->kind == m->kind &&
+	    (m->kind != PK_SET_NAME || strcmp(((struct fw_set *)e->object)->pattern, m->name) == 0))
 		return 0; /* there it is; its members stay */
-	set = fw_set_create(m->set, m->kind);
+	set = fw_set_create(m->set, m->kind, m->name);
 	return set != NULL ? put(s, FW_ENTRY_SET, &key, set) : -ENOMEM;
 }
 

@@ -10,6 +10,7 @@ struct fw_shared {
 	struct fw_meters *meters;   /* fw/meter.h */
 	struct fw_related *related; /* fw/related.h; NULL: no helper is on */
 	struct fw_leases *leases;   /* fw/lease.h; NULL: nobody snoops DHCP */
+	struct fw_names *names;     /* fw/names.h; NULL: no name is ever known */
 };
 
 /* By what `conf` asks for.  Context: control thread.  Returns 0 or -ENOMEM; the caller owns *out. */

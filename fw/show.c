@@ -137,6 +137,9 @@ show_counters(struct pk_control_request *r, int argc, char **argv, void *arg)
 		    &sum.syn_cookies_switched, pk_counter_read(&p->syn_cookies_switched));
 		pk_counter_add(&sum.syn_cookies_on, pk_counter_read(&p->syn_cookies_on));
 		pk_counter_add(&sum.leases_full, pk_counter_read(&p->leases_full));
+		pk_counter_add(&sum.names_learnt, pk_counter_read(&p->names_learnt));
+		pk_counter_add(&sum.names_full, pk_counter_read(&p->names_full));
+		pk_counter_add(&sum.names_unread, pk_counter_read(&p->names_unread));
 		pk_counter_add(&sum.related_announced, pk_counter_read(&p->related_announced));
 		pk_counter_add(&sum.related_refused, pk_counter_read(&p->related_refused));
 		pk_counter_add(&sum.related_opened, pk_counter_read(&p->related_opened));
@@ -174,6 +177,9 @@ show_counters(struct pk_control_request *r, int argc, char **argv, void *arg)
 	/* How many lcores are in that mode now. */
 	counter_row(r, "syn-cookies-on", sum.syn_cookies_on);
 	counter_row(r, "dhcp-leases-not-kept", sum.leases_full);
+	counter_row(r, "names-learnt", sum.names_learnt);
+	counter_row(r, "names-not-kept", sum.names_full);
+	counter_row(r, "names-answers-not-read", sum.names_unread);
 	counter_row(r, "related-announced", sum.related_announced);
 	counter_row(r, "related-refused", sum.related_refused);
 	counter_row(r, "related-opened", sum.related_opened);
@@ -391,6 +397,8 @@ static const struct pk_control_command commands[] = {
 	{ "show counters", "", "packets, bytes, sessions, and whether the account balances",
 	    show_counters },
 	{ "show apps", "", "what inspected sessions were found to speak", show_apps },
+	{ "show names", "[limit N]", "addresses that are known by the names in policy",
+	    fw_show_names },
 	{ "show signatures", "", "signatures in force, and those that sessions finish on",
 	    show_signatures },
 	{ "load signatures", "", "read the file of signatures anew", load_signatures },

@@ -43,6 +43,9 @@ void fw_show_ipsec(struct pk_control_request *r, int argc, char **argv, void *ar
 /* fw/show_macsec.c */
 void fw_show_macsec(struct pk_control_request *r, int argc, char **argv, void *arg);
 
+/* fw/show_names.c */
+void fw_show_names(struct pk_control_request *r, int argc, char **argv, void *arg);
+
 /* fw/show_trace.c */
 int fw_show_trace_create(struct fw_show *s);
 void fw_show_trace_destroy(struct fw_show *s);

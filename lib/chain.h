@@ -14,7 +14,7 @@
  * Context: one thread at a time; it waits for the disk.
  */
 #define PK_CHAIN_HASH_TEXT 65 /* hexadecimal, with the final NUL */
-#define PK_CHAIN_LINE_MAX  8192
+#define PK_CHAIN_LINE_MAX  32768
 
 struct pk_chain;
 

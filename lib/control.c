@@ -1,7 +1,6 @@
 #include "lib/control.h"
 
 #include <errno.h>
-#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,7 +13,8 @@
 #include <event2/buffer.h>
 #include <event2/bufferevent.h>
 #include <event2/event.h>
-#include <event2/listener.h>
+
+#include "lib/local.h"
 
 #define REQUESTS_MAX 64          /* at once; picketctl is for people and scripts */
 #define OUT_LOW      (64 * 1024) /* bytes: ask for more rows below this */
@@ -35,12 +35,11 @@ struct pk_control_request {
 
 struct pk_control {
 	struct event_base *base;
-	struct evconnlistener *listener;
+	struct pk_listener *listener;
 	const struct pk_control_command *commands;
 	void *arg;
 	unsigned int nb_requests;
 	LIST_HEAD(, pk_control_request) requests;
-	char path[sizeof(((struct sockaddr_un *)0)->sun_path)];
 };
 
 const char *
@@ -355,15 +354,11 @@ on_first(evutil_socket_t fd, short what, void *arg)
 }
 
 static void
-on_accept(
-    struct evconnlistener *listener, evutil_socket_t fd, struct sockaddr *addr, int len, void *arg)
+on_accept(void *arg, int fd)
 {
 	struct pk_control *c = arg;
 	struct pk_control_request *r;
 
-	(void)listener;
-	(void)addr;
-	(void)len;
 	r = c->nb_requests < REQUESTS_MAX ? calloc(1, sizeof(*r)) : NULL;
 	if (r == NULL) {
 		close(fd);
@@ -387,40 +382,17 @@ int
 pk_control_create(struct pk_control **out, struct event_base *base, const char *path,
     const struct pk_control_command *commands, void *arg, struct pk_diag *diag)
 {
-	struct sockaddr_un addr = { .sun_family = AF_UNIX };
-	struct pk_control *c;
-	mode_t mask;
-	int fd, rc;
+	struct pk_control *c = calloc(1, sizeof(*c));
+	int rc;
 
-	if (strlen(path) >= sizeof(addr.sun_path)) {
-		pk_diag_set(diag, "%s: a socket's path has at most %zu bytes", path,
-		    sizeof(addr.sun_path) - 1);
-		return -ENAMETOOLONG;
-	}
-	strcpy(addr.sun_path, path);
-	c = calloc(1, sizeof(*c));
 	if (c == NULL)
 		return -ENOMEM;
 	c->base = base;
 	c->commands = commands;
 	c->arg = arg;
 	LIST_INIT(&c->requests);
-	strcpy(c->path, path);
-	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	unlink(path);
-	mask = umask(0117);
-	rc = fd < 0 || bind(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0 || listen(fd, 16) < 0
-	    ? -errno
-	    : 0;
-	umask(mask);
-	if (rc == 0) {
-		c->listener = evconnlistener_new(base, on_accept, c, LEV_OPT_CLOSE_ON_FREE, 0, fd);
-		rc = c->listener == NULL ? -ENOMEM : 0;
-	}
+	rc = pk_listener_create(&c->listener, base, path, SOCK_STREAM, on_accept, c, diag);
 	if (rc < 0) {
-		pk_diag_set(diag, "%s: cannot listen: %s", path, strerror(-rc));
-		if (fd >= 0)
-			close(fd);
 		free(c);
 		return rc;
 	}
@@ -435,8 +407,7 @@ pk_control_destroy(struct pk_control *c)
 		return;
 	while (!LIST_EMPTY(&c->requests))
 		request_free(LIST_FIRST(&c->requests));
-	evconnlistener_free(c->listener);
-	unlink(c->path);
+	pk_listener_destroy(c->listener);
 	free(c);
 }
 

@@ -3,6 +3,8 @@
 #include <errno.h>
 #include <string.h>
 
+#include "lib/name.h"
+
 static const char *const type_names[PK_MSG_TYPE_COUNT] = {
 	[PK_MSG_NONE] = "none",
 	[PK_MSG_HELLO] = "hello",
@@ -257,9 +259,14 @@ check_body(const struct pk_msg *m)
 			return want;
 		if (m->set.set == 0)
 			return "a set other than 0";
-		if (m->set.kind != PK_SET_IDENTITY && m->set.kind != PK_SET_PREFIX)
-			return "set kind identity or prefix";
-		return check_string(m->set.name, sizeof(m->set.name));
+		if (m->set.kind == PK_SET_NONE || m->set.kind >= PK_SET_KIND_COUNT)
+			return "set kind identity, prefix or name";
+		if ((want = check_string(m->set.name, sizeof(m->set.name))) != NULL)
+			return want;
+		return m->set.op != PK_OP_PUT || m->set.kind != PK_SET_NAME ||
+		        pk_name_is_pattern(m->set.name)
+		    ? NULL
+		    : "a pattern of DNS names";
 	case PK_MSG_SET_MEMBERS:
 		return check_members(&m->members);
 	case PK_MSG_PROGRAM:
@@ -283,7 +290,9 @@ check_body(const struct pk_msg *m)
 			return "flags of 0 or 1, and nothing fresh that is not attested";
 		if (!m->posture.attested && m->posture.until_mono_ns != 0)
 			return "no lease for a host that is not attested";
-		if ((want = check_string(m->posture.host, sizeof(m->posture.host))) != NULL)
+		if ((want = check_string(m->posture.host, sizeof(m->posture.host))) != NULL ||
+		    (want = check_string(m->posture.reference, sizeof(m->posture.reference))) !=
+		        NULL)
 			return want;
 		return check_string(m->posture.text, sizeof(m->posture.text));
 	case PK_MSG_POSTURE_STATUS:

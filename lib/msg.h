@@ -78,6 +78,7 @@ enum pk_set_kind {
 	PK_SET_NONE = 0,
 	PK_SET_IDENTITY, /* members are identities */
 	PK_SET_PREFIX,   /* members are address prefixes, which match known workloads as well */
+	PK_SET_NAME, /* addresses that DNS answers give the names its own name is a pattern of (lib/name.h) */
 	PK_SET_KIND_COUNT,
 };
 
@@ -193,7 +194,8 @@ struct pk_msg_endpoint {
 };
 
 /*
- * A set exists from its SET message on, empty; a SET for one that exists keeps its members, so to
+ * A set of kind name has no members that anybody says: the plane learns them, and one that cannot has it empty.
+ * Any other set exists from its SET message on, empty; a SET for one that exists keeps its members, so to
  * replace them all say DELETE, PUT, SET_MEMBERS.  A commit that leaves a rule naming no set is refused.
  */
 struct pk_msg_set {
@@ -325,7 +327,9 @@ struct pk_msg_posture {
 	uint64_t epoch;         /* of the verifier; one more with each change of state */
 	uint64_t until_mono_ns; /* CLOCK_BOOTTIME; end of the lease, 0 when not attested */
 	char host[64];
-	char text[384]; /* why, for people */
+	char reference
+	    [64]; /* by which it is judged, for people: NAME@GENERATION, or of a file its hash */
+	char text[320]; /* why, for people */
 };
 
 /* The posture of this epoch is in force: no packet is judged by another any more. */

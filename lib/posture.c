@@ -1,17 +1,15 @@
 #include "lib/posture.h"
 
 #include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include <event2/event.h>
 
 #include "lib/clock.h"
+#include "lib/local.h"
 #include "lib/log.h"
 
 #define RETRY_MS 100
@@ -22,10 +20,10 @@ struct pk_posture_ear {
 	struct event_base *base;
 	pk_posture_take *take;
 	void *arg;
-	int listen_fd, fd;
+	int fd;
 	uint32_t seq;
-	struct event *accept_event, *read_event;
-	char path[sizeof(((struct sockaddr_un *)0)->sun_path)];
+	struct pk_listener *listener;
+	struct event *read_event;
 };
 
 static void
@@ -69,14 +67,10 @@ on_message(evutil_socket_t fd, short what, void *arg)
 }
 
 static void
-on_accept(evutil_socket_t fd, short what, void *arg)
+on_accept(void *arg, int client)
 {
 	struct pk_posture_ear *e = arg;
-	int client = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
-	(void)what;
-	if (client < 0)
-		return;
 	hang_up(e, "another took its place");
 	e->fd = client;
 	e->read_event = event_new(e->base, client, EV_READ | EV_PERSIST, on_message, e);
@@ -88,39 +82,17 @@ int
 pk_posture_listen(struct pk_posture_ear **out, struct event_base *base, const char *path,
     pk_posture_take *take, void *arg, struct pk_diag *diag)
 {
-	struct sockaddr_un addr = { .sun_family = AF_UNIX };
-	struct pk_posture_ear *e;
-	mode_t mask;
+	struct pk_posture_ear *e = calloc(1, sizeof(*e));
 	int rc;
 
-	if (strlen(path) >= sizeof(addr.sun_path)) {
-		pk_diag_set(diag, "%s: a socket's path has at most %zu bytes", path,
-		    sizeof(addr.sun_path) - 1);
-		return -ENAMETOOLONG;
-	}
-	e = calloc(1, sizeof(*e));
 	if (e == NULL)
 		return -ENOMEM;
-	strcpy(addr.sun_path, path);
-	strcpy(e->path, path);
 	e->base = base;
 	e->take = take;
 	e->arg = arg;
 	e->fd = -1;
-	unlink(path);
-	e->listen_fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	mask = umask(0117);
-	rc = e->listen_fd < 0 || bind(e->listen_fd, (struct sockaddr *)&addr, sizeof(addr)) < 0 ||
-	        listen(e->listen_fd, 4) < 0
-	    ? -errno
-	    : 0;
-	umask(mask);
-	if (rc == 0) {
-		e->accept_event = event_new(base, e->listen_fd, EV_READ | EV_PERSIST, on_accept, e);
-		rc = e->accept_event != NULL && event_add(e->accept_event, NULL) == 0 ? 0 : -ENOMEM;
-	}
+	rc = pk_listener_create(&e->listener, base, path, SOCK_SEQPACKET, on_accept, e, diag);
 	if (rc < 0) {
-		pk_diag_set(diag, "%s: cannot listen: %s", path, strerror(-rc));
 		pk_posture_ear_destroy(e);
 		return rc;
 	}
@@ -134,12 +106,7 @@ pk_posture_ear_destroy(struct pk_posture_ear *e)
 	if (e == NULL)
 		return;
 	hang_up(e, "stopping");
-	if (e->accept_event != NULL)
-		event_free(e->accept_event);
-	if (e->listen_fd >= 0) {
-		close(e->listen_fd);
-		unlink(e->path);
-	}
+	pk_listener_destroy(e->listener);
 	free(e);
 }
 
@@ -230,14 +197,12 @@ on_retry(evutil_socket_t fd, short what, void *arg)
 	(void)fd;
 	(void)what;
 	for (size_t i = 0; i < all->nb; i++) {
-		struct sockaddr_un addr = { .sun_family = AF_UNIX };
 		struct mouth *m = &all->mouth[i];
 
 		if (m->fd >= 0)
 			continue;
-		snprintf(addr.sun_path, sizeof(addr.sun_path), "%s", m->path);
-		m->fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-		if (m->fd >= 0 && connect(m->fd, (struct sockaddr *)&addr, sizeof(addr)) == 0) {
+		m->fd = pk_local_connect(m->path, SOCK_SEQPACKET);
+		if (m->fd >= 0) {
 			m->readable =
 			    event_new(all->base, m->fd, EV_READ | EV_PERSIST, on_status, m);
 			PK_ASSERT(m->readable != NULL && event_add(m->readable, NULL) == 0);
@@ -245,8 +210,6 @@ on_retry(evutil_socket_t fd, short what, void *arg)
 			say(m);
 			continue;
 		}
-		if (m->fd >= 0)
-			close(m->fd);
 		m->fd = -1;
 		again = true;
 	}

@@ -21,8 +21,8 @@ pk_wipe(void *bytes, size_t len)
 	explicit_bzero(bytes, len);
 }
 
-static int
-alloc(struct pk_secret *s, size_t len)
+int
+pk_secret_reserve(struct pk_secret *s, size_t len)
 {
 	void *p;
 
@@ -42,7 +42,7 @@ alloc(struct pk_secret *s, size_t len)
 int
 pk_secret_init(struct pk_secret *s, const void *bytes, size_t len)
 {
-	int rc = alloc(s, len);
+	int rc = pk_secret_reserve(s, len);
 
 	if (rc == 0)
 		memcpy(s->bytes, bytes, len);
@@ -52,7 +52,7 @@ pk_secret_init(struct pk_secret *s, const void *bytes, size_t len)
 int
 pk_secret_random(struct pk_secret *s, size_t len)
 {
-	int rc = alloc(s, len);
+	int rc = pk_secret_reserve(s, len);
 
 	for (size_t got = 0; rc == 0 && got < len;) {
 		ssize_t n = getrandom(s->bytes + got, len - got, 0);

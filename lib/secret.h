@@ -14,6 +14,9 @@ struct pk_secret {
 /* Copy bytes[0 .. len - 1] in.  The caller wipes its own copy.  Returns 0, -EINVAL or -ENOMEM. */
 int pk_secret_init(struct pk_secret *s, const void *bytes, size_t len);
 
+/* A new secret of `len` zero bytes, to be filled in place.  Returns 0, -EINVAL or -ENOMEM. */
+int pk_secret_reserve(struct pk_secret *s, size_t len);
+
 /* Fill a new secret of `len` bytes from the kernel's random source.  Returns 0 or negative errno. */
 int pk_secret_random(struct pk_secret *s, size_t len);
 

@@ -15,6 +15,7 @@
 #include <openssl/err.h>
 #include <openssl/x509.h>
 
+#include "lib/local.h"
 #include "lib/log.h"
 #include "lib/svid_wire.h"
 
@@ -107,7 +108,7 @@ send_watch(struct pk_svid_source *s, const char *workload)
 	if (s->fd < 0)
 		return;
 	snprintf(m.workload, sizeof(m.workload), "%s", workload);
-	n = pk_svid_wire_send(s->fd, s->bytes, pk_svid_message_pack(s->bytes, &m), -1);
+	n = pk_local_send(s->fd, s->bytes, pk_svid_message_pack(s->bytes, &m), -1);
 	if (n < 0)
 		lose(s, strerror((int)-n));
 }
@@ -232,7 +233,7 @@ on_readable(evutil_socket_t fd, short what, void *arg)
 	int key, err;
 
 	(void)what;
-	n = pk_svid_wire_recv(fd, s->bytes, sizeof(s->bytes), &key);
+	n = pk_local_recv(fd, s->bytes, sizeof(s->bytes), &key);
 	if (n == -EAGAIN || n == -EINTR)
 		return;
 	if (n <= 0) {

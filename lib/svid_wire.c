@@ -3,8 +3,6 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
 #include "lib/wire.h"
 
@@ -145,60 +143,4 @@ pk_svid_revocations_take(struct pk_svid_trust *t, const uint8_t *bytes, size_t l
 			return err;
 	}
 	return 0;
-}
-
-ssize_t
-pk_svid_wire_send(int fd, const uint8_t *bytes, size_t len, int key)
-{
-	union {
-		struct cmsghdr align;
-		uint8_t bytes[CMSG_SPACE(sizeof(int))];
-	} control = { 0 };
-	struct iovec iov = { .iov_base = (void *)(uintptr_t)bytes, .iov_len = len };
-	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1 };
-	ssize_t n;
-
-	if (key >= 0) {
-		struct cmsghdr *c;
-
-		m.msg_control = control.bytes;
-		m.msg_controllen = sizeof(control.bytes);
-		c = CMSG_FIRSTHDR(&m);
-		c->cmsg_level = SOL_SOCKET;
-		c->cmsg_type = SCM_RIGHTS;
-		c->cmsg_len = CMSG_LEN(sizeof(int));
-		memcpy(CMSG_DATA(c), &key, sizeof(int));
-	}
-	n = sendmsg(fd, &m, MSG_NOSIGNAL | MSG_DONTWAIT);
-	return n >= 0 ? n : -errno;
-}
-
-ssize_t
-pk_svid_wire_recv(int fd, uint8_t *bytes, size_t size, int *key)
-{
-	union {
-		struct cmsghdr align;
-		uint8_t bytes[CMSG_SPACE(sizeof(int))];
-	} control;
-	struct iovec iov = { .iov_base = bytes, .iov_len = size };
-	struct msghdr m = { .msg_iov = &iov,
-		.msg_iovlen = 1,
-		.msg_control = control.bytes,
-		.msg_controllen = sizeof(control.bytes) };
-	ssize_t n = recvmsg(fd, &m, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-
-	*key = -1;
-	if (n < 0)
-		return -errno;
-	for (struct cmsghdr *c = CMSG_FIRSTHDR(&m); c != NULL; c = CMSG_NXTHDR(&m, c))
-		if (c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS &&
-		    c->cmsg_len == CMSG_LEN(sizeof(int)))
-			memcpy(key, CMSG_DATA(c), sizeof(int));
-	if ((m.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) != 0) {
-		if (*key >= 0)
-			close(*key);
-		*key = -1;
-		return -EPROTO;
-	}
-	return n;
 }

@@ -63,8 +63,3 @@ int pk_svid_message_parse(
 size_t pk_svid_revocations_pack(uint8_t *out, const struct pk_svid_trust *t, size_t *at);
 /* Add them to `t`.  Returns 0, -EPROTO or -ENOMEM. */
 int pk_svid_revocations_take(struct pk_svid_trust *t, const uint8_t *bytes, size_t len);
-
-/* Send or receive one message with at most one descriptor (-1: none), without blocking.  Returns the length, 0 at
- * the end of the connection, or negative errno. */
-ssize_t pk_svid_wire_send(int fd, const uint8_t *bytes, size_t len, int key);
-ssize_t pk_svid_wire_recv(int fd, uint8_t *bytes, size_t size, int *key);

@@ -7,6 +7,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include "lib/secret.h"
 
@@ -183,6 +185,20 @@ policy_arena_keep_memory(void)
 	(void)mallopt(M_MMAP_THRESHOLD, 1 << 20);
 }
 
+#define HUGE_MIN (4 << 20) /* bytes: below, rounding to 2 MiB wastes more than it saves */
+
+void
+policy_arena_advise(void *at, size_t size)
+{
+	uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), from = (uintptr_t)at;
+
+	if (size < HUGE_MIN)
+		return;
+	from = (from + page - 1) & ~(page - 1);
+	/* Where there are none it is as slow as before. */
+	(void)madvise((void *)from, ((uintptr_t)at + size - from) & ~(page - 1), MADV_HUGEPAGE);
+}
+
 int
 policy_grow(void *array, size_t *cap, size_t need, size_t size)
 {
@@ -198,6 +214,7 @@ policy_grow(void *array, size_t *cap, size_t need, size_t size)
 	new = reallocarray(old, want, size);
 	if (new == NULL)
 		return -ENOMEM;
+	policy_arena_advise(new, want * size);
 	memcpy(array, &new, sizeof(new));
 	*cap = want;
 	return 0;

@@ -107,6 +107,7 @@ compile_destroy(struct compile *c)
 	compile_postings_fini(&c->postings);
 	policy_objects_fini(&c->all);
 	FREE_VECTORS(&c->groups, selectors);
+	FREE_VECTORS(&c->groups, fqdns);
 	for (size_t i = 0; i < c->groups.nb; i++)
 		policy_networks_fini(&c->groups.at[i].networks);
 	FREE_VECTORS(&c->selectors, members);

@@ -36,12 +36,14 @@ struct compile_tenant {
 	uint32_t nb;     /* its identities */
 	enum pk_verdict verdict;
 	int declared;
+	uint32_t end, open_end; /* templates of what holds after all tiers, plus 1; 0: not made yet */
 };
 
 struct compile_tier {
 	const char *name;
 	uint8_t order;
 	enum pk_verdict end; /* DENY, or PASS to go on */
+	uint32_t refusal[2]; /* template of DENY at its end, by enforced, plus 1; 0: not made yet */
 };
 
 struct compile_requirement {
@@ -76,6 +78,7 @@ struct compile_group {
 	} state;
 	numbers selectors;
 	struct policy_networks networks;
+	POLICY_VECTOR(const char *) fqdns; /* patterns, some perhaps twice */
 	int has_networks;
 	uint32_t joined; /* the last group this became a part of, so that it does so once */
 	uint32_t identity_set, prefix_set; /* or NONE */

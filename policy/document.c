@@ -1,7 +1,9 @@
 #include <netinet/in.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
+#include "lib/name.h"
 #include "policy/govern_priv.h"
 #include "policy/k8s.h"
 #include "policy/map.h"
@@ -102,6 +104,34 @@ read_prefixes(struct policy_reader *r, const struct policy_node *n, void *out, c
 	}
 }
 
+static void
+read_fqdns(struct policy_reader *r, const struct policy_node *n, void *out, const void *arg)
+{
+	struct policy_names *names = out;
+
+	(void)arg;
+	if (n->kind != POLICY_LIST || n->nb == 0) {
+		policy_reader_mismatch(r, n);
+		return;
+	}
+	names->at = policy_reader_alloc(r, n->nb, sizeof(names->at[0]));
+	for (uint32_t i = 0; names->at != NULL && i < n->nb; i++) {
+		const struct policy_node *item = n->items[i];
+		char pattern[PK_NAME_PATTERN_MAX];
+		struct pk_diag diag;
+
+		r->want = "a list of DNS names such as api.example.com or \"*.example.com\"";
+		if (item->kind != POLICY_SCALAR || policy_node_is_null(item)) {
+			policy_reader_mismatch(r, item);
+		} else if (pk_name_pattern(pattern, item->text, &diag) < 0) {
+			policy_reader_error(r, item, "bad-name", "%s", diag.text);
+		} else {
+			names->at[names->nb] = policy_arena_text(r->arena, pattern);
+			r->nomem |= names->at[names->nb++] == NULL;
+		}
+	}
+}
+
 static const char *const truth_words[] = { "false", "true" };
 static const uint8_t truth_values[] = { POLICY_WANT_FALSE, POLICY_WANT_TRUE };
 static const struct policy_words truths = { truth_words, PK_COUNT(truth_words), truth_values };
@@ -124,7 +154,8 @@ static const struct policy_field peer_fields[] = {
 	{ "except", "a list of networks such as 192.0.2.0/24", read_prefixes, NULL,
 	    offsetof(struct policy_peer, except), 0 },
 	ATTESTED,
-	{ .key = "fqdns" },
+	{ "fqdns", "a list of DNS names such as api.example.com or \"*.example.com\"", read_fqdns,
+	    NULL, offsetof(struct policy_peer, fqdns), 0 },
 	{ .key = "identities" },
 	{ .key = "app" },
 };
@@ -178,9 +209,9 @@ read_peer(struct policy_reader *r, const struct policy_node *n, struct policy_pe
 		return;
 	workloads = policy_node_get(n, "workloads") != NULL || p->tenant != NULL;
 	networks = p->networks.nb > 0;
-	if (workloads + networks + (p->group != NULL) != 1) {
+	if (workloads + networks + (p->fqdns.nb > 0) + (p->group != NULL) != 1) {
 		policy_reader_error(r, n, "bad-peer",
-		    "a peer is one of workloads (with or without tenant), group, or networks; this has %s",
+		    "a peer is one of workloads (with or without tenant), group, networks, or fqdns; this has %s",
 		    n->nb == 0 || (n->nb == 1 && p->except.nb > 0) ? "none" : "several");
 	} else if (p->except.nb > 0 && !networks) {
 		policy_reader_error(r, policy_node_get(n, "except"), "bad-peer",
@@ -188,6 +219,9 @@ read_peer(struct policy_reader *r, const struct policy_node *n, struct policy_pe
 	} else if (networks) {
 		p->kind = POLICY_PEER_NETWORKS;
 		check_except(r, n, p);
+		add_attested(r, n, p);
+	} else if (p->fqdns.nb > 0) {
+		p->kind = POLICY_PEER_FQDNS;
 		add_attested(r, n, p);
 	} else {
 		p->kind = p->group != NULL ? POLICY_PEER_GROUP : POLICY_PEER_WORKLOADS;
@@ -264,10 +298,9 @@ static const struct policy_words actions = { action_words, PK_COUNT(action_words
 static const struct policy_words logs = { log_words, PK_COUNT(log_words), NULL };
 static const struct policy_words modes = { mode_words, PK_COUNT(mode_words), NULL };
 
-#define LATER                  \
-	{ .key = "attested" }, \
-	{                      \
-		.key = "fqdns" \
+#define LATER                     \
+	{                         \
+		.key = "attested" \
 	}
 
 #define RULE(peer_key)                                                                             \
@@ -322,6 +355,19 @@ check_rule_names(
 	policy_map_fini(&seen);
 }
 
+/* What is not known of a name must not open anything, so only what allows may hang on it. */
+static void
+check_fqdns(struct policy_reader *r, bool egress, const struct policy_rule_def *rule)
+{
+	for (uint32_t i = 0; i < rule->peers.nb; i++) {
+		const struct policy_peer *p = &rule->peers.at[i];
+		const struct policy_node at = { .line = p->line, .column = p->column };
+
+		if (p->kind == POLICY_PEER_FQDNS && (!egress || rule->action != PK_VERDICT_ALLOW))
+			policy_reader_error(r, &at, "bad-peer", "%s", POLICY_FQDNS_WHERE);
+	}
+}
+
 static void
 read_rules(struct policy_reader *r, const struct policy_node *n, void *out, const void *arg)
 {
@@ -358,6 +404,7 @@ read_rules(struct policy_reader *r, const struct policy_node *n, void *out, cons
 			policy_reader_error(r, policy_node_get(item, "app"), "bad-app",
 			    "\"app\" stands in rules that allow: what a session speaks is not known before it may speak");
 		policy_terms_settle(r, item, rule->action, &rule->terms);
+		check_fqdns(r, arg == &rule_schemas[PK_EGRESS], rule);
 		if (rule->name == NULL) {
 			snprintf(name, sizeof(name), "#%u", i + 1);
 			rule->name = policy_arena_text(r->arena, name);
@@ -777,6 +824,11 @@ static const struct policy_field reference_doc_fields[] = {
 	    1 },
 };
 
+static const struct policy_field link_doc_fields[] = {
+	COMMON(&global_meta),
+	{ "spec", "a map with ports and macsec", policy_read_schema, &policy_link_schema, 0, 1 },
+};
+
 enum kind {
 	KIND_POLICY,
 	KIND_GROUP,
@@ -786,12 +838,13 @@ enum kind {
 	KIND_TENANT,
 	KIND_ROLLOUT,
 	KIND_ROLE,
-	KIND_REFERENCE
+	KIND_REFERENCE,
+	KIND_LINK
 };
 
 /* In the order of enum kind. */
 static const char *const kind_words[] = { "Policy", "Group", "Service", "Tier", "Workload",
-	"Tenant", "Rollout", "Role", "Reference" };
+	"Tenant", "Rollout", "Role", "Reference", "Link" };
 static const struct {
 	struct policy_schema schema;
 	size_t size;
@@ -811,6 +864,7 @@ static const struct {
 	[KIND_ROLE] = { POLICY_SCHEMA("a Role", role_doc_fields), sizeof(struct policy_role_def) },
 	[KIND_REFERENCE] = { POLICY_SCHEMA("a Reference", reference_doc_fields),
 	    sizeof(struct policy_reference_def) },
+	[KIND_LINK] = { POLICY_SCHEMA("a Link", link_doc_fields), sizeof(struct policy_link_def) },
 };
 
 static int
@@ -882,6 +936,9 @@ file_object(struct policy_objects *o, enum kind kind, void *object)
 		break;
 	case KIND_REFERENCE:
 		PUSH(references);
+		break;
+	case KIND_LINK:
+		PUSH(links);
 		break;
 	}
 #undef PUSH

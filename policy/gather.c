@@ -13,13 +13,13 @@
  * neither must refuse what it does not mention.  Those of Kubernetes stand below ours of like purpose.
  */
 static const struct compile_tier builtin_tiers[] = {
-	{ "emergency", 50, PK_VERDICT_PASS },
-	{ "infrastructure", 100, PK_VERDICT_PASS },
-	{ "environment", 150, PK_VERDICT_PASS },
-	{ POLICY_K8S_ADMIN, 175, PK_VERDICT_PASS },
-	{ "application", 200, PK_VERDICT_DENY },
-	{ "baseline", 250, PK_VERDICT_PASS },
-	{ POLICY_K8S_BASELINE, 251, PK_VERDICT_PASS },
+	{ .name = "emergency", .order = 50, .end = PK_VERDICT_PASS },
+	{ .name = "infrastructure", .order = 100, .end = PK_VERDICT_PASS },
+	{ .name = "environment", .order = 150, .end = PK_VERDICT_PASS },
+	{ .name = POLICY_K8S_ADMIN, .order = 175, .end = PK_VERDICT_PASS },
+	{ .name = "application", .order = 200, .end = PK_VERDICT_DENY },
+	{ .name = "baseline", .order = 250, .end = PK_VERDICT_PASS },
+	{ .name = POLICY_K8S_BASELINE, .order = 251, .end = PK_VERDICT_PASS },
 };
 
 /* ---- names --------------------------------------------------------------------------------------- */
@@ -98,6 +98,7 @@ compile_gather(struct compile *c, struct policy_workload_def *const *extra, size
 	GATHER(c, rollouts);
 	GATHER(c, roles);
 	GATHER(c, references);
+	GATHER(c, links);
 	c->nb_real_workloads = c->all.workloads.nb;
 	for (size_t i = 0; i < nb_extra && !c->nomem; i++) {
 		struct policy_workload_def **slot = POLICY_PUSH(&c->all.workloads);
@@ -117,6 +118,7 @@ compile_gather(struct compile *c, struct policy_workload_def *const *extra, size
 	sort_objects(c, c->all.workloads.at, c->all.workloads.nb, "Workload", 0);
 	sort_objects(c, c->all.roles.at, c->all.roles.nb, "Role", 1);
 	sort_objects(c, c->all.references.at, c->all.references.nb, "Reference", 1);
+	sort_objects(c, c->all.links.at, c->all.links.nb, "Link", 1);
 	for (size_t i = 1; i < c->all.rollouts.nb; i++) {
 		const struct policy_meta *m = &c->all.rollouts.at[i]->meta;
 
@@ -263,8 +265,9 @@ compile_tiers(struct compile *c)
 			new = builtin_tiers[i];
 		} else {
 			d = c->all.tiers.at[i - PK_COUNT(builtin_tiers)];
-			new = (struct compile_tier){ d->meta.name, (uint8_t)d->order,
-				(enum pk_verdict)d->end };
+			new = (struct compile_tier){ .name = d->meta.name,
+				.order = (uint8_t)d->order,
+				.end = (enum pk_verdict)d->end };
 			other = tier_by_name(c, new.name);
 			if (other != NULL) {
 				/* Twice in files has been said already. */

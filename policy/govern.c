@@ -473,6 +473,7 @@ check_objects(const struct policy_roles *r, const char *who, unsigned int bit,
 	GLOBAL_KIND(tenants, "Tenant", POLICY_MAY_GOVERN);
 	GLOBAL_KIND(roles, "Role", POLICY_MAY_GOVERN);
 	GLOBAL_KIND(references, "Reference", POLICY_MAY_GOVERN);
+	GLOBAL_KIND(links, "Link", POLICY_MAY_GOVERN);
 	GLOBAL_KIND(rollouts, "Rollout", POLICY_MAY_ROLLOUT);
 #undef TENANT_KIND
 #undef GLOBAL_KIND

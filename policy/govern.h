@@ -33,7 +33,7 @@ enum policy_may { /* bits */
 	POLICY_MAY_WORKLOADS = 1 << 3,
 	POLICY_MAY_ROLLOUT = 1 << 4, /* begin, promote, abort */
 	POLICY_MAY_AUDIT = 1 << 5,   /* read the audit log */
-	POLICY_MAY_GOVERN = 1 << 6,  /* change tenants, tiers, roles, references; revoke */
+	POLICY_MAY_GOVERN = 1 << 6,  /* change tenants, tiers, roles, references, links; revoke */
 };
 
 /* "apply" and so on, of one bit. */

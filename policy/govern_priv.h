@@ -7,3 +7,5 @@ extern const struct policy_schema policy_rollout_schema; /* of struct policy_rol
 extern const struct policy_schema policy_role_schema;    /* of struct policy_role_def */
 /* Of policy/reference.h. */
 extern const struct policy_schema policy_reference_schema; /* of struct policy_reference_def */
+/* Of policy/grant.h. */
+extern const struct policy_schema policy_link_schema; /* of struct policy_link_def */

@@ -49,6 +49,18 @@ tenant_find(const struct compile *c, const char *name)
 	return policy_map_get_text(&c->tenant_index, name);
 }
 
+static int
+append(struct compile_scratch *t, const char *s)
+{
+	size_t len = strlen(s);
+
+	if (policy_grow(&t->at, &t->cap, t->nb + len + 1, 1) < 0)
+		return -1;
+	memcpy(t->at + t->nb, s, len + 1);
+	t->nb += len;
+	return 0;
+}
+
 uint32_t
 compile_selector(struct compile *c, const char *tenant, const struct policy_selector *s)
 {
@@ -57,20 +69,22 @@ compile_selector(struct compile *c, const char *tenant, const struct policy_sele
 	struct compile_selector *new;
 	uint32_t i;
 
-	text = inner != NULL ? policy_arena_printf(&c->arena, "%s{%s}", tenant, inner) : NULL;
-	if (text == NULL) {
+	c->scratch.nb = 0;
+	if (inner == NULL || append(&c->scratch, tenant) != 0 || append(&c->scratch, "{") != 0 ||
+	    append(&c->scratch, inner) != 0 || append(&c->scratch, "}") != 0) {
 		c->nomem = 1;
 		return NONE;
 	}
-	i = policy_map_get_text(&c->selector_index, text);
+	policy_arena_rewind(&c->arena, &before);
+	i = policy_map_get(&c->selector_index, c->scratch.at, c->scratch.nb);
 	if (i != NONE) {
 		c->selectors.at[i].source = s;
-		policy_arena_rewind(&c->arena, &before);
 		return i;
 	}
 	i = (uint32_t)c->selectors.nb;
+	text = policy_arena_text(&c->arena, c->scratch.at);
 	new = POLICY_PUSH(&c->selectors);
-	if (new == NULL || policy_map_put_text(&c->selector_index, text, i) < 0) {
+	if (text == NULL || new == NULL || policy_map_put_text(&c->selector_index, text, i) < 0) {
 		c->nomem = 1;
 		return NONE;
 	}
@@ -109,18 +123,6 @@ matters(const struct compile *c, const char *text)
 	uint32_t symbol = compile_symbol_find(c, text);
 
 	return symbol != NONE && c->matters.at[symbol];
-}
-
-static int
-append(struct compile_scratch *t, const char *s)
-{
-	size_t len = strlen(s);
-
-	if (policy_grow(&t->at, &t->cap, t->nb + len + 1, 1) < 0)
-		return -1;
-	memcpy(t->at + t->nb, s, len + 1);
-	t->nb += len;
-	return 0;
 }
 
 /* What only a DPU can give; whoever has it otherwise has nothing. */

@@ -1,7 +1,9 @@
 #include <netinet/in.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
+#include "lib/name.h"
 #include "policy/k8s_priv.h"
 
 /*
@@ -39,6 +41,7 @@ struct rule_reader {
 	const struct flavour *f;
 	int dir;
 	int named, networks;                /* ports by name; peers without such */
+	int domains;                        /* peers by name */
 	const struct policy_node *stranger; /* a field that we do not know, or NULL */
 };
 
@@ -169,6 +172,36 @@ read_networks(struct rule_reader *x, const struct policy_node *list, struct poli
 	x->networks = 1;
 }
 
+/* `*.example.com` is all names below example.com, as in lib/name.h; the API has no other patterns. */
+static void
+read_domains(struct rule_reader *x, const struct policy_node *list, struct policy_peer *p)
+{
+	if (list->nb == 0 || list->nb > x->f->nb_peers_max)
+		policy_reader_error(x->r, list, "bad-value",
+		    "\"domainNames\" holds 1 to %u names, not %u", x->f->nb_peers_max, list->nb);
+	p->kind = POLICY_PEER_FQDNS;
+	p->fqdns.at = policy_reader_alloc(x->r, list->nb, sizeof(p->fqdns.at[0]));
+	for (uint32_t i = 0; p->fqdns.at != NULL && i < list->nb; i++) {
+		const struct policy_node *item = list->items[i];
+		bool wild = strncmp(item->text != NULL ? item->text : "", "*.", 2) == 0;
+		char pattern[PK_NAME_PATTERN_MAX];
+		struct pk_diag diag;
+
+		if (item->kind != POLICY_SCALAR ||
+		    strpbrk(item->text + (wild ? 2 : 0), "*+") != NULL ||
+		    strchr(item->text + (wild ? 2 : 0), '.') == NULL) {
+			policy_reader_error(x->r, item, "bad-value",
+			    "\"domainNames\" holds names of two labels and more, or *. before one");
+		} else if (pk_name_pattern(pattern, item->text, &diag) < 0) {
+			policy_reader_error(x->r, item, "bad-name", "%s", diag.text);
+		} else {
+			p->fqdns.at[p->fqdns.nb] = policy_arena_text(x->r->arena, pattern);
+			x->r->nomem |= p->fqdns.at[p->fqdns.nb++] == NULL;
+		}
+	}
+	x->domains = 1;
+}
+
 static void
 read_peer(struct rule_reader *x, const struct policy_node *n, struct policy_peer *p)
 {
@@ -187,7 +220,7 @@ read_peer(struct rule_reader *x, const struct policy_node *n, struct policy_peer
 	if (nb != 1) {
 		policy_reader_error(x->r, n, "bad-peer", "a peer is one of %s; this has %s",
 		    x->dir == PK_INGRESS ? "namespaces and pods"
-		                         : "namespaces, pods, networks and nodes",
+		                         : "namespaces, pods, networks, nodes and domainNames",
 		    nb == 0 ? "none" : "several");
 		return;
 	}
@@ -197,7 +230,7 @@ read_peer(struct rule_reader *x, const struct policy_node *n, struct policy_peer
 	pods = policy_k8s_map(x->r, n, "pods");
 	networks = policy_k8s_list(x->r, n, "networks");
 	nodes = policy_k8s_map(x->r, n, "nodes");
-	domains = policy_k8s_get(n, "domainNames");
+	domains = policy_k8s_list(x->r, n, "domainNames");
 	p->kind = POLICY_PEER_WORKLOADS;
 	p->tenant = POLICY_ALL_TENANTS;
 	if (namespaces != NULL)
@@ -207,8 +240,7 @@ read_peer(struct rule_reader *x, const struct policy_node *n, struct policy_peer
 	else if (networks != NULL)
 		read_networks(x, networks, p);
 	else if (domains != NULL)
-		policy_reader_error(x->r, domains, "unsupported",
-		    "\"domainNames\" is not supported by this version: names cannot be told from addresses here");
+		read_domains(x, domains, p);
 	else if (nodes != NULL && !is_strange(x, nodes, selector_keys, PK_COUNT(selector_keys))) {
 		p->relation = POLICY_RELATION_NODES;
 		policy_k8s_select(x->r, nodes, "", &p->selector);
@@ -475,6 +507,9 @@ read_rule(struct rule_reader *x, const struct policy_node *n, struct policy_def 
 	if (x->named && x->networks)
 		policy_reader_error(x->r, n, "bad-value",
 		    "a rule with networks or nodes names no ports: these have none");
+	if (x->domains && action != PK_VERDICT_ALLOW)
+		policy_reader_error(x->r, n, "bad-value",
+		    "\"domainNames\" stand in rules that %s only", x->f->allow);
 	if (x->stranger == NULL)
 		return 1;
 	policy_reader_warn(x->r, x->stranger, "unknown-match",

@@ -152,6 +152,18 @@ make_group_sets(struct compile *c, struct compile_group *g)
 }
 
 static uint32_t
+set_of_fqdn(struct compile *c, const char *pattern)
+{
+	uint64_t id = compile_name_hash(c, "fqdn", pattern);
+	uint32_t set = policy_map_get(&c->set_index, &id, sizeof(id));
+
+	if (set != NONE && c->sets.at[set].set.kind == PK_SET_NAME &&
+	    strcmp(c->sets.at[set].set.name, pattern) == 0)
+		return set;
+	return add_set(c, id, PK_SET_NAME, pattern);
+}
+
+static uint32_t
 set_of_networks(struct compile *c, const char *file, const struct policy_peer *p)
 {
 	struct policy_networks n = { 0 };
@@ -346,9 +358,16 @@ rule_peers(struct compile *c, const struct policy_meta *m, struct compile_rule *
 		case POLICY_PEER_NETWORKS:
 			set = set_of_networks(c, m->file, p);
 			break;
+		case POLICY_PEER_FQDNS:
+			for (uint32_t n = 0; n < p->fqdns.nb && !c->nomem; n++)
+				compile_push(c, &r->sets, set_of_fqdn(c, p->fqdns.at[n]));
+			break;
 		case POLICY_PEER_GROUP:
 			k = compile_group_find(c, m->tenant, p->group);
 			PK_ASSERT(k != NONE);
+			for (size_t n = 0; n < c->groups.at[k].fqdns.nb && !c->nomem; n++)
+				compile_push(
+				    c, &r->sets, set_of_fqdn(c, c->groups.at[k].fqdns.at[n]));
 			make_group_sets(c, &c->groups.at[k]);
 			set = c->groups.at[k].identity_set;
 			if (c->groups.at[k].prefix_set != NONE && !c->nomem)
@@ -648,9 +667,11 @@ split_egress(struct compile *c, struct compile_rule *r)
 
 			if (r->rule.any_peer)
 				compile_push(c, &sets, narrow_set(c, NONE, port, &v.at[i]));
+			/* Who is behind a name is nobody whose ports have names. */
 			for (size_t s = 0; s < r->sets.nb && !c->nomem; s++)
-				compile_push(
-				    c, &sets, narrow_set(c, r->sets.at[s], port, &v.at[i]));
+				if (c->sets.at[r->sets.at[s]].set.kind != PK_SET_NAME)
+					compile_push(
+					    c, &sets, narrow_set(c, r->sets.at[s], port, &v.at[i]));
 			part.any_peer = 0;
 			if (!c->nomem)
 				compile_push(c, &r->templates,

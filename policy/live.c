@@ -1221,7 +1221,8 @@ fits(struct live *l, const struct policy_source *s)
 		return 1;
 	o = &s->objects;
 	if (o->groups.nb + o->services.nb + o->tiers.nb + o->tenants.nb + o->hosts.nb +
-	        o->namespaces.nb + o->nodes.nb + o->rollouts.nb + o->roles.nb + o->references.nb >
+	        o->namespaces.nb + o->nodes.nb + o->rollouts.nb + o->roles.nb + o->references.nb +
+	        o->links.nb >
 	    0)
 		return 0;
 	for (size_t i = 0; i < o->workloads.nb; i++)

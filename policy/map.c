@@ -1,4 +1,5 @@
 #include "policy/map.h"
+#include "policy/arena.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -110,6 +111,7 @@ resize(struct policy_map *m, size_t nb_slots)
 	bigger.entries = calloc(bigger.nb_slots, sizeof(bigger.entries[0]));
 	if (bigger.entries == NULL)
 		return -ENOMEM;
+	policy_arena_advise(bigger.entries, nb_slots * sizeof(bigger.entries[0]));
 	for (size_t i = 0; i < m->nb_slots; i++) {
 		const struct policy_map_entry *e = &m->entries[i];
 

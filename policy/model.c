@@ -26,6 +26,7 @@ policy_objects_fini(struct policy_objects *o)
 	free(o->rollouts.at);
 	free(o->roles.at);
 	free(o->references.at);
+	free(o->links.at);
 	memset(o, 0, sizeof(*o));
 }
 

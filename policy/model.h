@@ -7,7 +7,7 @@
  * From policy files to a policy_table.
  *
  * A source is one YAML file, or its text: one or more documents of the kinds Policy, Group, Service,
- * Tier, Workload, Tenant, Rollout, Role and Reference (apiVersion picket.io/v1; docs/policy.md is the reference).
+ * Tier, Workload, Tenant, Rollout, Role, Reference and Link (apiVersion picket.io/v1; docs/policy.md is the reference).
  * A model collects sources, reports everything wrong with them at once, and never holds half a source:
  * one that was refused has left no trace.
  */

@@ -26,6 +26,7 @@ enum policy_peer_kind {
 	POLICY_PEER_WORKLOADS = 0,
 	POLICY_PEER_GROUP,
 	POLICY_PEER_NETWORKS,
+	POLICY_PEER_FQDNS,
 	POLICY_PEER_ANY,
 };
 
@@ -34,6 +35,11 @@ enum policy_want {
 	POLICY_WANT_ANY = 0,
 	POLICY_WANT_FALSE,
 	POLICY_WANT_TRUE,
+};
+
+struct policy_names {
+	uint32_t nb;
+	const char **at;
 };
 
 struct policy_prefixes {
@@ -63,7 +69,11 @@ struct policy_peer {
 	struct policy_selector selector;
 	const char *group;
 	struct policy_prefixes networks, except;
+	struct policy_names fqdns; /* patterns (lib/name.h) */
 };
+
+#define POLICY_FQDNS_WHERE \
+	"\"fqdns\" goes with egress rules that allow: where a name leads is known only of answers that have passed"
 
 struct policy_peers {
 	int any; /* no list was given, or `any` is in it */
@@ -176,11 +186,6 @@ struct policy_workload_def {
 	    imported; /* a Pod: it carries its namespace's labels too, and is allowed by default */
 };
 
-struct policy_names {
-	uint32_t nb;
-	const char **at;
-};
-
 /* Of policy/govern.h. */
 struct policy_rollout_def {
 	struct policy_meta meta;
@@ -203,6 +208,29 @@ struct policy_reference_def {
 	struct policy_names dpus;
 	const char *values;
 	uint8_t subject; /* enum policy_reference_subject */
+};
+
+/* Of policy/grant.h. */
+struct policy_link_port {
+	const char *dpu; /* * and ? stand for any */
+	uint32_t wire;
+};
+
+struct policy_link_key {
+	const char *ckn; /* hexadecimal, in small letters */
+	const char *secret;
+};
+
+struct policy_link_def {
+	struct policy_meta meta;
+	struct {
+		uint32_t nb;
+		struct policy_link_port *at;
+	} ports;
+	struct {
+		uint32_t nb;
+		struct policy_link_key *at;
+	} keys;
 };
 
 /* Of Kubernetes: what workloads and peers are joined with. */
@@ -229,6 +257,7 @@ struct policy_objects {
 	POLICY_VECTOR(struct policy_rollout_def *) rollouts;
 	POLICY_VECTOR(struct policy_role_def *) roles;
 	POLICY_VECTOR(struct policy_reference_def *) references;
+	POLICY_VECTOR(struct policy_link_def *) links;
 };
 
 void policy_objects_fini(struct policy_objects *o);

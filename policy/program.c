@@ -10,10 +10,10 @@
 
 /* ---- programs ------------------------------------------------------------------------------------ */
 
-/* A rule nobody wrote: everything from everybody. */
+/* A rule nobody wrote: everything from everybody.  Every program ends with some, so *made remembers each. */
 static uint32_t
 default_template(struct compile *c, const char *kind, const char *what, uint8_t tier,
-    enum pk_verdict verdict, uint8_t flags)
+    enum pk_verdict verdict, uint8_t flags, uint32_t *made)
 {
 	static const numbers nobody;
 	struct policy_rule r = { .verdict = verdict,
@@ -23,12 +23,18 @@ default_template(struct compile *c, const char *kind, const char *what, uint8_t 
 		.flags = PK_RULE_DEFAULT | flags };
 	char name[POLICY_NAME_MAX + sizeof("namespace ")];
 
+	if (*made != 0)
+		return *made - 1;
 	snprintf(name, sizeof(name), "%s %s", kind, what);
 	r.policy = compile_text(c, "default");
 	r.name = compile_text(c, name);
 	r.file = compile_text(c, "");
 	r.id = compile_name_hash(c, flags & PK_RULE_AUDIT ? "default-audit" : "default", name);
-	return c->nomem ? 0 : compile_template(c, &r, &nobody, NULL, 0);
+	if (!c->nomem)
+		*made = compile_template(c, &r, &nobody, NULL, 0) + 1;
+	if (c->nomem)
+		*made = 0;
+	return c->nomem ? 0 : *made - 1;
 }
 
 static void
@@ -55,7 +61,7 @@ push_rule(struct compile *c, numbers *out, const struct compile_rule *r, int dir
 static void
 lay_out_program(struct compile *c, const struct compile_identity *id, int dir, numbers *out)
 {
-	const struct compile_tenant *t = &c->tenants.at[id->tenant];
+	struct compile_tenant *t = &c->tenants.at[id->tenant];
 	/* Unless somebody has declared the namespace a tenant, and so said what holds there. */
 	int open = id->imported && !t->declared;
 	size_t i = 0;
@@ -79,12 +85,15 @@ lay_out_program(struct compile *c, const struct compile_identity *id, int dir, n
 		if (tier->end == PK_VERDICT_DENY && !c->nomem && (enforced || audited))
 			compile_push(c, out,
 			    default_template(c, "tier", tier->name, tier->order, PK_VERDICT_DENY,
-			        enforced ? 0 : PK_RULE_AUDIT));
+			        enforced ? 0 : PK_RULE_AUDIT,
+			        &c->tiers.at[tier - c->tiers.at].refusal[enforced]));
 	}
 	if (!c->nomem)
 		compile_push(c, out,
-		    open ? default_template(c, "namespace", t->name, UINT8_MAX, PK_VERDICT_ALLOW, 0)
-		         : default_template(c, "tenant", t->name, UINT8_MAX, t->verdict, 0));
+		    open ? default_template(c, "namespace", t->name, UINT8_MAX, PK_VERDICT_ALLOW, 0,
+		               &t->open_end)
+		         : default_template(
+		               c, "tenant", t->name, UINT8_MAX, t->verdict, 0, &t->end));
 }
 
 static uint32_t

@@ -1,11 +1,13 @@
 #include "policy/query.h"
 
 #include <errno.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "fw/rule.h"
+#include "lib/name.h"
 #include "policy/compiler_priv.h"
 #include "policy/connect.h"
 #include "policy/k8s.h"
@@ -371,6 +373,16 @@ policy_query_end_of(const struct policy_query *q, const struct policy_workload_d
 	return (struct policy_end){ .workload = policy_map_get_text(&q->workload_index, key) };
 }
 
+/* A name of two labels and more, without a pattern in it. */
+static bool
+is_fqdn(const char *text)
+{
+	char pattern[PK_NAME_PATTERN_MAX];
+
+	return strchr(text, '.') != NULL && pk_name_pattern(pattern, text, NULL) == 0 &&
+	    strcspn(pattern, "*+") == strlen(pattern);
+}
+
 int
 policy_query_end(
     const struct policy_query *q, const char *text, struct policy_end *out, struct pk_diag *diag)
@@ -402,6 +414,13 @@ policy_query_end(
 		out->addr = q->hosts.at[host]->addresses.at[0].addr;
 		return 0;
 	}
+	if (is_fqdn(text)) {
+		char pattern[PK_NAME_PATTERN_MAX];
+
+		(void)pk_name_pattern(pattern, text, NULL);
+		out->fqdn = policy_arena_text(&own->arena, pattern);
+		return out->fqdn != NULL ? 0 : -ENOMEM;
+	}
 	/* Compare without tenants, which would drown a slip in the name. */
 	for (size_t i = 0; i < q->workloads.nb && nb < PK_COUNT(known); i++)
 		known[nb++] = q->workloads.at[i]->meta.name;
@@ -416,7 +435,7 @@ policy_query_end(
 		    key, near);
 	else
 		pk_diag_set(diag,
-		    "no workload \"%.128s\" in the inventory; want tenant/name, or an address",
+		    "no workload \"%.128s\" in the inventory; want tenant/name, an address, or a DNS name",
 		    key);
 	return -ENOENT;
 }
@@ -428,7 +447,9 @@ policy_query_end_text(
 	char addr[PK_ADDR_TEXT];
 	const struct policy_meta *m;
 
-	if (e->workload == NOBODY) {
+	if (e->fqdn != NULL) {
+		snprintf(buf, size, "%s", e->fqdn);
+	} else if (e->workload == NOBODY) {
 		snprintf(buf, size, "%s", pk_addr_text(&e->addr, addr));
 	} else {
 		m = &q->workloads.at[e->workload]->meta;
@@ -447,6 +468,8 @@ addresses(const struct policy_query *q, const struct policy_end *e, uint32_t i, 
 		*out = e->addr;
 		return 1;
 	}
+	if (e->fqdn != NULL)
+		return 0;
 	w = q->workloads.at[e->workload];
 	if (i < w->addresses.nb)
 		*out = w->addresses.at[i].addr;
@@ -475,6 +498,12 @@ choose_addresses(const struct policy_query *q, const struct policy_end *src,
 {
 	char from[2 * PK_NAME_MAX], to[2 * PK_NAME_MAX];
 	uint32_t na = addresses(q, src, 0, a), nb = addresses(q, dst, 0, b);
+
+	if (src->fqdn != NULL) {
+		pk_diag_set(diag, "\"%s\" is a DNS name: it says where a flow goes to, not whence",
+		    src->fqdn);
+		return -EINVAL;
+	}
 
 	if (na == 0)
 		*a = borrowed(nb > 0 ? b->family : 4, 0);
@@ -669,7 +698,7 @@ excerpt_set(struct excerpt *e, const struct policy_set *s)
 		return -ENOMEM;
 	*slot = *s;
 	if (s->kind != PK_SET_IDENTITY)
-		return e->nb_cut > 0 ? cut_set(e, slot) : 0;
+		return e->nb_cut > 0 && s->kind == PK_SET_PREFIX ? cut_set(e, slot) : 0;
 	/* A bit for each: there are four possible lists, and all are part of the one in `members`. */
 	for (uint32_t i = 0; i < e->nb_members; i++)
 		if (is_member(s, e->members[i]))
@@ -829,6 +858,7 @@ policy_query_flow(const struct policy_query *q, const struct policy_end *src,
 	    dst->workload != NOBODY ? q->workloads.at[dst->workload] : NULL;
 	struct policy_side *egress = &out->side[PK_EGRESS], *ingress = &out->side[PK_INGRESS];
 	struct fw_party src_party, dst_party;
+	struct fw_named named = { 0 };
 	uint32_t src_vrf, dst_vrf;
 	const struct plane *plane = q->plane;
 	struct policy_endpoint made[2];
@@ -859,6 +889,10 @@ policy_query_flow(const struct policy_query *q, const struct policy_end *src,
 	}
 	fw_rules_party(plane->rules, src_vrf, &a, true, &src_party);
 	fw_rules_party(plane->rules, dst_vrf, &b, true, &dst_party);
+	if (dst->fqdn != NULL) {
+		fw_rules_name(plane->rules, dst->fqdn, &named);
+		dst_party.named = &named;
+	}
 	if (ws != NULL)
 		judge(q, plane, PK_EGRESS, &src_party, &dst_party, point, egress);
 	if (wd != NULL)

@@ -35,11 +35,14 @@ int policy_query_create_live(
 struct policy_end {
 	uint32_t workload;   /* index, for policy_query; UINT32_MAX for an address of nobody */
 	struct pk_addr addr; /* when `workload` is none, or one of its addresses was asked for */
+	const char
+	    *fqdn; /* a DNS name, where a flow goes to; borrowed from the query.  NULL: none */
 };
 
 /*
- * Find "tenant/name", "name" (in tenant "default") or an address.  An address belongs to the
- * workload that has it, in VRF 0 if there are several.
+ * Find "tenant/name", "name" (in tenant "default"), an address, or a DNS name that is neither.  An address belongs to
+ * the workload that has it, in VRF 0 if there are several.  Of the address behind a DNS name nothing else is known,
+ * so of all networks only those that cover everything cover it.
  * Returns 0, or -ENOENT with *diag.
  */
 int policy_query_end(

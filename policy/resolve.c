@@ -81,6 +81,17 @@ find_group(struct compile *c, const char *file, const struct policy_peer *p, con
 }
 
 static void
+add_fqdn(struct compile *c, struct compile_group *g, const char *pattern)
+{
+	const char **slot = POLICY_PUSH(&g->fqdns);
+
+	if (slot == NULL)
+		c->nomem = 1;
+	else
+		*slot = pattern;
+}
+
+static void
 resolve_member(struct compile *c, struct compile_group *g, const struct policy_peer *p)
 {
 	const struct policy_meta *m = &g->def->meta;
@@ -99,6 +110,10 @@ resolve_member(struct compile *c, struct compile_group *g, const struct policy_p
 		        p->except.nb) < 0)
 			c->nomem = 1;
 		break;
+	case POLICY_PEER_FQDNS:
+		for (uint32_t k = 0; k < p->fqdns.nb; k++)
+			add_fqdn(c, g, p->fqdns.at[k]);
+		break;
 	case POLICY_PEER_GROUP:
 		i = find_group(c, m->file, p, m->tenant);
 		if (i == NONE)
@@ -116,6 +131,8 @@ resolve_member(struct compile *c, struct compile_group *g, const struct policy_p
 		inner->joined = (uint32_t)(g - c->groups.at);
 		for (size_t k = 0; k < inner->selectors.nb && !c->nomem; k++)
 			compile_push(c, &g->selectors, inner->selectors.at[k]);
+		for (size_t k = 0; k < inner->fqdns.nb; k++)
+			add_fqdn(c, g, inner->fqdns.at[k]);
 		g->has_networks |= inner->has_networks;
 		if (policy_networks_join(&g->networks, &inner->networks) < 0)
 			c->nomem = 1;
@@ -158,23 +175,33 @@ resolve_subject(struct compile *c, struct compile_policy *p)
 		return;
 	}
 	p->group = find_group(c, m->file, s, m->tenant);
-	if (p->group != NONE && c->groups.at[p->group].has_networks)
+	if (p->group != NONE &&
+	    (c->groups.at[p->group].has_networks || c->groups.at[p->group].fqdns.nb > 0))
 		compile_error(c, m->file, s->line, s->column, "group-networks",
-		    "group \"%s\" holds networks, and a policy applies to workloads only",
-		    s->group);
+		    "group \"%s\" holds %s, and a policy applies to workloads only", s->group,
+		    c->groups.at[p->group].has_networks ? "networks" : "fqdns");
 }
 
 static void
-resolve_peers(struct compile *c, const struct policy_meta *m, const struct policy_peers *peers)
+resolve_peers(
+    struct compile *c, const struct policy_meta *m, int dir, const struct policy_rule_def *rule)
 {
+	const struct policy_peers *peers = &rule->peers;
+
 	for (uint32_t i = 0; i < peers->nb && !c->nomem; i++) {
 		const struct policy_peer *p = &peers->at[i];
+		uint32_t group;
 
 		if (p->kind == POLICY_PEER_WORKLOADS)
 			compile_selector(
 			    c, p->tenant != NULL ? p->tenant : m->tenant, &p->selector);
-		else if (p->kind == POLICY_PEER_GROUP)
-			find_group(c, m->file, p, m->tenant);
+		if (p->kind != POLICY_PEER_GROUP)
+			continue;
+		group = find_group(c, m->file, p, m->tenant);
+		if (group != NONE && c->groups.at[group].fqdns.nb > 0 &&
+		    (dir != PK_EGRESS || rule->action != PK_VERDICT_ALLOW))
+			compile_error(c, m->file, p->line, p->column, "bad-peer",
+			    "group \"%s\": %s", p->group, POLICY_FQDNS_WHERE);
 	}
 }
 
@@ -192,7 +219,7 @@ compile_resolve_policy(struct compile *c, struct compile_policy *p)
 	}
 	for (int d = 0; d < PK_DIRECTION_COUNT; d++) {
 		for (uint32_t r = 0; r < p->def->rules[d].nb && !c->nomem; r++) {
-			resolve_peers(c, m, &p->def->rules[d].at[r].peers);
+			resolve_peers(c, m, d, &p->def->rules[d].at[r]);
 			check_services(c, m->file, m->tenant, &p->def->rules[d].at[r].services, 0);
 		}
 	}

@@ -7,6 +7,7 @@
 
 #include <openssl/sha.h>
 
+#include "lib/name.h"
 #include "policy/proto/picket.pb-c.h"
 
 #define RULES_MAX    65536 /* in one program */
@@ -437,8 +438,13 @@ decode_set(struct decoded *d, const Picket__V1__Set *m)
 		o->nb_members = (uint32_t)m->n_identities;
 		return NULL;
 	}
+	if (m->kind == PK_SET_NAME) {
+		if (m->n_identities != 0 || m->n_prefixes != 0)
+			return "no members in a set of kind name";
+		return pk_name_is_pattern(m->name) ? NULL : "a pattern of DNS names";
+	}
 	if (m->kind != PK_SET_PREFIX || m->n_identities != 0)
-		return "set kind identity or prefix, with members of that kind";
+		return "set kind identity, prefix or name, with members of that kind";
 	d->prefixes = calloc(m->n_prefixes + 1, sizeof(d->prefixes[0]));
 	if (d->prefixes == NULL)
 		return "memory";

@@ -173,6 +173,18 @@ parse_scalar(struct parse *p, const yaml_event_t *e, struct policy_node **out)
 	return add_anchor(p, e, e->data.scalar.anchor, n, 0);
 }
 
+#define FEW_KEYS 12 /* looking at each other key costs less than hashing them */
+
+/* The first pair with the key of pair `i`, or POLICY_MAP_NONE when that is `i`. */
+static uint32_t
+first_with_key(const struct policy_node *map, uint32_t i)
+{
+	for (uint32_t k = 0; k < i; k++)
+		if (strcmp(map->pairs[k].key->text, map->pairs[i].key->text) == 0)
+			return k;
+	return POLICY_MAP_NONE;
+}
+
 static int
 check_keys(struct parse *p, const struct policy_node *map)
 {
@@ -181,10 +193,12 @@ check_keys(struct parse *p, const struct policy_node *map)
 
 	for (uint32_t i = 0; i < map->nb && rc == 0; i++) {
 		const struct policy_node *key = map->pairs[i].key;
-		uint32_t first = policy_map_get_text(&seen, key->text);
+		uint32_t first = map->nb <= FEW_KEYS ? first_with_key(map, i)
+		                                     : policy_map_get_text(&seen, key->text);
 
 		if (first == POLICY_MAP_NONE) {
-			rc = policy_map_put_text(&seen, key->text, i);
+			if (map->nb > FEW_KEYS)
+				rc = policy_map_put_text(&seen, key->text, i);
 			continue;
 		}
 		policy_findings_add(p->findings, POLICY_ERROR, p->file, key->line, key->column,

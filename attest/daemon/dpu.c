@@ -77,6 +77,30 @@ check_statement(struct attest_dpu *d, const uint8_t *bytes, size_t len,
 	return rc;
 }
 
+/* A quote over nothing would be about nothing. */
+static bool
+asks_for_something(const struct attest_reference *ref)
+{
+	for (unsigned int i = 0; i < ref->require.nb_banks; i++)
+		if (ref->require.bank[i].mask == 0)
+			return false;
+	return ref->require.nb_banks > 0;
+}
+
+static void
+name_reference(struct attest_dpu *d, const struct attest_statement *s)
+{
+	char hex[17];
+
+	attest_hex(d->reference_hash, 8, hex);
+	if (s->generation == 0)
+		snprintf(d->reference_name, sizeof(d->reference_name), "file %s", hex);
+	else
+		snprintf(d->reference_name, sizeof(d->reference_name), "%.42s@%llu", s->name,
+		    (unsigned long long)s->generation);
+	d->reference_told = false;
+}
+
 bool
 dpu_load_reference(struct attest_dpu *d)
 {
@@ -121,9 +145,8 @@ dpu_load_reference(struct attest_dpu *d)
 		free(bytes);
 		return d->reference != NULL;
 	}
-	if (ref->require.nb_banks != 1) {
-		pk_error("%s: it requires PCRs of %u banks; a host is asked for those of one", path,
-		    ref->require.nb_banks);
+	if (!asks_for_something(ref)) {
+		pk_error("%s: it requires a bank, and none of its PCRs", path);
 		attest_reference_destroy(ref);
 		free(bytes);
 		return d->reference != NULL;
@@ -131,6 +154,7 @@ dpu_load_reference(struct attest_dpu *d)
 	if (attest_hash(NULL, ATTEST_ALG_SHA256, &part, 1, digest) == 0)
 		memcpy(d->reference_hash, digest, 32);
 	free(bytes);
+	name_reference(d, &statement);
 	/* What was judged good by the one before has to be judged again, from the beginning. */
 	attest_ima_judge_destroy(d->judge);
 	d->judge = NULL;
@@ -160,8 +184,9 @@ tell(struct attest_dpu *d, const struct attest_reasons *r)
 	p.fresh = attest_machine_fresh(&d->machine, now);
 	p.until_mono_ns = p.attested ? d->machine.lease_until_ns : 0;
 	snprintf(p.host, sizeof(p.host), "%s", d->record.host);
+	strcpy(p.reference, d->reference_name);
 	if (r != NULL && r->nb > 0)
-		snprintf(p.text, sizeof(p.text), "%s: %s", attest_code_name(r->reason[0].code),
+		snprintf(p.text, sizeof(p.text), "%s: %.280s", attest_code_name(r->reason[0].code),
 		    r->reason[0].text);
 	if (d->within.posture != NULL)
 		d->within.posture(d->within.arg, &p);
@@ -269,8 +294,10 @@ dpu_step(struct attest_dpu *d, enum attest_step step, const struct attest_reason
 	struct attest_transition t;
 	bool moved = attest_machine_step(&d->machine, &d->machine_conf, step, at, &t);
 
-	if (moved || step == ATTEST_STEP_GOOD)
+	/* By a new reference a host may be as bad as by the one before, and it is told all the same. */
+	if (moved || step == ATTEST_STEP_GOOD || !d->reference_told)
 		tell(d, r);
+	d->reference_told = true;
 	if (step == ATTEST_STEP_GOOD && d->machine.lease_until_ns != 0)
 		dpu_later(d->lease,
 		    d->machine.lease_until_ns > pk_clock_mono_ns()
@@ -335,8 +362,9 @@ static void
 ask(struct attest_dpu *d)
 {
 	struct attest_message m = { .type = ATTEST_MESSAGE_CHALLENGE };
-	uint8_t store[4][8];
-	uint32_t from = 0, pcrs;
+	uint8_t store[2][8], selected[ATTEST_SELECTION_MAX];
+	struct attest_selection s;
+	uint32_t from = 0;
 
 	if (d->host == NULL || d->asked || d->appraising)
 		return;
@@ -352,14 +380,15 @@ ask(struct attest_dpu *d)
 	if (!d->whole)
 		from = d->history.ima.entries;
 	m.field[ATTEST_FIELD_NONCE] = (struct attest_bytes){ d->nonce, sizeof(d->nonce) };
-	attest_message_set_number(
-	    &m, ATTEST_FIELD_BANK, d->reference->require.bank[0].alg, store[0]);
 	/* Boot and IMA hang together through the PCRs below 16, whatever the reference has a say on. */
-	pcrs = d->reference->require.bank[0].mask | (d->reference->superset_ok ? 0xffff : 0);
-	attest_message_set_number(&m, ATTEST_FIELD_PCRS, pcrs, store[1]);
-	attest_message_set_number(&m, ATTEST_FIELD_IMA_FROM, from, store[2]);
+	s = d->reference->require;
+	for (unsigned int i = 0; i < s.nb_banks; i++)
+		if (d->reference->superset_ok && s.bank[i].alg == d->reference->bank)
+			s.bank[i].mask |= 0xffff;
+	attest_message_set_selection(&m, &s, selected);
+	attest_message_set_number(&m, ATTEST_FIELD_IMA_FROM, from, store[0]);
 	/* Also where the reference has no say on it: whoever learns from this machine wants all of it. */
-	attest_message_set_number(&m, ATTEST_FIELD_WANT_LOG, d->whole, store[3]);
+	attest_message_set_number(&m, ATTEST_FIELD_WANT_LOG, d->whole, store[1]);
 	d->asked = true;
 	d->again = false;
 	d->asked_mono_ns = pk_clock_mono_ns();
@@ -918,7 +947,7 @@ attest_dpu_destroy(struct attest_dpu *d)
 	free_round(d->last);
 	attest_ima_judge_destroy(d->judge);
 	attest_reference_destroy(d->reference);
-	attest_audit_close(d->audit);
+	pk_chain_close(d->audit);
 	SSL_CTX_free(d->tls);
 	EVP_PKEY_free(d->key);
 	free(d->eventlog);

@@ -63,7 +63,7 @@ struct attest_dpu {
 	struct pk_posture_mouth *mouth;
 	struct pk_helper *helper;
 	struct attest_dpu_within within; /* .name NULL: it is a program of its own */
-	struct attest_audit *audit;
+	struct pk_chain *audit;
 
 	struct guest guest[GUESTS_MAX];
 	struct guest *host;   /* NULL: not connected */
@@ -77,6 +77,8 @@ struct attest_dpu {
 	/* what the host has to look like */
 	struct attest_reference *reference; /* NULL: none could be read yet */
 	uint8_t reference_hash[32];
+	char reference_name[64]; /* as pk_msg_posture has it; "" while there is none */
+	bool reference_told;
 	struct timespec reference_time;
 	off_t reference_size;
 

@@ -43,6 +43,7 @@ attest_dpu_show(struct attest_dpu *d, struct pk_control_request *r)
 	    (json_int_t)d->machine.epoch, "attested", attest_machine_attested(&d->machine, mono),
 	    "connected", d->host != NULL, "since_s",
 	    (json_int_t)((now - d->since_wall_ns) / PK_NS_PER_S), "ek", ek, "reference", reference);
+	json_object_set_new(o, "by", json_string(d->reference_name));
 	json_object_set_new(o, "lease_ms",
 	    json_integer(mono < d->machine.lease_until_ns
 	            ? (json_int_t)((d->machine.lease_until_ns - mono) / PK_NS_PER_MS)

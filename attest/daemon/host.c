@@ -139,13 +139,12 @@ answer_challenge(struct attest_host *h, const struct attest_message *in)
 	uint8_t qualifying[32], store[8], *log = NULL;
 	size_t log_len = 0;
 	struct pk_diag diag;
+	struct attest_selection selection;
 	int err = attest_qualifying_data(&h->binding, in->field[ATTEST_FIELD_NONCE].at, qualifying);
 
+	attest_message_selection(in, &selection);
 	if (err == 0)
-		err = attest_tpm_quote(h->tpm,
-		    (uint16_t)attest_message_number(in, ATTEST_FIELD_BANK),
-		    (uint32_t)attest_message_number(in, ATTEST_FIELD_PCRS), qualifying, &quoted,
-		    &diag);
+		err = attest_tpm_quote(h->tpm, &selection, qualifying, &quoted, &diag);
 	if (err < 0) {
 		tpm_failed(h, err, &diag);
 		return;

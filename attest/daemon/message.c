@@ -22,8 +22,7 @@ static const struct {
 	[ATTEST_FIELD_ENCRYPTED] = { 4, 1024 },
 	[ATTEST_FIELD_SECRET] = { 16, 64 },
 	[ATTEST_FIELD_NONCE] = { ATTEST_NONCE_LEN, ATTEST_NONCE_LEN },
-	[ATTEST_FIELD_BANK] = { 2, 2 },
-	[ATTEST_FIELD_PCRS] = { 4, 4 },
+	[ATTEST_FIELD_SELECTION] = { 6, ATTEST_SELECTION_MAX },
 	[ATTEST_FIELD_IMA_FROM] = { 4, 4 },
 	[ATTEST_FIELD_WANT_LOG] = { 1, 1 },
 	[ATTEST_FIELD_QUOTE] = { 16, 4096 },
@@ -49,7 +48,7 @@ static const struct {
 	[ATTEST_MESSAGE_ACTIVATE] = { "activate", F(ID_OBJECT) | F(ENCRYPTED), 0 },
 	[ATTEST_MESSAGE_ACTIVATED] = { "activated", F(SECRET), 0 },
 	[ATTEST_MESSAGE_CHALLENGE] = { "challenge",
-	    F(NONCE) | F(BANK) | F(PCRS) | F(IMA_FROM) | F(WANT_LOG), 0 },
+	    F(NONCE) | F(SELECTION) | F(IMA_FROM) | F(WANT_LOG), 0 },
 	[ATTEST_MESSAGE_EVIDENCE] = { "evidence",
 	    F(IMA_FROM) | F(QUOTE) | F(SIGNATURE) | F(PCR_VALUES), F(EVENTLOG) | F(IMA) },
 	[ATTEST_MESSAGE_VERDICT] = { "verdict", F(STATE) | F(EPOCH) | F(NEXT_MS), F(TEXT) },
@@ -102,14 +101,38 @@ attest_message_length(const uint8_t *head, size_t limit, size_t *len, struct pk_
 	return 0;
 }
 
+/* Returns 0, or -EPROTO for what no DPU asks for. */
+static int
+parse_selection(struct attest_bytes b, struct attest_selection *out)
+{
+	struct pk_wire w = pk_wire_from(b.at, b.len);
+
+	memset(out, 0, sizeof(*out));
+	while (pk_wire_left(&w) > 0) {
+		uint16_t alg = pk_wire_be16(&w);
+		uint32_t mask = pk_wire_be32(&w);
+
+		if (!pk_wire_ok(&w) || out->nb_banks == ATTEST_BANKS_MAX ||
+		    attest_alg_size(alg) == 0 || mask == 0 || mask >> ATTEST_NB_PCRS != 0 ||
+		    attest_selection_mask(out, alg) != 0)
+			return -EPROTO;
+		out->bank[out->nb_banks].alg = alg;
+		out->bank[out->nb_banks++].mask = mask;
+	}
+	return 0;
+}
+
 /* What the table cannot say of a field. */
 static int
 field_ok(enum attest_field f, struct attest_bytes b)
 {
+	struct attest_selection selection;
 	char name[ATTEST_HOST_MAX];
 
 	if (f == ATTEST_FIELD_WANT_LOG)
 		return b.at[0] <= 1;
+	if (f == ATTEST_FIELD_SELECTION)
+		return parse_selection(b, &selection) == 0;
 	if (f != ATTEST_FIELD_HOST)
 		return 1;
 	memcpy(name, b.at, b.len);
@@ -187,6 +210,28 @@ attest_message_number(const struct attest_message *m, enum attest_field f)
 	for (size_t i = 0; i < m->field[f].len; i++)
 		v = v << 8 | m->field[f].at[i];
 	return v;
+}
+
+void
+attest_message_selection(const struct attest_message *m, struct attest_selection *out)
+{
+	int rc = parse_selection(m->field[ATTEST_FIELD_SELECTION], out);
+
+	PK_ASSERT(rc == 0 && out->nb_banks > 0);
+}
+
+void
+attest_message_set_selection(
+    struct attest_message *m, const struct attest_selection *s, uint8_t store[ATTEST_SELECTION_MAX])
+{
+	PK_ASSERT(s->nb_banks <= ATTEST_BANKS_MAX);
+	for (unsigned int i = 0; i < s->nb_banks; i++) {
+		store[6 * i] = (uint8_t)(s->bank[i].alg >> 8);
+		store[6 * i + 1] = (uint8_t)s->bank[i].alg;
+		for (unsigned int k = 0; k < 4; k++)
+			store[6 * i + 2 + k] = (uint8_t)(s->bank[i].mask >> (8 * (3 - k)));
+	}
+	m->field[ATTEST_FIELD_SELECTION] = (struct attest_bytes){ store, 6 * (size_t)s->nb_banks };
 }
 
 void

@@ -1,6 +1,6 @@
 #pragma once
 
-#include "attest/alg.h"
+#include "attest/pcr.h"
 #include "lib/diag.h"
 
 /*
@@ -9,7 +9,7 @@
  *     host  HELLO                             who I am: EK with its certificate, AK
  *     DPU           ACTIVATE                  a secret that only this EK opens, for this AK
  *     host  ACTIVATED                         the secret
- *     DPU           CHALLENGE                 nonce, PCRs, from which entry of the IMA list on
+ *     DPU           CHALLENGE                 nonce, banks and PCRs, from which entry of the IMA list on
  *     host  EVIDENCE                          quote, PCR values, logs
  *     DPU           VERDICT                   what has become of it
  *     host  NUDGE                             my list has grown: ask me
@@ -41,17 +41,16 @@ enum attest_message_type {
 };
 
 enum attest_field {
-	ATTEST_FIELD_HOST = 0,   /* name: letters, digits, '.', '-', '_' */
-	ATTEST_FIELD_EK_PUBLIC,  /* TPM2B_PUBLIC */
-	ATTEST_FIELD_EK_CERT,    /* DER; absent when the TPM holds none */
-	ATTEST_FIELD_EK_CHAIN,   /* PEM of intermediates; may be absent */
-	ATTEST_FIELD_AK_PUBLIC,  /* TPM2B_PUBLIC */
-	ATTEST_FIELD_ID_OBJECT,  /* TPM2B_ID_OBJECT */
-	ATTEST_FIELD_ENCRYPTED,  /* TPM2B_ENCRYPTED_SECRET */
-	ATTEST_FIELD_SECRET,     /* what ID_OBJECT wraps */
-	ATTEST_FIELD_NONCE,      /* ATTEST_NONCE_LEN bytes */
-	ATTEST_FIELD_BANK,       /* number, 2 bytes: hash of the bank to be quoted */
-	ATTEST_FIELD_PCRS,       /* number, 4: bit i asks for PCR i */
+	ATTEST_FIELD_HOST = 0,  /* name: letters, digits, '.', '-', '_' */
+	ATTEST_FIELD_EK_PUBLIC, /* TPM2B_PUBLIC */
+	ATTEST_FIELD_EK_CERT,   /* DER; absent when the TPM holds none */
+	ATTEST_FIELD_EK_CHAIN,  /* PEM of intermediates; may be absent */
+	ATTEST_FIELD_AK_PUBLIC, /* TPM2B_PUBLIC */
+	ATTEST_FIELD_ID_OBJECT, /* TPM2B_ID_OBJECT */
+	ATTEST_FIELD_ENCRYPTED, /* TPM2B_ENCRYPTED_SECRET */
+	ATTEST_FIELD_SECRET,    /* what ID_OBJECT wraps */
+	ATTEST_FIELD_NONCE,     /* ATTEST_NONCE_LEN bytes */
+	ATTEST_FIELD_SELECTION, /* banks to be quoted: hash (2) and PCRs (4, bit i asks for PCR i) of each */
 	ATTEST_FIELD_IMA_FROM,   /* number, 4: entries the DPU has judged already */
 	ATTEST_FIELD_WANT_LOG,   /* number, 1: the event log is wanted too */
 	ATTEST_FIELD_QUOTE,      /* TPMS_ATTEST */
@@ -94,6 +93,13 @@ uint64_t attest_message_number(const struct attest_message *m, enum attest_field
 /* Set a numeric field from `store`, which has to outlive the message. */
 void attest_message_set_number(
     struct attest_message *m, enum attest_field f, uint64_t value, uint8_t store[8]);
+
+/* The banks of a CHALLENGE: each once, of a hash we know, and with a PCR from 0 to 23 at least. */
+#define ATTEST_SELECTION_MAX (6 * ATTEST_BANKS_MAX) /* bytes */
+void attest_message_selection(const struct attest_message *m, struct attest_selection *out);
+/* Set it from `store`, which has to outlive the message. */
+void attest_message_set_selection(struct attest_message *m, const struct attest_selection *s,
+    uint8_t store[ATTEST_SELECTION_MAX]);
 
 /*
  * Make the bytes of a message; malloc()ed into *out, the caller's.

@@ -13,11 +13,9 @@
 #include <openssl/x509.h>
 
 #include "attest/daemon/logs.h"
-#include "lib/clock.h"
 #include "lib/log.h"
 
 #define RECORD_MAX 65536
-#define LINE_MAX_  (256u << 10)
 
 int
 attest_spki_hash(EVP_PKEY *key, uint8_t out[32])
@@ -151,89 +149,18 @@ attest_record_load(const char *dir, struct attest_record *r, struct pk_diag *d)
 
 /* ---- audit.log ------------------------------------------------------------------------------------ */
 
-struct attest_audit {
-	int fd;
-	uint64_t number;
-	uint8_t last[32]; /* SHA-256 of the line before */
-};
-
-static void
-hash_line(struct attest_audit *a, const char *line, size_t len)
-{
-	unsigned int n = 0;
-
-	if (EVP_Digest(line, len, a->last, &n, EVP_sha256(), NULL) != 1)
-		memset(a->last, 0, sizeof(a->last));
-}
-
-/* The chain goes on from the last whole line.  What a crash left behind it stays, on a line of its own. */
-static int
-find_end(struct attest_audit *a, const char *path)
-{
-	struct stat st;
-	char *tail;
-	size_t want, start;
-	ssize_t n;
-
-	if (fstat(a->fd, &st) < 0)
-		return -errno;
-	if (st.st_size == 0)
-		return 0;
-	want = (size_t)PK_MIN(st.st_size, (off_t)LINE_MAX_);
-	tail = malloc(want);
-	if (tail == NULL)
-		return -ENOMEM;
-	n = pread(a->fd, tail, want, st.st_size - (off_t)want);
-	if (n == (ssize_t)want && tail[want - 1] != '\n') {
-		pk_warn("%s: its last line is cut short", path);
-		while (want > 0 && tail[want - 1] != '\n')
-			want--;
-		if (write(a->fd, "\n", 1) != 1)
-			n = -1;
-	}
-	if (n > 0 && want > 1) {
-		const char *at;
-
-		for (start = want - 1; start > 0 && tail[start - 1] != '\n';)
-			start--;
-		hash_line(a, tail + start, want - 1 - start);
-		at = memmem(tail + start, want - 1 - start, "\"n\":", 4);
-		if (at != NULL)
-			a->number = strtoull(at + 4, NULL, 10);
-	}
-	free(tail);
-	return n > 0 ? 0 : -EIO;
-}
+#define REASONS_KEPT 32 /* in a line; the verdict rests on the first as well as on all */
 
 int
-attest_audit_open(struct attest_audit **out, const char *dir, struct pk_diag *d)
+attest_audit_open(struct pk_chain **out, const char *dir, struct pk_diag *d)
 {
-	struct attest_audit *a = calloc(1, sizeof(*a));
 	char path[4096];
-	int rc;
 
-	if (a == NULL)
-		return -ENOMEM;
-	snprintf(path, sizeof(path), "%s/audit.log", dir);
-	a->fd = open(path, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
-	rc = a->fd < 0 ? -errno : find_end(a, path);
-	if (rc < 0) {
-		pk_diag_set(d, "%s: %s", path, strerror(-rc));
-		attest_audit_close(a);
-		return rc;
+	if ((size_t)snprintf(path, sizeof(path), "%s/audit.log", dir) >= sizeof(path)) {
+		pk_diag_set(d, "%s: too long a name", dir);
+		return -ENAMETOOLONG;
 	}
-	*out = a;
-	return 0;
-}
-
-void
-attest_audit_close(struct attest_audit *a)
-{
-	if (a == NULL)
-		return;
-	if (a->fd >= 0)
-		close(a->fd);
-	free(a);
+	return pk_chain_open(out, path, d);
 }
 
 static json_t *
@@ -241,7 +168,7 @@ codes_of(const struct attest_reasons *r)
 {
 	json_t *list = json_array();
 
-	for (unsigned int i = 0; r != NULL && i < r->nb; i++)
+	for (unsigned int i = 0; i < PK_MIN(r->nb, REASONS_KEPT); i++)
 		json_array_append_new(list,
 		    json_pack("{s:s, s:s}", "code", attest_code_name(r->reason[i].code), "text",
 		        r->reason[i].text));
@@ -249,14 +176,12 @@ codes_of(const struct attest_reasons *r)
 }
 
 void
-attest_audit_note(struct attest_audit *a, const char *what, const char *host,
+attest_audit_note(struct pk_chain *c, const char *what, const char *host,
     const struct attest_transition *t, const struct attest_reasons *r)
 {
-	char hex[65], *line;
-	uint64_t now = pk_clock_wall_ns();
-	size_t len;
-	json_t *o = json_pack("{s:I, s:I, s:s, s:s}", "n", (json_int_t)++a->number, "unix_ns",
-	    (json_int_t)now, "what", what, "host", host);
+	json_t *o = json_pack("{s:s, s:s}", "what", what, "host", host);
+	char *line;
+	int err = -ENOMEM;
 
 	if (t != NULL) {
 		json_object_set_new(o, "from", json_string(attest_state_name(t->from)));
@@ -265,16 +190,13 @@ attest_audit_note(struct attest_audit *a, const char *what, const char *host,
 	}
 	if (r != NULL && r->nb > 0)
 		json_object_set_new(o, "reasons", codes_of(r));
-	attest_hex(a->last, sizeof(a->last), hex);
-	json_object_set_new(o, "prev", json_string(hex));
 	line = json_dumps(o, JSON_COMPACT | JSON_PRESERVE_ORDER);
 	json_decref(o);
-	if (line == NULL)
-		return;
-	len = strlen(line);
-	hash_line(a, line, len);
-	line[len] = '\n';
-	if (write(a->fd, line, len + 1) != (ssize_t)(len + 1))
-		pk_error("audit.log: not written: %s", strerror(errno));
+	if (line != NULL) {
+		line[strlen(line) - 1] = '\0'; /* members, without braces */
+		err = pk_chain_append(c, line + 1, 0);
+	}
+	if (err < 0)
+		pk_error("audit.log: not written: %s", strerror(-err));
 	free(line);
 }

@@ -6,14 +6,15 @@
 #include "attest/quote.h"
 #include "attest/reason.h"
 #include "attest/state.h"
+#include "lib/chain.h"
 
 /*
  * What a DPU keeps of its host on disk: which TPM is its own, where it stands, and how far the TPM's
  * clock had come, so that neither a restart nor a crash of the verifier makes an old quote new.
  * Trust itself is not kept: whoever was trusted comes back as suspect.
  *
- * host.json is replaced whole (written beside, synced, renamed).  audit.log only grows: one JSON object a
- * line, each with the SHA-256 of the line before it, so that a line taken out or altered shows.
+ * host.json is replaced whole (written beside, synced, renamed).  audit.log only grows, and shows when a line is
+ * taken out or altered (lib/chain.h).
  */
 struct attest_record {
 	char host[ATTEST_HOST_MAX]; /* "": nobody has enrolled */
@@ -37,13 +38,11 @@ int attest_record_load(const char *dir, struct attest_record *r, struct pk_diag 
 /* SHA-256 of a key's SubjectPublicKeyInfo.  Returns 0 or -EINVAL. */
 int attest_spki_hash(EVP_PKEY *key, uint8_t out[32]);
 
-struct attest_audit;
-
-int attest_audit_open(struct attest_audit **out, const char *dir, struct pk_diag *d);
-void attest_audit_close(struct attest_audit *a);
+/* audit.log in the state directory; pk_chain_close() ends it.  Returns 0 or negative errno with the sentence. */
+int attest_audit_open(struct pk_chain **out, const char *dir, struct pk_diag *d);
 
 /* Append a line about `host`; `t` (may be NULL) is the transition, `r` (may be NULL) the reasons. */
-void attest_audit_note(struct attest_audit *a, const char *what, const char *host,
+void attest_audit_note(struct pk_chain *c, const char *what, const char *host,
     const struct attest_transition *t, const struct attest_reasons *r);
 
 /*

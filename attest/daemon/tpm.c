@@ -424,12 +424,12 @@ attest_tpm_activate(struct attest_tpm *t, struct attest_bytes id_object,
 static void
 select_pcrs(TPML_PCR_SELECTION *s, uint16_t bank, uint32_t mask)
 {
-	memset(s, 0, sizeof(*s));
-	s->count = 1;
-	s->pcrSelections[0].hash = bank;
-	s->pcrSelections[0].sizeofSelect = 3;
+	TPMS_PCR_SELECTION *one = &s->pcrSelections[s->count++];
+
+	one->hash = bank;
+	one->sizeofSelect = 3;
 	for (unsigned int i = 0; i < 3; i++)
-		s->pcrSelections[0].pcrSelect[i] = (BYTE)(mask >> (8 * i));
+		one->pcrSelect[i] = (BYTE)(mask >> (8 * i));
 }
 
 /* A TPM gives at most eight values at a time, and says which. */
@@ -440,7 +440,7 @@ read_pcrs(struct attest_tpm *t, struct attest_bank *b, uint32_t mask, struct pk_
 
 	b->mask = 0;
 	while ((mask & ~b->mask) != 0) {
-		TPML_PCR_SELECTION want, *got = NULL;
+		TPML_PCR_SELECTION want = { 0 }, *got = NULL;
 		TPML_DIGEST *values = NULL;
 		UINT32 n = 0;
 		TSS2_RC rc;
@@ -468,35 +468,37 @@ read_pcrs(struct attest_tpm *t, struct attest_bank *b, uint32_t mask, struct pk_
 	return 0;
 }
 
-/* Whether the values are those of the quote. */
+/* Whether the values are those of the quote, bank by bank as it names them. */
 static bool
-agree(const struct attest_bank *b, const uint8_t *message, size_t len)
+agree(const struct attest_pcrs *pcrs, const uint8_t *message, size_t len)
 {
-	struct attest_bytes part[ATTEST_NB_PCRS];
+	struct attest_bytes part[ATTEST_BANKS_MAX * ATTEST_NB_PCRS];
 	struct attest_attest attest;
 	uint8_t digest[ATTEST_DIGEST_MAX];
 	size_t n = 0;
 
-	for (unsigned int i = 0; i < ATTEST_NB_PCRS; i++)
-		if (b->mask >> i & 1)
-			part[n++] = (struct attest_bytes){ b->value[i], attest_alg_size(b->alg) };
+	if (attest_attest_parse(&attest, message, len, NULL) != 0)
+		return false;
+	for (unsigned int k = 0; k < attest.selection.nb_banks; k++) {
+		const struct attest_bank *b = attest_pcrs_bank(pcrs, attest.selection.bank[k].alg);
+
+		for (unsigned int i = 0; b != NULL && i < ATTEST_NB_PCRS; i++)
+			if (attest.selection.bank[k].mask >> i & 1)
+				part[n++] =
+				    (struct attest_bytes){ b->value[i], attest_alg_size(b->alg) };
+	}
 	/* Both keys sign with SHA-256, so that is what the quote hashes values with. */
-	return attest_attest_parse(&attest, message, len, NULL) == 0 &&
-	    attest_hash(NULL, ATTEST_ALG_SHA256, part, n, digest) == 0 &&
+	return attest_hash(NULL, ATTEST_ALG_SHA256, part, n, digest) == 0 &&
 	    attest.pcr_digest.len == 32 && memcmp(attest.pcr_digest.at, digest, 32) == 0;
 }
 
-static char *
-to_json(const struct attest_bank *b)
+static void
+print_bank(FILE *f, const struct attest_bank *b)
 {
-	char hex[2 * ATTEST_DIGEST_MAX + 1], *text = NULL;
+	char hex[2 * ATTEST_DIGEST_MAX + 1];
 	const char *comma = "";
-	size_t len;
-	FILE *f = open_memstream(&text, &len);
 
-	if (f == NULL)
-		return NULL;
-	fprintf(f, "{\"%s\":{", attest_alg_name(b->alg));
+	fprintf(f, "\"%s\":{", attest_alg_name(b->alg));
 	for (unsigned int i = 0; i < ATTEST_NB_PCRS; i++) {
 		if ((b->mask >> i & 1) == 0)
 			continue;
@@ -504,7 +506,23 @@ to_json(const struct attest_bank *b)
 		fprintf(f, "%s\"%u\":\"%s\"", comma, i, hex);
 		comma = ",";
 	}
-	fputs("}}", f);
+	fputc('}', f);
+}
+
+static char *
+to_json(const struct attest_pcrs *pcrs)
+{
+	char *text = NULL;
+	size_t len;
+	FILE *f = open_memstream(&text, &len);
+
+	if (f == NULL)
+		return NULL;
+	for (unsigned int k = 0; k < pcrs->nb_banks; k++) {
+		fputc(k == 0 ? '{' : ',', f);
+		print_bank(f, &pcrs->bank[k]);
+	}
+	fputc('}', f);
 	return fclose(f) == 0 ? text : NULL;
 }
 
@@ -528,21 +546,26 @@ keep(struct attest_quoted *out, const TPM2B_ATTEST *quoted, const TPMT_SIGNATURE
 }
 
 static int
-quote_once(struct attest_tpm *t, struct attest_bank *b, uint32_t mask, const uint8_t *qualifying,
-    struct attest_quoted *out, struct pk_diag *d)
+quote_once(struct attest_tpm *t, const struct attest_selection *wanted, const uint8_t *qualifying,
+    struct attest_pcrs *pcrs, struct attest_quoted *out, struct pk_diag *d)
 {
 	static const TPMT_SIG_SCHEME own = { .scheme = TPM2_ALG_NULL };
 	TPM2B_DATA extra = { .size = 32 };
-	TPML_PCR_SELECTION selection;
+	TPML_PCR_SELECTION selection = { 0 };
 	TPM2B_ATTEST *quoted = NULL;
 	TPMT_SIGNATURE *signature = NULL;
 	TSS2_RC rc;
-	int err = read_pcrs(t, b, mask, d);
+	int err = 0;
 
+	pcrs->nb_banks = wanted->nb_banks;
+	for (unsigned int i = 0; err == 0 && i < wanted->nb_banks; i++) {
+		pcrs->bank[i].alg = wanted->bank[i].alg;
+		err = read_pcrs(t, &pcrs->bank[i], wanted->bank[i].mask, d);
+		select_pcrs(&selection, wanted->bank[i].alg, wanted->bank[i].mask);
+	}
 	if (err != 0)
 		return err;
 	memcpy(extra.buffer, qualifying, 32);
-	select_pcrs(&selection, b->alg, mask);
 	rc = Esys_Quote(t->esys, t->ak, ESYS_TR_PASSWORD, ESYS_TR_NONE, ESYS_TR_NONE, &extra, &own,
 	    &selection, &quoted, &signature);
 	if (rc != TSS2_RC_SUCCESS)
@@ -554,30 +577,26 @@ quote_once(struct attest_tpm *t, struct attest_bank *b, uint32_t mask, const uin
 		pk_diag_set(d, "TPM: its quote could not be kept: %s", strerror(-err));
 		return err;
 	}
-	return agree(b, out->message, out->message_len) ? 0 : -EBUSY;
+	return agree(pcrs, out->message, out->message_len) ? 0 : -EBUSY;
 }
 
 int
-attest_tpm_quote(struct attest_tpm *t, uint16_t bank, uint32_t mask, const uint8_t qualifying[32],
-    struct attest_quoted *out, struct pk_diag *d)
+attest_tpm_quote(struct attest_tpm *t, const struct attest_selection *selection,
+    const uint8_t qualifying[32], struct attest_quoted *out, struct pk_diag *d)
 {
-	struct attest_bank b = { .alg = bank };
-	int err = -EBUSY;
+	struct attest_pcrs *pcrs = calloc(1, sizeof(*pcrs));
+	int err = pcrs != NULL ? -EBUSY : -ENOMEM;
 
 	memset(out, 0, sizeof(*out));
-	mask &= (1U << ATTEST_NB_PCRS) - 1;
-	if (attest_alg_size(bank) == 0 || mask == 0) {
-		pk_diag_set(d, "the DPU asks for PCRs of no bank that can be");
-		return -EPROTO;
-	}
 	for (unsigned int i = 0; err == -EBUSY && i < QUOTE_TRIES; i++) {
 		pk_diag_set(d, "TPM: PCRs change faster than they can be quoted");
 		err = take(t, false, d);
 		if (err == 0)
-			err = quote_once(t, &b, mask, qualifying, out, d);
+			err = quote_once(t, selection, qualifying, pcrs, out, d);
 	}
-	if (err == 0 && (out->values = to_json(&b)) == NULL)
+	if (err == 0 && (out->values = to_json(pcrs)) == NULL)
 		err = -ENOMEM;
+	free(pcrs);
 	done(t, err);
 	if (err != 0)
 		attest_quoted_fini(out);

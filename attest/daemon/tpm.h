@@ -2,7 +2,7 @@
 
 #include <stdbool.h>
 
-#include "attest/alg.h"
+#include "attest/pcr.h"
 #include "lib/diag.h"
 #include "lib/secret.h"
 
@@ -56,9 +56,9 @@ struct attest_quoted {
 };
 
 /*
- * TPM2_Quote over the PCRs in `mask` of `bank`.  PCR 10 grows with every file that runs, so values and
- * quote are taken again until they agree, eight times at most; then -EBUSY.
+ * TPM2_Quote over the PCRs selected.  PCR 10 grows with every file that runs, so values and quote are taken
+ * again until they agree, eight times at most; then -EBUSY.  -EACCES: the TPM has not such a bank.
  */
-int attest_tpm_quote(struct attest_tpm *t, uint16_t bank, uint32_t mask,
+int attest_tpm_quote(struct attest_tpm *t, const struct attest_selection *selection,
     const uint8_t qualifying[32], struct attest_quoted *out, struct pk_diag *d);
 void attest_quoted_fini(struct attest_quoted *q);

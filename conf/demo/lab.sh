@@ -181,9 +181,13 @@ lab_cak() { # one CAK for all who are on the fabric
 start_mkad() { # N [OPTION...]
 	n=$1
 	shift
+	# By a file where there is one; else what the policy server has.
+	if [ -f "$LAB_DIR/fabric.key" ]; then
+		set -- -o port="0 $LAB_DIR/fabric.key" -o port="1 $LAB_DIR/fabric.key" "$@"
+	fi
 	spawn mkad$n dpu$n "$BIN/picket-mkad" -c /dev/null -o run-dir="$LAB_DIR/run-dpu$n" \
-		-o plane="$LAB_DIR/run-dpu$n/macsec.sock" -o state-dir="$LAB_DIR/mkad$n" -o port="0 $LAB_DIR/fabric.key" \
-		-o port="1 $LAB_DIR/fabric.key" -o priority=$((10 * n)) "$@"
+		-o plane="$LAB_DIR/run-dpu$n/macsec.sock" -o state-dir="$LAB_DIR/mkad$n" -o agent="$LAB_DIR/run-dpu$n/picket-agentd.grants" \
+		-o priority=$((10 * n)) "$@"
 }
 
 # All four stations have the key of one server, and none is still changing to it.
@@ -244,7 +248,7 @@ EOF
 create_certs_tool= $(command -v swtpm_localca)
 create_certs_tool_config = $LAB_DIR/factory/localca.conf
 create_certs_tool_options = $LAB_DIR/factory/localca.options
-active_pcr_banks = sha256
+active_pcr_banks = sha1,sha256
 EOF
 	# The tools change to a user of their own.
 	chmod 777 "$LAB_DIR/tpm$1" "$LAB_DIR/factory"

@@ -32,7 +32,9 @@ nft_code_end(struct nft_code *c)
 void
 nft_rule_end(struct nft_code *c)
 {
-	char buffer[RULE_MAX] __attribute__((aligned(8)));
+	/* Zero, since libmnl leaves the padding of attributes as it finds it: equal rules have to be equal byte for byte,
+	 * or each change of policy would write all of them anew. */
+	char buffer[RULE_MAX] __attribute__((aligned(8))) = { 0 };
 	struct nlmsghdr *h = mnl_nlmsg_put_header(buffer);
 	uint32_t len;
 

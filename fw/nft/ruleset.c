@@ -212,6 +212,8 @@ each_set(void *arg, const struct fw_view_set *v)
 		make_ranges(m, v, 1);
 		return;
 	}
+	if (v->kind == PK_SET_NAME)
+		return; /* the kernel reads no DNS: nobody is in it, so what only names allow is refused */
 	snprintf(name, sizeof(name), "s%016" PRIx64, v->set);
 	set = nft_plan_set(m->plan, NFT_TABLE_INET, name, NFT_SET_HASH, NFT_SET_KEYS, NFT_TYPE_MARK,
 	    sizeof(uint32_t));

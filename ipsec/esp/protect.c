@@ -226,6 +226,7 @@ write_packet(struct esp_engine *e, struct esp_pkt *p, const struct job *j)
 	uint8_t *was = rte_pktmbuf_mtod(m, uint8_t *), *now = was - ahead;
 	uint8_t *ip = was + p->l3, *outer = now + p->l3, *esp = outer + j->head + sa->outer_len;
 	uint8_t *end = ip + j->ip_len;
+	uint64_t mac;
 
 	/* For TFC there are zeros behind the packet, before padding begins (RFC 4303, section 2.7). */
 	pad = j->clear - j->plain - 2;
@@ -251,8 +252,12 @@ write_packet(struct esp_engine *e, struct esp_pkt *p, const struct job *j)
 	} else {
 		front(sa, outer, j, size);
 	}
-	if ((sa->flags & ESP_SA_MAC) != 0)
-		memcpy(now, sa->mac, sizeof(sa->mac));
+	mac = atomic_load_explicit(&sa->mac_to, memory_order_acquire);
+	if (likely(mac != 0)) {
+		memcpy(now, &mac, 6);
+		mac = atomic_load_explicit(&sa->mac_from, memory_order_relaxed);
+		memcpy(now + 6, &mac, 6);
+	}
 	memcpy(esp, &sa->spi_be, 4);
 	put32(esp + 4, (uint32_t)p->seq);
 	if (sa->iv_len == 8) {

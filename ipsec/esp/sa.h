@@ -48,7 +48,6 @@ enum esp_sa_flags {
 	ESP_SA_NO_ECN = 1 << 5,
 	ESP_SA_NO_DSCP_COPY = 1 << 6,
 	ESP_SA_DSCP_DECAP = 1 << 7,
-	ESP_SA_MAC = 1 << 8, /* line 2 holds link addresses to use; else those of the frame stay */
 };
 
 struct esp_sa {
@@ -83,7 +82,10 @@ struct esp_sa {
 	_Atomic uint64_t refused; /* inbound: packets with an error */
 
 	/* line 2 */
-	uint8_t mac[12] PK_CACHE_ALIGNED; /* destination, source; see ESP_SA_MAC */
+	/* Link addresses of outer packets, 6 bytes as in memory, written while lcores read them; to 0: the frame keeps
+	 * its own. */
+	_Atomic uint64_t mac_to PK_CACHE_ALIGNED;
+	_Atomic uint64_t mac_from;
 	union {
 		uint8_t outer[48]; /* outbound: headers from IP to UDP, or UDP alone */
 		struct {

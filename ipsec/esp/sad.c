@@ -522,7 +522,7 @@ esp_sad_update(struct esp_sad *sad, const struct pk_sadb_update_sa *m, struct pk
 		sad->conf.wait(sad->conf.arg);
 	if (c->direction == PK_SADB_OUT)
 		HASH_DELETE(by_name, sad->by_name, c);
-	sa->flags = (uint16_t)((sa->flags & ~(ESP_SA_ENCAP | ESP_SA_OUTER6 | ESP_SA_MAC)) |
+	sa->flags = (uint16_t)((sa->flags & ~(ESP_SA_ENCAP | ESP_SA_OUTER6)) |
 	    (m->encap ? ESP_SA_ENCAP : 0) | (m->src.family == 6 ? ESP_SA_OUTER6 : 0));
 	c->id.src = m->src;
 	c->id.dst = m->dst;
@@ -530,6 +530,7 @@ esp_sad_update(struct esp_sad *sad, const struct pk_sadb_update_sa *m, struct pk
 	c->dport = m->dport;
 	if (c->direction == PK_SADB_OUT) {
 		make_outer(sa, &m->src, &m->dst, m->sport, m->dport);
+		atomic_store_explicit(&sa->mac_to, 0, memory_order_relaxed);
 		HASH_ADD(by_name, sad->by_name, id.dst, sizeof(struct name), c);
 		atomic_store_explicit(&sa->mtu, MTU, memory_order_relaxed);
 	} else {
@@ -565,18 +566,14 @@ void
 esp_sad_set_mac(struct esp_sad *sad, uint32_t i, const uint8_t mac[12])
 {
 	struct esp_sa *sa = &sad->sa[i];
-	uint32_t state = atomic_load_explicit(&sa->state, memory_order_relaxed);
-	bool has = (sa->flags & ESP_SA_MAC) != 0;
+	uint64_t to = 0, from = 0;
 
-	if (state != ESP_STATE_ALIVE || (!has && mac == NULL))
+	if (atomic_load_explicit(&sa->state, memory_order_relaxed) != ESP_STATE_ALIVE)
 		return;
-	if (has && mac != NULL && memcmp(sa->mac, mac, sizeof(sa->mac)) == 0)
-		return;
-	atomic_store_explicit(&sa->state, ESP_STATE_LARVAL, memory_order_release);
-	if (sad->conf.wait != NULL)
-		sad->conf.wait(sad->conf.arg);
-	if (mac != NULL)
-		memcpy(sa->mac, mac, sizeof(sa->mac));
-	sa->flags = (uint16_t)(mac != NULL ? sa->flags | ESP_SA_MAC : sa->flags & ~ESP_SA_MAC);
-	atomic_store_explicit(&sa->state, ESP_STATE_ALIVE, memory_order_release);
+	if (mac != NULL) {
+		memcpy(&to, mac, 6);
+		memcpy(&from, mac + 6, 6);
+		atomic_store_explicit(&sa->mac_from, from, memory_order_relaxed);
+	}
+	atomic_store_explicit(&sa->mac_to, to, memory_order_release);
 }

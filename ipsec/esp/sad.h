@@ -59,7 +59,10 @@ struct esp_sad_events {
  */
 void esp_sad_tick(struct esp_sad *sad, uint64_t now_ns, const struct esp_sad_events *events);
 
-/* The link addresses of outer packets of an outbound SA, destination, then source; NULL: the frame keeps its own. */
+/*
+ * The link addresses of outer packets of an outbound SA, destination, then source; NULL: the frame keeps its own.  Packets
+ * go on meanwhile: each has the one or the other destination.
+ */
 void esp_sad_set_mac(struct esp_sad *sad, uint32_t sa, const uint8_t mac[12]);
 
 /* For people, and for who resolves addresses. */

@@ -1,6 +1,5 @@
 #include "ipsec/mka/keyfile.h"
 
-#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -8,26 +7,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "lib/hex.h"
 #include "lib/secret.h"
 
 #define FILE_MAX 4096
-
-/* Octets of a word, or -1: not hexadecimal, odd, or more than max. */
-static int
-unhex(const char *word, size_t n, uint8_t *out, size_t max)
-{
-	if (n == 0 || n % 2 != 0 || n / 2 > max)
-		return -1;
-	for (size_t i = 0; i < n; i++) {
-		int c = tolower((unsigned char)word[i]);
-
-		if (!isxdigit(c))
-			return -1;
-		c = isdigit(c) ? c - '0' : c - 'a' + 10;
-		out[i / 2] = (uint8_t)(i % 2 == 0 ? c << 4 : out[i / 2] | c);
-	}
-	return (int)(n / 2);
-}
 
 static int
 read_line(const char *line, size_t len, struct mka_cak *out)
@@ -49,8 +32,8 @@ read_line(const char *line, size_t len, struct mka_cak *out)
 	cak_len = strcspn(cak, blank);
 	if (ckn_len == 0)
 		return 0;
-	a = unhex(ckn, ckn_len, out->ckn, sizeof(out->ckn));
-	b = unhex(cak, cak_len, out->cak, sizeof(out->cak));
+	a = pk_unhex(ckn, ckn_len, out->ckn, sizeof(out->ckn));
+	b = pk_unhex(cak, cak_len, out->cak, sizeof(out->cak));
 	len = strlen(cak + cak_len + strspn(cak + cak_len, blank));
 	pk_wipe(text, sizeof(text));
 	if (a <= 0 || (b != 16 && b != 32) || len != 0)

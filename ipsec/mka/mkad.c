@@ -198,9 +198,12 @@ make_kay(struct mkad_port *p)
 	conf.rekey_ns = c->rekey_ns;
 	conf.pn_limit = c->pn_limit;
 	rc = mka_kay_create(&p->kay, &conf, &ops, p, &diag);
-	for (int i = 0; rc == 0 && i < p->nb_cak; i++)
-		rc = mka_kay_add(p->kay, p->cak[i].cak, p->cak[i].cak_len, p->cak[i].ckn,
-		    p->cak[i].ckn_len, now, &diag);
+	for (int i = 0; rc == 0 && i < p->keys.nb; i++) {
+		const struct mka_cak *key = &p->keys.cak[i];
+
+		rc =
+		    mka_kay_add(p->kay, key->cak, key->cak_len, key->ckn, key->ckn_len, now, &diag);
+	}
 	if (rc < 0) {
 		pk_error("wire %u: no key agreement: %s", p->wire, diag.text);
 		mka_kay_destroy(p->kay);
@@ -217,9 +220,13 @@ begin(struct mkad_port *p)
 	bool go_on = false;
 
 	p->asked = false;
-	if (make_kay(p) < 0)
+	snprintf(p->state, sizeof(p->state), "no key");
+	/* The agent may be about to bring some: what there is goes on until it has said so. */
+	if (p->keys.nb == 0 && !p->d->granted)
 		return;
-	if (mkad_state_load(p, &saved)) {
+	if (p->keys.nb > 0 && make_kay(p) < 0)
+		return;
+	if (p->kay != NULL && mkad_state_load(p, &saved)) {
 		uint8_t ki[16];
 
 		ki_bytes(&saved.ki, ki);
@@ -237,13 +244,26 @@ begin(struct mkad_port *p)
 	mkad_wake(p->d);
 }
 
-static struct mkad_port *
-port_of(struct mkad *d, uint16_t wire)
+struct mkad_port *
+mkad_port_of(struct mkad *d, uint16_t wire)
 {
 	for (unsigned int i = 0; i < d->nb_ports; i++)
 		if (d->port[i].wire == wire)
 			return &d->port[i];
 	return NULL;
+}
+
+struct mkad_port *
+mkad_port_add(struct mkad *d, uint16_t wire)
+{
+	struct mkad_port *p = wire < MACSEC_PORTS_MAX ? &d->port[d->nb_ports++] : NULL;
+
+	if (p == NULL)
+		return NULL;
+	p->d = d;
+	p->wire = wire;
+	p->refused_limit = (struct pk_log_limit)PK_LOG_LIMIT(1, 10);
+	return p;
 }
 
 /* Ask for the associations of the next port.  One at a time, so that the answers of many fit into the socket. */
@@ -266,26 +286,37 @@ ask_next(struct mkad *d)
 static void
 take_port(struct mkad *d, const struct macsec_msg *m)
 {
-	struct mkad_port *p = port_of(d, m->h.port);
+	struct mkad_port *p = mkad_port_of(d, m->h.port);
 
-	if (p == NULL) {
-		pk_warn("wire %u: picketd has MACsec on it, and there is no key for it here",
-		    m->h.port);
+	if (p == NULL)
+		p = mkad_port_add(d, m->h.port);
+	if (p == NULL)
 		return;
-	}
+	if (p->keys.nb == 0)
+		pk_notice("wire %u: picketd has MACsec on it, and there is no key for it %s",
+		    p->wire, d->granted ? "here" : "yet");
 	p->port = m->port;
-	p->known = p->asked = true;
-	p->nb_sa = 0;
+	p->known = true;
+	mkad_begin_anew(p);
+}
+
+void
+mkad_begin_anew(struct mkad_port *p)
+{
 	mka_kay_destroy(p->kay);
 	p->kay = NULL;
-	d->turn = PK_MIN(d->turn, (unsigned int)(p - d->port));
-	ask_next(d);
+	if (!p->known)
+		return;
+	p->asked = true;
+	p->nb_sa = 0;
+	p->d->turn = PK_MIN(p->d->turn, (unsigned int)(p - p->d->port));
+	ask_next(p->d);
 }
 
 static void
 take_sa(struct mkad *d, const struct macsec_msg *m)
 {
-	struct mkad_port *p = port_of(d, m->h.port);
+	struct mkad_port *p = mkad_port_of(d, m->h.port);
 	struct mka_ki ki;
 
 	if (p == NULL)
@@ -306,7 +337,7 @@ take_sa(struct mkad *d, const struct macsec_msg *m)
 static void
 take_status(struct mkad *d, const struct macsec_msg *m)
 {
-	struct mkad_port *p = port_of(d, m->h.port);
+	struct mkad_port *p = mkad_port_of(d, m->h.port);
 
 	if (m->h.seq == d->get_seq) {
 		d->get_seq = 0;
@@ -376,7 +407,7 @@ on_message(evutil_socket_t fd, short what, void *arg)
 		take_port(d, &m);
 		break;
 	case MACSEC_MSG_EAPOL:
-		p = port_of(d, m.h.port);
+		p = mkad_port_of(d, m.h.port);
 		if (p != NULL && p->kay != NULL && p->known)
 			mka_kay_receive(p->kay, m.eapol.frame, m.eapol.len, pk_clock_mono_ns());
 		mkad_wake(d);
@@ -487,9 +518,9 @@ mkad_create(
 	d->base = base;
 	d->conf = conf;
 	d->fd = -1;
-	if (conf->ports.nb == 0 || conf->ports.nb > MACSEC_PORTS_MAX) {
+	if ((conf->ports.nb == 0 && conf->agent[0] == '\0') || conf->ports.nb > MACSEC_PORTS_MAX) {
 		pk_diag_set(diag,
-		    "%zu ports are configured; want 1 to %d lines such as port = 0 /etc/picket/mka0.key",
+		    "%zu ports are configured; want 1 to %d lines such as port = 0 /etc/picket/mka0.key, or the agent's socket",
 		    conf->ports.nb, MACSEC_PORTS_MAX);
 		rc = -EINVAL;
 	}
@@ -498,25 +529,22 @@ mkad_create(
 		rc = -EINVAL;
 	}
 	for (size_t i = 0; rc == 0 && i < conf->ports.nb; i++) {
-		struct mkad_port *p = &d->port[d->nb_ports];
+		struct mkad_port *p;
 		char *end;
 		unsigned long wire = strtoul(conf->ports.item[i], &end, 10);
 
 		if (end == conf->ports.item[i] || wire >= MACSEC_PORTS_MAX ||
-		    end[strspn(end, " \t")] != '/' || port_of(d, (uint16_t)wire) != NULL) {
+		    end[strspn(end, " \t")] != '/' || mkad_port_of(d, (uint16_t)wire) != NULL) {
 			pk_diag_set(diag,
 			    "port = %.200s: want the number of a wire, once each, and the absolute path of a key file",
 			    conf->ports.item[i]);
 			rc = -EINVAL;
 			break;
 		}
-		p->d = d;
-		p->wire = (uint16_t)wire;
+		p = mkad_port_add(d, (uint16_t)wire);
 		p->key_file = end + strspn(end, " \t");
-		p->refused_limit = (struct pk_log_limit)PK_LOG_LIMIT(1, 10);
-		d->nb_ports++;
-		p->nb_cak = mka_keyfile_read(p->key_file, p->cak, diag);
-		rc = PK_MIN(p->nb_cak, 0);
+		p->file.nb = mka_keyfile_read(p->key_file, p->file.cak, diag);
+		rc = p->file.nb < 0 ? p->file.nb : mkad_keys_follow(p, diag);
 	}
 	if (rc < 0) {
 		mkad_destroy(d);
@@ -534,6 +562,12 @@ mkad_start(struct mkad *d, struct pk_diag *diag)
 	if (mkdir(d->conf->state_dir, 0700) < 0 && errno != EEXIST) {
 		pk_diag_set(diag, "%s: cannot be made: %s", d->conf->state_dir, strerror(errno));
 		return -errno;
+	}
+	if (d->conf->agent[0] != '\0' &&
+	    pk_grant_source_create(&d->grants, d->base, d->conf->agent, "mka", mkad_keys_take, d) !=
+	        0) {
+		pk_diag_set(diag, "out of memory");
+		return -ENOMEM;
 	}
 	d->retry = evtimer_new(d->base, on_retry, d);
 	d->timer = evtimer_new(d->base, on_timer, d);
@@ -564,6 +598,7 @@ mkad_destroy(struct mkad *d)
 		}
 		mka_kay_destroy(p->kay);
 	}
+	pk_grant_source_destroy(d->grants);
 	if (d->readable != NULL)
 		event_free(d->readable);
 	if (d->fd >= 0)

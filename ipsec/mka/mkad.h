@@ -22,7 +22,7 @@ int mkad_start(struct mkad *d, struct pk_diag *diag);
 /* Tell the others that we go, if they are to wait, and remember what is needed to go on.  NULL is allowed. */
 void mkad_destroy(struct mkad *d);
 
-/* Commands of the control socket, mkad_show.c; argv is what follows the words. */
+/* Commands of the control socket, mkad_show.c and mkad_keys.c; argv is what follows the words. */
 void mkad_show(struct pk_control_request *r, int argc, char **argv, void *arg);
 void mkad_show_peers(struct pk_control_request *r, int argc, char **argv, void *arg);
 void mkad_show_events(struct pk_control_request *r, int argc, char **argv, void *arg);

@@ -6,7 +6,6 @@
 #include "ipsec/mka/mkad_priv.h"
 #include "lib/clock.h"
 #include "lib/control.h"
-#include "lib/secret.h"
 
 static const char *
 hex(const uint8_t *bytes, size_t len, char *out)
@@ -114,56 +113,6 @@ mkad_rekey(struct pk_control_request *r, int argc, char **argv, void *arg)
 			pk_control_refuse(r,
 			    "wire %u: the key server is another, or there is nobody on the link",
 			    p->wire);
-			return;
-		}
-	}
-	mkad_wake(d);
-	pk_control_done(r);
-}
-
-static bool
-has(const struct mka_cak *cak, int nb, const struct mka_cak *one)
-{
-	for (int i = 0; i < nb; i++)
-		if (cak[i].ckn_len == one->ckn_len &&
-		    memcmp(cak[i].ckn, one->ckn, one->ckn_len) == 0 &&
-		    cak[i].cak_len == one->cak_len &&
-		    memcmp(cak[i].cak, one->cak, one->cak_len) == 0)
-			return true;
-	return false;
-}
-
-/* Read key files again.  To pass from one CAK to the next without a gap, have both on both ends for a while. */
-void
-mkad_reload(struct pk_control_request *r, int argc, char **argv, void *arg)
-{
-	struct mkad *d = arg;
-	uint64_t now = pk_clock_mono_ns();
-	struct pk_diag diag;
-
-	(void)argc;
-	(void)argv;
-	for (unsigned int i = 0; i < d->nb_ports; i++) {
-		struct mkad_port *p = &d->port[i];
-		struct mka_cak cak[MKA_PARTICIPANTS_MAX];
-		int nb = mka_keyfile_read(p->key_file, cak, &diag), rc = 0;
-
-		if (nb < 0) {
-			pk_control_refuse(r, "%s", diag.text);
-			return;
-		}
-		for (int k = 0; p->kay != NULL && k < p->nb_cak; k++)
-			if (!has(cak, nb, &p->cak[k]))
-				(void)mka_kay_remove(p->kay, p->cak[k].ckn, p->cak[k].ckn_len, now);
-		for (int k = 0; p->kay != NULL && rc == 0 && k < nb; k++)
-			if (!has(p->cak, p->nb_cak, &cak[k]))
-				rc = mka_kay_add(p->kay, cak[k].cak, cak[k].cak_len, cak[k].ckn,
-				    cak[k].ckn_len, now, &diag);
-		memcpy(p->cak, cak, sizeof(p->cak));
-		p->nb_cak = nb;
-		pk_wipe(cak, sizeof(cak));
-		if (rc < 0) {
-			pk_control_refuse(r, "wire %u: %s", p->wire, diag.text);
 			return;
 		}
 	}

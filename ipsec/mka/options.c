@@ -22,9 +22,12 @@ const struct pk_conf_option mkad_options[] = {
 	  "keys.  Better lost with the machine's memory than kept.", O(state_dir) },
 	{ "plane", PK_CONF_STRING, NULL, PK_RUNDIR "/macsec.sock", 0, 0, NULL, false,
 	  "Socket of picketd, which has the ports.", O(plane) },
+	{ "agent", PK_CONF_STRING, NULL, PK_RUNDIR "/picket-agentd.grants", 0, 0, NULL, false,
+	  "Socket of picket-agentd, which has the CAKs of documents of kind Link.  Empty: ask nobody.", O(agent) },
 	{ "port", PK_CONF_LIST, NULL, NULL, 0, 0, NULL, false,
-	  "A port: the number of picketd's wire, and a file with its CAKs, mode 0600, with lines of a CKN of 1 to 32 octets "
-	  "and a CAK of 16 or 32, both in hexadecimal.  Of several CAKs that have live peers the one with the highest CKN counts.", O(ports) },
+	  "A port with CAKs from a file: the number of picketd's wire, and the file, mode 0600, with lines of a CKN of 1 to 32 octets "
+	  "and a CAK of 16 or 32, both in hexadecimal.  Those from the policy server are used beside them.  Of several CAKs that "
+	  "have live peers the one with the highest CKN counts.", O(ports) },
 	{ "priority", PK_CONF_NUMBER, NULL, "16", 0, 255, NULL, false,
 	  "Of becoming key server: the lowest wins.  255: never.", O(priority) },
 	{ "cipher-suite", PK_CONF_WORD, NULL, "gcm-aes-xpn-256", 0, 0, suites, false,

@@ -4,7 +4,7 @@
 
 /* Options of picket-mkad. */
 struct mkad_conf {
-	char *user, *run_dir, *state_dir, *plane;
+	char *user, *run_dir, *state_dir, *plane, *agent;
 	struct pk_conf_list ports;
 	uint64_t priority;
 	int suite;           /* enum macsec_suite, less 1 */

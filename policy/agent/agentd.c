@@ -18,8 +18,10 @@
 #include "lib/log.h"
 #include "lib/posture.h"
 #include "lib/rpc.h"
+#include "lib/secret.h"
 #include "lib/spiffe.h"
 #include "policy/agent/evidence.h"
+#include "policy/agent/grants.h"
 #include "policy/agent/identity.h"
 #include "policy/agent/plane.h"
 #include "policy/agent/state.h"
@@ -155,6 +157,7 @@ struct agentd {
 	bool has_posture;
 	struct agent_identities *identities;
 	struct agent_evidence *evidence;
+	struct agent_grants *grants;
 	char *reference; /* that is being received: the statement, a newline, values */
 	size_t reference_len;
 	/* what is being received */
@@ -254,6 +257,7 @@ say_posture(struct agentd *a)
 	body.epoch = a->posture.epoch;
 	body.host = a->posture.host;
 	body.text = a->posture.text;
+	body.reference = a->posture.reference;
 	m.body_case = PICKET__V1__AGENT_MESSAGE__BODY_POSTURE;
 	m.posture = &body;
 	say(a, &m);
@@ -265,7 +269,8 @@ on_posture(void *arg, const struct pk_msg_posture *p)
 	struct agentd *a = arg;
 	uint64_t now = pk_clock_mono_ns();
 	bool news = !a->has_posture || a->posture.attested != p->attested ||
-	    a->posture.fresh != p->fresh || a->posture.epoch != p->epoch;
+	    a->posture.fresh != p->fresh || a->posture.epoch != p->epoch ||
+	    strcmp(a->posture.reference, p->reference) != 0;
 
 	a->posture = *p;
 	a->has_posture = true;
@@ -856,6 +861,10 @@ on_message(struct pk_rpc_stream *stream, const uint8_t *bytes, size_t len, void 
 	case PICKET__V1__SERVER_MESSAGE__BODY_REFERENCE:
 		take_reference(a, m->reference);
 		break;
+	case PICKET__V1__SERVER_MESSAGE__BODY_GRANTS:
+		agent_grants_part(a->grants, m->grants);
+		pk_wipe(m->grants->set.data, m->grants->set.len);
+		break;
 	case PICKET__V1__SERVER_MESSAGE__BODY_CHALLENGE:
 		agent_evidence_challenge(a->evidence, m->challenge);
 		break;
@@ -1043,7 +1052,7 @@ agentd_create(struct agentd **out, struct event_base *base, const struct agent_c
 {
 	struct agentd *a = calloc(1, sizeof(*a));
 	static const struct timeval at_once;
-	char posture[512], path[512];
+	char posture[512], path[512], file[4096 + 16];
 	struct timeval beat = { .tv_sec = (time_t)(conf->heartbeat_ns / PK_NS_PER_S),
 		.tv_usec = (suseconds_t)(conf->heartbeat_ns % PK_NS_PER_S / PK_NS_PER_US) };
 	int err = -ENOMEM;
@@ -1097,6 +1106,11 @@ agentd_create(struct agentd **out, struct event_base *base, const struct agent_c
 	err = agent_evidence_create(&a->evidence, base, path, a->cert, a->key, say_for, a, diag);
 	if (err != 0)
 		goto fail;
+	snprintf(path, sizeof(path), "%s/picket-agentd.grants", conf->run_dir);
+	snprintf(file, sizeof(file), "%s/grants", conf->state);
+	err = agent_grants_create(&a->grants, base, path, file, a->dpu, a->helper, diag);
+	if (err != 0)
+		goto fail;
 	err = pk_rpc_create(&a->rpc, base, diag);
 	if (err != 0)
 		goto fail;
@@ -1132,6 +1146,7 @@ agentd_destroy(struct agentd *a)
 	pk_posture_ear_destroy(a->ear);
 	agent_identities_destroy(a->identities);
 	agent_evidence_destroy(a->evidence);
+	agent_grants_destroy(a->grants);
 	if (a->lease != NULL)
 		event_free(a->lease);
 	if (a->reconnect != NULL)
@@ -1150,6 +1165,13 @@ void
 agentd_show_identities(struct agentd *a, struct pk_control_request *r)
 {
 	agent_identities_show(a->identities, r);
+}
+
+void
+agentd_show_grants(struct agentd *a, struct pk_control_request *r)
+{
+	agent_grants_show(a->grants, r);
+	pk_control_done(r);
 }
 
 void

@@ -42,4 +42,5 @@ int agentd_create(struct agentd **out, struct event_base *base, const struct age
     struct pk_diag *diag);
 void agentd_destroy(struct agentd *a);
 void agentd_show_identities(struct agentd *a, struct pk_control_request *r);
+void agentd_show_grants(struct agentd *a, struct pk_control_request *r);
 void agentd_show_status(struct agentd *a, struct pk_control_request *r); /* one row */

@@ -3,12 +3,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include <event2/event.h>
 
+#include "lib/local.h"
 #include "lib/log.h"
 #include "policy/agent/identity_priv.h"
 
@@ -40,9 +39,7 @@ struct svid_user {
 struct svid_users {
 	struct event_base *base;
 	struct agent_identities *a;
-	int listen_fd;
-	struct event *accept_event;
-	char path[sizeof(((struct sockaddr_un *)0)->sun_path)];
+	struct pk_listener *listener;
 	struct svid_user user[USERS_MAX];
 	uint8_t bytes[PK_SVID_WIRE_MAX];
 };
@@ -87,7 +84,7 @@ on_writable(evutil_socket_t fd, short what, void *arg)
 
 	(void)what;
 	while ((q = u->first) != NULL) {
-		ssize_t n = pk_svid_wire_send(fd, q->bytes, q->len, q->key);
+		ssize_t n = pk_local_send(fd, q->bytes, q->len, q->key);
 
 		if (n == -EAGAIN || n == -EINTR) {
 			event_add(u->writable, NULL);
@@ -197,7 +194,7 @@ on_readable(evutil_socket_t fd, short what, void *arg)
 	int key;
 
 	(void)what;
-	n = pk_svid_wire_recv(fd, s->bytes, sizeof(s->bytes), &key);
+	n = pk_local_recv(fd, s->bytes, sizeof(s->bytes), &key);
 	if (key >= 0)
 		close(key);
 	if (n == -EAGAIN || n == -EINTR)
@@ -214,18 +211,14 @@ on_readable(evutil_socket_t fd, short what, void *arg)
 }
 
 static void
-on_accept(evutil_socket_t fd, short what, void *arg)
+on_accept(void *arg, int client)
 {
 	struct svid_users *s = arg;
-	int client = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 	struct svid_user *u = NULL;
 
-	(void)what;
 	for (size_t i = 0; i < USERS_MAX && u == NULL; i++)
 		if (s->user[i].fd < 0)
 			u = &s->user[i];
-	if (client < 0)
-		return;
 	if (u == NULL) {
 		pk_warn(
 		    "identities: more than %d programs at a time: one is turned away", USERS_MAX);
@@ -246,42 +239,20 @@ int
 svid_users_create(struct svid_users **out, struct event_base *base, const char *path,
     struct agent_identities *a, struct pk_diag *diag)
 {
-	struct sockaddr_un addr = { .sun_family = AF_UNIX };
-	struct svid_users *s;
-	mode_t mask;
+	struct svid_users *s = calloc(1, sizeof(*s));
 	int rc;
 
-	if (strlen(path) >= sizeof(addr.sun_path)) {
-		pk_diag_set(diag, "%s: a socket's path has at most %zu bytes", path,
-		    sizeof(addr.sun_path) - 1);
-		return -ENAMETOOLONG;
-	}
-	s = calloc(1, sizeof(*s));
 	if (s == NULL)
 		return -ENOMEM;
-	strcpy(addr.sun_path, path);
-	strcpy(s->path, path);
 	s->base = base;
 	s->a = a;
 	for (size_t i = 0; i < USERS_MAX; i++) {
 		s->user[i].all = s;
 		s->user[i].fd = -1;
 	}
-	unlink(path);
-	s->listen_fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	/* Keys come out of it: whoever may connect speaks in the workloads' names. */
-	mask = umask(0117);
-	rc = s->listen_fd < 0 || bind(s->listen_fd, (struct sockaddr *)&addr, sizeof(addr)) < 0 ||
-	        listen(s->listen_fd, 4) < 0
-	    ? -errno
-	    : 0;
-	umask(mask);
-	if (rc == 0) {
-		s->accept_event = event_new(base, s->listen_fd, EV_READ | EV_PERSIST, on_accept, s);
-		rc = s->accept_event != NULL && event_add(s->accept_event, NULL) == 0 ? 0 : -ENOMEM;
-	}
+	rc = pk_listener_create(&s->listener, base, path, SOCK_SEQPACKET, on_accept, s, diag);
 	if (rc < 0) {
-		pk_diag_set(diag, "%s: cannot listen: %s", path, strerror(-rc));
 		svid_users_destroy(s);
 		return rc;
 	}
@@ -309,11 +280,6 @@ svid_users_destroy(struct svid_users *s)
 		}
 		free(u->watch);
 	}
-	if (s->accept_event != NULL)
-		event_free(s->accept_event);
-	if (s->listen_fd >= 0) {
-		close(s->listen_fd);
-		unlink(s->path);
-	}
+	pk_listener_destroy(s->listener);
 	free(s);
 }

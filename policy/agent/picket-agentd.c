@@ -40,6 +40,14 @@ show_identities(struct pk_control_request *r, int argc, char **argv, void *arg)
 }
 
 static void
+show_grants(struct pk_control_request *r, int argc, char **argv, void *arg)
+{
+	(void)argc;
+	(void)argv;
+	agentd_show_grants(arg, r);
+}
+
+static void
 show_config(struct pk_control_request *r, int argc, char **argv, void *arg)
 {
 	(void)argc;
@@ -54,6 +62,8 @@ static const struct pk_control_command commands[] = {
 	{ "show identities", "",
 	    "the SVIDs of the workloads behind this DPU that are in use, and its own",
 	    show_identities },
+	{ "show grants", "", "what the server has given to programs here; without secrets",
+	    show_grants },
 	{ "show config", "", "the options and their values", show_config },
 	{ NULL, NULL, NULL, NULL },
 };

@@ -320,6 +320,13 @@ collect_dpu(void *arg, const struct server_dpu_status *s)
 	m->software = admin_borrow(s->software);
 	m->bytes_sent = s->bytes_sent;
 	m->candidate = s->candidate;
+	posture = verifier_show(l->p, s->name);
+	if (posture != NULL) {
+		m->self_state = admin_borrow(attest_state_name(posture->state));
+		m->self_attested = posture->attested;
+		m->self_reason = admin_borrow(posture->text);
+		m->self_reference = admin_borrow(posture->reference);
+	}
 	posture = server_postures_find(l->p->postures, s->name);
 	if (posture == NULL)
 		return;
@@ -328,6 +335,7 @@ collect_dpu(void *arg, const struct server_dpu_status *s)
 	m->host_attested = posture->attested;
 	m->host_epoch = posture->epoch;
 	m->host_reason = admin_borrow(posture->text);
+	m->host_reference = admin_borrow(posture->reference);
 }
 
 static void

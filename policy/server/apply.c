@@ -530,6 +530,7 @@ announce(struct batch *b)
 		a->candidate = true;
 		rollout_begin(p, rollout, &b->canary, each_concerned, each_away, b);
 		reference_follow(p, NULL, b->canary_references, b->generation);
+		grant_follow(p, NULL, b->canary_grants);
 		return;
 	}
 	p->generation = b->generation;
@@ -538,11 +539,15 @@ announce(struct batch *b)
 	if (b->kind != SERVER_KIND_PROMOTE && b->kind != SERVER_KIND_ABORT) {
 		if (b->references != NULL)
 			reference_follow(p, b->references, NULL, b->generation);
+		if (b->grants != NULL)
+			grant_follow(p, b->grants, NULL);
 		return;
 	}
 	server_dpus_canary_end(p->dpus, b->generation, each_concerned, each_away, b);
 	reference_canary_end(p);
 	reference_follow(p, b->references, NULL, b->generation);
+	grant_canary_end(p);
+	grant_follow(p, b->grants, NULL);
 	if (rollout != NULL) {
 		a->rollout = NULL;
 		rollout_ended(p, b->kind, rollout, "");

@@ -279,6 +279,12 @@ candidate_references(struct policyd *p, struct policy_references **out)
 	return policy_references_create(out, policy_compiler_model(p->candidate->compiler));
 }
 
+int
+candidate_grants(struct policyd *p, struct grant_set **out)
+{
+	return generation_grants(p, policy_compiler_model(p->candidate->compiler), out);
+}
+
 void
 candidate_undo(struct policyd *p)
 {

@@ -21,6 +21,7 @@ server_dpus_create(struct server_dpus **out, const struct server_dpus_ops *ops, 
 	}
 	d->ops = ops;
 	d->arg = arg;
+	server_spans_on_left(d->spans, ops->left, arg);
 	*out = d;
 	return 0;
 }
@@ -228,6 +229,20 @@ server_dpus_reference(struct server_dpus *all, const char *name, const char sha2
 	return 0;
 }
 
+int
+server_dpus_grants(struct server_dpus *all, const char *name, const uint8_t sha256[32])
+{
+	struct dpu *d = find(all, name);
+
+	if (d == NULL || d->stream == NULL || d->state == S_HELLO)
+		return -ENOENT;
+	if (d->granted && memcmp(d->grants, sha256, sizeof(d->grants)) == 0)
+		return -EALREADY;
+	memcpy(d->grants, sha256, sizeof(d->grants));
+	d->granted = true;
+	return 0;
+}
+
 bool
 server_dpus_lives(const struct server_dpus *all, const char *dpu, const char *workload)
 {
@@ -320,6 +335,7 @@ server_dpus_open(struct server_dpus *all, const char *name, struct pk_rpc_stream
 	d->told = false;
 	d->trust_due = false;
 	d->reference[0] = '\0';
+	d->granted = false;
 	d->since_unix_ns = pk_clock_wall_ns();
 	*state = d;
 	all->ops->seen(all->arg, name);

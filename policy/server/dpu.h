@@ -66,6 +66,8 @@ struct server_dpus_ops {
 	void (*svid)(void *arg, const char *dpu, const struct Picket__V1__SvidRequest *m);
 	/* Of its own TPM; NULL: it has gone. */
 	void (*evidence)(void *arg, const char *dpu, const struct Picket__V1__Evidence *m);
+	/* A workload ("tenant/name") does not live behind this DPU any more. */
+	void (*left)(void *arg, const char *dpu, const char *workload);
 };
 
 int server_dpus_create(struct server_dpus **out, const struct server_dpus_ops *ops, void *arg);
@@ -113,6 +115,8 @@ bool server_dpus_candidate(struct server_dpus *d, const char *dpu);
 /* Note that a DPU is sent the reference with this hash.  -EALREADY when it was, on this connection; -ENOENT when it is
  * not there to be sent anything. */
 int server_dpus_reference(struct server_dpus *d, const char *dpu, const char sha256[65]);
+/* The same of its grants. */
+int server_dpus_grants(struct server_dpus *d, const char *dpu, const uint8_t sha256[32]);
 /* Whether a workload lives behind a DPU. */
 bool server_dpus_lives(const struct server_dpus *d, const char *dpu, const char *workload);
 

@@ -74,6 +74,8 @@ struct dpu {
 	struct plan plan;
 	bool told;          /* that it is in sync */
 	char reference[65]; /* hash of the one it was sent on this connection */
+	bool granted;       /* it was sent a set of grants on it */
+	uint8_t grants[32]; /* SHA-256 of that */
 	bool trust_due;     /* it did not hear of a change of whom to believe */
 	bool plane;
 	uint64_t nonce;

@@ -332,6 +332,37 @@ generation_candidate(
 	return err;
 }
 
+/* ---- what it grants ---- */
+
+/* A secret that is not there refuses a change as a wrong document does. */
+static int
+check_grants(struct apply *a)
+{
+	struct grant_set *s = NULL;
+	int err = grant_make(&s, a->p, policy_compiler_model(a->p->compiler), a->findings);
+
+	grant_destroy(s);
+	return err;
+}
+
+int
+generation_grants(struct policyd *p, const struct policy_model *m, struct grant_set **out)
+{
+	struct policy_findings *f = NULL;
+	struct pk_diag why = { "no memory" };
+	int err = policy_findings_create(&f);
+
+	*out = NULL;
+	if (err == 0)
+		err = grant_make(out, p, m, f);
+	if (err == -EINVAL)
+		policy_findings_first(f, &why);
+	if (err != 0)
+		pk_error("grants: %s; DPUs keep those they have", why.text);
+	policy_findings_destroy(f);
+	return err;
+}
+
 /* ---- posture ---- */
 
 /* Names in one of two ascending lists only, borrowed from them.  Returns their number. */
@@ -431,6 +462,11 @@ prepare(struct apply *a, struct edits *e)
 		    policy_compiler_table(p->compiler), a->findings, &a->passed, &a->failed);
 		if (err == -EINVAL && tests == TESTS_TOLD)
 			err = 0;
+		if (err != 0 && policy_compiler_undo(p->compiler) != 0)
+			p->behind = true;
+	}
+	if (err == 0 && a->kind != SERVER_KIND_INVENTORY) {
+		err = check_grants(a);
 		if (err != 0 && policy_compiler_undo(p->compiler) != 0)
 			p->behind = true;
 	}
@@ -589,6 +625,7 @@ follow_roles(struct batch *b)
 	if (policy_references_create(&b->references, policy_compiler_model(p->compiler)) != 0)
 		pk_error("no memory for the references of generation %llu; those before stay",
 		    (unsigned long long)b->generation);
+	(void)generation_grants(p, policy_compiler_model(p->compiler), &b->grants);
 }
 
 static void
@@ -665,6 +702,7 @@ work(struct batch *b)
 			pk_error(
 			    "no memory for the references of generation %llu; its canary has those before",
 			    (unsigned long long)b->generation);
+		(void)candidate_grants(p, &b->canary_grants);
 		return;
 	}
 	if (b->kind != SERVER_KIND_INVENTORY && b->kind != SERVER_KIND_POSTURE)

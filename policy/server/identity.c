@@ -8,6 +8,7 @@
 
 #include "lib/clock.h"
 #include "lib/log.h"
+#include "policy/map.h"
 #include "policy/server/issuer.h"
 #include "policy/server/policyd_priv.h"
 
@@ -22,14 +23,21 @@
  *
  * When a host loses its trust, or a DPU its own, everything issued until that second is revoked: one entry, sent at once
  * to every DPU, and kept (state-dir/revoked) until the last of it would have expired.  What is issued later is issued
- * on new evidence, in a later second.
+ * on new evidence, in a later second.  So is a workload's when it leaves the DPU it was issued to: the DPU wipes the key,
+ * and whoever has kept a copy of it has nothing.
  */
 #define JOBS_MAX 4096 /* being signed at a time */
 #define GATHER_MS \
 	20 /* what is revoked within this time after something else goes out, and to disk, as one */
 #define RETRY_MS    5000
+#define SKEW_S      600 /* certificates are taken for valid by clocks that are a little behind */
 #define TRUST_BATCH 512 /* revocations in a message: below 100 KiB */
 #define LINE_FORMAT "%d %llu %llu %127s"
+
+struct given {
+	char *workload;
+	uint64_t until_s;
+};
 
 struct identities {
 	struct server_issuer *issuer;
@@ -44,6 +52,10 @@ struct identities {
 	struct pk_svid_revocation *news; /* not sent yet */
 	size_t nb_news, room_news;
 	uint64_t flushed_ns;
+	/* Workloads that have been given an SVID, so that only these are revoked when they move. */
+	struct policy_map given_index; /* workload -> index in given */
+	POLICY_VECTOR(struct given) given;
+	uint64_t opened_s; /* what was given before is not known */
 };
 
 struct issue_job {
@@ -268,10 +280,9 @@ identity_revoke(struct policyd *p, enum pk_svid_revoked kind, const char *name, 
 	static const char *const what[PK_SVID_REVOKED_COUNT] = { "", "dpu", "host", "workload" };
 	struct identities *ids = p->identities;
 	uint64_t now = pk_clock_wall_ns() / PK_NS_PER_S;
-	struct pk_svid_revocation r = { .kind = kind,
-		.issued_until_s = now,
-		/* Certificates are taken for valid by clocks that are a little behind. */
-		.forget_s = now + ids->ttl_s + 600 };
+	struct pk_svid_revocation r = {
+		.kind = kind, .issued_until_s = now, .forget_s = now + ids->ttl_s + SKEW_S
+	};
 	char text[400];
 
 	snprintf(r.name, sizeof(r.name), "%s", name);
@@ -283,6 +294,70 @@ identity_revoke(struct policyd *p, enum pk_svid_revoked kind, const char *name, 
 	pk_notice("identities of %s %s revoked by %s: %s", what[kind], name, who, why);
 	audit_note(p, who, "revoke", "done", text, why);
 	evtimer_add(ids->gather, &soon);
+}
+
+/* ---- who has been given one ---- */
+
+static void
+note_given(struct identities *ids, const char *workload, uint64_t until_s)
+{
+	uint32_t i = policy_map_get_text(&ids->given_index, workload);
+	struct given *g;
+
+	if (i == POLICY_MAP_NONE) {
+		i = (uint32_t)ids->given.nb;
+		g = POLICY_PUSH(&ids->given);
+		if (g != NULL && (g->workload = strdup(workload)) == NULL) {
+			ids->given.nb--;
+			g = NULL;
+		}
+		if (g != NULL && policy_map_put_text(&ids->given_index, g->workload, i) != 0) {
+			free(g->workload);
+			ids->given.nb--;
+			g = NULL;
+		}
+		if (g == NULL) {
+			/* Then as after a restart: all that moves is revoked, needed or not. */
+			ids->opened_s = until_s - ids->ttl_s;
+			return;
+		}
+	}
+	ids->given.at[i].until_s = until_s;
+}
+
+/* Returns whether an SVID that has been given out is still valid. */
+static bool
+take_given(struct identities *ids, const char *workload, uint64_t now_s)
+{
+	uint32_t i = policy_map_remove_text(&ids->given_index, workload);
+	struct given gone, *last;
+
+	if (i == POLICY_MAP_NONE)
+		return false;
+	gone = ids->given.at[i];
+	last = &ids->given.at[--ids->given.nb];
+	if (i != ids->given.nb) {
+		(void)policy_map_remove_text(&ids->given_index, last->workload);
+		ids->given.at[i] = *last;
+		/* There is room: two keys have just been taken out. */
+		(void)policy_map_put_text(&ids->given_index, last->workload, i);
+	}
+	free(gone.workload);
+	return now_s < gone.until_s;
+}
+
+void
+identity_left(struct policyd *p, const char *dpu, const char *workload)
+{
+	struct identities *ids = p->identities;
+	uint64_t now = pk_clock_wall_ns() / PK_NS_PER_S;
+	char why[300];
+
+	if (ids == NULL ||
+	    (!take_given(ids, workload, now) && now >= ids->opened_s + ids->ttl_s + SKEW_S))
+		return;
+	snprintf(why, sizeof(why), "it does not live behind %s any more", dpu);
+	identity_revoke(p, PK_SVID_REVOKED_WORKLOAD, workload, "the inventory", why);
 }
 
 /* ---- requests ---- */
@@ -356,6 +431,8 @@ issue_done(struct pk_job *job)
 		    "something was revoked in the same second");
 	} else if (pk_svid_id(id, p->self.domain, j->workload, j->dpu) == 0) {
 		ids->issued++;
+		if (j->workload[0] != '\0')
+			note_given(ids, j->workload, j->binding.issued_s + ids->ttl_s + SKEW_S);
 		s.id = j->id;
 		s.workload = j->workload;
 		s.spiffe_id = id;
@@ -481,6 +558,7 @@ identity_open(struct policyd *p, const struct server_conf *conf, struct pk_diag 
 	p->identities = ids;
 	ids->ttl_s = conf->svid_ttl_ns / PK_NS_PER_S;
 	ids->host_any = conf->svid_host == 1;
+	ids->opened_s = pk_clock_wall_ns() / PK_NS_PER_S;
 	snprintf(ids->path, sizeof(ids->path), "%s/revoked", conf->state);
 	if ((ids->gather = evtimer_new(p->base, on_gather, ids)) == NULL ||
 	    (ids->flush = evtimer_new(p->base, on_flush, p)) == NULL ||
@@ -523,6 +601,10 @@ identity_destroy(struct policyd *p)
 	if (ids->flush != NULL)
 		event_free(ids->flush);
 	free(ids->news);
+	for (size_t i = 0; i < ids->given.nb; i++)
+		free(ids->given.at[i].workload);
+	free(ids->given.at);
+	policy_map_fini(&ids->given_index);
 	server_issuer_close(ids->issuer);
 	pk_svid_trust_destroy(ids->revoked);
 	free(ids);

@@ -16,6 +16,7 @@
 #include "policy/arena.h"
 #include "policy/server/ca.h"
 #include "policy/server/policyd.h"
+#include "policy/server/secret.h"
 
 #define NAMES_MAX 32
 
@@ -31,7 +32,8 @@ static struct pk_program program = {
 	    "                                        and a first operator, \"admin\"\n"
 	    "  init-gm                               make a second authority, for SVIDs on SM2\n"
 	    "  issue dpu|operator NAME DIR           make an identity in DIR\n"
-	    "  renew [--server NAME,...]             make a new certificate for the server\n",
+	    "  renew [--server NAME,...]             make a new certificate for the server\n"
+	    "  secret NAME [128|256]                 make a secret of so many bits (256), for documents to name\n",
 };
 
 static int
@@ -196,6 +198,22 @@ command_issue(int argc, char **argv)
 	return 0;
 }
 
+static int
+command_secret(int argc, char **argv)
+{
+	struct pk_diag diag;
+	size_t octets = 32;
+
+	if (argc == 2 && strcmp(argv[1], "128") == 0)
+		octets = 16;
+	else if (argc != 1 && !(argc == 2 && strcmp(argv[1], "256") == 0))
+		return usage("want secret NAME [128|256]");
+	if (server_secret_make(conf.secrets_dir, argv[0], octets, files_user(), &diag) != 0)
+		return refuse(&diag);
+	printf("secret %s in %s, for documents to name\n", argv[0], conf.secrets_dir);
+	return 0;
+}
+
 /* Fill in a path that was left empty: `file` in `dir`. */
 static void
 derive(char **path, const char *dir, const char *file)
@@ -272,6 +290,7 @@ main(int argc, char **argv)
 	program.nb_options = server_nb_options;
 	first = pk_program_start(&program, &conf, argc, argv);
 	derive(&conf.ca_dir, conf.state, "ca");
+	derive(&conf.secrets_dir, conf.state, "secrets");
 	derive(&conf.cert, conf.ca_dir, "server.crt");
 	derive(&conf.key, conf.ca_dir, "server.key");
 	derive(&conf.ca, conf.ca_dir, "ca.crt");
@@ -287,6 +306,8 @@ main(int argc, char **argv)
 		rc = command_init(argc - 1, argv + 1, true);
 	else if (strcmp(argv[0], "issue") == 0)
 		rc = command_issue(argc - 1, argv + 1);
+	else if (strcmp(argv[0], "secret") == 0)
+		rc = command_secret(argc - 1, argv + 1);
 	else
 		rc = usage("unknown command");
 	pk_conf_fini(server_options, server_nb_options, &conf);

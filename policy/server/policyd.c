@@ -30,6 +30,9 @@ const struct pk_conf_option server_options[] = {
 	{ "ca", PK_CONF_STRING, NULL, "", 0, 0, NULL, false,
 	  "The authority whose certificates DPUs and operators show, PEM.  Empty: ca.crt in ca-dir.",
 	  O(ca) },
+	{ "secrets-dir", PK_CONF_STRING, NULL, "", 0, 0, NULL, false,
+	  "Directory of the secrets that documents name (kind Link), which the command secret makes: a file of mode 0600 "
+	  "each.  Empty: secrets in state-dir.", O(secrets_dir) },
 	{ "run-dir", PK_CONF_STRING, NULL, PK_RUNDIR, 0, 0, NULL, false,
 	  "Directory of the control socket.", O(run_dir) },
 	{ "user", PK_CONF_STRING, NULL, "", 0, 0, NULL, false,
@@ -159,6 +162,11 @@ restore(struct policyd *p, struct pk_diag *diag)
 		if (err == 0 && p->candidate != NULL)
 			err = candidate_references(p, &canary);
 		reference_follow(p, refs, canary, p->latest_generation);
+		if (err == 0) {
+			(void)generation_grants(p, policy_compiler_model(p->compiler), &p->grants);
+			if (p->candidate != NULL)
+				(void)candidate_grants(p, &p->canary_grants);
+		}
 	}
 	server_change_fini(&change);
 	policy_findings_destroy(f);
@@ -236,6 +244,7 @@ on_trust(void *arg, const char *dpu)
 {
 	identity_trust(arg, dpu);
 	reference_send(arg, dpu);
+	grant_send(arg, dpu);
 }
 
 static void
@@ -248,6 +257,12 @@ static void
 on_evidence(void *arg, const char *dpu, const Picket__V1__Evidence *m)
 {
 	verifier_evidence(arg, dpu, m);
+}
+
+static void
+on_left(void *arg, const char *dpu, const char *workload)
+{
+	identity_left(arg, dpu, workload);
 }
 
 static void
@@ -271,6 +286,7 @@ static const struct server_dpus_ops dpus_ops = {
 	.trust = on_trust,
 	.svid = on_svid,
 	.evidence = on_evidence,
+	.left = on_left,
 };
 
 int
@@ -296,6 +312,7 @@ policyd_create(struct policyd **out, struct event_base *base, const struct serve
 	}
 	p->base = base;
 	p->queue_end = &p->queue;
+	snprintf(p->secrets_dir, sizeof(p->secrets_dir), "%s", conf->secrets_dir);
 	err = pk_spiffe_check_files(conf->cert, conf->key, conf->ca, &p->self, diag);
 	if (err != 0)
 		goto fail;
@@ -351,6 +368,8 @@ policyd_destroy(struct policyd *p)
 	server_postures_destroy(p->postures);
 	identity_destroy(p);
 	reference_destroy(p);
+	grant_canary_end(p);
+	grant_destroy(p->grants);
 	policy_compiler_destroy(p->compiler);
 	server_shadow_destroy(p->shadow);
 	policy_touched_fini(&p->touched);

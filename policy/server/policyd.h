@@ -24,6 +24,7 @@ struct server_conf {
 	char *cert;
 	char *key;
 	char *ca;
+	char *secrets_dir;
 	char *run_dir;
 	char *user;
 	uint64_t keepalive_ns;

@@ -8,6 +8,7 @@
 #include "lib/svid_trust.h"
 #include "policy/compiler.h"
 #include "policy/govern.h"
+#include "policy/grant.h"
 #include "policy/model.h"
 #include "policy/proto/picket.pb-c.h"
 #include "policy/reference.h"
@@ -16,6 +17,7 @@
 #include "policy/server/store.h"
 
 struct event;
+struct grant_set;
 struct identities;
 struct reference_set;
 struct verifiers;
@@ -100,8 +102,11 @@ struct batch {
 	struct pk_diag why_lost;
 	struct policy_roles *roles;                               /* NULL: as before */
 	struct policy_references *references, *canary_references; /* the same */
+	struct grant_set *grants, *canary_grants;                 /* the same */
 	struct apply *told, *last; /* of those that wait: from `told` until before `last` */
 };
+
+struct server_posture;
 
 struct policyd {
 	struct event_base *base;
@@ -121,6 +126,8 @@ struct policyd {
 	struct identities *identities;
 	struct verifiers *verifiers;
 	struct reference_set *references, *canary_references; /* NULL: none */
+	struct grant_set *grants, *canary_grants;             /* NULL: not known */
+	char secrets_dir[4096];
 	struct apply *posture; /* in the queue: the change of posture that is next; NULL: none */
 	/* the helper's */
 	struct server_store *store;
@@ -150,6 +157,8 @@ int policyd_compile_store(
 /* What `request` would make of the store, as p->candidate.  0, -EINVAL with findings, or -ENOMEM. */
 int generation_candidate(
     struct policyd *p, Picket__V1__ApplyRequest *request, struct policy_findings *f);
+/* What a model that has compiled grants; what is wrong with it is logged.  Returns what grant_make() does. */
+int generation_grants(struct policyd *p, const struct policy_model *m, struct grant_set **out);
 int generation_compile(struct policy_compiler *pc, struct policy_touched *touched,
     const struct server_edit *edits, size_t nb, struct policy_findings *f);
 
@@ -170,6 +179,7 @@ int candidate_change(
 int candidate_keep(struct policyd *p, struct server_change *out); /* 0 or -ENOMEM */
 void candidate_undo(struct policyd *p);
 int candidate_references(struct policyd *p, struct policy_references **out); /* 0 or -ENOMEM */
+int candidate_grants(struct policyd *p, struct grant_set **out); /* 0 or what grant_make() says */
 /* The hosts of these DPUs have become attested, or ceased to be: p->attested has changed. */
 void candidate_posture(struct policyd *p, const char *const *dpus, size_t nb);
 /* The record of a rollout in bytes, which the caller frees.  NULL: no memory. */
@@ -212,6 +222,8 @@ void identity_destroy(struct policyd *p);
 void identity_trust(struct policyd *p, const char *dpu);
 void identity_asked(struct policyd *p, const char *dpu, const Picket__V1__SvidRequest *m);
 /* What has been issued so far to a DPU, for the workloads behind it, or to a workload is refused from now on. */
+/* A workload does not live behind `dpu` any more: what it was given there is refused from now on. */
+void identity_left(struct policyd *p, const char *dpu, const char *workload);
 void identity_revoke(struct policyd *p, enum pk_svid_revoked kind, const char *name,
     const char *who, const char *why);
 void identity_on_identities(
@@ -231,6 +243,20 @@ const struct policy_reference *reference_of(
     const struct policyd *p, enum policy_reference_subject subject, const char *dpu);
 void reference_destroy(struct policyd *p);
 
+/* grant.c: settings and secrets for programs on DPUs. */
+/*
+ * What a model grants, with the secrets read.  Returns 0, -EINVAL with findings (a secret is not there, or not what it
+ * should be), or -ENOMEM.  Context: helper.
+ */
+int grant_make(struct grant_set **out, const struct policyd *p, const struct policy_model *m,
+    struct policy_findings *f);
+void grant_destroy(struct grant_set *s); /* NULL is allowed; any context */
+/* From now on those of `now`, and for the canary of `canary`; both taken, NULL: as before.  Context: control thread, as
+ * for the next. */
+void grant_follow(struct policyd *p, struct grant_set *now, struct grant_set *canary);
+void grant_canary_end(struct policyd *p);
+void grant_send(struct policyd *p, const char *dpu); /* unless it has been sent just that */
+
 /* verifier.c: DPUs that prove what they are.  Context: control thread. */
 int verifier_open(struct policyd *p, const struct server_conf *conf, struct pk_diag *diag);
 void verifier_stop(struct policyd *p);
@@ -238,6 +264,8 @@ void verifier_destroy(struct policyd *p);
 void verifier_evidence(struct policyd *p, const char *dpu, const Picket__V1__Evidence *m);
 /* Whether a DPU may have SVIDs, for itself and those behind it; if not, why. */
 bool verifier_allows(const struct policyd *p, const char *dpu, char *why, size_t size);
+/* Where a DPU stands that has to prove itself; NULL: it has not.  Borrowed until the next event. */
+const struct server_posture *verifier_show(const struct policyd *p, const char *dpu);
 
 /* audit.c */
 int audit_open(struct policyd *p, const char *state, struct pk_diag *diag); /* before the helper */

@@ -23,6 +23,7 @@ struct server_posture {
 	uint64_t epoch;
 	char host[64];
 	char text[128];
+	char reference[64]; /* by which its verifier judges it, for people */
 };
 
 /* `changed` is called when the set of attested DPUs has changed, once for all that changed at a time; `lost` at

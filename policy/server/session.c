@@ -410,6 +410,7 @@ on_posture(struct dpu *d, const Picket__V1__Posture *m)
 
 	snprintf(s.host, sizeof(s.host), "%s", m->host);
 	snprintf(s.text, sizeof(s.text), "%s", m->text);
+	snprintf(s.reference, sizeof(s.reference), "%s", m->reference);
 	d->all->ops->posture(d->all->arg, d->span->name, &s);
 }
 

@@ -44,6 +44,11 @@ struct mark {
 	uint32_t span, object;
 };
 
+struct leaving {
+	uint32_t span;
+	char *workload;
+};
+
 struct server_spans {
 	POLICY_VECTOR(struct object *) all; /* NULL where one has gone */
 	POLICY_VECTOR(uint32_t) free_objects;
@@ -51,6 +56,10 @@ struct server_spans {
 	POLICY_VECTOR(struct own_span *) spans; /* the first is of those without a DPU */
 	struct policy_map span_index;
 	POLICY_VECTOR(struct mark) marks; /* what may differ in whose span */
+	/* Who has left a span in this change; an endpoint that only changes is among them, and has come back. */
+	POLICY_VECTOR(struct leaving) leaving;
+	void (*left)(void *arg, const char *dpu, const char *workload);
+	void *left_arg;
 	int nomem;
 };
 
@@ -313,6 +322,35 @@ home(struct server_spans *s, struct object *id, uint32_t span, int by)
 
 /* ---- changes ------------------------------------------------------------------------------------- */
 
+/* Takes `workload`. */
+static void
+note_leaving(struct server_spans *s, uint32_t span, char *workload)
+{
+	struct leaving *l = s->left != NULL && span != 0 ? POLICY_PUSH(&s->leaving) : NULL;
+
+	if (l == NULL) {
+		s->nomem |= s->left != NULL && span != 0;
+		free(workload);
+		return;
+	}
+	l->span = span;
+	l->workload = workload;
+}
+
+static void
+tell_left(struct server_spans *s)
+{
+	for (size_t i = 0; i < s->leaving.nb; i++) {
+		const struct leaving *l = &s->leaving.at[i];
+		const char *dpu = s->spans.at[l->span]->s.name;
+
+		if (!server_spans_lives(s, dpu, l->workload))
+			s->left(s->left_arg, dpu, l->workload);
+		free(l->workload);
+	}
+	s->leaving.nb = 0;
+}
+
 static void
 count_workload(struct server_spans *s, uint32_t span, const char *name, int by)
 {
@@ -338,7 +376,7 @@ count_workload(struct server_spans *s, uint32_t span, const char *name, int by)
 		return;
 	own->s.nb_workloads--;
 	policy_map_remove_text(&own->names, w->name);
-	free(w->name);
+	note_leaving(s, span, w->name);
 	if (i != own->workloads.nb - 1) {
 		/* The last takes its place. */
 		*w = own->workloads.at[own->workloads.nb - 1];
@@ -568,6 +606,7 @@ server_spans_apply(struct server_spans *s, struct server_change *c,
 			forget(s, s->all.at[forgotten[i]]);
 	free(forgotten);
 	server_change_fini(c);
+	tell_left(s);
 	return s->nomem ? -ENOMEM : 0;
 }
 
@@ -609,6 +648,9 @@ server_spans_destroy(struct server_spans *s)
 	free(s->marks.at);
 	policy_map_fini(&s->index);
 	policy_map_fini(&s->span_index);
+	for (size_t i = 0; i < s->leaving.nb; i++)
+		free(s->leaving.at[i].workload);
+	free(s->leaving.at);
 	free(s);
 }
 
@@ -638,6 +680,14 @@ server_spans_get(struct server_spans *s, const char *dpu)
 		return NULL;
 	}
 	return &own->s;
+}
+
+void
+server_spans_on_left(struct server_spans *s,
+    void (*left)(void *arg, const char *dpu, const char *workload), void *arg)
+{
+	s->left = left;
+	s->left_arg = arg;
 }
 
 bool

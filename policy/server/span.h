@@ -51,6 +51,13 @@ int server_spans_apply(struct server_spans *s, struct server_change *c,
         struct policy_resource *now),
     void *arg);
 
+/*
+ * Have `left` called, at the end of server_spans_apply(), for each workload that lived behind a DPU and does not any
+ * more.  Nothing else may be asked of `s` meanwhile but whether somebody lives somewhere.
+ */
+void server_spans_on_left(struct server_spans *s,
+    void (*left)(void *arg, const char *dpu, const char *workload), void *arg);
+
 /* Whether "tenant/workload" lives behind `dpu`. */
 bool server_spans_lives(const struct server_spans *s, const char *dpu, const char *workload);
 

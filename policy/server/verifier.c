@@ -11,6 +11,7 @@
 #include "lib/log.h"
 #include "lib/msg.h"
 #include "policy/server/policyd_priv.h"
+#include "policy/server/posture.h"
 
 /*
  * The DPUs themselves: each proves by its own TPM what it booted, to the verifier that a DPU is to its host
@@ -28,9 +29,7 @@ struct own {
 	struct attestd_conf conf;
 	struct attest_dpu *v;
 	struct attest_channel *channel; /* NULL: nobody is there */
-	bool attested, fresh;
-	unsigned int state;
-	char text[128];
+	struct server_posture said;     /* by the verifier */
 	struct own *next;
 };
 
@@ -85,17 +84,21 @@ static void
 on_posture(void *arg, const struct pk_msg_posture *s)
 {
 	struct own *o = arg;
-	bool lost = o->attested && !s->attested;
+	bool lost = o->said.attested && !s->attested;
 
-	o->attested = s->attested != 0;
-	o->fresh = s->fresh != 0;
-	o->state = s->state;
-	snprintf(o->text, sizeof(o->text), "%.*s", (int)sizeof(o->text) - 1, s->text);
+	o->said.attested = s->attested != 0;
+	o->said.fresh = s->fresh != 0;
+	o->said.state = s->state;
+	snprintf(
+	    o->said.text, sizeof(o->said.text), "%.*s", (int)sizeof(o->said.text) - 1, s->text);
+	snprintf(o->said.reference, sizeof(o->said.reference), "%s", s->reference);
 	pk_notice("dpu %s: it is itself %s%s%s", o->dpu, attest_state_name(s->state),
-	    o->text[0] != '\0' ? ": " : "", o->text);
+	    o->said.text[0] != '\0' ? ": " : "", o->said.text);
+	if (o->said.attested && o->said.fresh)
+		grant_send(o->p, o->dpu);
 	if (lost && o->p->identities != NULL)
 		identity_revoke(o->p, PK_SVID_REVOKED_DPU, o->dpu, "the server's verifier",
-		    o->text[0] != '\0' ? o->text : "it has not proved what it is");
+		    o->said.text[0] != '\0' ? o->said.text : "it has not proved what it is");
 }
 
 /* ---- the values it is judged by ---- */
@@ -224,12 +227,23 @@ verifier_allows(const struct policyd *p, const char *dpu, char *why, size_t size
 	if (reference_of(p, POLICY_REFERENCE_DPU, dpu) == NULL)
 		return true;
 	o = p->verifiers != NULL ? find(p, dpu) : NULL;
-	if (o != NULL && o->attested && o->fresh)
+	if (o != NULL && o->said.attested && o->said.fresh)
 		return true;
 	snprintf(why, size, "the DPU itself is %s%s%s",
-	    o != NULL ? attest_state_name(o->state) : "unproven",
-	    o != NULL && o->text[0] != '\0' ? ": " : "", o != NULL ? o->text : "");
+	    o != NULL ? attest_state_name(o->said.state) : "unproven",
+	    o != NULL && o->said.text[0] != '\0' ? ": " : "", o != NULL ? o->said.text : "");
 	return false;
+}
+
+const struct server_posture *
+verifier_show(const struct policyd *p, const char *dpu)
+{
+	static const struct server_posture unproven;
+	const struct own *o = p->verifiers != NULL ? find(p, dpu) : NULL;
+
+	if (reference_of(p, POLICY_REFERENCE_DPU, dpu) == NULL)
+		return NULL;
+	return o != NULL ? &o->said : &unproven;
 }
 
 /* ---- beginning and end ---- */

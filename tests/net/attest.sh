@@ -134,9 +134,22 @@ mkdir -p "$LAB_DIR/evidence"
 ok 'the evidence can be written out' wait_for 10 dpuctl 1 attest evidence "$LAB_DIR/evidence"
 "$BIN/picketctl" -j attest check "$LAB_DIR/evidence" --reference "$LAB_DIR/reference.json" >"$LAB_DIR/verdict.txt" 2>&1
 ok '... and judged offline alike' grep -q IMA_VIOLATION "$LAB_DIR/verdict.txt"
+# A reference may ask for PCRs of several banks.
+sed -i '1s|"version": 1,|"version": 1, "superset": true, "require": {"sha256": [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10], "sha1": [0, 7]},|' \
+	"$LAB_DIR/reference.json"
+mkdir -p "$LAB_DIR/banks"
+both_banks() {
+	dpuctl 2 attest evidence "$LAB_DIR/banks" >/dev/null 2>&1 && grep -q '"sha1":{"0":"[0-9a-f]\{40\}","7":' "$LAB_DIR/banks/pcrs.json"
+}
+ok 'a reference that requires PCRs of two banks has both quoted' wait_for 10 both_banks
+ok '... which hold' quiet "$BIN/picketctl" attest check "$LAB_DIR/banks" --reference "$LAB_DIR/reference.json"
+is '... and the host is trusted by it' trusted "$(host_state 2)"
 ok 'nothing is learnt from a list with a violation' refuses "$BIN/picketctl" attest learn "$LAB_DIR/evidence"
 "$BIN/picketctl" -j attest check "$LAB_DIR/evidence" --reference "$LAB_DIR/learnt.json" >"$LAB_DIR/verdict.txt" 2>&1
 ok 'by what was learnt before, the program is unknown' grep -q IMA_UNKNOWN_FILE "$LAB_DIR/verdict.txt"
+ok "the verifier's audit log is whole" quiet "$BIN/picketctl" audit check "$LAB_DIR/attestd1/audit.log"
+sed '2s/host1/hostX/' "$LAB_DIR/attestd1/audit.log" >"$LAB_DIR/altered.log"
+ok '... and would tell if it were not' refuses "$BIN/picketctl" audit check "$LAB_DIR/altered.log"
 for n in 1 2; do
 	is "dpu$n: packets unaccounted for" 0 "$(unaccounted $n)"
 done

@@ -104,6 +104,24 @@ ok 'an operator revokes a workload' quiet pkctl identity revoke workload shop/db
 ok '... which is refused' wait_for 2 refuses dpuctl 1 identity check "$LAB_DIR/db.pem"
 ok '... and is issued anew' wait_for 20 fetch 2 shop/db "$LAB_DIR/db2.pem"
 
+# ---- a workload moves ----
+sleep 1.1
+ok 'the web server has its SVID at home' wait_for 10 fetch 1 shop/web "$LAB_DIR/moved.pem"
+ok '... believed elsewhere' quiet dpuctl 2 identity check "$LAB_DIR/moved.pem"
+sleep 1.1
+mkdir -p "$LAB_DIR/moved"
+cp "$SRCDIR"/conf/demo/policy/*.yaml "$LAB_DIR/moved/"
+sed -i '/name: web$/,/dpu:/s/dpu: dpu1/dpu: dpu2/' "$LAB_DIR/moved/inventory.yaml"
+ok 'it moves behind another DPU' quiet pkctl policy apply --replace --at-once "$LAB_DIR"/moved/*.yaml
+ok '... what it had is revoked' wait_for 2 revoked workload shop/web
+ok '... and refused by every DPU' says revoked dpuctl 2 identity check "$LAB_DIR/moved.pem"
+ok '... the one it was given to' wait_for 2 says revoked dpuctl 1 identity check "$LAB_DIR/moved.pem"
+ok '... which has no key for it any more' refuses dpuctl 1 identity fetch shop/web
+ok '... where it is now it has a new one' wait_for 10 fetch 2 shop/web "$LAB_DIR/moved2.pem"
+ok '... believed' wait_for 5 dpuctl 1 identity check "$LAB_DIR/moved2.pem"
+ok 'it moves back' quiet pkctl policy apply --replace --at-once "$SRCDIR"/conf/demo/policy/*.yaml
+ok '... and has one there' wait_for 15 fetch 1 shop/web "$LAB_DIR/web2.pem"
+
 # ---- the DPU itself ----
 # Its TPM stands in for a chip on the DPU; a program there holds it, and the agent passes on what it says.
 tpm_on() { # N: power on, boot and run, as dpuN
@@ -138,6 +156,8 @@ ok '... another DPU, which need not, is' wait_for 10 fetch 2 shop/db "$LAB_DIR/d
 ok "the DPU's TPM is there" tpm_on 'picket dpu image=7'
 own_attestd
 ok '... by which it proves itself' wait_for 15 server_says 'dpu dpu1: it is itself trusted'
+ok '... as the server shows, and by which reference' sh -c "ip netns exec $LAB-policy '$BIN/picketctl' -j -s $LAB_SERVER -i '$LAB_DIR/operator' show hosts |
+	grep '\"host\": *\"dpu1\"' | grep '\"state\": *\"trusted\"' | grep -q '\"reference\": *\"file '"
 ok '... and has its SVIDs' wait_for 30 fetch 1 shop/web "$LAB_DIR/web3.pem"
 ok '... and its own' wait_for 15 fetch 1 '' "$LAB_DIR/dpu1.pem"
 ok '... which is believed' wait_for 5 dpuctl 2 identity check "$LAB_DIR/dpu1.pem"

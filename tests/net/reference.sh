@@ -57,6 +57,15 @@ ok 'both verifiers take them up' wait_for 10 logged 1 'reference hosts of genera
 ok '... both' wait_for 10 logged 2 'reference hosts of generation'
 ok '... and both hosts become trusted' wait_for 20 host_is 1 trusted
 ok '... both' wait_for 20 host_is 2 trusted
+held() { # DPU REFERENCE: as the server knows it
+	pkctl -j show hosts | grep "\"dpu\": *\"$1\"" | grep -q "\"reference\": *\"$2\""
+}
+ok 'the server shows by which reference each is judged' wait_for 10 held dpu1 'hosts@[0-9]*'
+ok '... each' wait_for 10 held dpu2 'hosts@[0-9]*'
+of() { # DPU: the generation of its reference
+	pkctl -j show hosts | sed -n "/\"dpu\": *\"$1\"/s/.*\"reference\": *\"hosts@\([0-9]*\)\".*/\1/p"
+}
+first=$(of dpu2)
 ok 'they are in the history' sh -c "ip netns exec $LAB-policy '$BIN/picketctl' -s $LAB_SERVER -i '$LAB_DIR/operator' policy history | grep -q first"
 
 # A program that a change will allow, on one host first.
@@ -70,6 +79,11 @@ pkctl attest reference make hosts "$LAB_DIR/more.json" --dpus 'dpu*' >"$LAB_DIR/
 before=$(grep -c 'reference hosts of generation' "$LAB_DIR/attestd2.log")
 cd "$LAB_DIR" && ok 'a change goes to a canary first' quiet pkctl policy apply --canary dpu1 --bake 60s reference/hosts.yaml
 ok '... whose host is trusted by it' wait_for 15 host_is 1 trusted
+newer() { # DPU
+	[ "$(of $1)" -gt "$first" ]
+}
+ok '... as the server shows' wait_for 10 newer dpu1
+is '... of this one alone' "$first" "$(of dpu2)"
 is '... and the other DPU has not heard of it' "$before" "$(grep -c 'reference hosts of generation' "$LAB_DIR/attestd2.log")"
 ok 'the change is taken back' quiet pkctl policy rollout abort
 ok '... and the host is what it was' wait_for 15 host_is 1 quarantined

@@ -112,7 +112,7 @@ test_message_bad(void **state)
 		{ "zero is not", { 0, 0, 0, 4, 1, 7, 0, 1 }, 8 },
 		{ "4 GiB", { 0xff, 0xff, 0xff, 0xff, 1, 5, 0, 0 }, 8 },
 		{ "shorter than itself", { 0, 0, 0, 3, 1, 7, 0, 0 }, 8 },
-		{ "field a nudge has not", { 0, 0, 0, 12, 1, 7, 0, 0, 0, 22, 0, 0, 0, 0, 0, 0 },
+		{ "field a nudge has not", { 0, 0, 0, 12, 1, 7, 0, 0, 0, 21, 0, 0, 0, 0, 0, 0 },
 		    16 },
 		{ "tag 0", { 0, 0, 0, 12, 1, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }, 16 },
 		{ "tag 99", { 0, 0, 0, 12, 1, 7, 0, 0, 0, 99, 0, 0, 0, 0, 0, 0 }, 16 },
@@ -155,6 +155,55 @@ test_message_order(void **state)
 	assert_int_equal(attest_message_pack(&packed, &len, &m, &diag), -EPROTO);
 	bytes[2] = '\0';
 	assert_int_equal(attest_message_pack(&packed, &len, &m, &diag), -EPROTO);
+}
+
+/* Which PCRs of which banks a DPU asks for. */
+static void
+test_selection(void **state)
+{
+	static const struct {
+		const char *what;
+		uint8_t bytes[18];
+		size_t len;
+	} bad[] = {
+		{ "no bank", { 0 }, 0 },
+		{ "half a bank", { 0, 11, 0, 0, 0 }, 5 },
+		{ "a bank and a half", { 0, 11, 0, 0, 4, 0, 0, 4, 0 }, 9 },
+		{ "no hash", { 0, 0, 0, 0, 0, 1 }, 6 },
+		{ "no PCR", { 0, 11, 0, 0, 0, 0 }, 6 },
+		{ "PCR 24", { 0, 11, 1, 0, 0, 1 }, 6 },
+		{ "one bank twice", { 0, 11, 0, 0, 0, 1, 0, 4, 0, 0, 0, 1, 0, 11, 0, 0, 0, 2 },
+		    18 },
+	};
+	static const struct attest_selection wanted = { .nb_banks = 3,
+		.bank = { { ATTEST_ALG_SHA256, 0xffff }, { ATTEST_ALG_SHA1, 1 },
+		    { ATTEST_ALG_SM3, 0x800000 } } };
+	uint8_t nonce[ATTEST_NONCE_LEN] = { 1 }, store[2][8], selected[ATTEST_SELECTION_MAX],
+	        *packed;
+	struct attest_message m = { .type = ATTEST_MESSAGE_CHALLENGE }, got;
+	struct attest_selection back;
+	struct pk_diag diag;
+	size_t len;
+
+	(void)state;
+	m.field[ATTEST_FIELD_NONCE] = (struct attest_bytes){ nonce, sizeof(nonce) };
+	attest_message_set_number(&m, ATTEST_FIELD_IMA_FROM, 0, store[0]);
+	attest_message_set_number(&m, ATTEST_FIELD_WANT_LOG, 1, store[1]);
+	attest_message_set_selection(&m, &wanted, selected);
+	assert_int_equal(attest_message_pack(&packed, &len, &m, &diag), 0);
+	assert_int_equal(attest_message_parse(&got, packed, len, &diag), 0);
+	attest_message_selection(&got, &back);
+	assert_int_equal(back.nb_banks, wanted.nb_banks);
+	for (unsigned int i = 0; i < wanted.nb_banks; i++) {
+		assert_int_equal(back.bank[i].alg, wanted.bank[i].alg);
+		assert_int_equal(back.bank[i].mask, wanted.bank[i].mask);
+	}
+	free(packed);
+	for (size_t i = 0; i < PK_COUNT(bad); i++) {
+		m.field[ATTEST_FIELD_SELECTION] = (struct attest_bytes){ bad[i].bytes, bad[i].len };
+		if (attest_message_pack(&packed, &len, &m, &diag) != -EPROTO)
+			fail_msg("%s is asked for", bad[i].what);
+	}
 }
 
 /* What the TPM signs is about this nonce, these two, this connection and these keys, and no other. */
@@ -363,44 +412,50 @@ test_record(void **state)
 }
 
 static void
+count_lines(void *arg, uint64_t i, const char *line)
+{
+	json_t *o = json_loads(line, 0, NULL);
+
+	assert_non_null(o);
+	assert_int_equal(i, (*(unsigned int *)arg)++);
+	if (i == 1) {
+		assert_string_equal(json_string_value(json_object_get(o, "to")), "quarantined");
+		assert_string_equal(json_string_value(json_object_get(
+		                        json_array_get(json_object_get(o, "reasons"), 0), "code")),
+		    "IMA_UNKNOWN_FILE");
+	}
+	json_decref(o);
+}
+
+/* A chain (lib/chain.h) that goes on over a restart, whatever is noted. */
+static void
 test_audit(void **state)
 {
 	struct attest_transition t = { ATTEST_STATE_TRUSTED, ATTEST_STATE_QUARANTINED,
 		ATTEST_STEP_BAD, 4 };
 	struct attest_reasons *r = calloc(1, sizeof(*r));
-	struct attest_audit *a;
+	struct pk_chain_state s;
+	struct pk_chain *a;
 	struct pk_diag diag;
-	char path[128], line[4096],
-	    want[65] = "0000000000000000000000000000000000000000000000000000000000000000";
 	unsigned int n = 0;
-	FILE *f;
+	char path[128];
 
 	(void)state;
-	attest_reason(r, ATTEST_IMA_UNKNOWN_FILE, "\"/tmp/x\" is not listed");
 	assert_int_equal(attest_audit_open(&a, dir, &diag), 0);
 	attest_audit_note(a, "started", "", NULL, NULL);
+	/* As many and as long as reasons can be, and all that JSON has to escape. */
+	for (unsigned int i = 0; i < ATTEST_REASONS_MAX; i++)
+		attest_reason(r, ATTEST_IMA_UNKNOWN_FILE, "%0400d", 0);
+	for (unsigned int i = 0; i < r->nb; i++)
+		memset(r->reason[i].text, '"', ATTEST_REASON_TEXT - 1);
 	attest_audit_note(a, "bad evidence", "host1", &t, r);
-	attest_audit_close(a);
-	/* The chain goes on over a restart, and over a line that a crash cut short. */
-	snprintf(path, sizeof(path), "%s/audit.log", dir);
+	pk_chain_close(a);
 	assert_int_equal(attest_audit_open(&a, dir, &diag), 0);
 	attest_audit_note(a, "started", "host1", NULL, NULL);
-	attest_audit_close(a);
-	f = fopen(path, "r");
-	while (fgets(line, sizeof(line), f) != NULL) {
-		uint8_t digest[32];
-		unsigned int len;
-		json_t *o = json_loads(line, 0, NULL);
-
-		assert_non_null(o);
-		assert_string_equal(json_string_value(json_object_get(o, "prev")), want);
-		assert_int_equal(json_integer_value(json_object_get(o, "n")), ++n);
-		json_decref(o);
-		line[strcspn(line, "\n")] = '\0';
-		EVP_Digest(line, strlen(line), digest, &len, EVP_sha256(), NULL);
-		attest_hex(digest, 32, want);
-	}
-	fclose(f);
+	pk_chain_close(a);
+	snprintf(path, sizeof(path), "%s/audit.log", dir);
+	assert_int_equal(pk_chain_check(path, NULL, &s, count_lines, &n, &diag), 0);
+	assert_false(s.broken);
 	assert_int_equal(n, 3);
 	free(r);
 }
@@ -536,6 +591,7 @@ main(void)
 		cmocka_unit_test(test_message),
 		cmocka_unit_test(test_message_bad),
 		cmocka_unit_test(test_message_order),
+		cmocka_unit_test(test_selection),
 		cmocka_unit_test(test_qualifying),
 		cmocka_unit_test(test_machine),
 		cmocka_unit_test(test_machine_by_hand),

@@ -508,6 +508,125 @@ test_ima_text(void **state)
 	}
 }
 
+/* One entry under a template: as the kernel shows it in text, and the same bytes as it hashes them. */
+struct shown {
+	const char *template;
+	const char *text; /* digest and name in it are those of digest_field() */
+	const char *data[16];
+	size_t len[16]; /* of fields whose bytes may be NUL */
+	const char *path;
+};
+
+#define D32 "11223344556677889900112233445566778899001122334455667788990011aa"
+#define D32_BYTES                                                                                  \
+	"\x11\x22\x33\x44\x55\x66\x77\x88\x99\x00\x11\x22\x33\x44\x55\x66\x77\x88\x99\x00\x11\x22" \
+	"\x33\x44\x55\x66\x77\x88\x99\x00\x11\xaa"
+#define D20       "112233445566778899001122334455667788aabb"
+#define D20_BYTES "\x11\x22\x33\x44\x55\x66\x77\x88\x99\x00\x11\x22\x33\x44\x55\x66\x77\x88\xaa\xbb"
+
+static const struct shown templates[] = {
+	{ "ima-ng", "sha256:" D32 " /a_b", { "sha256:\0" D32_BYTES, "/a_b" }, { 40, 5 }, "/a_b" },
+	{ "ima-ng", "sm3:" D32 " /a", { "sm3:\0" D32_BYTES, "/a" }, { 37, 3 }, "/a" },
+	{ "ima-ngv2", "verity:sha256:" D32 " /a", { "verity:sha256:\0" D32_BYTES, "/a" }, { 47, 3 },
+	    "/a" },
+	{ "ima-sig", "sha1:" D20 " /a 0302", { "sha1:\0" D20_BYTES, "/a", "\3\2" }, { 26, 3, 2 },
+	    "/a" },
+	{ "ima-sig", "sha1:" D20 " /a ", { "sha1:\0" D20_BYTES, "/a", "" }, { 26, 3, 0 }, "/a" },
+	{ "ima-sigv2", "ima:sha1:" D20 " /a 03", { "ima:sha1:\0" D20_BYTES, "/a", "\3" },
+	    { 30, 3, 1 }, "/a" },
+	{ "ima-buf", "sha1:" D20 " kexec-cmdline 6162",
+	    { "sha1:\0" D20_BYTES, "kexec-cmdline", "ab" }, { 26, 14, 2 }, "kexec-cmdline" },
+	{ "ima-modsig", "sha1:" D20 " /m.ko  sha256:" D32 " 3082",
+	    { "sha1:\0" D20_BYTES, "/m.ko", "", "sha256:\0" D32_BYTES, "\x30\x82" },
+	    { 26, 6, 0, 40, 2 }, "/m.ko" },
+	{ "ima-modsig", "sha1:" D20 " /m.ko   ", { "sha1:\0" D20_BYTES, "/m.ko", "", "", "" },
+	    { 26, 6, 0, 0, 0 }, "/m.ko" },
+	{ "evm-sig", "sha1:" D20 " /a 05 security.ima|security.evm 0a000000 0102 1000 100 33261",
+	    { "sha1:\0" D20_BYTES, "/a", "\5", "security.ima|security.evm", "\x0a\0\0\0", "\1\2",
+	        "\xe8\3\0\0", "\x64\0\0\0", "\xed\x81" },
+	    { 26, 3, 1, 26, 4, 2, 4, 4, 2 }, "/a" },
+	{ "evm-sig", "sha1:" D20 " /a       ",
+	    { "sha1:\0" D20_BYTES, "/a", "", "", "", "", "", "", "" },
+	    { 26, 3, 0, 0, 0, 0, 0, 0, 0 }, "/a" },
+	/* ima_template_fmt= */
+	{ "n-ng|d-ng|sig", "/a sha1:" D20 " 03", { "/a", "sha1:\0" D20_BYTES, "\3" }, { 3, 26, 1 },
+	    "/a" },
+	{ "d|n", D20 " /a", { D20_BYTES, "/a" }, { 20, 3 }, "/a" },
+	{ "iuid|imode|d-ng|n-ng", "0 420 sha1:" D20 " /a b",
+	    { "\0\0\0\0", "\xa4\1", "sha1:\0" D20_BYTES, "/a b" }, { 4, 2, 26, 5 }, "/a b" },
+};
+
+static void
+test_ima_templates(void **state)
+{
+	static const char *const unknown[] = { "ima-xyz", "d-ng", "d-ng|", "|d-ng|n-ng",
+		"d-ng|n-ng|", "d-ng|n-ng|what", "d-ng|sig", "n-ng|sig", "d-ng|d|n-ng",
+		"d-ng|n-ng|n", "d-ng|n-ng|sig|sig", "D-NG|n-ng" };
+
+	(void)state;
+	for (size_t i = 0; i < PK_COUNT(templates); i++) {
+		const struct shown *t = &templates[i];
+		uint8_t sha1[ATTEST_DIGEST_MAX], pcr[2][ATTEST_DIGEST_MAX] = { { 0 } };
+		char text[1024], hex[2 * ATTEST_DIGEST_MAX + 1];
+		struct buf d = { .len = 0 }, list = { .len = 0 };
+		struct attest_ima_reader rd;
+		struct attest_ima_entry e;
+		struct attest_bytes part;
+		struct pk_diag why = { .text = "" };
+
+		for (size_t k = 0; k < PK_COUNT(t->data) && t->data[k] != NULL; k++)
+			field(&d, t->data[k], t->len[k]);
+		part = (struct attest_bytes){ d.bytes, d.len };
+		attest_hash(NULL, ATTEST_ALG_SHA1, &part, 1, sha1);
+		le(&list, 10, 4);
+		put(&list, sha1, 20);
+		field(&list, t->template, strlen(t->template));
+		field(&list, d.bytes, d.len);
+		attest_hex(sha1, 20, hex);
+		snprintf(text, sizeof(text), "10 %s %s %s\n", hex, t->template, t->text);
+		for (int ascii = 0; ascii < 2; ascii++) {
+			struct attest_ima_state st;
+			const uint8_t *at = ascii ? (const uint8_t *)text : list.bytes;
+			size_t len = ascii ? strlen(text) : list.len;
+			uint32_t used;
+
+			assert_int_equal(attest_ima_init(&rd, at, len, &why), 0);
+			if (attest_ima_next(&rd, &e, &why) != 1)
+				print_message("# %s: %s\n", t->template, why.text);
+			assert_int_equal(e.data.len, d.len);
+			assert_memory_equal(e.data.at, d.bytes, d.len);
+			assert_int_equal(e.path.len, strlen(t->path));
+			assert_memory_equal(e.path.at, t->path, e.path.len);
+			assert_true(e.file.len == 20 || e.file.len == 32);
+			assert_true(attest_ima_digest_ok(NULL, &e));
+			assert_int_equal(attest_ima_next(&rd, &e, &why), 0);
+			attest_ima_fini(&rd);
+			attest_ima_state_init(&st, ATTEST_ALG_SHA256);
+			assert_int_equal(attest_ima_replay(&st, at, len, NULL, &used, &why), 0);
+			memcpy(pcr[ascii], st.value, 32);
+		}
+		assert_memory_equal(pcr[0], pcr[1], 32);
+		/* Another field too many or too few is none of this template. */
+		le(&list, 10, 4);
+		put(&list, sha1, 20);
+		field(&list, t->template, strlen(t->template));
+		field(&d, "x", 1);
+		field(&list, d.bytes, d.len);
+		assert_int_equal(judge(&list, NULL, NULL, ATTEST_IMA_MALFORMED), 1);
+	}
+	for (size_t i = 0; i < PK_COUNT(unknown); i++) {
+		struct buf d = { .len = 0 }, list = { .len = 0 };
+
+		field(&d, "sha1:\0" D20_BYTES, 26);
+		field(&d, "/a", 3);
+		le(&list, 10, 4);
+		put(&list, D20_BYTES, 20);
+		field(&list, unknown[i], strlen(unknown[i]));
+		field(&list, d.bytes, d.len);
+		assert_int_equal(judge(&list, NULL, NULL, ATTEST_IMA_MALFORMED), 1);
+	}
+}
+
 int
 main(void)
 {
@@ -520,6 +639,7 @@ main(void)
 		cmocka_unit_test(test_ima_banks),
 		cmocka_unit_test(test_ima_policy),
 		cmocka_unit_test(test_ima_text),
+		cmocka_unit_test(test_ima_templates),
 	};
 
 	return cmocka_run_group_tests_name("attest_log", tests, NULL, NULL);

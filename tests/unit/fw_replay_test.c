@@ -200,6 +200,7 @@ struct policy_rule {
 	struct pk_rule_terms terms;
 	struct pk_schedule when;
 	struct pk_prefix peer;
+	const char *name; /* pattern of the peer's; NULL: none */
 	struct pk_service service;
 };
 
@@ -261,7 +262,8 @@ parse_terms(char **words, unsigned int n, struct pk_rule_terms *t, struct pk_sch
 	return 0;
 }
 
-/* [egress|ingress] allow|deny|reject|pass [peer WHO] [tcp|udp|icmp|sctp [LOW[-HIGH]]] [TERMS] [app NAME ...] */
+/* [egress|ingress] allow|deny|reject|pass [peer WHO] [name PATTERN] [tcp|udp|icmp|sctp [LOW[-HIGH]]] [TERMS]
+ * [app NAME ...] */
 static int
 parse_rule(struct replay *r, char **words, unsigned int n, struct policy_rule *rule, bool *both)
 {
@@ -285,6 +287,11 @@ parse_rule(struct replay *r, char **words, unsigned int n, struct policy_rule *r
 		if (packet_addr(&rule->peer.addr, r->stage.family, words[i + 1]) < 0)
 			return -EINVAL;
 		rule->peer.len = (uint8_t)pk_addr_bits(&rule->peer.addr);
+		rule->has_peer = true;
+		i += 2;
+	}
+	if (i + 1 < n && strcmp(words[i], "name") == 0) {
+		rule->name = words[i + 1];
 		rule->has_peer = true;
 		i += 2;
 	}
@@ -425,9 +432,13 @@ set_policy(struct replay *r, char **words, unsigned int n)
 			continue;
 		pk_msg_init(&m, PK_MSG_SET, r->generation);
 		m.set.op = PK_OP_PUT;
-		m.set.kind = PK_SET_PREFIX;
+		m.set.kind = rules[i].name != NULL ? PK_SET_NAME : PK_SET_PREFIX;
 		m.set.set = i + 1;
+		snprintf(m.set.name, sizeof(m.set.name), "%s",
+		    rules[i].name != NULL ? rules[i].name : "");
 		say(r, &m);
+		if (rules[i].name != NULL)
+			continue;
 		pk_msg_init(&m, PK_MSG_SET_MEMBERS, r->generation);
 		m.members.op = PK_OP_PUT;
 		m.members.kind = PK_SET_PREFIX;
@@ -1006,6 +1017,17 @@ set_dhcp_servers(struct replay *r)
 	r->conf.nb_dhcp_servers = PK_COUNT(networks);
 }
 
+static void
+set_dns_server(struct replay *r, const char *who)
+{
+	struct pk_prefix *p = &r->conf.dns_server[0];
+
+	if (packet_addr(&p->addr, r->stage.family, who) < 0)
+		return;
+	p->len = (uint8_t)pk_addr_bits(&p->addr);
+	r->conf.nb_dns_servers = 1;
+}
+
 static bool
 set_option(struct replay *r, char **words, unsigned int n)
 {
@@ -1032,6 +1054,10 @@ set_option(struct replay *r, char **words, unsigned int n)
 			r->conf.inspect_open = yes;
 		else if (strcmp(words[1], "dhcp-server") == 0)
 			set_dhcp_servers(r);
+		else if (strcmp(words[1], "dns-server") == 0)
+			set_dns_server(r, words[2]);
+		else if (strcmp(words[1], "learnt-names") == 0)
+			r->conf.nb_names = (uint32_t)atoi(words[2]);
 		else if (strcmp(words[1], "overlay") == 0)
 			r->conf.overlay = yes ? &overlay : NULL;
 		else if (strcmp(words[1], "ftp-helper") == 0)

@@ -750,6 +750,49 @@ test_sad(void **state)
 	end(&p);
 }
 
+/* What lcores do while the control thread waits for them. */
+static void
+meanwhile(void *arg)
+{
+	struct pair *p = arg;
+	struct rte_mbuf *m = packet(60, 0, false);
+
+	assert_int_equal(protect(p, m, NOW), ESP_OK);
+	rte_pktmbuf_free(m);
+}
+
+/* The next hop answers, or changes, while packets go: none is lost by it. */
+static void
+test_next_hop(void **state)
+{
+	static const uint8_t own[12] = { 2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1 };
+	static const uint8_t hop[2][12] = { { 2, 1, 1, 1, 1, 1, 2, 9, 9, 9, 9, 9 },
+		{ 2, 2, 2, 2, 2, 2, 2, 8, 8, 8, 8, 8 } };
+	struct esp_sad_conf conf = { .nb_sas = NB_SAS, .wait = meanwhile };
+	struct pair p = { 0 };
+	struct pk_sadb_add_sa a;
+	struct pk_diag diag;
+
+	(void)state;
+	conf.arg = &p;
+	assert_int_equal(esp_sad_create(&p.engine.sad, &conf, &diag), 0);
+	assert_int_equal(ipsec_crypto_create(&p.engine.crypto, &diag), 0);
+	sa_default(&a, false);
+	assert_int_equal(esp_sad_add(p.engine.sad, &a, NOW, &diag), 0);
+	p.out = esp_sad_at(p.engine.sad, 1);
+	for (unsigned int k = 0; k < 4; k++) {
+		const uint8_t *want = k == 0 || k == 3 ? own : hop[k - 1];
+		struct rte_mbuf *m = packet(60, 0, false);
+
+		if (k > 0)
+			esp_sad_set_mac(p.engine.sad, 1, k < 3 ? want : NULL);
+		assert_int_equal(protect(&p, m, NOW), ESP_OK);
+		assert_memory_equal(rte_pktmbuf_mtod(m, const void *), want, 12);
+		rte_pktmbuf_free(m);
+	}
+	end(&p);
+}
+
 int
 main(void)
 {
@@ -764,6 +807,7 @@ main(void)
 		cmocka_unit_test(test_lengths),
 		cmocka_unit_test(test_lives),
 		cmocka_unit_test(test_sad),
+		cmocka_unit_test(test_next_hop),
 	};
 
 	pool = world_start(255);

@@ -99,7 +99,9 @@ struct spec {
 	uint8_t smac[6], dmac[6], hwaddr[6];
 	uint8_t flags, icmp_type, icmp_code, nd_type;
 	bool mf, df, badsum, nosum, badipsum, sackok, noopt, partial, outer_mf;
-	const char *dhcp; /* message; NULL: none */
+	const char *dhcp;           /* message; NULL: none */
+	const char *dns, *dns_name; /* records of an answer, "": of a query; NULL: none */
+	uint32_t dns_id;
 	struct pk_addr yiaddr, ciaddr;
 	uint8_t chaddr[6];
 	int64_t lease;
@@ -586,6 +588,95 @@ build_dhcp(struct spec *s)
 	return 0;
 }
 
+static void
+dns_bytes(struct spec *s, uint64_t v, unsigned int n)
+{
+	while (n-- > 0)
+		s->data[s->data_len++] = (uint8_t)(v >> 8 * n);
+}
+
+static void
+dns_name(struct spec *s, const char *name)
+{
+	while (*name != '\0') {
+		size_t n = strcspn(name, ".");
+
+		s->data[s->data_len++] = (uint8_t)n;
+		memcpy(s->data + s->data_len, name, n);
+		s->data_len += (unsigned int)n;
+		name += n + (name[n] == '.');
+	}
+	s->data[s->data_len++] = 0;
+}
+
+/*
+ * A DNS message as payload (RFC 1035): the question, of the family's addresses, and records "WHO/TTL" or
+ * "cname:NAME/TTL" with commas between.  Each belongs to the question's name or to the last CNAME, but for those that
+ * say "OWNER=" first.
+ */
+static int
+build_dns(struct spec *s)
+{
+	const char *owner = s->dns_name;
+	char text[512], kept[512], *save = NULL;
+	unsigned int answers, type = s->family == 4 ? 1 : 28, start;
+
+	s->data_len = s->kind == KIND_TCP ? 2 : 0;
+	start = s->data_len;
+	dns_bytes(s, s->dns_id, 2);
+	dns_bytes(s, s->dns[0] != '\0' ? 0x8180 : 0x0100, 2);
+	dns_bytes(s, 1, 2);
+	answers = s->data_len;
+	dns_bytes(s, 0, 6);
+	dns_name(s, s->dns_name);
+	dns_bytes(s, type, 2);
+	dns_bytes(s, 1, 2);
+	snprintf(text, sizeof(text), "%s", s->dns);
+	for (char *r = strtok_r(text, ",", &save); r != NULL; r = strtok_r(NULL, ",", &save)) {
+		char *ttl = strchr(r, '/'), *of = strchr(r, '=');
+		struct pk_addr a;
+		unsigned int at;
+
+		if (ttl == NULL)
+			return -EINVAL;
+		*ttl++ = '\0';
+		if (of != NULL)
+			*of++ = '\0';
+		dns_name(s, of != NULL ? r : owner);
+		if (of != NULL)
+			r = of;
+		if (strncmp(r, "cname:", 6) == 0) {
+			dns_bytes(s, 5, 2);
+			dns_bytes(s, 1, 2);
+			dns_bytes(s, strtoul(ttl, NULL, 10), 4);
+			at = s->data_len;
+			dns_bytes(s, 0, 2);
+			dns_name(s, r + 6);
+			s->data[at + 1] = (uint8_t)(s->data_len - at - 2);
+			if (of == NULL) {
+				snprintf(kept, sizeof(kept), "%s", r + 6);
+				owner = kept;
+			}
+		} else {
+			if (packet_addr(&a, s->family, r) < 0)
+				return -EINVAL;
+			dns_bytes(s, type, 2);
+			dns_bytes(s, 1, 2);
+			dns_bytes(s, strtoul(ttl, NULL, 10), 4);
+			dns_bytes(s, s->family == 4 ? 4 : 16, 2);
+			memcpy(s->data + s->data_len, a.bytes, s->family == 4 ? 4 : 16);
+			s->data_len += s->family == 4 ? 4 : 16;
+		}
+		s->data[answers + 1]++;
+	}
+	if (s->kind == KIND_TCP) {
+		s->data[0] = (uint8_t)((s->data_len - start) >> 8);
+		s->data[1] = (uint8_t)(s->data_len - start);
+	}
+	s->len = s->data_len;
+	return 0;
+}
+
 static int
 parse_spec(struct words *w, struct spec *s, const struct packet_stage *stage, bool is_inner)
 {
@@ -724,6 +815,15 @@ parse_spec(struct words *w, struct spec *s, const struct packet_stage *stage, bo
 		} else if (strcmp(word, "dhcp") == 0) {
 			s->dhcp = next_word(w);
 			dhcp_ports(s);
+		} else if (strcmp(word, "dns") == 0) {
+			const char *kind = next_word(w);
+			const char *id = next_word(w);
+
+			s->dns_name = next_word(w);
+			s->dns = kind != NULL && strcmp(kind, "answer") == 0 ? next_word(w) : "";
+			if (kind == NULL || s->dns == NULL || s->dns_name == NULL ||
+			    packet_number(&s->dns_id, id) < 0)
+				return bad(w, "dns wants query ID NAME, or answer ID NAME RECORDS");
 		} else if (strcmp(word, "outer6") == 0) {
 			s->outer = 6;
 		} else if (strcmp(word, "vtep") == 0) {
@@ -743,6 +843,8 @@ parse_spec(struct words *w, struct spec *s, const struct packet_stage *stage, bo
 		if (rc < 0)
 			return rc;
 	}
+	if (s->dns != NULL && build_dns(s) < 0)
+		return bad(w, "do not know the DNS records \"%s\"", s->dns);
 	if (s->dhcp != NULL && build_dhcp(s) < 0)
 		return bad(w, "do not know the DHCP message \"%s\"", s->dhcp);
 	if (s->type != UNSET)

@@ -363,6 +363,69 @@ test_attested(void **state)
 	server_fini(&s);
 }
 
+struct departures {
+	unsigned int nb;
+	char last[64];
+	const struct server_spans *spans;
+};
+
+static void
+on_left(void *arg, const char *dpu, const char *workload)
+{
+	struct departures *d = arg;
+
+	assert_false(server_spans_lives(d->spans, dpu, workload));
+	d->nb++;
+	snprintf(d->last, sizeof(d->last), "%s %s", dpu, workload);
+}
+
+static char *
+altered(const char *old, const char *now)
+{
+	const char *at = strstr(policy, old);
+	char *text;
+
+	assert_non_null(at);
+	assert_true(
+	    asprintf(&text, "%.*s%s%s", (int)(at - policy), policy, now, at + strlen(old)) > 0);
+	return text;
+}
+
+/* Who moves or goes is told of, once; who only changes is not. */
+static void
+test_left(void **state)
+{
+	static const struct {
+		const char *what, *old, *now, *left;
+	} cases[] = {
+		{ "another label", "{app: web}}\nspec", "{app: web, env: x}}\nspec", "" },
+		{ "one address fewer", "192.0.2.20, ", "", "" },
+		{ "other addresses", "192.0.2.20, \"2001:db8::20\"", "192.0.2.21", "" },
+		{ "behind another DPU", "dpu: dpu1", "dpu: dpu3", "dpu1 shop/web" },
+		{ "with two addresses", "dpu: dpu2", "dpu: dpu1", "dpu2 shop/db" },
+		{ "behind none", ", dpu: dpu3", "", "dpu3 shop/batch" },
+		{ "under another name", "name: batch, ten", "name: bulk, ten", "dpu3 shop/batch" },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < PK_COUNT(cases); i++) {
+		char *text = altered(cases[i].old, cases[i].now);
+		struct departures d = { 0 };
+		struct server s;
+
+		server_init(&s);
+		d.spans = s.spans;
+		server_spans_on_left(s.spans, on_left, &d);
+		change(&s, "test.yaml", policy);
+		assert_int_equal(d.nb, 0);
+		change(&s, "test.yaml", text);
+		if (d.nb != (cases[i].left[0] != '\0') || strcmp(d.last, cases[i].left) != 0)
+			fail_msg("%s: %u left, \"%s\"", cases[i].what, d.nb, d.last);
+		server_fini(&s);
+		free(text);
+	}
+}
+
 int
 main(void)
 {
@@ -370,6 +433,7 @@ main(void)
 		cmocka_unit_test(test_attested),
 		cmocka_unit_test(test_span),
 		cmocka_unit_test(test_change),
+		cmocka_unit_test(test_left),
 		cmocka_unit_test(test_peer_has_no_programs),
 		cmocka_unit_test(test_random_changes),
 	};
