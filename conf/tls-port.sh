@@ -20,7 +20,7 @@ ethtool -K "$peer" gro off >/dev/null 2>&1 || true
 inside ethtool -K "$iface" tx off tso off gso off gro off >/dev/null 2>&1 || true
 sysctl -qw "net.ipv6.conf.$peer.disable_ipv6=1" || true
 # A neighbour has no address of its own to be found by: picketd puts link addresses in.
-ip -n "$netns" link set dev "$iface" arp off up
+ip -n "$netns" link set dev "$iface" address 02:70:6b:74:6c:73 arp off up
 ip link set dev "$peer" up
 ip -n "$netns" link set dev lo up
 inside sysctl -qw net.ipv4.conf.all.rp_filter=0 "net.ipv4.conf.$iface.rp_filter=0" net.ipv4.tcp_migrate_req=1 \

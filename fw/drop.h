@@ -129,6 +129,11 @@
 	X(ESP_NEIGHBOUR, "esp-neighbour",                                                          \
 	    "out of a tunnel, for a workload whose MAC address is not known")                      \
 	X(OWN_ADDRESS, "own-address", "for the DPU itself, which has no use for it")               \
+	X(TLS_PLAIN, "tls-plain", "in clear, and its rule wants mutual TLS")                       \
+	X(TLS_GONE, "tls-gone", "goes by mutual TLS, and picket-tlsd is not there")                \
+	X(TLS_PORT, "tls-port", "from inside: uses the port that DPUs speak TLS by")               \
+	X(TLS_ADDRESS, "tls-address",                                                              \
+	    "from picket-tlsd: TCP of no workload here, or with whom nobody has spoken")           \
 	/* resources */                                                                            \
 	X(NO_BUFFER, "no-buffer", "the packet buffers ran out")                                    \
 	X(LCORE_FULL, "lcore-full", "the lcore that has its session does not keep up")             \

@@ -13,6 +13,7 @@
 #include <rte_mbuf.h>
 #include <uthash.h>
 
+#include "fw/relay.h"
 #include "lib/clock.h"
 #include "lib/log.h"
 
@@ -72,7 +73,7 @@ send_frame(struct fw_own *o, const struct fw_local *l, struct rte_mbuf *m)
 {
 	unsigned int w = fw_workers_sender(o->workers, l->wire, FW_OUTSIDE);
 
-	m->port = (uint16_t)(l->wire * FW_SIDE_COUNT + FW_OUTSIDE);
+	m->port = fw_relay_mark(l->wire, FW_OUTSIDE);
 	if (rte_ring_sp_enqueue(o->esp->down[w], m) != 0)
 		rte_pktmbuf_free(m);
 }
@@ -396,7 +397,7 @@ static void
 take_frame(struct fw_own *o, const struct rte_mbuf *m)
 {
 	const uint8_t *f = rte_pktmbuf_mtod(m, const uint8_t *), *ip, *l4;
-	uint16_t wire = m->port / FW_SIDE_COUNT;
+	uint16_t wire = fw_relay_wire(m->port);
 	uint32_t vrf = (m->ol_flags & RTE_MBUF_F_RX_VLAN_STRIPPED) != 0 ? m->vlan_tci & 0xfffu : 0;
 	uint32_t l3 = 14, head, len;
 	struct pk_addr src = { 0 }, dst = { 0 };

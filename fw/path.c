@@ -10,6 +10,7 @@
 #include "fw/path_priv.h"
 #include "fw/sample.h"
 #include "fw/session_mem.h"
+#include "fw/tls.h"
 
 #define TICK_HURRY 4  /* times the budget while less than a sixteenth of the table is free */
 #define TICK_LINES 16 /* of the timer, looked at in each call at least */
@@ -99,6 +100,8 @@ fw_path_create(struct fw_path **out, const struct fw_path_conf *conf)
 
 		p->engine.sad = conf->esp->sad;
 		rc = ipsec_crypto_create(&p->engine.crypto, &diag);
+	}
+	if (conf->esp != NULL || conf->tls != NULL) {
 		p->tunnel = calloc(conf->nb_sessions, sizeof(p->tunnel[0]));
 		if (p->tunnel == NULL)
 			rc = -ENOMEM;
@@ -167,6 +170,7 @@ fw_path_burst(struct fw_path *p, const struct fw_rules *rules, uint16_t wire, en
 
 	const bool lane = rules != NULL && b.level < (int)FW_TRACE_ALL && !p->conf.general_only;
 	struct fw_esp *esp = p->conf.esp;
+	const uint64_t tls = p->conf.tls != NULL ? p->conf.tls->mark_flag : 0;
 	struct fw_protect_out protect;
 	struct fw_lane l;
 	uint32_t others; /* bit i: packet i is not in the lane */
@@ -176,8 +180,8 @@ fw_path_burst(struct fw_path *p, const struct fw_rules *rules, uint16_t wire, en
 	if (unlikely(p->shared->leases != NULL))
 		fw_guard_follow(&p->guard, p->shared->leases);
 	fw_lane_init(&l, lane, t, &p->guard, wire, from, b.generation, b.seen,
-	    p->conf.verify_checksums, esp != NULL ? esp->mark_flag : 0);
-	out->nb[FW_INSIDE] = out->nb[FW_OUTSIDE] = 0;
+	    p->conf.verify_checksums, (esp != NULL ? esp->mark_flag : 0) | tls);
+	out->nb[FW_INSIDE] = out->nb[FW_OUTSIDE] = out->nb[FW_TLS] = 0;
 	for (unsigned int i = 0; i < n; i++)
 		rte_prefetch0(rte_pktmbuf_mtod(pkts[i], const void *));
 
@@ -212,10 +216,21 @@ fw_path_burst(struct fw_path *p, const struct fw_rules *rules, uint16_t wire, en
 			b.sa = NULL;
 			b.cut = 0;
 		}
+		if (unlikely(tls != 0)) {
+			b.tls = false;
+			if ((pk->m->ol_flags & tls) != 0)
+				b.tunnel = FW_TUNNEL_TLS;
+			else if (esp == NULL)
+				b.tunnel = ESP_TUNNEL_NONE;
+		}
 		fw_judge(&b, pk);
 		if (unlikely(b.sa != NULL) && pk->drop == FW_DROP_NONE &&
 		    fw_protect_add(&b, pk, &protect))
 			continue;
+		if (unlikely(b.tls) && pk->drop == FW_DROP_NONE) {
+			out->pkt[FW_TLS][out->nb[FW_TLS]++] = pk->m;
+			continue;
+		}
 		if (likely(pk->drop == FW_DROP_NONE)) {
 			out->pkt[to][out->nb[to]++] = pk->m;
 			continue;

@@ -11,6 +11,7 @@
 struct fw_overlay;
 struct fw_esp;
 struct fw_samples;
+struct fw_tls;
 struct fw_session_mem;
 struct fw_shared;
 struct fw_wall;
@@ -38,6 +39,9 @@ enum fw_side {
 	FW_INSIDE = 0,
 	FW_OUTSIDE,
 	FW_SIDE_COUNT,
+	/* A packet may also leave to picket-tlsd (fw/tls.h).  What comes from there counts as coming from outside. */
+	FW_TLS = FW_SIDE_COUNT,
+	FW_EXIT_COUNT,
 };
 
 /* Idle time after which a session is forgotten, by state; nanoseconds. */
@@ -96,6 +100,7 @@ struct fw_path_conf {
 	struct fw_session_mem
 	    *mem;           /* of the table, which outlives us; borrowed, NULL: private memory */
 	struct fw_esp *esp; /* IPsec, shared by all lcores; borrowed, NULL: there is none */
+	struct fw_tls *tls; /* mutual TLS, likewise; NULL: there is none */
 	uint64_t secured_wires; /* bit i: nothing passes the outside of wire i but under MACsec */
 	const struct fw_wall *wall;       /* borrowed, NULL: now_ns is UTC, and nothing turns */
 	const struct fw_posture *posture; /* of the host; borrowed, NULL: it is not attested */
@@ -143,8 +148,8 @@ struct fw_path_stats {
 
 /* What one call hands back: packets to transmit, per side of the wire.  The caller owns them. */
 struct fw_burst {
-	uint16_t nb[FW_SIDE_COUNT];
-	struct rte_mbuf *pkt[FW_SIDE_COUNT]
+	uint16_t nb[FW_EXIT_COUNT];
+	struct rte_mbuf *pkt[FW_EXIT_COUNT]
 	                    [4 * FW_BURST]; /* a packet may be answered and passed on, in pieces */
 };
 
@@ -173,6 +178,18 @@ void fw_path_burst(struct fw_path *p, const struct fw_rules *rules, uint16_t wir
  */
 unsigned int fw_path_unprotect(struct fw_path *p, const struct fw_rules *rules, uint16_t wire,
     enum fw_side from, struct rte_mbuf **pkts, unsigned int n, uint64_t now_ns);
+
+/*
+ * With conf.tls, of a wire that has a port for TLS: take picket-tlsd's frames out of what has come in by `from`, and put them
+ * to *out; and of what has come from that port put to *out what goes outside as it is.  What is left, the first as many as
+ * they return, is for fw_path_burst(), of the second as from FW_OUTSIDE.
+ * Context: the owning lcore.
+ */
+unsigned int fw_path_tls_in(struct fw_path *p, const struct fw_rules *rules, uint16_t wire,
+    enum fw_side from, struct rte_mbuf **pkts, unsigned int n, uint64_t now_ns,
+    struct fw_burst *out);
+unsigned int fw_path_tls_back(struct fw_path *p, const struct fw_rules *rules, uint16_t wire,
+    struct rte_mbuf **pkts, unsigned int n, uint64_t now_ns, struct fw_burst *out);
 
 /* Packets that answer no packet, to be sent on `side` of `wire`.  The caller owns them. */
 #define FW_MADE_MAX 64

@@ -6,6 +6,7 @@
 #include "fw/names.h"
 #include "fw/path_priv.h"
 #include "fw/reject.h"
+#include "fw/tls.h"
 
 #define WALK_BURST 64 /* sessions judged anew at once, if there is time */
 
@@ -20,7 +21,8 @@ ask_terms(const struct fw_batch *b, struct fw_decision *d)
 
 	if (t != NULL && t->encryption != PK_ENCRYPTION_NONE &&
 	    !fw_link_protects(p, b->wire, t->encryption) &&
-	    (t->encryption == PK_ENCRYPTION_MTLS || p->conf.esp == NULL))
+	    (fw_tls_wants(p, b->wire, t->encryption) ? !fw_tls_has(p->conf.tls, b->wire)
+	                                             : p->conf.esp == NULL))
 		return FW_DROP_ENCRYPTION_MISSING;
 	if (t != NULL && t->inspect != PK_INSPECT_NONE)
 		d->inspect = (uint8_t)(t->inspect | (t->fail_open ? FW_INSPECT_OPEN : 0));
@@ -133,7 +135,9 @@ fw_made_send(struct fw_batch *b, const struct fw_pkt *pk, struct rte_mbuf *m, en
 
 		if (tunnel == ESP_TUNNEL_NONE && pk->session != FW_SESSION_NONE)
 			tunnel = b->p->tunnel[pk->session];
-		if (tunnel != ESP_TUNNEL_NONE &&
+		if (tunnel == FW_TUNNEL_TLS)
+			to = FW_TLS;
+		else if (tunnel != ESP_TUNNEL_NONE &&
 		    !fw_protect_made(b->p, m, pk->l3, tunnel, b->now_ns)) {
 			rte_pktmbuf_free(m);
 			return;
@@ -333,7 +337,9 @@ fw_made_add(struct fw_batch *b, struct fw_made *made, uint32_t i, bool back,
 	m = fw_reject_segment(&pk, b->p->conf.pool, back, segment);
 	if (m == NULL)
 		return;
-	if (side == FW_OUTSIDE && b->p->tunnel != NULL && b->p->tunnel[i] != ESP_TUNNEL_NONE &&
+	if (side == FW_OUTSIDE && b->p->tunnel != NULL && b->p->tunnel[i] == FW_TUNNEL_TLS)
+		side = FW_TLS;
+	else if (side == FW_OUTSIDE && b->p->tunnel != NULL && b->p->tunnel[i] != ESP_TUNNEL_NONE &&
 	    !fw_protect_made(b->p, m, pk.l3, b->p->tunnel[i], b->now_ns)) {
 		rte_pktmbuf_free(m);
 		return;

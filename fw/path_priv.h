@@ -72,7 +72,8 @@ struct fw_path {
 	uint8_t *watching;           /* by session: path_watch.c */
 	_Atomic(struct dpi_watch_set *) watch_offered;
 	struct fw_batch *watch_batch; /* of the packet in hand, for its alerts */
-	uint32_t *tunnel; /* by which each session goes, conf.nb_sessions of them; NULL: no IPsec */
+	uint32_t *
+	    tunnel; /* by which each session goes, conf.nb_sessions of them; NULL: neither IPsec nor TLS */
 	struct esp_engine engine;
 	uint32_t refused_spi; /* of the packet that is being refused, for its record */
 	struct fw_extras extras;
@@ -102,6 +103,7 @@ struct fw_batch {
 	struct esp_sa *sa; /* it goes out by; NULL: as it is */
 	uint16_t cut;      /* in pieces of so many IP bytes; 0: whole */
 	uint32_t spi;      /* for its record, if there is no sa */
+	bool tls;          /* it goes out to picket-tlsd */
 };
 
 static inline uint32_t
@@ -256,10 +258,11 @@ void fw_helper_packet(
 
 /* ---- path_protect.c ---- */
 
-#define FW_TUNNEL_ANY UINT32_MAX /* of a session: protected, but nobody knows yet by which */
+#define FW_TUNNEL_ANY UINT32_MAX       /* of a session: protected, but nobody knows yet by which */
+#define FW_TUNNEL_TLS (UINT32_MAX - 1) /* by no SA, but by picket-tlsd */
 
 /* Whether a packet without a session, allowed by *d, may open one: FW_DROP_NONE, and then b->tunnel is that of
- * the session, ESP_TUNNEL_NONE for none.  Only with conf.esp, as all of these but fw_protect_mark() and end(). */
+ * the session, ESP_TUNNEL_NONE for none.  Only with conf.esp or conf.tls, as all of these but fw_protect_mark() and end(). */
 enum fw_drop fw_protect_open(
     struct fw_batch *b, const struct fw_pkt *pk, const struct fw_decision *d);
 
@@ -273,7 +276,7 @@ void fw_protect_end(struct fw_path *p, uint32_t i);
 /* Whether `pk`, of session i, comes as it has to; and what it goes out by. */
 enum fw_drop fw_protect_check(struct fw_batch *b, const struct fw_pkt *pk, uint32_t i);
 
-/* Protect a packet that was made here; false: there is no SA, so nobody may see it. */
+/* Protect a packet that was made here, other than by TLS; false: there is no SA, so nobody may see it. */
 bool fw_protect_made(
     struct fw_path *p, struct rte_mbuf *m, uint16_t l3, uint32_t tunnel, uint64_t now_ns);
 
@@ -291,6 +294,17 @@ bool fw_protect_add(struct fw_batch *b, struct fw_pkt *pk, struct fw_protect_out
 /* Protect them all and put them to b->out; those that fail to refused[]. */
 void fw_protect_flush(struct fw_batch *b, struct fw_protect_out *o, struct rte_mbuf **refused,
     unsigned int *nb_refused, uint64_t *refused_bytes);
+
+/* ---- path_tls.c ---- */
+
+/* Whether what is asked for is TLS, on this wire. */
+bool fw_tls_wants(const struct fw_path *p, uint16_t wire, uint8_t encryption);
+
+/* A packet from inside that goes by TLS: sets b->tls and b->tunnel, or says why it cannot. */
+enum fw_drop fw_tls_go(struct fw_batch *b, const struct fw_pkt *pk);
+
+/* A packet from outside, without a session, that comes by TLS or should: whether that is as the rule wants it. */
+enum fw_drop fw_tls_came(const struct fw_batch *b, const struct fw_decision *d);
 
 /* ---- path_proxy.c ---- */
 

@@ -153,7 +153,7 @@ go_by(struct fw_batch *b, const struct fw_pkt *pk, const struct esp_flow *flow, 
 	return why;
 }
 
-/* Whether what the decision is about has to go by ESP. */
+/* Whether what the decision is about has to go by ESP, or by TLS. */
 static bool
 wants(const struct fw_path *p, uint16_t wire, const struct fw_decision *d)
 {
@@ -166,8 +166,12 @@ fw_protect_open(struct fw_batch *b, const struct fw_pkt *pk, const struct fw_dec
 {
 	bool wanted = wants(b->p, b->wire, d);
 	struct esp_flow flow;
+	enum fw_drop why;
 
 	if (b->from == FW_OUTSIDE) {
+		why = fw_tls_came(b, d);
+		if (why != FW_DROP_NONE || b->tunnel == FW_TUNNEL_TLS)
+			return why;
 		if (b->tunnel == ESP_TUNNEL_NONE)
 			return wanted ? FW_DROP_ESP_PLAIN : FW_DROP_NONE;
 		flow_of(pk, &flow);
@@ -175,6 +179,8 @@ fw_protect_open(struct fw_batch *b, const struct fw_pkt *pk, const struct fw_dec
 	}
 	if (!wanted)
 		return FW_DROP_NONE;
+	if (fw_tls_wants(b->p, b->wire, d->terms->encryption))
+		return fw_tls_go(b, pk);
 	flow_of(pk, &flow);
 	b->tunnel = tunnel_out(b, &flow);
 	return go_by(b, pk, &flow, b->tunnel);
@@ -184,7 +190,7 @@ void
 fw_protect_set(struct fw_path *p, uint32_t i, uint32_t tunnel)
 {
 	p->tunnel[i] = tunnel;
-	p->sessions.cold[i].care |= FW_CARE_ESP;
+	p->sessions.cold[i].care |= tunnel == FW_TUNNEL_TLS ? FW_CARE_TLS : FW_CARE_ESP;
 	p->sessions.hot[i].flags |= FW_SESSION_EXTRA;
 }
 
@@ -193,7 +199,14 @@ fw_protect_mark(struct fw_path *p, uint32_t i, const struct fw_decision *d)
 {
 	bool wanted = wants(p, p->sessions.hot[i].key.wire, d);
 
-	if (p->tunnel == NULL || !wanted || p->tunnel[i] != ESP_TUNNEL_NONE)
+	if (p->tunnel == NULL || !wanted)
+		return;
+	/* One that has been in clear, or in ESP, until now has no counterpart in picket-tlsd, and ends there. */
+	if (fw_tls_wants(p, p->sessions.hot[i].key.wire, d->terms->encryption)) {
+		fw_protect_set(p, i, FW_TUNNEL_TLS);
+		return;
+	}
+	if (p->tunnel[i] != ESP_TUNNEL_NONE)
 		return;
 	/* Which one the next packet finds out. */
 	fw_protect_set(p, i, FW_TUNNEL_ANY);
@@ -210,13 +223,19 @@ enum fw_drop
 fw_protect_check(struct fw_batch *b, const struct fw_pkt *pk, uint32_t i)
 {
 	struct fw_path *p = b->p;
-	const struct esp_sad *sad = p->conf.esp->sad;
+	const struct esp_sad *sad;
 	uint32_t has = p->tunnel[i];
 	bool back = b->from != fw_session_origin(&p->sessions.hot[i]);
 	struct esp_flow flow;
 
 	if (likely(has == ESP_TUNNEL_NONE && b->tunnel == ESP_TUNNEL_NONE))
 		return FW_DROP_NONE;
+	if (has == FW_TUNNEL_TLS || b->tunnel == FW_TUNNEL_TLS) {
+		if (b->from == FW_INSIDE)
+			return fw_tls_go(b, pk);
+		return has == b->tunnel ? FW_DROP_NONE : FW_DROP_TLS_PLAIN;
+	}
+	sad = p->conf.esp->sad;
 	if (b->from == FW_OUTSIDE) {
 		if (b->tunnel == ESP_TUNNEL_NONE)
 			return FW_DROP_ESP_PLAIN;

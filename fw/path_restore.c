@@ -43,7 +43,8 @@ fw_path_restore(struct fw_path *p, uint64_t now_ns, int64_t ahead_ns, uint32_t *
 		set_times(p, i, now_ns, ahead_ns);
 		/* What there was of it besides (fw/extra.h, fw/inspect.h) is gone. */
 		if (!fw_session_portable(s, &t->cold[i]) ||
-		    ((t->cold[i].care & FW_CARE_ESP) != 0 && p->tunnel == NULL) ||
+		    ((t->cold[i].care & FW_CARE_ESP) != 0 && p->conf.esp == NULL) ||
+		    ((t->cold[i].care & FW_CARE_TLS) != 0 && p->conf.tls == NULL) ||
 		    !fw_session_hold(p, i, FW_TENANT_UNKNOWN)) {
 			/* It is not yet as others are, so what it holds is taken back by hand. */
 			if (t->ether[i] != 0)
@@ -59,6 +60,8 @@ fw_path_restore(struct fw_path *p, uint64_t now_ns, int64_t ahead_ns, uint32_t *
 		t->cold[i].care &= (uint8_t)~FW_CARE_WATCH; /* policy will ask for it again */
 		if ((t->cold[i].care & FW_CARE_ESP) != 0)
 			fw_protect_set(p, i, FW_TUNNEL_ANY);
+		if ((t->cold[i].care & FW_CARE_TLS) != 0)
+			fw_protect_set(p, i, FW_TUNNEL_TLS);
 		if (t->cold[i].care == 0)
 			s->flags &= (uint8_t)~FW_SESSION_EXTRA;
 		idle = fw_units(now_ns) - s->seen;

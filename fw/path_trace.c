@@ -58,7 +58,8 @@ fw_trace_packet(struct fw_batch *b, const struct fw_pkt *pk, enum fw_trace_kind 
 	if (unlikely(b->p->conf.esp != NULL)) {
 		if (b->sa != NULL)
 			r->spi = rte_be_to_cpu_32(b->sa->spi_be);
-		r->sa_reqid = esp_sad_tunnel_reqid(b->p->conf.esp->sad, b->tunnel);
+		if (b->tunnel != FW_TUNNEL_TLS)
+			r->sa_reqid = esp_sad_tunnel_reqid(b->p->conf.esp->sad, b->tunnel);
 	}
 	fw_pkt_addrs(pk, &r->src, &r->dst);
 	fw_pkt_ports(pk, &r->sport, &r->dport);

@@ -6,6 +6,7 @@
 #include <rte_mbuf.h>
 
 #include "fw/path_priv.h"
+#include "fw/relay.h"
 
 /*
  * What comes in for the DPU itself.  Here packets are looked at before they are parsed for good, since most of them will
@@ -277,7 +278,7 @@ fw_path_unprotect(struct fw_path *p, const struct fw_rules *rules, uint16_t wire
 			nb++;
 			break;
 		case FATE_UP:
-			m->port = (uint16_t)(wire * FW_SIDE_COUNT + FW_OUTSIDE);
+			m->port = fw_relay_mark(wire, FW_OUTSIDE);
 			pkts[i] = NULL;
 			if (rte_ring_mp_enqueue(e->up, m) == 0) {
 				count(p, m);

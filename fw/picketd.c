@@ -26,6 +26,7 @@
 #include "fw/sadb_link.h"
 #include "fw/show.h"
 #include "fw/signatures.h"
+#include "fw/tls_plane.h"
 #include "fw/worker.h"
 #include "lib/log.h"
 #include "lib/priv.h"
@@ -36,7 +37,7 @@
 
 struct options {
 	char *instance, *run_dir, *user, *lcores;
-	struct pk_conf_list wires, macsec, eal, ipsec_addresses;
+	struct pk_conf_list wires, macsec, eal, ipsec_addresses, tls_ports;
 	uint64_t ipsec_sas, buffers, memory, idle_sleep, trace_records;
 	bool huge, session_records, ipsec_mesh;
 	char *session_dir;
@@ -87,6 +88,9 @@ static const struct pk_conf_option options[] = {
 	    "WIRE ADDRESS/LENGTH [vlan ID] [gateway ADDRESS].", AT(ipsec_addresses) },
 	{ "ipsec-mesh", PK_CONF_BOOL, NULL, "yes", 0, 0, NULL, false,
 	  "Take keys for other DPUs from the policy server (mesh mode), if there is an ipsec-address.", AT(ipsec_mesh) },
+	{ "tls-port", PK_CONF_LIST, NULL, NULL, 0, 0, NULL, false,
+	    "The port by which flows that want mutual TLS go to picket-tlsd: the number of a wire, a space, and a port as of a "
+	    "wire's.  Without one such flows do not pass.", AT(tls_ports) },
 	{ "eal", PK_CONF_LIST, NULL, NULL, 0, 0, NULL, false,
 	    "A further argument for DPDK's environment.", AT(eal) },
 	{ "idle-sleep", PK_CONF_DURATION, NULL, "200us", 0, PK_NS_PER_S, NULL, false,
@@ -129,6 +133,7 @@ struct picketd {
 	struct fw_wire wires[FW_WIRES_MAX];
 	uint16_t nb_wires;
 	struct fw_esp *esp;
+	struct fw_tls *tls;
 	struct fw_macsec *macsec[FW_WIRES_MAX]; /* nb_macsec of them */
 	unsigned int nb_macsec;
 	struct fw_overlay overlay;
@@ -136,6 +141,7 @@ struct picketd {
 	struct fw_sadb_link *sadb;
 	struct fw_mesh_link *mesh;
 	char grants[512]; /* path of the agent's socket */
+	struct fw_tls_plane *tls_plane;
 	struct fw_link *link;
 	struct fw_macsec_link *macsec_link;
 	struct fw_posture_link *posture;
@@ -364,6 +370,33 @@ open_ipsec(struct picketd *d, struct pk_diag *diag)
 	return rc;
 }
 
+/* The ports to picket-tlsd, if there are any. */
+static int
+open_tls(struct picketd *d, struct pk_diag *diag)
+{
+	const struct options *o = &d->options;
+	uint64_t wires = 0;
+
+	for (size_t i = 0; i < o->tls_ports.nb; i++) {
+		unsigned int wire;
+		char spec[256];
+		int rc;
+
+		if (sscanf(o->tls_ports.item[i], "%u %255s", &wire, spec) != 2 ||
+		    wire >= d->nb_wires || (wires >> wire & 1) != 0) {
+			pk_diag_set(diag,
+			    "tls-port = %s: want the number of a wire, counted from 0, that has no other, and a port",
+			    o->tls_ports.item[i]);
+			return -EINVAL;
+		}
+		rc = fw_port_open(&d->wires[wire].tls, spec, 1, d->pool, diag);
+		if (rc < 0)
+			return rc;
+		wires |= UINT64_C(1) << wire;
+	}
+	return wires != 0 ? fw_tls_create(&d->tls, wires, diag) : 0;
+}
+
 /* The sockets are made by the user we shall be by then. */
 static int
 give_run_dir(const struct options *o, struct pk_diag *diag)
@@ -408,6 +441,7 @@ policy_counts(void *arg, struct pk_msg_policy_counts *out)
 		out->refused += pk_counter_read(&s->drop[FW_DROP_RULE_DENY]) +
 		    pk_counter_read(&s->drop[FW_DROP_RULE_REJECT]) +
 		    pk_counter_read(&s->drop[FW_DROP_ENCRYPTION_MISSING]) +
+		    pk_counter_read(&s->drop[FW_DROP_TLS_PLAIN]) +
 		    pk_counter_read(&s->drop[FW_DROP_INSPECT_MISSING]);
 		out->revoked += pk_counter_read(&s->revoked);
 	}
@@ -465,6 +499,8 @@ start(struct picketd *d, struct pk_diag *diag)
 	if (rc < 0)
 		return rc;
 	rc = open_ipsec(d, diag);
+	if (rc == 0)
+		rc = open_tls(d, diag);
 	if (rc < 0)
 		return rc;
 	fw_path_conf_init(&workers.path);
@@ -480,6 +516,7 @@ start(struct picketd *d, struct pk_diag *diag)
 	workers.path.huge = o->huge;
 	workers.path.pool = d->pool;
 	workers.path.esp = d->esp;
+	workers.path.tls = d->tls;
 	if (getrandom(workers.path.seed, sizeof(workers.path.seed), 0) !=
 	    (ssize_t)sizeof(workers.path.seed)) {
 		pk_diag_set(diag, "no random numbers for the session table");
@@ -533,6 +570,18 @@ start(struct picketd *d, struct pk_diag *diag)
 		show.sadb = d->sadb;
 		show.mesh = d->mesh;
 	}
+	if (d->tls != NULL) {
+		struct fw_tls_plane_conf tls = { .base = d->base,
+			.tls = d->tls,
+			.workers = d->workers,
+			.path = path,
+			.instance = o->instance };
+
+		snprintf(path, sizeof(path), "%s/" PK_TLS_SOCKET, o->run_dir);
+		rc = fw_tls_plane_create(&d->tls_plane, &tls, diag);
+		if (rc < 0)
+			return rc;
+	}
 	if (d->nb_macsec > 0) {
 		snprintf(path, sizeof(path), "%s/macsec.sock", o->run_dir);
 		rc = fw_macsec_link_create(&d->macsec_link, d->base, path, o->instance, d->workers,
@@ -569,10 +618,15 @@ stop(struct picketd *d)
 	fw_posture_link_destroy(d->posture);
 	fw_link_destroy(d->link);
 	fw_mesh_link_destroy(d->mesh);
+	fw_tls_plane_destroy(d->tls_plane);
 	fw_sadb_link_destroy(d->sadb);
 	fw_workers_stop(d->workers);
 	d->workers = NULL;
 	fw_esp_destroy(d->esp);
+	for (uint16_t i = 0; i < d->nb_wires; i++)
+		if (fw_tls_has(d->tls, i))
+			fw_port_close(&d->wires[i].tls);
+	fw_tls_destroy(d->tls);
 	for (unsigned int i = 0; i < d->nb_macsec; i++)
 		fw_macsec_destroy(d->macsec[i]);
 	fw_signatures_destroy(d->signatures);

@@ -25,19 +25,19 @@ struct fw_relay;
 static inline uint16_t
 fw_relay_mark(uint16_t wire, enum fw_side side)
 {
-	return (uint16_t)(wire * FW_SIDE_COUNT + side);
+	return (uint16_t)(wire * FW_EXIT_COUNT + side);
 }
 
 static inline uint16_t
 fw_relay_wire(uint16_t mark)
 {
-	return mark / FW_SIDE_COUNT;
+	return mark / FW_EXIT_COUNT;
 }
 
 static inline enum fw_side
 fw_relay_side(uint16_t mark)
 {
-	return (enum fw_side)(mark % FW_SIDE_COUNT);
+	return (enum fw_side)(mark % FW_EXIT_COUNT);
 }
 
 /* Context: control thread.  Returns 0 or -ENOMEM; the caller owns *out.  destroy() frees the packets in it. */

@@ -132,10 +132,11 @@ enum fw_care {
 	FW_CARE_WATCH = 1 << 3,  /* it is held against signatures: path_watch.c */
 	FW_CARE_ESP = 1 << 4,    /* it goes by ESP: path_protect.c */
 	FW_CARE_NAMES = 1 << 5,  /* DNS over TCP, whose answers are read: path_names.c */
+	FW_CARE_TLS = 1 << 6,    /* it goes by mutual TLS: path_tls.c */
 };
 #define FW_CARE_ALL                                                                     \
 	(FW_CARE_TERMS | FW_CARE_PROXY | FW_CARE_HELPED | FW_CARE_WATCH | FW_CARE_ESP | \
-	    FW_CARE_NAMES)
+	    FW_CARE_NAMES | FW_CARE_TLS)
 
 /* The line that every packet touches. */
 struct fw_session {

@@ -76,12 +76,12 @@ layout_hash(void)
 		offsetof(struct fw_session_cold, slot_and_selector),
 		offsetof(struct fw_session_cold, kin), FW_KIN_RELATED, FW_KIN_REVERSED,
 		offsetof(struct fw_session_cold, care), FW_CARE_TERMS, FW_CARE_PROXY,
-		FW_CARE_HELPED, FW_CARE_WATCH, FW_CARE_ESP, FW_CARE_NAMES, sizeof(struct fw_ether),
-		offsetof(struct fw_ether, len), offsetof(struct fw_ether, tci), FW_ETHERS_MAX,
-		sizeof(struct fw_bucket), FW_STATE_COUNT, FW_SESSION_HI, FW_SESSION_FROM_OUTSIDE,
-		FW_SESSION_WSCALE, FW_SESSION_CHALLENGED, FW_SESSION_LOOSE, FW_SESSION_SYN_R,
-		FW_SESSION_LOG_END, FW_SESSION_EXTRA, offsetof(struct fw_session, app),
-		FW_SEEN_SHIFT };
+		FW_CARE_HELPED, FW_CARE_WATCH, FW_CARE_ESP, FW_CARE_NAMES, FW_CARE_TLS,
+		sizeof(struct fw_ether), offsetof(struct fw_ether, len),
+		offsetof(struct fw_ether, tci), FW_ETHERS_MAX, sizeof(struct fw_bucket),
+		FW_STATE_COUNT, FW_SESSION_HI, FW_SESSION_FROM_OUTSIDE, FW_SESSION_WSCALE,
+		FW_SESSION_CHALLENGED, FW_SESSION_LOOSE, FW_SESSION_SYN_R, FW_SESSION_LOG_END,
+		FW_SESSION_EXTRA, offsetof(struct fw_session, app), FW_SEEN_SHIFT };
 	uint64_t h = LAYOUT;
 
 	for (size_t i = 0; i < PK_COUNT(numbers); i++)

@@ -19,11 +19,12 @@
 #include "fw/relay.h"
 #include "fw/shared.h"
 #include "fw/steer.h"
+#include "fw/tls.h"
 #include "fw/wall.h"
 #include "lib/clock.h"
 #include "lib/log.h"
 
-#define QUEUES_MAX (2 * FW_WIRES_MAX)
+#define QUEUES_MAX (FW_EXIT_COUNT * FW_WIRES_MAX)
 #define IDLE_SPINS 64 /* empty polls before the first sleep */
 #define TX_RETRIES 8
 
@@ -49,7 +50,7 @@ struct worker {
 	unsigned int lcore, index;
 	unsigned int nb_polls;
 	struct poll polls[QUEUES_MAX];
-	struct exit exits[FW_WIRES_MAX][FW_SIDE_COUNT];
+	struct exit exits[FW_WIRES_MAX][FW_EXIT_COUNT];
 	struct fw_steering *steering; /* NULL: no wire is spread */
 	_Atomic(struct fw_job *) job; /* from the control thread, back to NULL when done */
 	pk_counter loops PK_CACHE_ALIGNED;
@@ -70,6 +71,7 @@ struct fw_workers {
 	struct fw_steer steer;
 	struct fw_relay *relay; /* NULL: no wire is spread */
 	struct fw_esp *esp;     /* NULL: no IPsec */
+	struct fw_tls *tls;     /* NULL: no mutual TLS */
 	unsigned int nb;
 	struct worker *worker[RTE_MAX_LCORE];
 };
@@ -98,6 +100,13 @@ now_ns_by(uint64_t hz)
 	return (uint64_t)(((unsigned __int128)rte_rdtsc() * factor_of(hz)) >> 32);
 }
 
+/* What is sent to picket-tlsd is on its way outside. */
+static enum fw_side
+counted(enum fw_side side)
+{
+	return side == FW_TLS ? FW_OUTSIDE : side;
+}
+
 /* Send on a queue of our own. */
 static void
 send_here(struct worker *w, const struct exit *e, enum fw_side side, struct rte_mbuf **pkts,
@@ -105,6 +114,12 @@ send_here(struct worker *w, const struct exit *e, enum fw_side side, struct rte_
 {
 	uint16_t sent = 0;
 
+	if (unlikely(side == FW_TLS)) {
+		static const uint8_t mac[6] = FW_TLS_MAC;
+
+		for (unsigned int i = 0; i < n; i++)
+			memcpy(rte_pktmbuf_mtod(pkts[i], uint8_t *), mac, sizeof(mac));
+	}
 	if (unlikely(e->macsec != NULL)) {
 		n = fw_macsec_tx(e->macsec, w->path, pkts, n);
 		if (n == 0)
@@ -117,7 +132,7 @@ send_here(struct worker *w, const struct exit *e, enum fw_side side, struct rte_
 		    rte_eth_tx_burst(e->port, e->queue, pkts + sent, (uint16_t)(n - sent)));
 	if (unlikely(sent < n)) {
 		rte_pktmbuf_free_bulk(pkts + sent, n - sent);
-		fw_path_not_sent(w->path, side, n - sent, FW_DROP_TX_FULL);
+		fw_path_not_sent(w->path, counted(side), n - sent, FW_DROP_TX_FULL);
 	}
 }
 
@@ -138,7 +153,7 @@ receive_macsec(
 static void
 transmit(struct worker *w, uint16_t wire, struct fw_burst *out)
 {
-	for (unsigned int side = 0; side < FW_SIDE_COUNT; side++) {
+	for (unsigned int side = 0; side < FW_EXIT_COUNT; side++) {
 		const struct exit *e = &w->exits[wire][side];
 		unsigned int n = out->nb[side], put;
 
@@ -152,7 +167,8 @@ transmit(struct worker *w, uint16_t wire, struct fw_burst *out)
 		    fw_relay_mark(wire, (enum fw_side)side), out->pkt[side], n);
 		if (unlikely(put < n)) {
 			rte_pktmbuf_free_bulk(out->pkt[side] + put, n - put);
-			fw_path_not_sent(w->path, (enum fw_side)side, n - put, FW_DROP_TX_FULL);
+			fw_path_not_sent(
+			    w->path, counted((enum fw_side)side), n - put, FW_DROP_TX_FULL);
 		}
 	}
 }
@@ -209,6 +225,20 @@ take_over(struct worker *w, const struct fw_rules *rules, uint64_t now_ns)
 	return got;
 }
 
+/* A wire with a port for TLS: pass on what is between picket-tlsd and the outside.  Returns how many are for the path. */
+static __rte_noinline unsigned int
+tls_frames(struct worker *w, const struct fw_rules *rules, const struct poll *p,
+    struct rte_mbuf **pkts, unsigned int n, uint64_t now_ns)
+{
+	struct fw_burst out;
+
+	n = p->from == FW_TLS
+	    ? fw_path_tls_back(w->path, rules, p->wire, pkts, n, now_ns, &out)
+	    : fw_path_tls_in(w->path, rules, p->wire, (enum fw_side)p->from, pkts, n, now_ns, &out);
+	transmit(w, p->wire, &out);
+	return n;
+}
+
 /* Frames of the DPU itself, from the control thread, for ports whose queues are ours. */
 static __rte_noinline void
 send_own(struct worker *w, struct rte_ring *down)
@@ -222,7 +252,7 @@ send_own(struct worker *w, struct rte_ring *down)
 		enum fw_side side = fw_relay_side(mark);
 
 		nb = fw_relay_group(next, n);
-		out.nb[FW_INSIDE] = out.nb[FW_OUTSIDE] = 0;
+		out.nb[FW_INSIDE] = out.nb[FW_OUTSIDE] = out.nb[FW_TLS] = 0;
 		out.nb[side] = (uint16_t)nb;
 		memcpy(out.pkt[side], next, nb * sizeof(next[0]));
 		fw_path_count_made(w->path, nb);
@@ -280,12 +310,13 @@ run(void *arg)
 		for (unsigned int i = 0; i < w->nb_polls; i++) {
 			const struct poll *p = &w->polls[i];
 			unsigned int n = fw_port_rx(p->rx, p->queue, pkts, FW_BURST);
+			enum fw_side from;
 
 			if (unlikely(p->rx->macsec != NULL))
 				n = receive_macsec(w, p, pkts, n, now_ns);
 			if (n == 0)
 				continue;
-			if (unlikely(all->esp != NULL)) {
+			if (unlikely(all->esp != NULL) && p->from != FW_TLS) {
 				got += n;
 				n = fw_path_unprotect(w->path, rules, p->wire,
 				    (enum fw_side)p->from, pkts, n, now_ns);
@@ -293,10 +324,19 @@ run(void *arg)
 				if (n == 0)
 					continue;
 			}
+			from = (enum fw_side)p->from;
+			if (unlikely(fw_tls_has(all->tls, p->wire))) {
+				unsigned int left = tls_frames(w, rules, p, pkts, n, now_ns);
+
+				got += n - left;
+				n = left;
+				from = counted(from);
+				if (n == 0)
+					continue;
+			}
 			if (w->steering != NULL) {
 				n = fw_relay_sort(all->relay, w->steering, w->path,
-				    (uint16_t)w->index, p->wire, (enum fw_side)p->from, pkts, n,
-				    now_ns, &handed);
+				    (uint16_t)w->index, p->wire, from, pkts, n, now_ns, &handed);
 				pk_counter_add(&w->handed_over, handed);
 				got += (unsigned int)handed;
 				forwarded += (unsigned int)handed;
@@ -305,8 +345,7 @@ run(void *arg)
 			}
 			got += n;
 			most = PK_MAX(most, n);
-			fw_path_burst(
-			    w->path, rules, p->wire, (enum fw_side)p->from, pkts, n, now_ns, &out);
+			fw_path_burst(w->path, rules, p->wire, from, pkts, n, now_ns, &out);
 			transmit(w, p->wire, &out);
 		}
 		if (w->steering != NULL)
@@ -349,7 +388,7 @@ add_poll(struct worker *w, const struct fw_wire *wire, uint16_t number, enum fw_
 {
 	PK_ASSERT(w->nb_polls < QUEUES_MAX);
 	w->polls[w->nb_polls++] = (struct poll){
-		.rx = &wire->port[side],
+		.rx = side == FW_TLS ? &wire->tls : &wire->port[side],
 		.queue = queue,
 		.wire = number,
 		.from = (uint8_t)side,
@@ -361,10 +400,10 @@ add_exit(struct worker *w, const struct fw_wire *wire, uint16_t number, enum fw_
     uint16_t queue, unsigned int lcore)
 {
 	w->exits[number][side] = (struct exit){
-		.port = wire->port[side].id,
+		.port = side == FW_TLS ? wire->tls.id : wire->port[side].id,
 		.queue = queue,
 		.lcore = (uint16_t)lcore,
-		.macsec = wire->port[side].macsec,
+		.macsec = side == FW_TLS ? NULL : wire->port[side].macsec,
 	};
 }
 
@@ -425,6 +464,12 @@ deal_out(struct fw_workers *all, const struct fw_workers_conf *conf)
 				    (uint16_t)(many ? k : 0), many ? k : at);
 			}
 		}
+		if (!fw_tls_has(all->tls, i))
+			continue;
+		/* One queue, and whoever polls one of the others polls it too. */
+		add_poll(all->worker[at], wire, i, FW_TLS, 0);
+		for (unsigned int k = 0; k < all->nb; k++)
+			add_exit(all->worker[k], wire, i, FW_TLS, 0, at);
 	}
 	return spread;
 }
@@ -546,6 +591,8 @@ spread(struct fw_workers *all, const struct fw_workers_conf *conf)
 	all->nb_wires = conf->nb_wires;
 	if (all->esp != NULL)
 		all->steer.marks = all->esp->mark_flag;
+	if (all->tls != NULL)
+		all->steer.marks |= all->tls->mark_flag;
 	if (!deal_out(all, conf))
 		return 0;
 	rc = fw_relay_create(&all->relay, (uint16_t)all->nb);
@@ -580,6 +627,7 @@ fw_workers_start(struct fw_workers **out, const struct fw_workers_conf *conf, st
 	    conf->path.nb_sessions);
 	all->idle_sleep_max_ns = conf->idle_sleep_max_ns;
 	all->esp = conf->path.esp;
+	all->tls = conf->path.tls;
 	all->qsbr = rte_zmalloc("fw_qsbr", rte_rcu_qsbr_get_memsize(nb_lcores), PK_CACHE_LINE);
 	if (all->qsbr == NULL || rte_rcu_qsbr_init(all->qsbr, nb_lcores) != 0)
 		goto fail;

@@ -13,6 +13,7 @@
  */
 struct fw_wire {
 	struct fw_port port[FW_SIDE_COUNT];
+	struct fw_port tls; /* to picket-tlsd, if the path's conf.tls says that the wire has one */
 };
 
 /* Whether lcores spread the packets of ports that cannot. */

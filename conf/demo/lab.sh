@@ -9,6 +9,8 @@
 #   host1   203.0.113.2 -- pcie -- 203.0.113.1 dpu1       the machines behind the DPUs, each with a TPM
 #   host2   203.0.113.6 -- pcie -- 203.0.113.5 dpu2       (swtpm); only where lab_hosts makes them
 #
+# With LAB_MTLS=yes each DPU has picket-tlsd, in a namespace of its own (tls1, tls2) with an interface for each wire.
+#
 # With LAB_MACSEC=yes the four outside ports and the fabric between them carry MACsec, and nothing else but EAPOL.
 #
 # With LAB_IPSEC=yes wire 0 of each DPU has an address of its own, 192.0.2.201 and .202, for ESP, and policy asks for it
@@ -20,7 +22,7 @@
 LAB=${LAB:-pk}
 LAB_DIR=${LAB_DIR:-/run/picket-$LAB}
 BIN=$BUILDDIR/bin
-LAB_NS="fabric policy dpu1 dpu2 host1 host2 web client db intruder"
+LAB_NS="fabric policy dpu1 dpu2 host1 host2 web client db intruder${LAB_MTLS:+ tls1 tls2}"
 LAB_SERVER=198.51.100.1:7443
 LAB_SERVER2=198.51.100.1:7444 # with STORE=etcd
 
@@ -99,6 +101,10 @@ lab_up() {
 		veth dpu$n mgmt policy "dpu$n"
 		ip -n "$LAB-policy" link set dev "dpu$n" master mgmt
 		ip -n "$LAB-dpu$n" addr add "198.51.100.1$n/24" dev mgmt
+		[ -n "${LAB_MTLS:-}" ] || continue
+		for wire in 0 1; do
+			in_ns dpu$n sh "$SRCDIR/conf/tls-port.sh" add "$LAB-tls$n" tls$wire tls${wire}p
+		done
 	done
 }
 
@@ -198,6 +204,7 @@ start_picketd() { # N [OPTION...]
 	spawn picketd$n dpu$n "$BIN/picketd" -c /dev/null -o instance=dpu$n -o run-dir="$LAB_DIR/run-dpu$n" \
 		-o huge=no -o memory=128m -o buffers=16383 -o sessions=65536 -o lcores='0@0-1,1@0-1' \
 		-o wire='af_packet:in0 af_packet:out0' -o wire='af_packet:in1 af_packet:out1' \
+		${LAB_MTLS:+-o tls-port='0 af_packet:tls0p' -o tls-port='1 af_packet:tls1p'} \
 		${LAB_MACSEC:+-o macsec='0 required' -o macsec='1 required'} \
 		${LAB_IPSEC:+-o ipsec-sas=1000 -o ipsec-address="0 192.0.2.20$n/24"} "$@"
 }
@@ -207,6 +214,10 @@ lab_policy() { # the demo's policy, as it is to be applied, in LAB_DIR/policy
 	[ -z "${LAB_IPSEC:-}" ] ||
 		sed -i '/- name: \(database\|web\)$/,/services/s/action: allow/&\n      encryption: ipsec/' \
 			"$LAB_DIR/policy/web.yaml" "$LAB_DIR/policy/db.yaml"
+	[ -z "${LAB_MTLS:-}" ] || {
+		rm "$LAB_DIR/policy/client.yaml" "$LAB_DIR/policy/db.yaml" "$LAB_DIR/policy/web.yaml"
+		cp "$SRCDIR/conf/demo/mtls/policy.yaml" "$LAB_DIR/policy/mtls.yaml"
+	}
 }
 
 lab_cak() { # one CAK for all who are on the fabric
@@ -235,6 +246,17 @@ mka_settled() {
 		dpuctl $n -j mka status
 	done | grep '"state": *"retire"' | grep '"live": *3' | sed 's/.*"server": *"\([^"]*\)".*"key": *\([0-9]*\).*/\1 \2/' |
 		sort | uniq -c | grep -q '^ *4 '
+}
+
+start_tlsd() { # N [OPTION...]
+	n=$1
+	shift
+	spawn tlsd$n tls$n "$BIN/picket-tlsd" -c /dev/null -o run-dir="$LAB_DIR/run-dpu$n" -o plane="$LAB_DIR/run-dpu$n/tls.sock" \
+		-o agent="$LAB_DIR/run-dpu$n/picket-agentd.svid" -o port='0 tls0' -o port='1 tls1' "$@"
+}
+
+tlsd_serves() { # N: it has picketd, and SVIDs
+	dpuctl $1 -j show tls-status | grep '"plane": *true' | grep -q '"identities": *[1-9]'
 }
 
 start_nftd() { # N [OPTION...]
@@ -353,12 +375,15 @@ hosts_known() { # N: so many hosts are attested to the server, and every DPU has
 }
 
 lab_start() { # all programs; returns when both DPUs are connected
-	start_policyd
+	start_policyd ${LAB_MTLS:+-o svid-host=any}
 	for n in 1 2; do
 		start_plane $n
 		start_agentd $n
 	done
 	wait_for 30 dpus_connected 2 || return 1
+	for n in ${LAB_MTLS:+1 2}; do
+		start_tlsd $n
+	done
 	[ -n "${LAB_MACSEC:-}" ] || return 0
 	# Its Link among the policies says who is to have it.
 	lab_secret fabric-1
