@@ -244,6 +244,8 @@ check_body(const struct pk_sadb *m)
 	case PK_SADB_GET_SPI:
 		if (m->get_spi.id.spi != 0)
 			return "SPI 0";
+		if (m->get_spi.reqid >= PK_SADB_REQID_END)
+			return "a reqid below 0x80000000";
 		return check_id(&m->get_spi.id);
 	case PK_SADB_ADD_SA:
 		return check_add_sa(&m->add_sa);

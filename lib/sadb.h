@@ -114,7 +114,8 @@ struct pk_sadb_id {
 struct pk_sadb_get_spi {
 	struct pk_sadb_id id;
 	uint32_t
-	    reqid; /* 0: not known yet, since IKE chooses tunnels when both ends have said their selectors */
+	    reqid; /* below PK_SADB_REQID_END; 0: not known yet, since IKE chooses tunnels when both ends have
+	              * said their selectors */
 	uint32_t zero;
 };
 

@@ -696,6 +696,8 @@ stage_commit(struct agentd *a, const Picket__V1__Commit *m, uint64_t nonce)
 		spoil(a, true, "what is held would not be what the server means");
 	if (!a->bad && agent_plane_want(a->plane, a->staged_generation, a->staged) != 0)
 		spoil(a, false, "no memory");
+	if (!a->bad)
+		agent_plane_confirm(a->plane);
 	parts_fini(&a->parts);
 	if (a->bad) {
 		pk_warn("server: generation %llu rejected: %s", (unsigned long long)m->generation,
@@ -875,6 +877,7 @@ on_message(struct pk_rpc_stream *stream, const uint8_t *bytes, size_t len, void 
 			agent_evidence_connected(a->evidence, true);
 		}
 		a->synced = true;
+		agent_plane_confirm(a->plane);
 		a->wait_ns = a->conf->reconnect_min_ns;
 		say_heartbeat(a);
 		break;

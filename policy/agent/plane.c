@@ -97,6 +97,8 @@ struct agent_plane {
 	struct policy_state *wanted;
 	uint64_t wanted_generation;
 	uint64_t rejected_generation; /* not to be tried again */
+	uint64_t theirs;              /* what the plane said it enforces */
+	bool confirmed;               /* by the server, since we began */
 	uint64_t nb_messages, nb_full, nb_delta;
 };
 
@@ -311,7 +313,8 @@ enter(struct agent_plane *p, enum state old)
 		break;
 	case S_IDLE:
 		if (p->wanted != NULL && p->wanted_generation != p->rejected_generation &&
-		    (p->in_force == NULL || p->in_force_generation != p->wanted_generation))
+		    (p->in_force == NULL ? p->confirmed || p->wanted_generation >= p->theirs
+		                         : p->in_force_generation != p->wanted_generation))
 			move(p, E_WANT);
 		break;
 	case S_SENDING:
@@ -366,6 +369,7 @@ on_hello(struct agent_plane *p, const struct pk_msg_hello *m)
 	if (m->epoch != p->epoch)
 		p->rejected_generation = 0;
 	p->epoch = m->epoch;
+	p->theirs = m->in_force;
 	p->tunnel = m->tunnel;
 	pk_notice("plane %s: connected: %.31s enforces generation %llu%s", p->path, m->program,
 	    (unsigned long long)m->in_force,
@@ -577,6 +581,14 @@ agent_plane_want(struct agent_plane *p, uint64_t generation, const struct policy
 	if (p->state == S_IDLE)
 		enter(p, S_IDLE);
 	return 0;
+}
+
+void
+agent_plane_confirm(struct agent_plane *p)
+{
+	p->confirmed = true;
+	if (p->state == S_IDLE)
+		enter(p, S_IDLE);
 }
 
 void

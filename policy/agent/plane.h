@@ -32,8 +32,14 @@ void agent_plane_destroy(struct agent_plane *p);
 int agent_plane_known(
     struct agent_plane *p, uint64_t generation, uint64_t epoch, const struct policy_state *state);
 
-/* Bring the plane to `state` (cloned).  Returns 0 or -ENOMEM. */
+/*
+ * Bring the plane to `state` (cloned).  Returns 0 or -ENOMEM.  A plane that enforces a newer generation, as after an agent
+ * that ended before it had that on disk, is left alone until the server has spoken.
+ */
 int agent_plane_want(struct agent_plane *p, uint64_t generation, const struct policy_state *state);
+
+/* The server has: what is wanted, or will be from now on, is its word. */
+void agent_plane_confirm(struct agent_plane *p);
 
 struct agent_plane_status {
 	bool connected;

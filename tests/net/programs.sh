@@ -6,7 +6,7 @@ tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"; echo "1..$tap_n"; exit $((tap_failed > 0))' EXIT
 iked=
 if [ -x "$BIN/picket-iked" ]; then iked=picket-iked; else echo 'ok 0 - picket-iked # SKIP configured without headers of libcharon'; fi
-for p in picketd picket-nftd picket-agentd picket-attestd picket-mkad picket-policyd $iked; do
+for p in picketd picket-nftd picket-agentd picket-attestd picket-mkad picket-tlsd picket-policyd $iked; do
 	ok "$p -h" sh -c "'$BIN/$p' -h | grep -q '^usage: $p'"
 	ok "$p -V" sh -c "'$BIN/$p' -V | grep -Eq '^$p [0-9]'"
 	"$BIN/$p" --print-sample >"$tmp/sample"
