@@ -9,7 +9,8 @@
 static void
 put_text(char *field, size_t size, const char *text)
 {
-	size_t len = text != NULL ? strnlen(text, size - 1) : 0; /* NULL: what was made up for a question */
+	size_t len = text != NULL ? strnlen(text, size - 1)
+	                          : 0; /* NULL: what was made up for a question */
 
 	memcpy(field, text, len);
 	field[len] = '\0';
