@@ -625,6 +625,8 @@ mka_kay_resume(struct mka_kay *k, const struct mka_saved *s, uint64_t now_ns)
 		.tx = true,
 		.tx_pn = 1,
 		.told_pn = 1 };
+	for (unsigned int i = 0; i < s->nb_peers; i++)
+		k->old.from[k->old.nb_from++] = s->peer[i].sci;
 	k->next_an = (s->an + 1) & 3;
 	k->state = CP_RETIRE;
 	k->state_ns = k->made_ns = now_ns;

@@ -55,8 +55,18 @@ ssci_of(const struct key *key, uint64_t sci)
 	return 0;
 }
 
+static bool
+receives_from(const struct key *key, uint64_t sci)
+{
+	for (unsigned int i = 0; i < key->nb_from; i++)
+		if (key->from[i] == sci)
+			return true;
+	return false;
+}
+
+/* With whom there is none yet, but with everybody only once: a second time would let in again what has been. */
 static void
-add_sa(struct mka_kay *k, const struct key *key, bool receive, uint64_t sci)
+add_sa(struct mka_kay *k, struct key *key, bool receive, uint64_t sci)
 {
 	struct mka_sa sa = { .receive = receive,
 		.sci = sci,
@@ -70,6 +80,11 @@ add_sa(struct mka_kay *k, const struct key *key, bool receive, uint64_t sci)
 
 	if (macsec_suite_xpn(key->suite) && sa.ssci == 0)
 		return; /* not one it was made for */
+	if (receive) {
+		if (receives_from(key, sci) || key->nb_from == MKA_PEERS_MAX)
+			return;
+		key->from[key->nb_from++] = sci;
+	}
 	make_salt(&key->ki, sa.salt);
 	if (receive)
 		k->ops->rx_sc_add(k->arg, sci);
@@ -77,14 +92,22 @@ add_sa(struct mka_kay *k, const struct key *key, bool receive, uint64_t sci)
 }
 
 static void
-delete_sas(struct mka_kay *k, const struct key *key)
+delete_sas(struct mka_kay *k, struct key *key)
 {
 	if (key->ki.kn == 0)
 		return;
 	k->ops->sa_delete(k->arg, false, k->conf.sci, key->an);
-	for (unsigned int i = 0; k->principal != NULL && i < k->principal->nb_peers; i++)
-		if (k->principal->peer[i].live)
-			k->ops->sa_delete(k->arg, true, k->principal->peer[i].sci, key->an);
+	while (key->nb_from > 0)
+		k->ops->sa_delete(k->arg, true, key->from[--key->nb_from], key->an);
+}
+
+/* Its channel has gone, and the SAs with it. */
+static void
+receive_no_more(struct key *key, uint64_t sci)
+{
+	for (unsigned int i = 0; i < key->nb_from; i++)
+		if (key->from[i] == sci)
+			key->from[i--] = key->from[--key->nb_from];
 }
 
 static void
@@ -388,21 +411,19 @@ void
 kay_peer_live(struct mka_kay *k, struct participant *p, const struct peer *peer, bool replaced,
     uint64_t now_ns)
 {
-	const struct key *key;
+	struct key *keys[] = { &k->latest, &k->old };
 
 	kay_elect(k, now_ns);
 	if (p != k->principal)
 		return;
 	k->fresh_wanted = true;
-	for (unsigned int i = 0; i < k->nb; i++)
-		for (unsigned int j = 0; k->participant[i] != p && j < k->participant[i]->nb_peers;
-		     j++)
-			replaced |= k->participant[i]->peer[j].live &&
-			    k->participant[i]->peer[j].sci == peer->sci;
-	/* It may have this key already, from the same server. */
-	key = current(k);
-	if (!replaced && use_of(peer, &key->ki) != NULL && ssci_of(key, peer->sci) != 0)
-		add_sa(k, key, true, peer->sci);
+	/*
+	 * The server may have found it before we have, so that there is a key that was made for it as well; and makes no
+	 * other for our sake.  Not for one that has begun anew: what it had then is not what it has now.
+	 */
+	for (unsigned int i = 0; i < PK_COUNT(keys) && !replaced; i++)
+		if (keys[i]->ki.kn != 0 && (i == 0 || use_of(peer, &keys[i]->ki) != NULL))
+			add_sa(k, keys[i], true, peer->sci);
 }
 
 void
@@ -413,8 +434,11 @@ kay_peer_gone(struct mka_kay *k, struct participant *p, const struct peer *peer,
 	for (unsigned int i = 0;
 	     k->principal != NULL && k->principal != p && i < k->principal->nb_peers; i++)
 		elsewhere |= k->principal->peer[i].live && k->principal->peer[i].sci == peer->sci;
-	if (!elsewhere)
+	if (!elsewhere) {
 		k->ops->rx_sc_delete(k->arg, peer->sci);
+		receive_no_more(&k->latest, peer->sci);
+		receive_no_more(&k->old, peer->sci);
+	}
 	kay_elect(k, now_ns);
 }
 

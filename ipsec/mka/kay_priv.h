@@ -73,6 +73,9 @@ struct key {
 	/* Who it was made for, by falling SCI: 802.1X-2020, 9.10.1 numbers their SSCIs from 1. */
 	unsigned int nb_sci;
 	uint64_t sci[MKA_PEERS_MAX + 1];
+	/* From whom we receive with it: where there are SAs. */
+	unsigned int nb_from;
+	uint64_t from[MKA_PEERS_MAX];
 };
 
 struct mka_kay {
