@@ -131,8 +131,9 @@ pk_name_match(const char *pattern, const char *name)
 		pattern += 2;
 	} else if (pattern[0] == '+') {
 		name = strchr(name, '.');
-		if (name++ == NULL)
+		if (name == NULL)
 			return false;
+		name++;
 		pattern += 2;
 	}
 	for (;; pattern++, name++) {

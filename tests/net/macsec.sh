@@ -62,7 +62,7 @@ for n in 1 2; do
 	start_mkad $n -o retire-time=500ms
 done
 ok 'four stations agree on a key' wait_for 30 mka_settled
-spawn dump fabric tcpdump -i dpu1-0 -w "$LAB_DIR/link.pcap" -U
+spawn dump fabric tcpdump -i dpu1-0 --immediate-mode -w "$LAB_DIR/link.pcap" -U
 mkdir -p "$LAB_DIR/www/tmp"
 chmod 755 "$LAB_DIR/www"
 head -c 20000000 /dev/urandom >"$LAB_DIR/www/index.html"

@@ -46,7 +46,7 @@ carried() { # from now on every connection carries data
 }
 
 wrong() { # packets that do not fit their sessions
-	dpuctl 1 -j show drops | grep 'tcp-window\|tcp-ack\|tcp-no-session\|ct-invalid' | sort
+	dpuctl 1 -j show drops | grep 'tcp-window\|tcp-ack\|tcp-no-session\|ct-invalid' | sed 's/,"help".*//' | sort
 }
 
 realised() { # GENERATION

@@ -85,7 +85,7 @@ pkctl policy rollback 1 >/dev/null
 check 'it is back with the rule' 'wait_for 10 eval "[ \$(http client 192.0.2.10) = allow ]"'
 
 # Without the daemon nothing passes, and nothing in clear.
-spawn dump fabric tcpdump -i fabric -w "$LAB_DIR/link.pcap" -U tcp
+spawn dump fabric tcpdump -i fabric --immediate-mode -w "$LAB_DIR/link.pcap" -U tcp
 wait_for 5 test -s "$LAB_DIR/link.pcap"
 http client 192.0.2.10 >/dev/null
 end tlsd1 KILL
