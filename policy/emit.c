@@ -9,9 +9,11 @@
 static void
 put_text(char *field, size_t size, const char *text)
 {
-	size_t len = text != NULL ? strnlen(text, size - 1)
-	                          : 0; /* NULL: what was made up for a question */
+	size_t len;
 
+	if (text == NULL)
+		text = ""; /* of what was made up for a question */
+	len = strnlen(text, size - 1);
 	memcpy(field, text, len);
 	field[len] = '\0';
 }
