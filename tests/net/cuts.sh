@@ -67,7 +67,11 @@ for whose in ${ENDS:-connection server agent}; do
 			policyd
 			until_true 20 ctl status
 		done
-		until_true 3 [ -e "$dir/arm.done" ] || { rm -f "$dir/arm"; beyond=yes; }
+		until_true 3 [ -e "$dir/arm.done" ] || {
+			echo -1 >"$dir/arm.new" # or it would go off in the next round
+			mv "$dir/arm.new" "$dir/arm"
+			beyond=yes
+		}
 		if [ -e "$dir/arm.done" ]; then
 			case $whose in
 			server)

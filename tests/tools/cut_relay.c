@@ -95,8 +95,7 @@ move_records(struct way *w)
 			return false;
 		if (w->have < len)
 			break;
-		if (left < 0)
-			look();
+		look(); /* what is said last counts */
 		if (left == 0) {
 			done();
 			return false;
